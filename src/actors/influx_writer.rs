@@ -1,0 +1,1 @@
+//! The influx_writer actor.

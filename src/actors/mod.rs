@@ -1,0 +1,8 @@
+//! Floor 4: the actors, one a file. They reach the outside world through ports, and each other through outlets.
+
+pub mod child;
+pub mod influx_writer;
+pub mod process_probe;
+pub mod publisher;
+pub mod subscriber;
+pub mod watchdog;

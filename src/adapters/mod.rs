@@ -1,0 +1,6 @@
+//! Floor 3: the outside world, each part behind a port.
+
+pub mod broker;
+pub mod influx;
+pub mod mqtt;
+pub mod process;

@@ -1,0 +1,17 @@
+//! Floor 1: what heartwatch knows about publishers, rows and verdicts, as pure values and functions.
+//!
+//! Nothing in here reads a clock, a file or a socket: every function takes `now`, so a week of
+//! heartbeats runs in a test in a second.
+
+pub mod deadline;
+pub mod evidence;
+pub mod judge;
+pub mod ledger;
+pub mod observer;
+pub mod process;
+pub mod publisher;
+pub mod reading;
+pub mod sequence;
+pub mod time;
+pub mod verdict;
+pub mod watch;

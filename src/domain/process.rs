@@ -1,0 +1,59 @@
+//! A process: how one is told from another with the same PID, and what a probe can find out about it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Timestamp;
+
+/// What identifies a process for as long as its host runs, and after: the PID alone is used again.
+///
+/// `boot_id` is `/proc/sys/kernel/random/boot_id`, `start_ticks` field 22 of `/proc/PID/stat`
+/// (proc(5)). Wall-clock creation times are never compared: they jitter in containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// The process id on its host.
+    pub pid: u32,
+    /// Clock ticks after boot at which it started.
+    pub start_ticks: u64,
+    /// The boot that the ticks count from.
+    pub boot_id: String,
+}
+
+/// What the probe saw when it looked at a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProcessState {
+    /// It is running or ready to run.
+    Running,
+    /// It waits for something, as most programs do most of the time.
+    Sleeping,
+    /// Stopped by a signal (SIGSTOP) or by a tracer.
+    Stopped,
+    /// It ended and its parent has not collected it: it counts as dead.
+    Zombie,
+    /// No process has this PID.
+    Gone,
+    /// The PID belongs to another process now (other start ticks), or the host has rebooted since.
+    Replaced {
+        /// The name of the program that has the PID now, where it could be read.
+        by: String,
+    },
+    /// It exists and we may not look at it.
+    NotPermitted,
+    /// The probe could not look: its own failure, which says nothing about the process.
+    ProbeFailed {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// The probe's answer, as a fact with its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    /// What was seen.
+    pub state: ProcessState,
+    /// CPU time that the process has used in all, where it could be read.
+    pub cpu_time: Option<Duration>,
+    /// When the probe looked.
+    pub looked_at: Timestamp,
+}

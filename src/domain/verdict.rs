@@ -1,0 +1,153 @@
+//! The verdicts and a change from one to another: the names, levels and JSON that scripts rely on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::evidence::Evidence;
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::time::Timestamp;
+
+/// What heartwatch says about a publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Heard within its interval, or its grace.
+    Alive,
+    /// Said goodbye and left in order.
+    Ended,
+    /// Past its interval, before its deadline.
+    Late,
+    /// Past its deadline; its process runs and works, but nothing reaches us.
+    Silent,
+    /// Past its deadline; its process exists and makes no progress.
+    Hung,
+    /// Its process is stopped (SIGSTOP, traced).
+    Stopped,
+    /// Its host can't be asked.
+    Unreachable,
+    /// Its process is gone, a zombie, or its PID now belongs to another.
+    Dead,
+    /// Expected by the configuration, never heard.
+    NeverStarted,
+    /// The monitor doubts itself: no verdict on anyone.
+    Unknown,
+}
+
+impl Verdict {
+    /// Every verdict, in the order of `interface.md`.
+    pub const ALL: [Self; 10] = [
+        Self::Alive,
+        Self::Late,
+        Self::Silent,
+        Self::Hung,
+        Self::Stopped,
+        Self::Unreachable,
+        Self::Dead,
+        Self::NeverStarted,
+        Self::Ended,
+        Self::Unknown,
+    ];
+
+    /// How bad it is, for graphs and sorting: 0 fine to 5 gone, -1 no verdict.
+    #[must_use]
+    pub const fn level(self) -> i64 {
+        match self {
+            Self::Alive | Self::Ended => 0,
+            Self::Late => 1,
+            Self::Silent => 2,
+            Self::Hung | Self::Stopped => 3,
+            Self::Unreachable => 4,
+            Self::Dead | Self::NeverStarted => 5,
+            Self::Unknown => -1,
+        }
+    }
+
+    /// The name in JSON, on the page and in InfluxDB.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Late => "late",
+            Self::Silent => "silent",
+            Self::Hung => "hung",
+            Self::Stopped => "stopped",
+            Self::Unreachable => "unreachable",
+            Self::Dead => "dead",
+            Self::NeverStarted => "never-started",
+            Self::Ended => "ended",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What made the monitor decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// A deadline passed.
+    Deadline,
+    /// The broker published the publisher's last will.
+    LastWill,
+    /// The kernel reported the end of its process.
+    ProcessExit,
+    /// Something was heard from it.
+    Heartbeat,
+    /// It said goodbye.
+    Goodbye,
+    /// Its host's lease ended.
+    Lease,
+    /// A later look of the probe.
+    Probe,
+}
+
+impl Trigger {
+    /// The name in JSON and in InfluxDB.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::LastWill => "last-will",
+            Self::ProcessExit => "process-exit",
+            Self::Heartbeat => "heartbeat",
+            Self::Goodbye => "goodbye",
+            Self::Lease => "lease",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// A verdict change: a durable fact. `at` is when it became true, `decided_at` when we knew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Counts every change of this monitor, over restarts.
+    pub epoch: u64,
+    /// Whose verdict changed.
+    pub publisher: PublisherId,
+    /// The host that it runs on.
+    pub host: HostName,
+    /// The verdict before.
+    pub from: Verdict,
+    /// The verdict from now on.
+    pub to: Verdict,
+    /// When it became true; for a deadline: the deadline itself.
+    pub at: Timestamp,
+    /// When the monitor decided.
+    pub decided_at: Timestamp,
+    /// What made the monitor decide.
+    pub trigger: Trigger,
+    /// One line that a person understands.
+    pub summary: String,
+    /// The facts that it rests on.
+    pub evidence: Vec<Evidence>,
+    /// The process that it speaks of, where one is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub process: Option<ProcessIdentity>,
+}

@@ -1,0 +1,1 @@
+//! heartwatch's own MQTT topics and payloads.

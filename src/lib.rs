@@ -1,0 +1,18 @@
+//! heartwatch watches programs that publish data: every silence explained, every row accounted for.
+//!
+//! The rooms and who may import whom are in `ARCHITECTURE.md`; `tests/architecture.rs` checks it.
+
+pub mod actors;
+pub mod adapters;
+pub mod buffer;
+pub mod config;
+pub mod console;
+pub mod domain;
+pub mod formats;
+pub mod messages;
+pub mod ports;
+pub mod roles;
+pub mod runtime;
+pub mod sources;
+pub mod telemetry;
+pub mod web;

@@ -1,0 +1,161 @@
+//! web and console → actors: questions whose replies are snapshots.
+
+use std::time::Duration;
+
+use actix::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ledger::Account;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::{Change, Verdict};
+
+/// watchdog: every publisher with its verdict, as it stands.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "StatusReply")]
+pub struct AskStatus;
+
+/// watchdog: one publisher, for an explanation.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Option<PublisherStatus>")]
+pub struct AskPublisher(pub PublisherId);
+
+/// One publisher as the watchdog sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublisherStatus {
+    /// Its id.
+    pub id: PublisherId,
+    /// Its host.
+    pub host: HostName,
+    /// Its process id, where known.
+    pub pid: Option<u32>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was last heard.
+    pub last_seen: Option<Timestamp>,
+    /// Its deadline.
+    pub deadline: Duration,
+    /// The interval that it promises, once known.
+    pub interval: Option<Duration>,
+    /// The change that led to the verdict; none before the first.
+    pub change: Option<Change>,
+}
+
+/// The watchdog's answer to [`AskStatus`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StatusReply {
+    /// Whether the monitor trusts itself, and why not.
+    pub observer: ObserverStatus,
+    /// Every publisher, ordered by id.
+    pub publishers: Vec<PublisherStatus>,
+}
+
+/// Whether the monitor trusts its own ears.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ObserverStatus {
+    /// `ok` or `suspect`.
+    pub state: ObserverState,
+    /// Why, in words; empty when ok.
+    pub reason: String,
+}
+
+/// The observer's state in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObserverState {
+    /// It hears; its verdicts can be trusted.
+    #[default]
+    Ok,
+    /// It may have missed something; verdicts that rest on silence wait.
+    Suspect,
+}
+
+/// influx writer: the account of every row and the state of the sinks.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "LedgerReply")]
+pub struct AskLedger;
+
+/// The account of one incarnation of one publisher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerLine {
+    /// Whose account.
+    pub publisher: PublisherId,
+    /// Which of its lives.
+    pub incarnation: Incarnation,
+    /// The account.
+    #[serde(flatten)]
+    pub account: Account,
+}
+
+/// One place where rows end up, and what waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// `influxdb` or `embedded`.
+    pub name: String,
+    /// `ok`, `retrying`, `misconfigured`.
+    pub state: String,
+    /// Rows on disk that wait for it.
+    pub buffered_rows: u64,
+    /// Their bytes.
+    pub buffered_bytes: u64,
+    /// The last error in words; empty when there is none.
+    #[serde(default)]
+    pub last_error: String,
+    /// Rows that the sink refused for good and that are kept as dead letters.
+    #[serde(default)]
+    pub dead_letters: u64,
+}
+
+/// The writer's answer to [`AskLedger`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LedgerReply {
+    /// One line an incarnation, ordered by publisher and incarnation.
+    pub accounts: Vec<LedgerLine>,
+    /// The sinks.
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// influx writer: past verdict changes after an epoch, oldest first, at most `changes_max`.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Vec<Change>")]
+pub struct AskChanges {
+    /// Only changes with a larger epoch.
+    pub since_epoch: u64,
+    /// Only this publisher's, when given.
+    pub publisher: Option<PublisherId>,
+    /// Most changes to return.
+    pub changes_max: usize,
+}
+
+/// subscriber: what it has counted and the last message that it could not read.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "SubscriberStatus")]
+pub struct AskSubscriber;
+
+/// The subscriber's counters since it started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SubscriberStatus {
+    /// Messages that came.
+    pub messages: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Messages larger than the limit.
+    pub oversized: u64,
+    /// The last bad ones, newest last, at most 20.
+    pub bad_messages: Vec<BadMessage>,
+}
+
+/// A message that could not be read, kept so that a person can see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadMessage {
+    /// Its topic.
+    pub topic: String,
+    /// Its beginning, as text.
+    pub excerpt: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+    /// When it came.
+    pub at: Timestamp,
+}

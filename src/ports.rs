@@ -1,0 +1,132 @@
+//! Floor 2: the traits through which actors reach the outside world. Adapters implement them;
+//! a test implements one only for a fault that the real part can't be made to show.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::domain::process::{ProbeAnswer, ProcessIdentity};
+use crate::messages::deliveries::Delivery;
+
+/// A boxed future, so that ports stay object-safe.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What acknowledges one delivery. It belongs to one connection: after a reconnect it is stale,
+/// and the transport ignores it, because the broker sends the message again under a new id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// Which connection it came over, counted from 1.
+    pub connection_epoch: u64,
+    /// The packet id on that connection; 0 for QoS 0, which has nothing to acknowledge.
+    pub packet_id: u16,
+}
+
+/// What a transport tells its owner.
+#[derive(Debug, Clone)]
+pub enum TransportEvent {
+    /// The connection and the subscriptions are up.
+    Connected {
+        /// Which connection this is, counted from 1.
+        connection_epoch: u64,
+        /// Whether the broker still had our session.
+        session_present: bool,
+    },
+    /// The connection is gone; the transport goes on trying.
+    Disconnected {
+        /// Why, in words.
+        reason: String,
+    },
+    /// A message came.
+    Delivery(Delivery),
+}
+
+/// A message to publish, always at QoS 1 unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// Whether the broker confirms it. Level-triggered messages that are repeated anyway need no confirmation.
+    pub at_least_once: bool,
+}
+
+/// Why a message could not be handed to the transport.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// Its queue is full: the broker takes messages more slowly than we publish.
+    #[error("the MQTT send queue is full ({messages_max} messages)")]
+    Full {
+        /// The queue's limit.
+        messages_max: usize,
+    },
+    /// The transport has ended.
+    #[error("the MQTT transport has ended")]
+    Closed,
+}
+
+/// A connection to a broker that reconnects for ever.
+pub trait Transport: Send + Sync + 'static {
+    /// Hands a message to the connection; waits while its queue is full.
+    fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<(), TransportError>>;
+    /// Hands a message over or says at once that the queue is full.
+    ///
+    /// # Errors
+    /// [`TransportError::Full`] or [`TransportError::Closed`].
+    fn try_publish(&self, message: Outgoing) -> Result<(), TransportError>;
+    /// Acknowledges deliveries in the order given; stale receipts are ignored.
+    fn acknowledge(&self, receipts: Vec<Receipt>);
+    /// Sends what is queued, says DISCONNECT (so that no last will is published) and ends.
+    fn disconnect(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Where rows go in the end.
+pub trait Sink: Send + Sync + 'static {
+    /// Its name in status and logs.
+    fn name(&self) -> &'static str;
+    /// Writes rows in line protocol, one a line. Writing the same rows again changes nothing.
+    fn write(&self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), SinkError>>;
+    /// Makes it ready: creates the database where that is possible.
+    fn prepare(&self) -> BoxFuture<'_, Result<(), SinkError>>;
+}
+
+/// Why a write failed, by what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// It may work later: no connection, a timeout, 429, 5xx.
+    #[error("{reason}")]
+    Retry {
+        /// What went wrong.
+        reason: String,
+        /// How long the server asked us to wait, where it did.
+        retry_after: Option<Duration>,
+    },
+    /// The batch is too large for the server: halve it.
+    #[error("the batch is too large: {reason}")]
+    TooLarge {
+        /// The server's words.
+        reason: String,
+    },
+    /// Some rows of the batch were refused, the good ones may be stored: find the bad ones.
+    #[error("{reason}")]
+    Refused {
+        /// The server's words.
+        reason: String,
+    },
+    /// Our configuration is wrong (token, database, organisation): keep the data, say it once, retry slowly.
+    #[error("{reason}")]
+    Misconfigured {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+
+/// The table of processes on this host. Its calls may block: call them off the actors' threads.
+pub trait ProcessTable: Send + Sync + 'static {
+    /// What has become of a process that was seen on this host.
+    fn look(&self, identity: &ProcessIdentity) -> ProbeAnswer;
+    /// The identity of this very program, for its own heartbeats.
+    fn own_identity(&self) -> Option<ProcessIdentity>;
+    /// The identity of a process by its PID, where it exists and may be looked at.
+    fn identity(&self, pid: u32) -> Option<ProcessIdentity>;
+}

@@ -1,0 +1,6 @@
+//! Floor 3: how actors live and end. The runtime is a value: no statics, no registry.
+
+pub mod clock;
+pub mod outlet;
+pub mod shutdown;
+pub mod supervisor;

@@ -1,0 +1,1 @@
+//! Readings from a CSV file.

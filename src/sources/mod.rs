@@ -1,0 +1,3 @@
+//! Floor 3: what a publisher reads.
+
+pub mod csv;
