@@ -1,0 +1,62 @@
+//! A sign of life from a publisher: what it was, and when it came.
+
+use std::time::Duration;
+
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::reading::Sequence;
+use crate::domain::time::{Monotonic, Timestamp};
+
+/// What a publisher says of itself in a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Which of its lives speaks.
+    pub incarnation: Incarnation,
+    /// Its process, where it knows it.
+    pub process: Option<ProcessIdentity>,
+    /// The last sequence number that it gave out; 0 before the first.
+    pub sequence: Sequence,
+    /// How far its source has been read, in the source's own unit.
+    pub cursor: u64,
+    /// Whether its source has nothing to say and it is right that nothing moves.
+    pub idle: bool,
+    /// It promises a sign of life at least this often.
+    pub interval: Duration,
+}
+
+/// The kind of a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BeatKind {
+    /// Readings came.
+    Readings {
+        /// Which life numbered them; none from a foreign publisher.
+        incarnation: Option<Incarnation>,
+    },
+    /// A heartbeat came.
+    Heartbeat(Box<Heartbeat>),
+    /// It said goodbye: what follows is silence in order.
+    Goodbye {
+        /// Which of its lives ended.
+        incarnation: Incarnation,
+    },
+    /// The broker says that its connection was lost. A hint to look, never a verdict.
+    LastWill {
+        /// Which of its lives had left the will.
+        incarnation: Incarnation,
+    },
+}
+
+/// One sign of life from one publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// Who.
+    pub publisher: PublisherId,
+    /// Where.
+    pub host: HostName,
+    /// When it arrived, on the clock that decides.
+    pub at: Monotonic,
+    /// When it arrived, on the clock that is written down.
+    pub wall: Timestamp,
+    /// What it was.
+    pub kind: BeatKind,
+}
