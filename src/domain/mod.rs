@@ -12,6 +12,7 @@ pub mod observer;
 pub mod process;
 pub mod publisher;
 pub mod reading;
+pub mod restart;
 pub mod sequence;
 pub mod time;
 pub mod verdict;

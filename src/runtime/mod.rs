@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod outlet;
 pub mod shutdown;
+pub mod signals;
 pub mod supervisor;

@@ -1,1 +1,162 @@
-//! outlet
+//! How one actor reaches another: by message type, across restarts, never past a mailbox's limit.
+//!
+//! A message is cloned for each attempt and kept until its reply has come. When the receiver panics
+//! with the message in its mailbox, the message goes to the next life of the receiver, so nothing is
+//! lost between two actors. A message whose receiver ended [`ATTEMPTS_MAX`] times while holding it is
+//! handed back as [`Undelivered::Poison`]: the sender decides, and the receiver is spared.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::dev::{MessageResponse, ToEnvelope};
+use actix::{Actor, Addr, Handler, Message, Recipient};
+use tokio::sync::watch;
+
+/// How many lives of the receiver one message may take.
+pub const ATTEMPTS_MAX: u32 = 3;
+
+/// Why a message was not handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undelivered {
+    /// The receiver ended [`ATTEMPTS_MAX`] times while it held this message.
+    #[error("{receiver} ended {ATTEMPTS_MAX} times while it held this message")]
+    Poison {
+        /// The receiver's name.
+        receiver: &'static str,
+    },
+    /// The receiver has stopped for good.
+    #[error("{receiver} has stopped")]
+    Stopped {
+        /// The receiver's name.
+        receiver: &'static str,
+    },
+    /// No answer to a question in time.
+    #[error("{receiver} did not answer within {} ms", .timeout.as_millis())]
+    TimedOut {
+        /// The receiver's name.
+        receiver: &'static str,
+        /// How long we waited.
+        timeout: Duration,
+    },
+}
+
+/// The address of an actor over its lives; made by the supervisor.
+pub struct Address<A: Actor> {
+    name: &'static str,
+    current: watch::Receiver<Option<Addr<A>>>,
+}
+
+impl<A: Actor> Clone for Address<A> {
+    fn clone(&self) -> Self {
+        Self { name: self.name, current: self.current.clone() }
+    }
+}
+
+impl<A: Actor> Address<A> {
+    pub(super) fn new(name: &'static str) -> (watch::Sender<Option<Addr<A>>>, Self) {
+        let (sender, current) = watch::channel(None);
+        (sender, Self { name, current })
+    }
+
+    /// The way to send it messages of one type.
+    #[must_use]
+    pub fn outlet<M>(&self) -> Outlet<M>
+    where
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+        M: Message + Send + 'static,
+        M::Result: MessageResponse<A, M> + Send,
+    {
+        let current = self.current.clone();
+        let (lives_sender, lives) = watch::channel(());
+        let mut seen = self.current.clone();
+        actix_rt::spawn(async move {
+            while seen.changed().await.is_ok() {
+                lives_sender.send_replace(());
+            }
+        });
+        let resolve = move || current.borrow().clone().map(Addr::recipient);
+        Outlet { name: self.name, resolve: Arc::new(resolve), lives }
+    }
+}
+
+/// A way to send messages of one type to one actor, whichever life it is in.
+pub struct Outlet<M>
+where
+    M: Message + Send,
+    M::Result: Send,
+{
+    name: &'static str,
+    resolve: Arc<dyn Fn() -> Option<Recipient<M>> + Send + Sync>,
+    lives: watch::Receiver<()>,
+}
+
+impl<M> Clone for Outlet<M>
+where
+    M: Message + Send,
+    M::Result: Send,
+{
+    fn clone(&self) -> Self {
+        Self { name: self.name, resolve: self.resolve.clone(), lives: self.lives.clone() }
+    }
+}
+
+impl<M> fmt::Debug for Outlet<M>
+where
+    M: Message + Send,
+    M::Result: Send,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outlet({})", self.name)
+    }
+}
+
+impl<M> Outlet<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    /// Sends until the receiver has answered; waits while its mailbox is full or it is being restarted.
+    /// Dropping the future takes the message back: never put a timeout around it.
+    ///
+    /// # Errors
+    /// [`Undelivered::Poison`] or [`Undelivered::Stopped`].
+    pub async fn deliver(&self, message: M) -> Result<M::Result, Undelivered>
+    where
+        M: Clone,
+    {
+        let mut lives = self.lives.clone();
+        let mut attempts = 0;
+        loop {
+            lives.borrow_and_update();
+            if let Some(recipient) = (self.resolve)() {
+                match recipient.send(message.clone()).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(_) => attempts += 1,
+                }
+                if attempts >= ATTEMPTS_MAX {
+                    return Err(Undelivered::Poison { receiver: self.name });
+                }
+            }
+            if lives.changed().await.is_err() {
+                return Err(Undelivered::Stopped { receiver: self.name });
+            }
+        }
+    }
+
+    /// Asks a question that may go unanswered: for snapshots, never for data.
+    ///
+    /// # Errors
+    /// [`Undelivered::TimedOut`] or [`Undelivered::Stopped`].
+    pub async fn ask(&self, question: M, timeout: Duration) -> Result<M::Result, Undelivered> {
+        let Some(recipient) = (self.resolve)() else {
+            return Err(Undelivered::Stopped { receiver: self.name });
+        };
+        match tokio::time::timeout(timeout, recipient.send(question)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(Undelivered::Stopped { receiver: self.name }),
+            Err(_) => Err(Undelivered::TimedOut { receiver: self.name, timeout }),
+        }
+    }
+}

@@ -1,1 +1,237 @@
-//! supervisor
+//! Keeps an actor alive: a panic or a stop leads to a new life, with backoff and a limit.
+//!
+//! actix's own `Supervisor` restarts on `ctx.stop()` but not on a panic, without backoff or limit.
+//! Here the actor's context runs as a future whose end is awaited, and a factory builds the next
+//! life. When the limit is reached the failure is escalated: whoever runs the program decides.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use actix::{Actor, AsyncContext, Context};
+use tokio::sync::mpsc;
+
+use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits};
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Address;
+
+/// Messages that wait in an actor's mailbox before its senders wait.
+pub const MAILBOX_MESSAGES_MAX: usize = 64;
+
+/// An actor was restarted too often: the program cannot go on as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Escalation {
+    /// The actor's name.
+    pub actor: &'static str,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What every supervised actor of one program shares.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    clock: Clock,
+    limits: RestartLimits,
+    escalations: mpsc::Sender<Escalation>,
+}
+
+/// A supervised actor: its address over all its lives, and the way to end it.
+pub struct Supervised<A: Actor> {
+    /// Its address over all its lives.
+    pub address: Address<A>,
+    stopping: Rc<Cell<bool>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl<A: Actor> Supervised<A> {
+    /// Ends it for good; what is in its mailbox is dropped, so ask it to drain first.
+    pub fn stop(self) {
+        self.stopping.set(true);
+        self.task.abort();
+    }
+}
+
+impl Supervisor {
+    /// A supervisor, and where it reports what it had to give up. At most one report an actor comes.
+    #[must_use]
+    pub fn new(clock: Clock, limits: RestartLimits) -> (Self, mpsc::Receiver<Escalation>) {
+        let (escalations, receiver) = mpsc::channel(64);
+        (Self { clock, limits, escalations }, receiver)
+    }
+
+    /// Starts an actor on this thread. The factory builds each of its lives.
+    pub fn start<A, F>(&self, name: &'static str, mut factory: F) -> Supervised<A>
+    where
+        A: Actor<Context = Context<A>>,
+        F: FnMut(&mut Context<A>) -> A + 'static,
+    {
+        let (lives, address) = Address::new(name);
+        let stopping = Rc::new(Cell::new(false));
+        let Self { clock, limits, escalations } = self.clone();
+        let ends = stopping.clone();
+        let task = actix_rt::spawn(async move {
+            let mut intensity = RestartIntensity::new(limits);
+            loop {
+                let mut context = Context::new();
+                context.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
+                let actor = factory(&mut context);
+                lives.send_replace(Some(context.address()));
+                let mut life = AbortOnDrop(actix_rt::spawn(context.into_future(actor)));
+                let end = (&mut life.0).await;
+                lives.send_replace(None);
+                if ends.get() {
+                    return;
+                }
+                let reason = match end {
+                    Ok(()) => "it stopped".to_owned(),
+                    Err(error) => describe_panic(error),
+                };
+                match intensity.ended(clock.monotonic()) {
+                    RestartDecision::After(wait) => {
+                        tracing::error!(actor = name, reason, wait_ms = wait.as_millis(), "actor ended, restarting");
+                        tokio::time::sleep(wait).await;
+                    }
+                    RestartDecision::GiveUp => {
+                        tracing::error!(actor = name, reason, "actor ended too often, giving up");
+                        let _ = escalations.send(Escalation { actor: name, reason }).await;
+                        return;
+                    }
+                }
+            }
+        });
+        Supervised { address, stopping, task }
+    }
+}
+
+/// Aborting the supervisor's task ends the life that it awaits as well.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn describe_panic(error: tokio::task::JoinError) -> String {
+    if !error.is_panic() {
+        return "its task was cancelled".to_owned();
+    }
+    let payload = error.into_panic();
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    format!("it panicked: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use actix::{Handler, Message};
+
+    use super::*;
+    use crate::runtime::outlet::Undelivered;
+
+    struct Counter {
+        handled: Rc<Cell<u64>>,
+    }
+
+    impl Actor for Counter {
+        type Context = Context<Self>;
+    }
+
+    #[derive(Clone, Message)]
+    #[rtype(result = "u64")]
+    enum Do {
+        Count,
+        PanicUntil(Rc<Cell<u32>>),
+    }
+    // Only ever sent within one thread here.
+    #[expect(unsafe_code, reason = "the test runs on one thread; Send is asked for by actix's mailbox")]
+    unsafe impl Send for Do {}
+
+    impl Handler<Do> for Counter {
+        type Result = u64;
+        fn handle(&mut self, message: Do, _: &mut Context<Self>) -> u64 {
+            if let Do::PanicUntil(left) = message
+                && left.get() > 0
+            {
+                left.set(left.get() - 1);
+                panic!("on purpose");
+            }
+            self.handled.set(self.handled.get() + 1);
+            self.handled.get()
+        }
+    }
+
+    fn limits(restarts_max: usize) -> RestartLimits {
+        RestartLimits {
+            restarts_max,
+            period: Duration::from_secs(60),
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(1),
+        }
+    }
+
+    fn on_one_thread(test: impl Future<Output = ()>) {
+        actix_rt::System::with_tokio_rt(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+        })
+        .block_on(test);
+    }
+
+    #[test]
+    fn a_message_survives_the_panic_of_its_receiver() {
+        on_one_thread(async {
+            let (supervisor, _escalations) = Supervisor::new(Clock::start(), limits(5));
+            let handled = Rc::new(Cell::new(0));
+            let counter = supervisor.start("counter", move |_| Counter { handled: handled.clone() });
+            let outlet = counter.address.outlet::<Do>();
+            assert_eq!(outlet.deliver(Do::Count).await, Ok(1));
+            let panics = Rc::new(Cell::new(2));
+            let poisoned = outlet.deliver(Do::PanicUntil(panics));
+            let waiting = outlet.deliver(Do::Count);
+            let (poisoned, waiting) = tokio::join!(poisoned, waiting);
+            assert!(poisoned.is_ok() && waiting.is_ok(), "{poisoned:?} {waiting:?}");
+        });
+    }
+
+    #[test]
+    fn a_message_that_always_kills_is_handed_back() {
+        on_one_thread(async {
+            let (supervisor, _escalations) = Supervisor::new(Clock::start(), limits(50));
+            let counter = supervisor.start("counter", |_| Counter { handled: Rc::new(Cell::new(0)) });
+            let outlet = counter.address.outlet::<Do>();
+            let poison = outlet.deliver(Do::PanicUntil(Rc::new(Cell::new(u32::MAX)))).await;
+            assert_eq!(poison, Err(Undelivered::Poison { receiver: "counter" }));
+            assert_eq!(outlet.deliver(Do::Count).await, Ok(1), "the receiver lives on");
+        });
+    }
+
+    #[test]
+    fn too_many_restarts_are_escalated_and_senders_are_told() {
+        on_one_thread(async {
+            let (supervisor, mut escalations) = Supervisor::new(Clock::start(), limits(1));
+            let counter = supervisor.start("counter", |_| Counter { handled: Rc::new(Cell::new(0)) });
+            let outlet = counter.address.outlet::<Do>();
+            let gone = outlet.deliver(Do::PanicUntil(Rc::new(Cell::new(u32::MAX)))).await;
+            assert_eq!(gone, Err(Undelivered::Stopped { receiver: "counter" }));
+            let escalation = escalations.recv().await.unwrap();
+            assert_eq!((escalation.actor, escalation.reason.as_str()), ("counter", "it panicked: on purpose"));
+        });
+    }
+
+    #[test]
+    fn stop_ends_it_for_good() {
+        on_one_thread(async {
+            let (supervisor, _escalations) = Supervisor::new(Clock::start(), limits(5));
+            let counter = supervisor.start("counter", |_| Counter { handled: Rc::new(Cell::new(0)) });
+            let outlet = counter.address.outlet::<Do>();
+            assert_eq!(outlet.deliver(Do::Count).await, Ok(1));
+            counter.stop();
+            assert_eq!(outlet.deliver(Do::Count).await, Err(Undelivered::Stopped { receiver: "counter" }));
+        });
+    }
+}
