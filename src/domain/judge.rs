@@ -149,7 +149,9 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
         ProcessState::Sleeping => {
             (Verdict::Silent, format!("{pid} exists and is waiting (seen at {at}), but nothing reaches us"))
         }
-        ProcessState::Stopped => (Verdict::Stopped, format!("{pid} is stopped by a signal or a debugger (seen at {at})")),
+        ProcessState::Stopped => {
+            (Verdict::Stopped, format!("{pid} is stopped by a signal or a debugger (seen at {at})"))
+        }
         ProcessState::Zombie => {
             (Verdict::Dead, format!("{pid} has ended and waits for its parent to collect it (zombie, seen at {at})"))
         }
@@ -157,7 +159,9 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
         ProcessState::Replaced { by } => {
             (Verdict::Dead, format!("{pid} now belongs to another process: {by} (seen at {at})"))
         }
-        ProcessState::NotPermitted => (Verdict::Silent, format!("{pid} exists and we may not look at it (tried at {at})")),
+        ProcessState::NotPermitted => {
+            (Verdict::Silent, format!("{pid} exists and we may not look at it (tried at {at})"))
+        }
         ProcessState::ProbeFailed { reason } => {
             (Verdict::Silent, format!("the probe could not look at {pid}: {reason} (tried at {at})"))
         }
@@ -250,10 +254,7 @@ mod tests {
     #[test]
     fn the_summary_is_one_line_that_a_person_understands() {
         let judgement = verdict_of(ProcessState::Gone, None);
-        assert_eq!(
-            judgement.summary,
-            "dead: silent 5.2 s (deadline 5 s); PID 812 is gone (seen at 00:00:03.214)"
-        );
+        assert_eq!(judgement.summary, "dead: silent 5.2 s (deadline 5 s); PID 812 is gone (seen at 00:00:03.214)");
         assert_eq!(judgement.evidence[0].kind, EvidenceKind::Process);
         assert_eq!(judgement.evidence[1].detail, "last heard at 00:00:00.000, 5.2 s ago");
     }

@@ -23,7 +23,13 @@ impl Observer {
     /// that the monitor itself stood still.
     #[must_use]
     pub fn new(pause_max: Duration, now: Monotonic) -> Self {
-        Self { hears: false, since: now, reason: "not connected to the broker yet".to_owned(), pause_max, last_tick: now }
+        Self {
+            hears: false,
+            since: now,
+            reason: "not connected to the broker yet".to_owned(),
+            pause_max,
+            last_tick: now,
+        }
     }
 
     /// The connection came or went.

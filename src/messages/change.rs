@@ -32,3 +32,13 @@ pub struct RecordChanges(pub Arc<Vec<Change>>);
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct RecordStanding(pub Arc<Vec<Standing>>);
+
+/// roles → watchdog: the deadlines and the expected publishers of a new configuration.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SetDeadlines {
+    /// Which deadline each publisher has.
+    pub rules: crate::domain::deadline::DeadlineRules,
+    /// Publishers that are expected to be heard.
+    pub expected: Vec<PublisherId>,
+}

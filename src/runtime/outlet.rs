@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::dev::{MessageResponse, ToEnvelope};
+use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message, Recipient};
 use tokio::sync::watch;
 
@@ -66,7 +66,7 @@ impl<A: Actor> Address<A> {
         A: Handler<M>,
         A::Context: ToEnvelope<A, M>,
         M: Message + Send + 'static,
-        M::Result: MessageResponse<A, M> + Send,
+        M::Result: Send,
     {
         let current = self.current.clone();
         let (lives_sender, lives) = watch::channel(());

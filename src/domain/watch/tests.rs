@@ -35,8 +35,7 @@ fn heartbeat(millis: u64, incarnation: u64) -> Beat {
     let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "boot".to_owned() };
     let interval = Duration::from_secs(1);
     let incarnation = Incarnation(incarnation);
-    let heartbeat =
-        Heartbeat { incarnation, process: Some(process), sequence: 0, cursor: 0, idle: false, interval };
+    let heartbeat = Heartbeat { incarnation, process: Some(process), sequence: 0, cursor: 0, idle: false, interval };
     beat(millis, BeatKind::Heartbeat(Box::new(heartbeat)))
 }
 

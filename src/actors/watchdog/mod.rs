@@ -1,0 +1,223 @@
+//! The watchdog: a deadline for every publisher, a question to the probe when one passes, a verdict.
+//!
+//! It decides nothing itself: [`crate::domain::watch`] does, and this actor reads the clock, keeps
+//! one [`DelayQueue`](tokio_util::time::DelayQueue) for all deadlines, asks the probe and hands the
+//! changes on. What it knows lives in a [`Table`] outside its lives, so a panic forgets nobody.
+
+mod table;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+
+pub use self::table::{Table, WatchdogConfig};
+use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
+use crate::domain::publisher::PublisherId;
+use crate::messages::ask::{AskPublisher, AskStatus, PublisherStatus, StatusReply};
+use crate::messages::beats::{Beats, Hearing};
+use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
+use crate::messages::drain::Drain;
+use crate::messages::probe::Probe;
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Outlet;
+
+/// How often the watchdog notes that the monitor itself still runs.
+const TICK: Duration = Duration::from_millis(250);
+/// Most changes handed on in one message.
+const CHANGES_A_MESSAGE_MAX: usize = 1_000;
+
+/// Whom the watchdog talks to, all of them downstream.
+#[derive(Debug, Clone)]
+pub struct Outlets {
+    /// The process probe.
+    pub probe: Outlet<Probe>,
+    /// The writer, for changes.
+    pub changes: Outlet<RecordChanges>,
+    /// The writer, for standing verdicts.
+    pub standing: Outlet<RecordStanding>,
+}
+
+/// The actor. Build each of its lives with the same [`Table`].
+pub struct Watchdog {
+    table: Rc<RefCell<Table>>,
+    clock: Clock,
+    outlets: Outlets,
+    handing_on: bool,
+    repeating: bool,
+}
+
+impl Watchdog {
+    /// A life of the watchdog over a table that outlives it.
+    #[must_use]
+    pub const fn new(table: Rc<RefCell<Table>>, clock: Clock, outlets: Outlets) -> Self {
+        Self { table, clock, outlets, handing_on: false, repeating: false }
+    }
+
+    fn ask_probe(&self, publisher: PublisherId, process: ProcessIdentity, ctx: &mut Context<Self>) {
+        let probe = self.outlets.probe.clone();
+        let clock = self.clock;
+        let question = async move {
+            let answer = probe.deliver(Probe(process)).await.unwrap_or_else(|error| ProbeAnswer {
+                state: ProcessState::ProbeFailed { reason: error.to_string() },
+                cpu_time: None,
+                looked_at: clock.wall(),
+            });
+            (publisher, answer)
+        };
+        ctx.spawn(question.into_actor(self).map(|(publisher, answer), actor, ctx| {
+            let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
+            actor.table.borrow_mut().answered(&publisher, &answer, now, wall);
+            actor.hand_on(ctx);
+        }));
+    }
+
+    /// Hands changes on, one message at a time and in order; they stay in the table until they are durable.
+    fn hand_on(&mut self, ctx: &mut Context<Self>) {
+        if self.handing_on {
+            return;
+        }
+        let changes = self.table.borrow().changes_to_hand_on(CHANGES_A_MESSAGE_MAX);
+        if changes.is_empty() {
+            return;
+        }
+        self.handing_on = true;
+        let count = changes.len();
+        let outlet = self.outlets.changes.clone();
+        let hand_on = async move { outlet.deliver(RecordChanges(Arc::new(changes))).await };
+        ctx.spawn(hand_on.into_actor(self).map(move |handed_on, actor, ctx| {
+            actor.handing_on = false;
+            if let Err(error) = handed_on {
+                tracing::error!(%error, changes = count, "verdict changes could not be recorded");
+            }
+            actor.table.borrow_mut().handed_on(count);
+            actor.hand_on(ctx);
+        }));
+    }
+
+    fn repeat_standing(&mut self, ctx: &mut Context<Self>) {
+        if self.repeating {
+            return;
+        }
+        let Some(standing) = self.table.borrow_mut().standing_due(self.clock.monotonic(), self.clock.wall()) else {
+            return;
+        };
+        self.repeating = true;
+        let outlet = self.outlets.standing.clone();
+        let repeat = async move { outlet.deliver(RecordStanding(Arc::new(standing))).await };
+        ctx.spawn(repeat.into_actor(self).map(|repeated, actor, _| {
+            actor.repeating = false;
+            if let Err(error) = repeated {
+                tracing::warn!(%error, "standing verdicts could not be repeated");
+            }
+        }));
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.table.borrow_mut().tick(self.clock.monotonic());
+        self.repeat_standing(ctx);
+        // Not run_interval: after a stall it would fire once for every tick that was missed.
+        ctx.run_later(TICK, Self::tick);
+    }
+}
+
+impl Actor for Watchdog {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // Questions that a former life had asked were lost with it: ask again.
+        self.table.borrow_mut().rearm_all(self.clock.monotonic());
+        ctx.spawn(Expiries);
+        self.tick(ctx);
+        self.hand_on(ctx);
+    }
+}
+
+/// The deadlines, as a future of the actor: it never ends.
+struct Expiries;
+
+impl ActorFuture<Watchdog> for Expiries {
+    type Output = ();
+
+    fn poll(
+        self: std::pin::Pin<&mut Self>,
+        actor: &mut Watchdog,
+        ctx: &mut Context<Watchdog>,
+        task: &mut std::task::Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
+            let due = actor.table.borrow_mut().poll_due(task, now, wall);
+            match due {
+                Poll::Pending => break,
+                Poll::Ready(None) => {}
+                Poll::Ready(Some((publisher, process))) => actor.ask_probe(publisher, process, ctx),
+            }
+        }
+        actor.hand_on(ctx);
+        Poll::Pending
+    }
+}
+
+impl Handler<Beats> for Watchdog {
+    type Result = ();
+    fn handle(&mut self, beats: Beats, ctx: &mut Context<Self>) {
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        self.table.borrow_mut().hear(&beats.0, now, wall);
+        self.hand_on(ctx);
+    }
+}
+
+impl Handler<Hearing> for Watchdog {
+    type Result = ();
+    fn handle(&mut self, hearing: Hearing, _: &mut Context<Self>) {
+        self.table.borrow_mut().hearing(&hearing);
+    }
+}
+
+impl Handler<SetDeadlines> for Watchdog {
+    type Result = ();
+    fn handle(&mut self, deadlines: SetDeadlines, ctx: &mut Context<Self>) {
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        self.table.borrow_mut().set_deadlines(deadlines, now, wall);
+        self.hand_on(ctx);
+    }
+}
+
+impl Handler<AskStatus> for Watchdog {
+    type Result = MessageResult<AskStatus>;
+    fn handle(&mut self, _: AskStatus, _: &mut Context<Self>) -> MessageResult<AskStatus> {
+        let table = self.table.borrow();
+        MessageResult(StatusReply { observer: table.observer_status(), publishers: table.status() })
+    }
+}
+
+impl Handler<AskPublisher> for Watchdog {
+    type Result = Option<PublisherStatus>;
+    fn handle(&mut self, ask: AskPublisher, _: &mut Context<Self>) -> Option<PublisherStatus> {
+        self.table.borrow().status_of(&ask.0)
+    }
+}
+
+impl Handler<Drain> for Watchdog {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> ResponseFuture<()> {
+        // The message in flight holds its own copy; both may record a change, which is idempotent.
+        let changes = self.table.borrow().changes_to_hand_on(usize::MAX);
+        let outlet = self.outlets.changes.clone();
+        Box::pin(async move {
+            if !changes.is_empty()
+                && let Err(error) = outlet.deliver(RecordChanges(Arc::new(changes))).await
+            {
+                tracing::error!(%error, "verdict changes could not be recorded at the end");
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

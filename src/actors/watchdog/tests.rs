@@ -1,0 +1,164 @@
+use actix::Actor;
+use tokio::sync::broadcast;
+
+use super::*;
+use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+use crate::domain::publisher::{HostName, Incarnation};
+use crate::domain::restart::RestartLimits;
+use crate::domain::verdict::{Change, Verdict};
+use crate::domain::watch::Home;
+use crate::runtime::supervisor::{Supervised, Supervisor};
+
+/// Stands in for the probe: no real process can be made to change its state under a paused clock.
+struct Probing(ProcessState);
+impl Actor for Probing {
+    type Context = Context<Self>;
+}
+impl Handler<Probe> for Probing {
+    type Result = MessageResult<Probe>;
+    fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> MessageResult<Probe> {
+        let looked_at = Clock::start().wall();
+        MessageResult(ProbeAnswer { state: self.0.clone(), cpu_time: None, looked_at })
+    }
+}
+
+/// Stands in for the writer: keeps what it is given.
+struct Recording(Rc<RefCell<Vec<Change>>>, Rc<RefCell<Vec<usize>>>);
+impl Actor for Recording {
+    type Context = Context<Self>;
+}
+impl Handler<RecordChanges> for Recording {
+    type Result = ();
+    fn handle(&mut self, changes: RecordChanges, _: &mut Context<Self>) {
+        self.0.borrow_mut().extend(changes.0.iter().cloned());
+    }
+}
+impl Handler<RecordStanding> for Recording {
+    type Result = ();
+    fn handle(&mut self, standing: RecordStanding, _: &mut Context<Self>) {
+        self.1.borrow_mut().push(standing.0.len());
+    }
+}
+
+struct House {
+    clock: Clock,
+    watchdog: Supervised<Watchdog>,
+    changes: Rc<RefCell<Vec<Change>>>,
+    standing: Rc<RefCell<Vec<usize>>>,
+    _parts: (Supervised<Probing>, Supervised<Recording>),
+}
+
+fn here() -> HostName {
+    HostName::parse("here").unwrap()
+}
+
+fn light() -> PublisherId {
+    PublisherId::parse("light").unwrap()
+}
+
+fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
+    let clock = Clock::start();
+    let (supervisor, _) = Supervisor::new(clock, RestartLimits::default());
+    let probe = supervisor.start("probe", move |_| Probing(state.clone()));
+    let (changes, standing) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(Vec::new())));
+    let (kept, repeated) = (changes.clone(), standing.clone());
+    let writer = supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone()));
+    let mut config = WatchdogConfig::new(Home { host: here(), boot_id: None });
+    config.rules.default = Duration::from_secs(5);
+    config.expected = expected;
+    let table = Rc::new(RefCell::new(Table::new(config, clock, &[], 7, broadcast::channel(16).0)));
+    let outlets =
+        Outlets { probe: probe.address.outlet(), changes: writer.address.outlet(), standing: writer.address.outlet() };
+    let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(table.clone(), clock, outlets.clone()));
+    House { clock, watchdog, changes, standing, _parts: (probe, writer) }
+}
+
+impl House {
+    async fn hears(&self) {
+        let hearing = Hearing { connected: true, at: self.clock.monotonic(), reason: String::new() };
+        self.watchdog.address.outlet().deliver(hearing).await.unwrap();
+    }
+
+    async fn beat(&self) {
+        let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".to_owned() };
+        let heartbeat = Heartbeat {
+            incarnation: Incarnation(1),
+            process: Some(process),
+            sequence: 0,
+            cursor: 0,
+            idle: false,
+            interval: Duration::from_secs(1),
+        };
+        let kind = BeatKind::Heartbeat(Box::new(heartbeat));
+        let (at, wall) = (self.clock.monotonic(), self.clock.wall());
+        let beat = Beat { publisher: light(), host: here(), at, wall, kind };
+        self.watchdog.address.outlet().deliver(Beats(Arc::new(vec![beat]))).await.unwrap();
+    }
+
+    fn verdicts(&self) -> Vec<(u64, Verdict)> {
+        self.changes.borrow().iter().map(|change| (change.epoch, change.to)).collect()
+    }
+}
+
+fn on_one_thread(test: impl Future<Output = ()>) {
+    actix_rt::System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+    })
+    .block_on(test);
+}
+
+/// Moves the paused clock in steps short enough that the monitor does not believe it stood still.
+async fn pass(duration: Duration) {
+    let end = tokio::time::Instant::now() + duration;
+    while tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn silence_leads_over_late_to_the_probes_verdict() {
+    on_one_thread(async {
+        let house = house(ProcessState::Gone, vec![]);
+        house.hears().await;
+        for _ in 0..20 {
+            house.beat().await;
+            pass(Duration::from_secs(1)).await;
+        }
+        assert_eq!(house.verdicts(), [(8, Verdict::Alive)]);
+        pass(Duration::from_secs(6)).await;
+        assert_eq!(house.verdicts(), [(8, Verdict::Alive), (9, Verdict::Late), (10, Verdict::Dead)]);
+        let dead = house.changes.borrow()[2].clone();
+        assert!(dead.summary.contains("PID 812 is gone"), "{}", dead.summary);
+        house.beat().await;
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(house.verdicts()[3], (11, Verdict::Alive));
+        assert!(house.standing.borrow().len() >= 2, "standing verdicts are repeated every 10 s");
+    });
+}
+
+#[test]
+fn an_expected_one_that_never_comes_never_started() {
+    on_one_thread(async {
+        let house = house(ProcessState::Gone, vec![light()]);
+        house.hears().await;
+        pass(Duration::from_secs(12)).await;
+        assert_eq!(house.verdicts(), [(8, Verdict::NeverStarted)]);
+        let status = house.watchdog.address.outlet().ask(AskStatus, Duration::from_secs(1)).await.unwrap();
+        assert_eq!((status.publishers[0].verdict, status.observer.state), (Verdict::NeverStarted, Default::default()));
+    });
+}
+
+#[test]
+fn after_a_stall_of_its_own_the_monitor_accuses_nobody() {
+    on_one_thread(async {
+        let house = house(ProcessState::Sleeping, vec![]);
+        house.hears().await;
+        house.beat().await;
+        // One jump of the clock: nothing ran in between, as under SIGSTOP.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        pass(Duration::from_secs(1)).await;
+        house.beat().await;
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(house.verdicts(), [(8, Verdict::Alive)]);
+    });
+}
