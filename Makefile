@@ -1,0 +1,58 @@
+# heartwatch: what a person does with it from a checkout. `make help` lists it.
+
+CARGO ?= cargo
+BIN := target/release/heartwatch
+# The real servers that the tests start; all of them are Debian packages.
+SERVICES := influxdb mosquitto mosquitto-clients openssl
+
+.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools fixtures dist clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the program (target/release/heartwatch)
+	$(CARGO) build --release --locked
+
+demo-scenario-1: build ## two publishers work: both alive
+	./$(BIN) demo 1
+
+demo-scenario-2: build ## one publisher is killed: it is dead, the other alive
+	./$(BIN) demo 2
+
+demo-scenario-3: build ## both publishers are killed: both dead
+	./$(BIN) demo 3
+
+test: services ## every test, against real servers where this machine has them
+	$(CARGO) test --locked --no-fail-fast
+
+# Installs what is missing when it can (Debian, root); otherwise says which tests will be skipped.
+services: ## install the real servers that the tests use (Debian packages, as root)
+	@missing=; for package in $(SERVICES); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing$$missing"; \
+	  printf '#!/bin/sh\nexit 101\n' > /tmp/heartwatch-policy-rc.d; \
+	  [ -e /usr/sbin/policy-rc.d ] || install -m 755 /tmp/heartwatch-policy-rc.d /usr/sbin/policy-rc.d; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; status=$$?; \
+	  cmp -s /tmp/heartwatch-policy-rc.d /usr/sbin/policy-rc.d && rm -f /usr/sbin/policy-rc.d; exit $$status; \
+	else echo "skipped: not installed and not root on Debian:$$missing; tests that need them will say so"; fi
+
+tools:
+	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete
+
+lint: tools ## format, clippy with warnings denied, the import test, unused dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked --test architecture
+	cargo machete
+
+fixtures: ## make the CSV fixtures again
+	$(CARGO) run --locked --example generate_fixtures
+
+dist: ## the program as it is handed to users: smaller, slower to build
+	$(CARGO) build --profile dist --locked
+
+clean: ## remove what was built and the demo's data
+	$(CARGO) clean
+	rm -rf data

@@ -1,0 +1,154 @@
+//! Who may import whom. A room imports rooms on lower floors only, and on its own floor none but
+//! what is written here. The plan of the house is in ARCHITECTURE.md.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Floor of each room; the room of a file is the first folder (or file) below `src/`.
+const FLOORS: [(&str, u32); 15] = [
+    ("domain", 1),
+    ("messages", 2),
+    ("ports", 2),
+    ("formats", 2),
+    ("console", 2),
+    ("telemetry", 2),
+    ("adapters", 3),
+    ("sources", 3),
+    ("buffer", 3),
+    ("runtime", 3),
+    ("web", 3),
+    ("actors", 4),
+    ("config", 5),
+    ("roles", 6),
+    ("main", 7),
+];
+
+/// Imports within one floor that are meant: from, to.
+const NEIGHBOURS: [(&str, &str); 7] = [
+    ("ports", "messages"),
+    ("messages", "ports"),
+    ("formats", "messages"),
+    ("console", "messages"),
+    // Timers and addresses are the floor that adapters, stores and the page stand on.
+    ("adapters", "runtime"),
+    ("buffer", "runtime"),
+    ("web", "runtime"),
+];
+
+/// Imports of lower floors that are forbidden all the same.
+const FORBIDDEN: [(&str, &str, &str); 2] = [
+    ("actors", "adapters", "an actor reaches the outside world through a port"),
+    ("config", "adapters", "a part owns its own Config type; roles assemble"),
+];
+
+fn floor_of(room: &str) -> u32 {
+    let found = FLOORS.iter().find(|(name, _)| *name == room);
+    found.unwrap_or_else(|| panic!("src/{room} has no floor: give it one in tests/architecture.rs")).1
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Every `crate::room` (or `heartwatch::room`) that a file names outside comments, with its line.
+fn imports(text: &str) -> Vec<(usize, String, String)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        for marker in ["crate::", "heartwatch::"] {
+            let starts = code
+                .match_indices(marker)
+                .filter(|(at, _)| !code[..*at].ends_with(|c: char| c == '_' || c.is_alphanumeric()));
+            for (at, _) in starts {
+                let rest = &code[at + marker.len()..];
+                let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+                let room = path.split("::").next().unwrap_or_default().to_owned();
+                if !room.is_empty() {
+                    found.push((number + 1, room, path));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What is wrong with one import, or nothing.
+fn objection(room: &str, own_module: &str, to: &str, path: &str) -> Option<String> {
+    if room == to {
+        let target = path.split("::").nth(1).unwrap_or_default();
+        let both_actors = room == "actors" && !own_module.is_empty() && target != own_module;
+        let both_adapters =
+            room == "adapters" && !own_module.is_empty() && target != own_module && target != "rustls_provider";
+        return (both_actors || both_adapters)
+            .then(|| format!("{room} never import each other ({own_module} → {target})"));
+    }
+    if let Some((_, _, why)) = FORBIDDEN.iter().find(|(from, target, _)| *from == room && *target == to) {
+        return Some(format!("{room} must not import {to}: {why}"));
+    }
+    let (from_floor, to_floor) = (floor_of(room), floor_of(to));
+    let neighbours = NEIGHBOURS.contains(&(room, to));
+    (to_floor > from_floor || (to_floor == from_floor && !neighbours))
+        .then(|| format!("{room} (floor {from_floor}) imports {to} (floor {to_floor})"))
+}
+
+#[test]
+fn rooms_import_lower_floors_only() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&source, &mut files);
+    assert!(files.len() > 30, "only {} files found: the test looks in the wrong place", files.len());
+    let mut objections = BTreeSet::new();
+    for file in files {
+        let inside = file.strip_prefix(&source).unwrap();
+        let mut parts = inside.iter().map(|part| part.to_str().unwrap().trim_end_matches(".rs"));
+        let room = parts.next().unwrap();
+        if room == "lib" {
+            continue;
+        }
+        let own_module = parts.next().filter(|module| *module != "mod").unwrap_or_default();
+        for (line, to, path) in imports(&std::fs::read_to_string(&file).unwrap()) {
+            if let Some(objection) = objection(room, own_module, &to, &path) {
+                objections.insert(format!("src/{}:{line}: {objection}", inside.display()));
+            }
+        }
+    }
+    assert!(objections.is_empty(), "\n{}\n", objections.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn the_domain_reads_no_clock_and_does_no_io() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain");
+    let mut files = Vec::new();
+    rust_files(&folder, &mut files);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for banned in ["tokio", "actix", "std::fs", "std::net", "std::io", "Instant::now", "SystemTime", "rusqlite"]
+            {
+                assert!(!code.contains(banned), "{}:{}: {banned} in domain", file.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rules_object_to_what_they_forbid() {
+    assert!(objection("domain", "watch", "messages", "messages::beats").is_some());
+    assert!(objection("actors", "watchdog", "adapters", "adapters::mqtt").is_some());
+    assert!(objection("actors", "watchdog", "actors", "actors::subscriber").is_some());
+    assert!(objection("web", "api", "actors", "actors::watchdog").is_some());
+    assert!(objection("buffer", "journal", "sources", "sources::csv").is_some());
+    assert!(objection("roles", "run", "actors", "actors::watchdog").is_none());
+    assert!(objection("actors", "watchdog", "domain", "domain::watch").is_none());
+    assert!(objection("adapters", "mqtt", "runtime", "runtime::clock").is_none());
+    let named = imports("use crate::domain::watch;\n// crate::web\nlet x = my_crate::web; crate::ports::Sink");
+    assert_eq!(named.iter().map(|(_, room, _)| room.as_str()).collect::<Vec<_>>(), ["domain", "ports"]);
+}
