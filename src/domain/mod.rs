@@ -5,6 +5,7 @@
 
 pub mod beat;
 pub mod deadline;
+pub mod delivery;
 pub mod evidence;
 pub mod judge;
 pub mod ledger;

@@ -84,5 +84,4 @@ pub struct DeliveryState {
     pub refused: u64,
 }
 
-/// Most gaps in one [`DeliveryState`].
-pub const GAPS_REPORTED_MAX: usize = 64;
+pub use crate::domain::delivery::GAPS_REPORTED_MAX;
