@@ -3,3 +3,4 @@
 pub mod csv_row;
 pub mod envelope;
 pub mod line_protocol;
+pub mod source_time;

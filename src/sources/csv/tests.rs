@@ -1,0 +1,309 @@
+use std::fs;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::domain::reading::FieldValue::{self, Boolean, Float, Integer, Text};
+use crate::formats::source_time::SOURCE_TIME;
+
+type Row = Vec<(String, FieldValue)>;
+
+struct Written {
+    directory: TempDir,
+}
+
+impl Written {
+    fn new(bytes: impl AsRef<[u8]>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("source.csv"), bytes).unwrap();
+        Self { directory }
+    }
+
+    fn config(&self) -> CsvConfig {
+        CsvConfig::new(self.directory.path().join("source.csv"))
+    }
+
+    fn open(&self) -> CsvSource {
+        CsvSource::open(&self.config()).unwrap()
+    }
+
+    fn error(&self) -> String {
+        CsvSource::open(&self.config()).err().expect("opening fails").to_string()
+    }
+}
+
+fn rows(source: &mut CsvSource) -> Vec<Result<Row, String>> {
+    source.map(|row| row.map(|row| row.fields).map_err(|bad| format!("{}: {}", bad.line, bad.reason))).collect()
+}
+
+fn good(fields: &[(&str, FieldValue)]) -> Result<Row, String> {
+    Ok(fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect())
+}
+
+fn text(text: &str) -> FieldValue {
+    Text(text.to_owned())
+}
+
+#[test]
+fn a_file_like_the_light_sensors() {
+    let mut source = Written::new("2/10/2018 9:50,19\n2/10/2018 9:55,89\n").open();
+    assert_eq!(
+        rows(&mut source),
+        [
+            good(&[("value", Integer(19)), (SOURCE_TIME, text("2018-02-10T09:50:00Z"))]),
+            good(&[("value", Integer(89)), (SOURCE_TIME, text("2018-02-10T09:55:00Z"))]),
+        ]
+    );
+    assert_eq!(source.cursor(), 2);
+    source.rewind().unwrap();
+    assert_eq!(rows(&mut source).len(), 2);
+    assert_eq!(source.cursor(), 4, "the cursor goes on over the loops");
+}
+
+#[test]
+fn the_light_sensors_own_file() {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/light-sensor.csv");
+    let path = std::env::var_os("HEARTWATCH_LIGHT_SENSOR_CSV").map_or_else(beside, PathBuf::from);
+    if !path.exists() {
+        eprintln!("skipped: {} is not on this machine (HEARTWATCH_LIGHT_SENSOR_CSV)", path.display());
+        return;
+    }
+    let mut source = CsvSource::open(&CsvConfig::new(path)).unwrap();
+    let rows = rows(&mut source);
+    assert_eq!((rows.len(), source.bad_rows()), (562, 0));
+    assert_eq!(rows[0], good(&[("value", Integer(19)), (SOURCE_TIME, text("2018-02-10T09:50:00Z"))]));
+}
+
+#[test]
+fn header_byte_order_mark_carriage_returns_and_quotes() {
+    let bytes = "\u{feff}\"when\",temp,ok,\"a \"\"note\"\"\"\r\n\
+                 2018-02-10T10:50:00+01:00,1,TRUE,\"x, \"\"y\"\"\r\nz\"\r\n\
+                 2018-02-10T10:55:00+01:00,1.5,false,\r\n";
+    let mut source = Written::new(bytes).open();
+    assert_eq!(
+        rows(&mut source),
+        [
+            good(&[
+                ("temp", Float(1.0)),
+                ("ok", Boolean(true)),
+                ("a \"note\"", text("x, \"y\"\r\nz")),
+                (SOURCE_TIME, text("2018-02-10T09:50:00Z")),
+            ]),
+            good(&[("temp", Float(1.5)), ("ok", Boolean(false)), (SOURCE_TIME, text("2018-02-10T09:55:00Z"))]),
+        ]
+    );
+    source.rewind().unwrap();
+    assert_eq!(rows(&mut source).len(), 2, "the header is no row in the second loop either");
+}
+
+#[test]
+fn bad_rows_are_named_and_skipped() {
+    let mut bytes =
+        b"time,count\n2018-01-01 00:00:00,1\n2018-01-01 00:00:01,oops\n2018-01-01 00:00:02,3,4\n\n".to_vec();
+    bytes.extend_from_slice(b"2018-01-01 00:00:04,\xff\n2018-01-01 00:00:05,\"6\n2018-01-01 00:00:06,7\nnever,8\n");
+    bytes.extend_from_slice(b"2018-01-01 00:00:08,9\n2018-01-01 00:00:09,10\n");
+    let written = Written::new(bytes);
+    let mut source = written.open();
+    let rows = rows(&mut source);
+    let (bad, fine): (Vec<_>, Vec<_>) = rows.into_iter().partition(Result::is_err);
+    let counts: Vec<FieldValue> = fine.into_iter().map(|row| row.unwrap()[0].1.clone()).collect();
+    assert_eq!(counts, [1, 7, 9, 10].map(Integer));
+    let bad: Vec<String> = bad.into_iter().map(Result::unwrap_err).collect();
+    assert_eq!(
+        bad,
+        [
+            "3: column 'count' has 'oops' where an integer is expected",
+            "4: 3 cells where the file has 2 columns",
+            "6: column 'count' is not valid UTF-8",
+            "7: a quote is opened and never closed",
+            "9: column 'time_value' has 'never' where a time like 2018-02-10 09:50:00 is expected",
+        ]
+    );
+    assert_eq!((source.bad_rows(), source.cursor()), (5, 9));
+    source.rewind().unwrap();
+    let first = source.find_map(Result::err).unwrap();
+    assert!(first.to_string().ends_with("source.csv:3: column 'count' has 'oops' where an integer is expected"));
+}
+
+#[test]
+fn a_stray_quote_costs_its_own_line_only() {
+    let mut source = Written::new("1,2\n3,\"4\n5,6\n7,8\"\n9,10\n").open();
+    let rows = rows(&mut source);
+    assert_eq!(rows.len(), 5);
+    assert!(rows[1].is_err() && rows[3].is_err(), "{rows:?}");
+    assert_eq!(rows[2], good(&[("value_1", Integer(5)), ("value_2", Integer(6))]));
+}
+
+#[test]
+fn columns_without_a_header_have_names() {
+    let first = |bytes: &str| rows(&mut Written::new(bytes).open()).remove(0);
+    assert_eq!(first("1\n2\n"), good(&[("value", Integer(1))]));
+    assert_eq!(first("1,x\n2,y\n"), good(&[("value_1", Integer(1)), ("value_2", text("x"))]));
+    assert_eq!(
+        first("1518256200,1,0.5\n1518256205,2,0.5\n"),
+        good(&[("value_1", Integer(1)), ("value_2", Float(0.5)), (SOURCE_TIME, text("2018-02-10T09:50:00Z"))]),
+    );
+    assert_eq!(first("only\nwords\n"), good(&[("value", text("only"))]), "words alone are no header");
+    assert_eq!(first("2/10/2018 9:50\n"), good(&[("value", text("2/10/2018 9:50"))]));
+    // The broken first row is neither a header nor the measure of the others.
+    assert_eq!(
+        rows(&mut Written::new("x\n1,2\n3,4\n").open()),
+        [
+            Err("1: 1 cells where the file has 2 columns".into()),
+            good(&[("value_1", Integer(1)), ("value_2", Integer(2))]),
+            good(&[("value_1", Integer(3)), ("value_2", Integer(4))]),
+        ]
+    );
+}
+
+#[test]
+fn header_names_become_field_names() {
+    let first = |bytes: &str| rows(&mut Written::new(bytes).open()).remove(0);
+    assert_eq!(
+        first("a, a ,,time\n1,2,3,4\n"),
+        good(&[("a", Integer(1)), ("a_2", Integer(2)), ("column_3", Integer(3)), ("time_value", Integer(4))]),
+        "a small number in a column 'time' is a value"
+    );
+    assert_eq!(
+        first("source_time,Timestamp\n5,1518256200\n"),
+        good(&[("source_time_2", Integer(5)), (SOURCE_TIME, text("2018-02-10T09:50:00Z"))]),
+    );
+}
+
+#[test]
+fn the_configuration_decides_over_the_looks() {
+    let written = Written::new("2/10/2018 9:50;7\n3/10/2018 9:50;8\n");
+    let mut config = CsvConfig { delimiter: b';', time_format: Some(TimeFormat::DayFirst), ..written.config() };
+    config.column_types = vec![("value".into(), CellType::Float)];
+    let mut source = CsvSource::open(&config).unwrap();
+    assert_eq!(rows(&mut source)[0], good(&[("value", Float(7.0)), (SOURCE_TIME, text("2018-10-02T09:50:00Z"))]));
+
+    config = CsvConfig { header: HeaderMode::Yes, time_column: TimeColumn::None, ..written.config() };
+    config.delimiter = b';';
+    let mut source = CsvSource::open(&config).unwrap();
+    assert_eq!(rows(&mut source), [good(&[("2/10/2018 9:50", text("3/10/2018 9:50")), ("7", Integer(8))])]);
+
+    let written = Written::new("a,b\n1,1518256200123\n");
+    for column in [TimeColumn::Name("b".into()), TimeColumn::Number(2)] {
+        let mut source = CsvSource::open(&CsvConfig { time_column: column, ..written.config() }).unwrap();
+        let expected = good(&[("a", Integer(1)), (SOURCE_TIME, text("2018-02-10T09:50:00.123Z"))]);
+        assert_eq!(rows(&mut source), [expected]);
+    }
+    for (config, expected) in [
+        (CsvConfig { time_column: TimeColumn::Name("c".into()), ..written.config() }, "it has a, b"),
+        (CsvConfig { time_column: TimeColumn::Number(3), ..written.config() }, "it has a, b"),
+        (CsvConfig { time_format: Some(TimeFormat::DayFirst), ..written.config() }, "no column does not read"),
+        (CsvConfig { column_types: vec![("c".into(), CellType::Text)], ..written.config() }, "'c' for a type"),
+        (CsvConfig { columns_max: 1, ..written.config() }, "more than 1 columns (columns_max)"),
+        (CsvConfig { column_types: vec![("a".into(), CellType::Boolean)], ..written.config() }, "source.csv:2: "),
+        (CsvConfig { line_bytes_max: 2, ..written.config() }, "source.csv:1: longer than 2 bytes"),
+    ] {
+        let error = CsvSource::open(&config).err().expect(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_a_source_is_an_error_that_says_why() {
+    assert!(Written::new("").error().ends_with("source.csv is empty: at least one row is needed"));
+    assert!(Written::new("\u{feff}\r\n\n").error().contains("is empty"));
+    assert!(Written::new("time,value\n").error().contains("a header and no row below it"));
+    assert!(Written::new(b"\xff\xfea\0").error().contains("UTF-16"));
+    assert!(Written::new("\"\n").error().contains("source.csv:1: a quote is opened"));
+    let written = Written::new("1\n");
+    let missing = CsvConfig::new(written.directory.path().join("missing.csv"));
+    let error = CsvSource::open(&missing).err().unwrap().to_string();
+    assert!(error.contains("cannot read") && error.contains("missing.csv"), "{error}");
+    let directory = CsvConfig::new(written.directory.path());
+    assert!(CsvSource::open(&directory).err().unwrap().to_string().contains("not a regular file"));
+}
+
+#[test]
+fn a_long_file_is_read_a_row_at_a_time() {
+    let mut bytes = String::from("n,x\n");
+    for n in 0..50_000 {
+        bytes.push_str(&format!("{n},{}.5\n", n % 7));
+    }
+    let mut source = Written::new(bytes).open();
+    assert_eq!(source.by_ref().filter(Result::is_ok).count(), 50_000);
+    assert_eq!(source.bad_rows(), 0);
+}
+
+/// A column of cells of one type, some of them empty.
+fn column(rows: usize) -> impl Strategy<Value = Vec<Option<FieldValue>>> {
+    fn cells<S: Strategy<Value = FieldValue>>(rows: usize, cell: S) -> impl Strategy<Value = Vec<Option<FieldValue>>> {
+        prop::collection::vec(prop::option::weighted(0.9, cell), rows)
+    }
+    prop_oneof![
+        cells(rows, any::<i64>().prop_map(Integer)),
+        // An integer among floats would come back as a float: write all with a decimal point.
+        cells(rows, any::<i32>().prop_map(|n| Float(f64::from(n) + 0.5))),
+        cells(rows, any::<bool>().prop_map(Boolean)),
+        cells(rows, "x[ -~\n\r\u{e4}\u{1f4a1}]{0,12}".prop_map(Text)),
+    ]
+}
+
+fn cell(value: &Option<FieldValue>) -> String {
+    match value {
+        None => String::new(),
+        Some(Integer(number)) => number.to_string(),
+        Some(Float(number)) => number.to_string(),
+        Some(Boolean(truth)) => truth.to_string(),
+        Some(Text(text)) => text.clone(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// What the csv crate writes comes back, value for value and type for type, with either line end.
+    #[test]
+    fn what_is_written_is_read(
+        columns in (1_usize..20).prop_flat_map(|rows| prop::collection::vec(column(rows), 1..6)),
+        windows in any::<bool>(),
+        mark in any::<bool>(),
+    ) {
+        let terminator = if windows { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
+        let mut bytes = if mark { b"\xef\xbb\xbf".to_vec() } else { Vec::new() };
+        {
+            let mut writer = csv::WriterBuilder::new().terminator(terminator).from_writer(&mut bytes);
+            let names: Vec<String> = (0..columns.len()).map(|at| format!("c{at}")).collect();
+            writer.write_record(names.iter().map(String::as_str).chain(["id"])).unwrap();
+            for row in 0..columns[0].len() {
+                let cells: Vec<String> = columns.iter().map(|column| cell(&column[row])).collect();
+                writer.write_record(cells.iter().map(String::as_str).chain(["1"])).unwrap();
+            }
+            writer.flush().unwrap();
+        }
+        let mut source = Written::new(&bytes).open();
+        let read = rows(&mut source);
+        prop_assert_eq!(read.len(), columns[0].len());
+        for (row, fields) in read.into_iter().enumerate() {
+            let expected: Row = columns
+                .iter()
+                .enumerate()
+                .filter_map(|(at, column)| Some((format!("c{at}"), column[row].clone()?)))
+                .chain([("id".to_owned(), Integer(1))])
+                .collect();
+            prop_assert_eq!(fields, Ok(expected));
+        }
+    }
+
+    /// A field keeps its type through the file, whatever the file.
+    #[test]
+    fn a_field_never_changes_its_type(lines in prop::collection::vec("[1a.\",t]{0,6}|true|1.5|NaN|2/10/2018 9:50,1", 1..30)) {
+        let Ok(mut source) = CsvSource::open(&Written::new(lines.join("\n")).config()) else { return Ok(()) };
+        let mut types = std::collections::HashMap::new();
+        for _ in 0..2 {
+            for (name, value) in source.by_ref().flatten().flat_map(|row| row.fields) {
+                if let Float(number) = value {
+                    prop_assert!(number.is_finite());
+                }
+                let kind = std::mem::discriminant(&value);
+                prop_assert_eq!(*types.entry(name).or_insert(kind), kind);
+            }
+            source.rewind().unwrap();
+        }
+    }
+}
