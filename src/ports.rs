@@ -24,7 +24,8 @@ pub struct Receipt {
 /// What a transport tells its owner.
 #[derive(Debug, Clone)]
 pub enum TransportEvent {
-    /// The connection and the subscriptions are up.
+    /// The connection and the subscriptions are up. Deliveries of a session that the broker kept
+    /// can come before it.
     Connected {
         /// Which connection this is, counted from 1.
         connection_epoch: u64,
@@ -60,6 +61,14 @@ pub enum TransportError {
         /// The queue's limit.
         messages_max: usize,
     },
+    /// No broker would take it: sending it would only break the connection.
+    #[error("a message to '{topic}' cannot be sent: {reason}")]
+    Unsendable {
+        /// Its topic.
+        topic: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The transport has ended.
     #[error("the MQTT transport has ended")]
     Closed,
@@ -72,7 +81,7 @@ pub trait Transport: Send + Sync + 'static {
     /// Hands a message over or says at once that the queue is full.
     ///
     /// # Errors
-    /// [`TransportError::Full`] or [`TransportError::Closed`].
+    /// [`TransportError::Full`], [`TransportError::Unsendable`] or [`TransportError::Closed`].
     fn try_publish(&self, message: Outgoing) -> Result<(), TransportError>;
     /// Acknowledges deliveries in the order given; stale receipts are ignored.
     fn acknowledge(&self, receipts: Vec<Receipt>);

@@ -1,1 +1,0 @@
-//! heartwatch's own MQTT topics and payloads.

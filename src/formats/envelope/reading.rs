@@ -1,0 +1,161 @@
+//! One reading ↔ JSON, without a value tree in between: this is the path of every row.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+
+use crate::domain::reading::{FieldValue, Reading};
+use crate::domain::time::Timestamp;
+
+/// A reading on its way out.
+pub(super) struct Out<'a>(pub &'a Reading);
+
+struct TagsOut<'a>(&'a [(String, String)]);
+struct FieldsOut<'a>(&'a [(String, FieldValue)]);
+struct ValueOut<'a>(&'a FieldValue);
+
+impl Serialize for Out<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let reading = self.0;
+        let mut object = serializer.serialize_struct("reading", 5)?;
+        object.serialize_field("seq", &reading.sequence)?;
+        object.serialize_field("time", &reading.time.as_nanos())?;
+        object.serialize_field("measurement", &reading.measurement)?;
+        if !reading.tags.is_empty() {
+            object.serialize_field("tags", &TagsOut(&reading.tags))?;
+        }
+        object.serialize_field("fields", &FieldsOut(&reading.fields))?;
+        object.end()
+    }
+}
+
+impl Serialize for TagsOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl Serialize for FieldsOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in self.0 {
+            map.serialize_entry(key, &ValueOut(value))?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for ValueOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            // serde_json writes a float with a decimal point or an exponent always, and an integer never
+            FieldValue::Float(float) => serializer.serialize_f64(*float),
+            FieldValue::Integer(integer) => serializer.serialize_i64(*integer),
+            FieldValue::Boolean(boolean) => serializer.serialize_bool(*boolean),
+            FieldValue::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+/// A reading as it came; bounds are checked after.
+#[derive(serde::Deserialize)]
+pub(super) struct In {
+    seq: u64,
+    time: i64,
+    measurement: String,
+    #[serde(default)]
+    tags: Tags,
+    fields: Fields,
+}
+
+impl From<In> for Reading {
+    fn from(reading: In) -> Self {
+        Self {
+            sequence: reading.seq,
+            time: Timestamp::from_nanos(reading.time),
+            measurement: reading.measurement,
+            tags: reading.tags.0,
+            fields: reading.fields.0,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tags(Vec<(String, String)>);
+struct Fields(Vec<(String, FieldValue)>);
+struct Value(FieldValue);
+
+impl<'de> Deserialize<'de> for Tags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TagsVisitor;
+        impl<'de> Visitor<'de> for TagsVisitor {
+            type Value = Tags;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tags, A::Error> {
+                let mut tags = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    tags.push(entry);
+                }
+                Ok(Tags(tags))
+            }
+        }
+        deserializer.deserialize_map(TagsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of numbers, booleans and texts")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((key, Value(value))) = map.next_entry()? {
+                    fields.push((key, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+        impl Visitor<'_> for ValueVisitor {
+            type Value = Value;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, a boolean or a text")
+            }
+            fn visit_bool<E: Error>(self, boolean: bool) -> Result<Value, E> {
+                Ok(Value(FieldValue::Boolean(boolean)))
+            }
+            fn visit_i64<E: Error>(self, integer: i64) -> Result<Value, E> {
+                Ok(Value(FieldValue::Integer(integer)))
+            }
+            fn visit_u64<E: Error>(self, integer: u64) -> Result<Value, E> {
+                match i64::try_from(integer) {
+                    Ok(integer) => Ok(Value(FieldValue::Integer(integer))),
+                    Err(_) => Err(E::invalid_value(Unexpected::Unsigned(integer), &"a 64-bit signed integer")),
+                }
+            }
+            fn visit_f64<E: Error>(self, float: f64) -> Result<Value, E> {
+                Ok(Value(FieldValue::Float(float)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+                Ok(Value(FieldValue::Text(text.to_owned())))
+            }
+            fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
+                Ok(Value(FieldValue::Text(text)))
+            }
+        }
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}

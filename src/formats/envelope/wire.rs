@@ -1,0 +1,401 @@
+//! The payloads as serde sees them, and the functions that the rest of the program calls.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{EnvelopeError, Problem};
+use super::limits::{PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_numbered, number, wrong};
+use super::reading;
+use super::topic::TopicKind;
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::reading::{Reading, Sequence};
+use crate::messages::beats::Heartbeat;
+use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
+
+/// The version that is written and read.
+const VERSION: u64 = 1;
+
+/// Readings of one publisher's life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadingBatch {
+    /// Where the publisher runs.
+    pub host: HostName,
+    /// Which of its lives numbered them.
+    pub incarnation: Incarnation,
+    /// The readings, at least one.
+    pub readings: Vec<Reading>,
+}
+
+/// A heartbeat with what only the delivery needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatNote {
+    /// Where the publisher runs.
+    pub host: HostName,
+    /// What it says of itself.
+    pub heartbeat: Heartbeat,
+    /// How far it knows that it is confirmed.
+    pub confirmed: Sequence,
+}
+
+/// The end of a publisher in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goodbye {
+    /// Where the publisher ran.
+    pub host: HostName,
+    /// Which of its lives ends.
+    pub incarnation: Incarnation,
+    /// The last number that it gave out.
+    pub sequence: Sequence,
+}
+
+/// What a broker publishes for a publisher whose connection was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastWill {
+    /// Where the publisher ran.
+    pub host: HostName,
+    /// Which of its lives had the connection.
+    pub incarnation: Incarnation,
+}
+
+/// Numbers that will never come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Where the publisher runs.
+    pub host: HostName,
+    /// Which of its lives gave them out.
+    pub incarnation: Incarnation,
+    /// The first of them.
+    pub first: Sequence,
+    /// The last of them.
+    pub last: Sequence,
+    /// Why.
+    pub reason: String,
+}
+
+/// A message from a publisher to the monitor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Readings.
+    Readings(ReadingBatch),
+    /// A heartbeat.
+    Heartbeat(Box<HeartbeatNote>),
+    /// A goodbye.
+    Goodbye(Goodbye),
+    /// A last will.
+    LastWill(LastWill),
+    /// Numbers given up.
+    GivenUp(GivenUp),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReadingsWire<'a, R> {
+    v: u64,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    incarnation: u64,
+    readings: Vec<R>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeartbeatWire<'a> {
+    v: u64,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    incarnation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessIdentity>,
+    sequence: u64,
+    confirmed: u64,
+    cursor: u64,
+    idle: bool,
+    interval_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GoodbyeWire<'a> {
+    v: u64,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    incarnation: u64,
+    sequence: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LastWillWire<'a> {
+    v: u64,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    incarnation: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GivenUpWire<'a> {
+    v: u64,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
+    incarnation: u64,
+    first: u64,
+    last: u64,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ConfirmWire {
+    v: u64,
+    incarnation: u64,
+    through: u64,
+    highest: u64,
+    gaps: Vec<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    refused: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Readings as payloads: one message, or more where one would pass a limit. Nothing for no reading.
+///
+/// # Errors
+/// The first reading that [`super::check`] does not accept, or that has no number.
+pub fn encode_readings(
+    host: &HostName,
+    incarnation: Incarnation,
+    readings: &[Reading],
+) -> Result<Vec<Vec<u8>>, Problem> {
+    number("incarnation", incarnation.0, 0)?;
+    let head = format!(r#"{{"v":{VERSION},"host":"{host}","incarnation":{incarnation},"readings":["#).into_bytes();
+    let mut messages = Vec::new();
+    let mut message = head.clone();
+    let mut count = 0;
+    let mut encoded = Vec::new();
+    for (index, reading) in readings.iter().enumerate() {
+        check_numbered(reading).map_err(|problem| problem.inside(&format!("readings[{index}]")))?;
+        encoded.clear();
+        serde_json::to_writer(&mut encoded, &reading::Out(reading)).map_err(not_json)?;
+        // a comma before it, and the two brackets at the end
+        if count == READINGS_MAX || (count > 0 && message.len() + encoded.len() + 3 > PAYLOAD_BYTES_MAX) {
+            message.extend_from_slice(b"]}");
+            messages.push(std::mem::replace(&mut message, head.clone()));
+            count = 0;
+        }
+        if count > 0 {
+            message.push(b',');
+        }
+        message.extend_from_slice(&encoded);
+        count += 1;
+    }
+    if count > 0 {
+        message.extend_from_slice(b"]}");
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+/// A heartbeat as a payload.
+#[must_use]
+pub fn encode_heartbeat(note: &HeartbeatNote) -> Vec<u8> {
+    let beat = &note.heartbeat;
+    encode(&HeartbeatWire {
+        v: VERSION,
+        host: note.host.as_str().into(),
+        incarnation: beat.incarnation.0,
+        process: beat.process.clone(),
+        sequence: beat.sequence,
+        confirmed: note.confirmed,
+        cursor: beat.cursor,
+        idle: beat.idle,
+        interval_ms: u64::try_from(beat.interval.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// A goodbye as a payload.
+#[must_use]
+pub fn encode_goodbye(goodbye: &Goodbye) -> Vec<u8> {
+    let Goodbye { host, incarnation, sequence } = goodbye;
+    encode(&GoodbyeWire { v: VERSION, host: host.as_str().into(), incarnation: incarnation.0, sequence: *sequence })
+}
+
+/// A last will as a payload, to be left with the broker when connecting.
+#[must_use]
+pub fn encode_last_will(will: &LastWill) -> Vec<u8> {
+    encode(&LastWillWire { v: VERSION, host: will.host.as_str().into(), incarnation: will.incarnation.0 })
+}
+
+/// Numbers given up as a payload. A reason that is too long is cut.
+#[must_use]
+pub fn encode_given_up(given_up: &GivenUp) -> Vec<u8> {
+    let mut end = given_up.reason.len().min(REASON_BYTES_MAX);
+    while !given_up.reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    encode(&GivenUpWire {
+        v: VERSION,
+        host: given_up.host.as_str().into(),
+        incarnation: given_up.incarnation.0,
+        first: given_up.first,
+        last: given_up.last,
+        reason: given_up.reason[..end].into(),
+    })
+}
+
+/// A confirmation as a payload.
+#[must_use]
+pub fn encode_confirm(state: &DeliveryState) -> Vec<u8> {
+    encode(&ConfirmWire {
+        v: VERSION,
+        incarnation: state.incarnation.0,
+        through: state.through,
+        highest: state.highest,
+        gaps: state.gaps.iter().copied().take(GAPS_REPORTED_MAX).collect(),
+        refused: state.refused,
+    })
+}
+
+/// Reads what a publisher says. `publisher` and `kind` come from its topic.
+///
+/// # Errors
+/// [`EnvelopeError`]; nothing of a message with an error is taken.
+pub fn decode(kind: TopicKind, publisher: &PublisherId, payload: &[u8]) -> Result<Message, EnvelopeError> {
+    let message = match kind {
+        TopicKind::Readings => decode_readings(payload).map(Message::Readings),
+        TopicKind::Heartbeat => decode_heartbeat(payload).map(|note| Message::Heartbeat(Box::new(note))),
+        TopicKind::Goodbye => decode_goodbye(payload).map(Message::Goodbye),
+        TopicKind::LastWill => decode_last_will(payload).map(Message::LastWill),
+        TopicKind::GivenUp => decode_given_up(payload).map(Message::GivenUp),
+        TopicKind::Confirm => Err(Problem::Key {
+            key: "topic".to_owned(),
+            right: "readings, heartbeat, goodbye, last-will or given-up".to_owned(),
+            found: "confirm, which only the monitor publishes".to_owned(),
+        }),
+    };
+    message.map_err(|problem| said(kind, publisher, problem))
+}
+
+/// Reads a confirmation for `publisher`, which comes from the topic.
+///
+/// # Errors
+/// [`EnvelopeError`].
+pub fn decode_confirm(publisher: &PublisherId, payload: &[u8]) -> Result<DeliveryState, EnvelopeError> {
+    let read = || {
+        let wire: ConfirmWire = parse(TopicKind::Confirm, payload, |wire: &ConfirmWire| wire.v)?;
+        number("incarnation", wire.incarnation, 0)?;
+        if wire.through > wire.highest {
+            return Err(wrong("through", &format!("at most 'highest' ({})", wire.highest), &wire.through.to_string()));
+        }
+        number("highest", wire.highest, 0)?;
+        let mut before = wire.through;
+        for (index, &(first, last)) in wire.gaps.iter().enumerate() {
+            if first <= before || last < first || last > wire.highest {
+                let right = format!("a rising range between {before} and {}", wire.highest);
+                return Err(wrong(&format!("gaps[{index}]"), &right, &format!("[{first},{last}]")));
+            }
+            before = last;
+        }
+        Ok(DeliveryState {
+            publisher: publisher.clone(),
+            incarnation: Incarnation(wire.incarnation),
+            through: wire.through,
+            highest: wire.highest,
+            gaps: wire.gaps,
+            refused: wire.refused,
+        })
+    };
+    read().map_err(|problem| said(TopicKind::Confirm, publisher, problem))
+}
+
+fn decode_readings(payload: &[u8]) -> Result<ReadingBatch, Problem> {
+    let wire: ReadingsWire<'_, reading::In> = parse(TopicKind::Readings, payload, |wire: &ReadingsWire<'_, _>| wire.v)?;
+    let (host, incarnation) = life(&wire.host, wire.incarnation)?;
+    if wire.readings.is_empty() || wire.readings.len() > READINGS_MAX {
+        let right = format!("1 to {READINGS_MAX} readings");
+        return Err(wrong("readings", &right, &wire.readings.len().to_string()));
+    }
+    let readings: Vec<Reading> = wire.readings.into_iter().map(Reading::from).collect();
+    for (index, reading) in readings.iter().enumerate() {
+        check_numbered(reading).map_err(|problem| problem.inside(&format!("readings[{index}]")))?;
+    }
+    Ok(ReadingBatch { host, incarnation, readings })
+}
+
+fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
+    let wire: HeartbeatWire<'_> = parse(TopicKind::Heartbeat, payload, |wire: &HeartbeatWire<'_>| wire.v)?;
+    let (host, incarnation) = life(&wire.host, wire.incarnation)?;
+    number("sequence", wire.sequence, 0)?;
+    number("confirmed", wire.confirmed, 0)?;
+    if wire.process.as_ref().is_some_and(|process| process.boot_id.len() > 128) {
+        return Err(wrong("process.boot_id", "at most 128 bytes", "more"));
+    }
+    let heartbeat = Heartbeat {
+        incarnation,
+        process: wire.process,
+        sequence: wire.sequence,
+        cursor: wire.cursor,
+        idle: wire.idle,
+        interval: Duration::from_millis(wire.interval_ms),
+    };
+    Ok(HeartbeatNote { host, heartbeat, confirmed: wire.confirmed })
+}
+
+fn decode_goodbye(payload: &[u8]) -> Result<Goodbye, Problem> {
+    let wire: GoodbyeWire<'_> = parse(TopicKind::Goodbye, payload, |wire: &GoodbyeWire<'_>| wire.v)?;
+    let (host, incarnation) = life(&wire.host, wire.incarnation)?;
+    number("sequence", wire.sequence, 0)?;
+    Ok(Goodbye { host, incarnation, sequence: wire.sequence })
+}
+
+fn decode_last_will(payload: &[u8]) -> Result<LastWill, Problem> {
+    let wire: LastWillWire<'_> = parse(TopicKind::LastWill, payload, |wire: &LastWillWire<'_>| wire.v)?;
+    let (host, incarnation) = life(&wire.host, wire.incarnation)?;
+    Ok(LastWill { host, incarnation })
+}
+
+fn decode_given_up(payload: &[u8]) -> Result<GivenUp, Problem> {
+    let wire: GivenUpWire<'_> = parse(TopicKind::GivenUp, payload, |wire: &GivenUpWire<'_>| wire.v)?;
+    let (host, incarnation) = life(&wire.host, wire.incarnation)?;
+    number("first", wire.first, 1)?;
+    number("last", wire.last, wire.first)?;
+    if wire.reason.len() > REASON_BYTES_MAX {
+        return Err(wrong("reason", &format!("at most {REASON_BYTES_MAX} bytes"), &wire.reason));
+    }
+    Ok(GivenUp { host, incarnation, first: wire.first, last: wire.last, reason: wire.reason.into_owned() })
+}
+
+/// Whose life speaks: what every message from a publisher begins with.
+fn life(host: &str, incarnation: u64) -> Result<(HostName, Incarnation), Problem> {
+    let host = HostName::parse(host)
+        .map_err(|_| wrong("host", "1 to 96 letters, digits, '.', '_', '-' or ':'", &format!("'{host}'")))?;
+    number("incarnation", incarnation, 0)?;
+    Ok((host, Incarnation(incarnation)))
+}
+
+/// Parses straight into the type; only a payload that fails is looked at again, for the key to name.
+fn parse<'a, T: Deserialize<'a>>(kind: TopicKind, payload: &'a [u8], version: fn(&T) -> u64) -> Result<T, Problem> {
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(Problem::TooLarge { bytes: payload.len(), bytes_max: PAYLOAD_BYTES_MAX });
+    }
+    let wire = serde_json::from_slice(payload).map_err(|error| super::diagnose::problem(kind, payload, &error))?;
+    match version(&wire) {
+        VERSION => Ok(wire),
+        found => Err(Problem::Version { found }),
+    }
+}
+
+/// Plain structures of numbers, booleans and texts: writing them to memory cannot fail.
+fn encode<T: Serialize>(wire: &T) -> Vec<u8> {
+    serde_json::to_vec(wire).unwrap_or_default()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn not_json(error: serde_json::Error) -> Problem {
+    Problem::NotJson { reason: error.to_string() }
+}
+
+fn said(kind: TopicKind, publisher: &PublisherId, problem: Problem) -> EnvelopeError {
+    EnvelopeError { what: kind.as_str(), publisher: publisher.to_string(), problem }
+}
