@@ -1,1 +1,0 @@
-//! InfluxDB line protocol (<https://docs.influxdata.com/influxdb/v1/write_protocols/line_protocol_reference/>).
