@@ -1,0 +1,95 @@
+//! What differs between two configurations, by the part that it touches, for a reload.
+
+use std::fmt;
+
+use super::settings::Settings;
+use crate::domain::publisher::PublisherId;
+
+/// One part whose settings changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// `data_dir`: the journal is elsewhere.
+    DataDir,
+    /// `grace`.
+    Grace,
+    /// `[log]`.
+    Log,
+    /// `[mqtt]`, what the broker or the connection to it is made of.
+    Mqtt,
+    /// `[influx]`.
+    Influx,
+    /// `[buffer]`.
+    Buffer,
+    /// `[watch]`: deadlines in general.
+    Watch,
+    /// `[web]`.
+    Web,
+    /// A new `[[publisher]]`.
+    PublisherAdded(PublisherId),
+    /// A `[[publisher]]` that is no longer there.
+    PublisherRemoved(PublisherId),
+    /// A `[[publisher]]` whose start, source or pace changed: it must be started again.
+    PublisherChanged(PublisherId),
+    /// Only how a `[[publisher]]` is watched changed (`deadline`, `expected`): it goes on running.
+    PublisherWatchChanged(PublisherId),
+}
+
+impl fmt::Display for Changed {
+    /// For a log line: `[watch]`, `publisher light-1 (added)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir => f.write_str("data_dir"),
+            Self::Grace => f.write_str("grace"),
+            Self::Log => f.write_str("[log]"),
+            Self::Mqtt => f.write_str("[mqtt]"),
+            Self::Influx => f.write_str("[influx]"),
+            Self::Buffer => f.write_str("[buffer]"),
+            Self::Watch => f.write_str("[watch]"),
+            Self::Web => f.write_str("[web]"),
+            Self::PublisherAdded(id) => write!(f, "publisher {id} (added)"),
+            Self::PublisherRemoved(id) => write!(f, "publisher {id} (removed)"),
+            Self::PublisherChanged(id) => write!(f, "publisher {id}"),
+            Self::PublisherWatchChanged(id) => write!(f, "publisher {id} (how it is watched)"),
+        }
+    }
+}
+
+/// What changed from `old` to `new`; empty when they are equal.
+#[must_use]
+pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
+    let mut changed = Vec::new();
+    let mut part = |differs: bool, what: Changed| {
+        if differs {
+            changed.push(what);
+        }
+    };
+    // taken apart so that a new part cannot be forgotten here
+    let Settings { data_dir, grace, log, mqtt, influx, buffer, watch, web, publishers } = new;
+    part(old.data_dir != *data_dir, Changed::DataDir);
+    part(old.grace != *grace, Changed::Grace);
+    part(old.log != *log, Changed::Log);
+    part(old.mqtt != *mqtt, Changed::Mqtt);
+    part(old.influx != *influx, Changed::Influx);
+    part(old.buffer != *buffer, Changed::Buffer);
+    part(old.watch != *watch, Changed::Watch);
+    part(old.web != *web, Changed::Web);
+
+    for before in &old.publishers {
+        let Some(after) = publishers.iter().find(|publisher| publisher.id == before.id) else {
+            part(true, Changed::PublisherRemoved(before.id.clone()));
+            continue;
+        };
+        // a shorter deadline asks for heartbeats that a running publisher does not send
+        let too_slow = after.feed.is_some() && new.heartbeat_of(after) < old.heartbeat_of(before);
+        if before.feed != after.feed || too_slow {
+            part(true, Changed::PublisherChanged(before.id.clone()));
+        } else {
+            part(before != after, Changed::PublisherWatchChanged(before.id.clone()));
+        }
+    }
+    for after in publishers {
+        let is_new = old.publishers.iter().all(|publisher| publisher.id != after.id);
+        part(is_new, Changed::PublisherAdded(after.id.clone()));
+    }
+    changed
+}

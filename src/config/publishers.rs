@@ -1,0 +1,115 @@
+//! The `[[publisher]]` tables.
+
+use super::document::Given;
+use super::reader::{Origin, Reader, Scope, Sourced};
+use super::resolve::{Settled as _, boolean, duration, name, positive_duration};
+use super::settings::{
+    FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, TimeFormat, WatchSettings,
+};
+use super::values;
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::describe_duration;
+
+const RUN_AS: [(&str, RunAs); 2] = [("child", RunAs::Child), ("in-process", RunAs::InProcess)];
+
+/// Every publisher that has an id of its own.
+pub(super) fn publishers(reader: &mut Reader<'_>, watch: &WatchSettings) -> Vec<PublisherSettings> {
+    let root = reader.root();
+    let mut publishers: Vec<(PublisherSettings, Origin)> = Vec::new();
+    for table in reader.tables(&root, "publisher") {
+        let Some((publisher, origin)) = publisher(reader, &table, watch) else { continue };
+        match publishers.iter().find(|(other, _)| other.id == publisher.id) {
+            Some((_, Origin::Line(line))) => {
+                let message = format!("'{}' is the publisher of line {line} already: every id once", publisher.id);
+                reader.mistake(&origin, &table.key("id"), message);
+            }
+            _ => publishers.push((publisher, origin)),
+        }
+    }
+    publishers.into_iter().map(|(publisher, _)| publisher).collect()
+}
+
+fn publisher<'a>(
+    reader: &mut Reader<'a>,
+    table: &Scope<'a>,
+    watch: &WatchSettings,
+) -> Option<(PublisherSettings, Origin)> {
+    let id = reader.read(table, "id", None, |given| {
+        given.text("light-1", |text| PublisherId::parse(text).map_err(|error| error.to_string()))
+    });
+    if !reader.has(table, "id") {
+        reader.missing(table, "id", "is missing: every publisher has an id, like \"light-1\"");
+    }
+    let deadline = reader.read(table, "deadline", None, positive_duration).value();
+    let expected = reader.read(table, "expected", None, boolean).or_default(true);
+    let heartbeat = reader.read(table, "heartbeat", None, positive_duration);
+    let (feed, feed_keys) = feed(reader, table, &heartbeat);
+    if !reader.has(table, "csv")
+        && let Some((name, origin)) = feed_keys.into_iter().find_map(|(name, origin)| Some((name, origin?)))
+    {
+        let message = "is for a publisher that heartwatch starts: give it a 'csv' to read";
+        reader.mistake(&origin, &table.key(name), message);
+    }
+    let id = id?;
+    if let Some(heartbeat) = heartbeat {
+        let deadline = deadline.unwrap_or_else(|| watch.deadline_for(&id.value));
+        if heartbeat.value >= deadline {
+            let (heartbeat_text, deadline) = (describe_duration(heartbeat.value), describe_duration(deadline));
+            let message = format!(
+                "{heartbeat_text} is no shorter than its deadline of {deadline}: it would be silent between two"
+            );
+            reader.mistake(&heartbeat.origin, &table.key("heartbeat"), message);
+        }
+    }
+    Some((PublisherSettings { id: id.value, expected, deadline, feed }, id.origin))
+}
+
+/// Every key that only a publisher with a source has, and where it stands.
+type FeedKeys = Vec<(&'static str, Option<Origin>)>;
+
+fn feed<'a>(
+    reader: &mut Reader<'a>,
+    table: &Scope<'a>,
+    heartbeat: &Option<Sourced<std::time::Duration>>,
+) -> (Option<FeedSettings>, FeedKeys) {
+    let csv = reader.existing_file(table, "csv", None);
+    let interval = reader.read(table, "interval", None, duration);
+    let run = reader.read(table, "run", None, |given| given.choice(&RUN_AS));
+    let looping = reader.read(table, "loop", None, boolean);
+    let limit = reader.read(table, "limit", None, |given| given.number(1, u64::MAX));
+    let time_column = reader.read(table, "time_column", None, |given| match given {
+        Given::Integer(_) => given.number(1, 10_000).map(|column| column.to_string()),
+        _ => name(given),
+    });
+    let time_format = reader.read(table, "time_format", None, |given| given.choice(&TimeFormat::NAMES));
+    let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
+    let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(1 << 16, 1 << 50));
+    let keys = vec![
+        ("interval", origin(&interval)),
+        ("heartbeat", origin(heartbeat)),
+        ("run", origin(&run)),
+        ("loop", origin(&looping)),
+        ("limit", origin(&limit)),
+        ("time_column", origin(&time_column)),
+        ("time_format", origin(&time_format)),
+        ("measurement", origin(&measurement)),
+        ("outbox_bytes_max", origin(&outbox_bytes_max)),
+    ];
+    let feed = csv.map(|csv| FeedSettings {
+        csv: csv.value,
+        interval: interval.or_default(FEED_INTERVAL),
+        heartbeat: heartbeat.as_ref().map(|heartbeat| heartbeat.value),
+        run: run.or_default(RunAs::Child),
+        looping: looping.or_default(true),
+        limit: limit.value(),
+        time_column: time_column.value(),
+        time_format: time_format.or_default(TimeFormat::Auto),
+        measurement: measurement.value(),
+        outbox_bytes_max: outbox_bytes_max.or_default(OUTBOX_BYTES_MAX),
+    });
+    (feed, keys)
+}
+
+fn origin<T>(sourced: &Option<Sourced<T>>) -> Option<Origin> {
+    sourced.as_ref().map(|sourced| sourced.origin.clone())
+}

@@ -1,0 +1,318 @@
+//! From layers to [`Settings`]: which keys there are, what each may be, and what must fit together.
+
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::Overrides;
+use super::document::Given;
+use super::pattern::Pattern;
+use super::publishers::publishers;
+use super::reader::{Origin, Reader, Scope, Sourced};
+use super::settings::{
+    BrokerSettings, BufferSettings, ClientCertificate, DeadlineOverride, InfluxSettings, InfluxVersion, LogSettings,
+    MqttSettings, Settings, WatchSettings, WebSettings,
+};
+use super::values;
+
+/// Most rows in one request.
+const BATCH_ROWS_LIMIT: u64 = 1_000_000;
+/// MQTT's own limit of a packet, in bytes.
+const MQTT_PACKET_BYTES_MAX: u64 = 268_435_455;
+
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+const VERSIONS: [(&str, InfluxVersion); 4] =
+    [("auto", InfluxVersion::Auto), ("1", InfluxVersion::V1), ("2", InfluxVersion::V2), ("3", InfluxVersion::V3)];
+
+/// All settings; wrong ones stand at their default, and the reader knows them.
+pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut Vec<String>) -> Settings {
+    let default = Settings::default();
+    let root = reader.root();
+    let data_dir = reader.path(&root, "data_dir", named("--data-dir", &flags.data_dir));
+    let grace = reader.read(&root, "grace", None, duration).or_default(default.grace);
+    let log = reader.table("log");
+    let level = reader.read(&log, "level", None, |given| given.choice(&LEVELS)).or_default(default.log.level);
+    let mqtt = mqtt(reader, flags, &default.mqtt, notes);
+    let influx = influx(reader, flags, &default.influx);
+    let buffer = buffer(reader, &default.buffer);
+    let watch = watch(reader, flags, &default.watch);
+    let web = reader.table("web");
+    let listen = |given: Given<'_>| given.text("127.0.0.1:8080", |text| text.parse::<values::WebListen>());
+    let listen = reader.read(&web, "listen", named("--web", &flags.web), listen);
+    let listen = listen.or_default(values::WebListen(default.web.listen)).0;
+    let publishers = publishers(reader, &watch);
+    Settings {
+        data_dir: data_dir.or_default(default.data_dir),
+        grace,
+        log: LogSettings { level },
+        mqtt,
+        influx,
+        buffer,
+        watch,
+        web: WebSettings { listen },
+        publishers,
+    }
+}
+
+fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, notes: &mut Vec<String>) -> MqttSettings {
+    let table = reader.table("mqtt");
+    let listen = reader.read(&table, "listen", named("--mqtt-listen", &flags.mqtt_listen), |given| {
+        given.text("127.0.0.1:1883", values::address)
+    });
+    let url = reader.read(&table, "url", named("--mqtt", &flags.mqtt), |given| {
+        given.text("mqtt://127.0.0.1:1883", values::mqtt_url)
+    });
+    // the higher layer says whose broker it is; both in one layer is a contradiction
+    let broker = match (listen, url) {
+        (Some(listen), Some(url)) => match (same_layer(&listen.origin, &url.origin), listen.origin > url.origin) {
+            (true, _) => {
+                let message = "a broker of your own and 'listen' for the embedded one exclude each other: keep one";
+                reader.mistake(&url.origin, "mqtt.url", message);
+                BrokerSettings::At(url.value)
+            }
+            (false, true) => BrokerSettings::Embedded { listen: listen.value },
+            (false, false) => BrokerSettings::At(url.value),
+        },
+        (Some(listen), None) => BrokerSettings::Embedded { listen: listen.value },
+        (None, Some(url)) => BrokerSettings::At(url.value),
+        (None, None) => default.broker.clone(),
+    };
+    let prefix = reader.read(&table, "prefix", None, |given| given.text("heartwatch", values::topic_prefix));
+    let client_id = reader.read(&table, "client_id", None, name);
+    let user = reader.read(&table, "user", None, name);
+    let password = reader.secret(&table, "password", "password_file", None);
+    let ca_file = reader.existing_file(&table, "ca_file", None);
+    let certificate = reader.existing_file(&table, "client_certificate_file", None);
+    let key = reader.existing_file(&table, "client_key_file", None);
+
+    let embedded = matches!(broker, BrokerSettings::Embedded { .. });
+    let encrypted = matches!(&broker, BrokerSettings::At(url) if url.scheme() == "mqtts");
+    let tls_keys = [("ca_file", &ca_file), ("client_certificate_file", &certificate), ("client_key_file", &key)];
+    for (name, file) in tls_keys {
+        if let Some(file) = file.as_ref().filter(|_| !encrypted) {
+            reader.mistake(&file.origin, &table.key(name), "is for a broker at an mqtts:// URL: set mqtt.url to one");
+        }
+    }
+    match (&certificate, &key) {
+        (Some(file), None) => {
+            reader.mistake(&file.origin, "mqtt.client_certificate_file", "needs client_key_file, too")
+        }
+        (None, Some(file)) => {
+            reader.mistake(&file.origin, "mqtt.client_key_file", "needs client_certificate_file, too")
+        }
+        _ => {}
+    }
+    let mut password = password;
+    if embedded {
+        let message = "is for a broker of your own: the embedded one asks for no password, set mqtt.url";
+        if let Some(user) = &user {
+            reader.mistake(&user.origin, "mqtt.user", message);
+        }
+        match password.take() {
+            // the same shell may run `heartwatch publish` with it
+            Some(Sourced { origin: Origin::Variable(name), .. }) => {
+                notes.push(format!("{name} is not used: the embedded broker asks for no password"));
+            }
+            Some(file) => reader.mistake(&file.origin, "mqtt.password_file", message),
+            None => {}
+        }
+    } else if let (Some(password), None) = (&password, &user) {
+        reader.mistake(&password.origin, "mqtt.password_file", "is of no use without mqtt.user: MQTT 3.1.1 wants both");
+    }
+    if let BrokerSettings::Embedded { listen } = &broker
+        && !listen.ip().is_loopback()
+    {
+        notes.push(format!("the embedded broker asks for no password: whoever reaches {listen} can publish"));
+    }
+    let (backoff_min, backoff_max) = reader.backoff(&table, (default.backoff_min, default.backoff_max));
+    MqttSettings {
+        broker,
+        prefix: prefix.or_default(default.prefix.clone()),
+        client_id: client_id.value(),
+        user: user.value(),
+        password: password.value(),
+        ca_file: ca_file.value(),
+        client_certificate: certificate
+            .value()
+            .zip(key.value())
+            .map(|(certificate_file, key_file)| ClientCertificate { certificate_file, key_file }),
+        keep_alive: reader.read(&table, "keep_alive", None, keep_alive).or_default(default.keep_alive),
+        message_bytes_max: reader
+            .read(&table, "message_bytes_max", None, |given| given.bytes(1024, MQTT_PACKET_BYTES_MAX))
+            .or_default(default.message_bytes_max),
+        backoff_min,
+        backoff_max,
+    }
+}
+
+fn influx(reader: &mut Reader<'_>, flags: &Overrides, default: &InfluxSettings) -> InfluxSettings {
+    let table = reader.table("influx");
+    let url = reader.read(&table, "url", named("--influx-url", &flags.influx_url), |given| {
+        given.text("http://127.0.0.1:8086", values::influx_url)
+    });
+    let version = reader.read(&table, "version", None, |given| given.choice(&VERSIONS));
+    let db = reader.read(&table, "db", named("--influx-db", &flags.influx_db), name);
+    let user = reader.read(&table, "user", None, name);
+    let password = reader.secret(&table, "password", "password_file", None);
+    let org = reader.read(&table, "org", named("--influx-org", &flags.influx_org), name);
+    let bucket = reader.read(&table, "bucket", named("--influx-bucket", &flags.influx_bucket), name);
+    let token = reader.secret(&table, "token", "token_file", named("--influx-token-file", &flags.influx_token_file));
+
+    if let (Some(password), None) = (&password, &user) {
+        reader.mistake(&password.origin, "influx.password_file", "is of no use without influx.user");
+    }
+    if let Some(version) = &version {
+        let number = if version.value == InfluxVersion::V2 { "2.x" } else { "3.x" };
+        if matches!(version.value, InfluxVersion::V2 | InfluxVersion::V3) && token.is_none() {
+            let message = format!("InfluxDB {number} needs a token: set token_file or HEARTWATCH_INFLUX_TOKEN");
+            reader.missing_for(version, "influx.version", message);
+        }
+        if version.value == InfluxVersion::V2 && org.is_none() {
+            reader.missing_for(version, "influx.version", "InfluxDB 2.x needs an organisation: set org".to_owned());
+        }
+    }
+    let (backoff_min, backoff_max) = reader.backoff(&table, (default.backoff_min, default.backoff_max));
+    InfluxSettings {
+        url: url.value(),
+        version: version.or_default(default.version),
+        db: db.or_default(default.db.clone()),
+        user: user.value(),
+        password: password.value(),
+        org: org.value(),
+        bucket: bucket.value(),
+        token: token.value(),
+        batch_rows_max: reader
+            .read(&table, "batch_rows_max", None, |given| given.number(1, BATCH_ROWS_LIMIT))
+            .or_default(default.batch_rows_max),
+        batch_bytes_max: reader
+            .read(&table, "batch_bytes_max", None, |given| given.bytes(1 << 10, 1 << 30))
+            .or_default(default.batch_bytes_max),
+        flush_interval: reader
+            .read(&table, "flush_interval", None, positive_duration)
+            .or_default(default.flush_interval),
+        timeout: reader.read(&table, "timeout", None, positive_duration).or_default(default.timeout),
+        gzip: reader.read(&table, "gzip", None, boolean).or_default(default.gzip),
+        backoff_min,
+        backoff_max,
+    }
+}
+
+fn buffer(reader: &mut Reader<'_>, default: &BufferSettings) -> BufferSettings {
+    let table = reader.table("buffer");
+    BufferSettings {
+        bytes_max: reader
+            .read(&table, "bytes_max", None, |given| given.bytes(1 << 20, 1 << 50))
+            .or_default(default.bytes_max),
+        history: reader.read(&table, "history", None, duration).or_default(default.history),
+    }
+}
+
+fn watch(reader: &mut Reader<'_>, flags: &Overrides, default: &WatchSettings) -> WatchSettings {
+    let table = reader.table("watch");
+    let deadline = reader.read(&table, "deadline", named("--deadline", &flags.deadline), positive_duration);
+    let grace = reader.read(&table, "grace", None, duration).or_default(default.grace);
+    let mut overrides = Vec::new();
+    for entry in reader.tables(&table, "override") {
+        let publisher = reader.read(&entry, "publisher", None, |given| {
+            given.text("light-*", |text| Pattern::parse(text).map_err(|error| error.to_string()))
+        });
+        let deadline = reader.read(&entry, "deadline", None, positive_duration);
+        if !reader.has(&entry, "publisher") {
+            reader.missing(
+                &entry,
+                "publisher",
+                "is missing: whose deadline is it? Write an id or a pattern like 'light-*'",
+            );
+        }
+        if !reader.has(&entry, "deadline") {
+            reader.missing(&entry, "deadline", "is missing: write a duration like 10s");
+        }
+        if let (Some(publisher), Some(deadline)) = (publisher, deadline) {
+            overrides.push(DeadlineOverride { publisher: publisher.value, deadline: deadline.value });
+        }
+    }
+    WatchSettings { deadline: deadline.or_default(default.deadline), grace, overrides }
+}
+
+/// What several parts read in the same way.
+impl<'a> Reader<'a> {
+    /// The waits between attempts, in order.
+    fn backoff(&mut self, scope: &Scope<'a>, default: (Duration, Duration)) -> (Duration, Duration) {
+        let min = self.read(scope, "backoff_min", None, positive_duration);
+        let max = self.read(scope, "backoff_max", None, positive_duration);
+        let (low, high) =
+            (min.as_ref().map_or(default.0, |min| min.value), max.as_ref().map_or(default.1, |max| max.value));
+        if low > high
+            && let Some(culprit) = max.or(min)
+        {
+            let message = "the shortest wait (backoff_min) is longer than the longest one (backoff_max)";
+            self.mistake(&culprit.origin, &scope.key("backoff_max"), message);
+        }
+        (low, high)
+    }
+
+    /// Remembers that a value asks for another one that is missing.
+    fn missing_for<T>(&mut self, value: &Sourced<T>, key: &str, message: String) {
+        self.mistake(&value.origin, key, message);
+    }
+}
+
+/// A flag's value with its name.
+pub(super) fn named<T: Clone>(flag: &'static str, value: &Option<T>) -> Option<(&'static str, T)> {
+    value.clone().map(|value| (flag, value))
+}
+
+pub(super) fn duration(given: Given<'_>) -> Result<Duration, String> {
+    given.text("5s", values::duration)
+}
+
+pub(super) fn positive_duration(given: Given<'_>) -> Result<Duration, String> {
+    given.text("5s", values::positive_duration)
+}
+
+pub(super) fn boolean(given: Given<'_>) -> Result<bool, String> {
+    given.boolean()
+}
+
+pub(super) fn name(given: Given<'_>) -> Result<String, String> {
+    given.text("name", values::name)
+}
+
+fn keep_alive(given: Given<'_>) -> Result<Duration, String> {
+    let keep_alive = duration(given)?;
+    // two bytes of seconds in the MQTT packet
+    if (1..=65_535).contains(&keep_alive.as_secs()) {
+        Ok(keep_alive)
+    } else {
+        Err("MQTT keeps a connection alive with 1s to 18h".to_owned())
+    }
+}
+
+pub(super) fn same_layer(one: &Origin, other: &Origin) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
+}
+
+/// What a key has in the end.
+pub(super) trait Settled<T> {
+    /// The value, or the default.
+    fn or_default(self, default: T) -> T;
+    /// The value, if any.
+    fn value(self) -> Option<T>;
+}
+
+impl<T> Settled<T> for Option<Sourced<T>> {
+    fn or_default(self, default: T) -> T {
+        self.map_or(default, |sourced| sourced.value)
+    }
+    fn value(self) -> Option<T> {
+        self.map(|sourced| sourced.value)
+    }
+}

@@ -1,0 +1,347 @@
+//! The settings, fully resolved and parsed: what comes out of here needs no second check.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use url::Url;
+
+use super::pattern::Pattern;
+use super::secret::Secret;
+use crate::domain::publisher::PublisherId;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Where the journal and the outboxes are (`data_dir`).
+    pub data_dir: PathBuf,
+    /// How long a shutdown drains before what is left stays in the buffer (`grace`).
+    pub grace: Duration,
+    /// What is logged (`[log]`).
+    pub log: LogSettings,
+    /// The broker (`[mqtt]`).
+    pub mqtt: MqttSettings,
+    /// The database (`[influx]`).
+    pub influx: InfluxSettings,
+    /// What is kept on disk (`[buffer]`).
+    pub buffer: BufferSettings,
+    /// When silence is too long (`[watch]`).
+    pub watch: WatchSettings,
+    /// The web page (`[web]`).
+    pub web: WebSettings,
+    /// The publishers that are started or expected (`[[publisher]]`), in the file's order; ids are distinct.
+    pub publishers: Vec<PublisherSettings>,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least important level that is shown.
+    pub level: LevelFilter,
+}
+
+/// The broker and how to talk to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MqttSettings {
+    /// Ours or yours.
+    pub broker: BrokerSettings,
+    /// The first level of every topic.
+    pub prefix: String,
+    /// The client id of the monitor's persistent session; none lets the monitor choose one and keep it.
+    pub client_id: Option<String>,
+    /// The user at the broker.
+    pub user: Option<String>,
+    /// Its password, from a file or the environment.
+    pub password: Option<Secret>,
+    /// Certificates (PEM) that the broker's must chain to, for `mqtts://`; none uses the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate for `mqtts://`.
+    pub client_certificate: Option<ClientCertificate>,
+    /// The MQTT keep-alive interval.
+    pub keep_alive: Duration,
+    /// Largest message either way, in bytes.
+    pub message_bytes_max: u64,
+    /// First wait before a reconnect.
+    pub backoff_min: Duration,
+    /// Longest wait before a reconnect.
+    pub backoff_max: Duration,
+}
+
+/// Whose broker is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerSettings {
+    /// Our own, inside this program, on this address.
+    Embedded {
+        /// Where it listens.
+        listen: SocketAddr,
+    },
+    /// One that runs already: `mqtt://` or `mqtts://` with a host.
+    At(Url),
+}
+
+/// A client certificate and its key, both PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate chain.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+/// The database and how to write to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InfluxSettings {
+    /// Where it answers (`http://` or `https://`); none: rows stay in the embedded store.
+    pub url: Option<Url>,
+    /// Which write API.
+    pub version: InfluxVersion,
+    /// The database (1.x, 3.x).
+    pub db: String,
+    /// The user (1.x).
+    pub user: Option<String>,
+    /// Its password (1.x), from a file or the environment.
+    pub password: Option<Secret>,
+    /// The organisation (2.x).
+    pub org: Option<String>,
+    /// The bucket (2.x); none: the same name as `db`.
+    pub bucket: Option<String>,
+    /// The token (2.x, 3.x), from a file or the environment.
+    pub token: Option<Secret>,
+    /// Most rows in one request.
+    pub batch_rows_max: u64,
+    /// Most bytes of rows in one request, before compression.
+    pub batch_bytes_max: u64,
+    /// Longest time that a row waits for others.
+    pub flush_interval: Duration,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Whether bodies are compressed.
+    pub gzip: bool,
+    /// First wait after a failed request.
+    pub backoff_min: Duration,
+    /// Longest wait after a failed request.
+    pub backoff_max: Duration,
+}
+
+/// Which write API of InfluxDB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InfluxVersion {
+    /// Ask the server, and look at which of org, bucket and token are there.
+    #[default]
+    Auto,
+    /// `/write?db=`.
+    V1,
+    /// `/api/v2/write?org=&bucket=`.
+    V2,
+    /// `/api/v3/write_lp?db=`.
+    V3,
+}
+
+/// What is kept on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BufferSettings {
+    /// Most bytes of rows.
+    pub bytes_max: u64,
+    /// How long delivered rows stay for the page and `export`.
+    pub history: Duration,
+}
+
+/// When silence is too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchSettings {
+    /// How long a publisher may be silent.
+    pub deadline: Duration,
+    /// How far past its interval a publisher is still `alive` and not yet `late`.
+    pub grace: Duration,
+    /// Other deadlines for some publishers; the first that matches counts.
+    pub overrides: Vec<DeadlineOverride>,
+}
+
+/// A deadline for the publishers whose id matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadlineOverride {
+    /// Whose.
+    pub publisher: Pattern,
+    /// How long they may be silent.
+    pub deadline: Duration,
+}
+
+/// The web page and the JSON behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSettings {
+    /// Where it listens; none: off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// One publisher that is started or expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublisherSettings {
+    /// Its id.
+    pub id: PublisherId,
+    /// Whether it is `never-started` when it is never heard.
+    pub expected: bool,
+    /// Its own deadline, before any override.
+    pub deadline: Option<Duration>,
+    /// What the monitor starts for it; none: someone else starts it, we only expect it.
+    pub feed: Option<FeedSettings>,
+}
+
+/// What a publisher that we start reads, and how it publishes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedSettings {
+    /// Its CSV file.
+    pub csv: PathBuf,
+    /// Time between readings; zero is as fast as it goes.
+    pub interval: Duration,
+    /// Time between heartbeats; none: see [`Settings::heartbeat_of`].
+    pub heartbeat: Option<Duration>,
+    /// A process of its own, or inside the monitor.
+    pub run: RunAs,
+    /// Whether it starts again at the end of the file (`loop`).
+    pub looping: bool,
+    /// Most readings to publish; none: no end.
+    pub limit: Option<u64>,
+    /// The column with the time, by its header or its number from 1; none: found by its content.
+    pub time_column: Option<String>,
+    /// The form of that time.
+    pub time_format: TimeFormat,
+    /// The measurement; none: the publisher's id.
+    pub measurement: Option<String>,
+    /// Most bytes of unconfirmed readings in its outbox.
+    pub outbox_bytes_max: u64,
+}
+
+/// How a configured publisher runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunAs {
+    /// As a process of its own, tied to ours.
+    #[default]
+    Child,
+    /// As an actor in the monitor's process.
+    InProcess,
+}
+
+/// The form of a CSV file's time column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeFormat {
+    /// Found by the first rows; a date that could be both is read as month/day.
+    #[default]
+    Auto,
+    /// `2026-11-21T12:00:03Z`.
+    Rfc3339,
+    /// Seconds since 1970.
+    UnixSeconds,
+    /// Milliseconds since 1970.
+    UnixMillis,
+    /// Nanoseconds since 1970.
+    UnixNanos,
+    /// `M/D/YYYY H:MM`.
+    MonthDayYear,
+    /// `D/M/YYYY H:MM`.
+    DayMonthYear,
+}
+
+impl TimeFormat {
+    /// Every form with its name in the configuration and on the command line.
+    pub const NAMES: [(&'static str, Self); 7] = [
+        ("auto", Self::Auto),
+        ("rfc3339", Self::Rfc3339),
+        ("unix_s", Self::UnixSeconds),
+        ("unix_ms", Self::UnixMillis),
+        ("unix_ns", Self::UnixNanos),
+        ("mdy", Self::MonthDayYear),
+        ("dmy", Self::DayMonthYear),
+    ];
+
+    /// Its name in the configuration and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, format)| *format == self).map_or("auto", |(name, _)| *name)
+    }
+}
+
+impl Default for Settings {
+    /// What holds where nothing is configured.
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Self {
+            data_dir: PathBuf::from("data"),
+            grace: Duration::from_secs(10),
+            log: LogSettings { level: LevelFilter::INFO },
+            mqtt: MqttSettings {
+                broker: BrokerSettings::Embedded { listen: loopback(1883) },
+                prefix: "heartwatch".to_owned(),
+                client_id: None,
+                user: None,
+                password: None,
+                ca_file: None,
+                client_certificate: None,
+                keep_alive: Duration::from_secs(15),
+                message_bytes_max: 256 * 1024,
+                backoff_min: Duration::from_millis(250),
+                backoff_max: Duration::from_secs(15),
+            },
+            influx: InfluxSettings {
+                url: None,
+                version: InfluxVersion::Auto,
+                db: "heartwatch".to_owned(),
+                user: None,
+                password: None,
+                org: None,
+                bucket: None,
+                token: None,
+                batch_rows_max: 5_000,
+                batch_bytes_max: 4 * 1024 * 1024,
+                flush_interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(10),
+                gzip: true,
+                backoff_min: Duration::from_millis(250),
+                backoff_max: Duration::from_secs(30),
+            },
+            buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
+            watch: WatchSettings {
+                deadline: Duration::from_secs(50),
+                grace: Duration::from_secs(1),
+                overrides: Vec::new(),
+            },
+            web: WebSettings { listen: Some(loopback(8080)) },
+            publishers: Vec::new(),
+        }
+    }
+}
+
+/// What a feed has where its table says nothing.
+pub(super) const FEED_INTERVAL: Duration = Duration::from_secs(1);
+/// What an outbox may hold where nothing else is said: 64 MiB.
+pub const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+impl Settings {
+    /// How long this publisher may be silent: its own deadline, else the first override that matches, else the
+    /// general one.
+    #[must_use]
+    pub fn deadline_for(&self, id: &PublisherId) -> Duration {
+        let own = self.publishers.iter().find(|publisher| publisher.id == *id).and_then(|publisher| publisher.deadline);
+        own.unwrap_or_else(|| self.watch.deadline_for(id))
+    }
+
+    /// How often a publisher that we start sends a heartbeat: what its table says, else five times within its
+    /// deadline, but no more than every 100 ms and no less than every 10 s.
+    #[must_use]
+    pub fn heartbeat_of(&self, publisher: &PublisherSettings) -> Duration {
+        let configured = publisher.feed.as_ref().and_then(|feed| feed.heartbeat);
+        configured.unwrap_or_else(|| {
+            let deadline = publisher.deadline.unwrap_or_else(|| self.watch.deadline_for(&publisher.id));
+            (deadline / 5).clamp(Duration::from_millis(100), Duration::from_secs(10))
+        })
+    }
+}
+
+impl WatchSettings {
+    /// The deadline for a publisher without one of its own.
+    #[must_use]
+    pub fn deadline_for(&self, id: &PublisherId) -> Duration {
+        let matching = self.overrides.iter().find(|an_override| an_override.publisher.matches(id.as_str()));
+        matching.map_or(self.deadline, |an_override| an_override.deadline)
+    }
+}

@@ -1,0 +1,254 @@
+//! One value from text, checked: the same rules for the file, the environment and the command line.
+//!
+//! Every function answers a wrong text with what would be right, ready for a person to read.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::domain::time::parse_duration;
+
+/// Longest duration that may be configured. The timer wheel under the watchdog stands about two years.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// Longest name of a database, topic level or the like, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Where a page is served: an address, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebListen(
+    /// The address; none is off.
+    pub Option<SocketAddr>,
+);
+
+impl FromStr for WebListen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let wrong = |_| format!("'{text}' is not an address like 127.0.0.1:8080, or off");
+        address(text).map(Some).map(Self).map_err(wrong)
+    }
+}
+
+impl fmt::Display for WebListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+/// A duration like `5s`, up to a year; zero too.
+///
+/// # Errors
+/// What would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|error| error.to_string())?;
+    if duration > DURATION_MAX {
+        return Err(format!("'{text}' is too long: at most 365d"));
+    }
+    Ok(duration)
+}
+
+/// A duration longer than zero.
+///
+/// # Errors
+/// What would be right.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err(format!("'{text}' is too short: it must be longer than 0")),
+        positive => Ok(positive),
+    }
+}
+
+/// A number of bytes like `64KiB`, `512MiB`, `1GiB` or `1000000`.
+///
+/// # Errors
+/// What would be right.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a size like 64KiB, 512MiB or 1GiB");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+/// A number of bytes as a person reads it: `256 KiB`, `1 GiB`, `1000 bytes`.
+#[must_use]
+pub fn describe_bytes(bytes: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.iter().find(|(size, _)| bytes >= *size && bytes.is_multiple_of(*size)) {
+        Some((size, unit)) => format!("{} {unit}", bytes / size),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// An address to listen on: IP and port.
+///
+/// # Errors
+/// What would be right.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("'{text}' is not an address like 127.0.0.1:1883 (an IP address and a port)"))
+}
+
+/// The URL of an MQTT broker.
+///
+/// # Errors
+/// What would be right. A password in the URL is refused, and not repeated.
+pub fn mqtt_url(text: &str) -> Result<Url, String> {
+    let url = url_of(text, ["mqtt", "mqtts"], "mqtt://host:1883 or mqtts://host:8883")?;
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("'{text}' has more than a broker's host and port: mqtt://host:1883"));
+    }
+    Ok(url)
+}
+
+/// The URL of an InfluxDB.
+///
+/// # Errors
+/// What would be right. A password in the URL is refused, and not repeated.
+pub fn influx_url(text: &str) -> Result<Url, String> {
+    let url = url_of(text, ["http", "https"], "http://127.0.0.1:8086")?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("'{text}' has more than a server's address: http://127.0.0.1:8086"));
+    }
+    Ok(url)
+}
+
+/// The URL of a running monitor.
+///
+/// # Errors
+/// What would be right.
+pub fn monitor_url(text: &str) -> Result<Url, String> {
+    url_of(text, ["http", "https"], "http://127.0.0.1:8080")
+}
+
+fn url_of(text: &str, schemes: [&str; 2], example: &str) -> Result<Url, String> {
+    // before anything is repeated: what stands before an @ may be a password
+    if text.contains('@') {
+        return Err("a URL here carries no user and no password: they have their own settings".to_owned());
+    }
+    let wrong = || format!("'{text}' is not a URL like {example}");
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    if !schemes.contains(&url.scheme()) || !has_host || url.port() == Some(0) {
+        return Err(wrong());
+    }
+    Ok(url)
+}
+
+/// A name that goes into a URL, a topic or a row: something, and no control characters.
+///
+/// # Errors
+/// What would be right.
+pub fn name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("is empty: write a name, or leave the key out".to_owned());
+    }
+    if text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(format!("must be at most {NAME_BYTES_MAX} bytes without line breaks or other control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The first level of our topics.
+///
+/// # Errors
+/// What would be right.
+pub fn topic_prefix(text: &str) -> Result<String, String> {
+    let prefix = name(text)?;
+    if prefix.contains(['/', '+', '#']) || prefix.starts_with('$') {
+        return Err(format!("'{text}' cannot be one level of a topic: no '/', '+', '#', and no '$' at its start"));
+    }
+    Ok(prefix)
+}
+
+/// The name of the measurement that readings go to.
+///
+/// # Errors
+/// What would be right.
+pub fn measurement(text: &str) -> Result<String, String> {
+    let measurement = name(text)?;
+    if measurement.starts_with("heartwatch_") {
+        return Err(format!(
+            "'{text}' is one of the monitor's own: take a name that does not start with 'heartwatch_'"
+        ));
+    }
+    Ok(measurement)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_said() {
+        assert_eq!(bytes("1GiB"), Ok(1 << 30));
+        assert_eq!(bytes("64KiB"), Ok(65_536));
+        assert_eq!(bytes("1MB"), Ok(1_000_000));
+        assert_eq!(bytes("17"), Ok(17));
+        for wrong in ["", "1 GiB", "GiB", "-1", "1.5GiB", "1gib", "99999999999TiB"] {
+            assert!(bytes(wrong).unwrap_err().contains("1GiB"), "{wrong}");
+        }
+        assert_eq!(describe_bytes(1 << 30), "1 GiB");
+        assert_eq!(describe_bytes(1_000), "1000 bytes");
+    }
+
+    #[test]
+    fn durations_have_bounds() {
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert!(positive_duration("0s").unwrap_err().contains("longer than 0"));
+        assert!(duration("400d").unwrap_err().contains("365d"));
+        assert!(duration("5x").unwrap_err().contains("250ms"));
+    }
+
+    #[test]
+    fn urls_name_what_would_be_right_and_repeat_no_password() {
+        assert!(mqtt_url("mqtt://10.0.0.1:1883").is_ok());
+        assert!(mqtt_url("mqtts://broker.example").is_ok());
+        for wrong in ["localhost:1883", "http://host", "mqtt://", "mqtt:///x", "", "mqtt://host:1883/topic"] {
+            assert!(mqtt_url(wrong).unwrap_err().contains("mqtt://host:1883"), "{wrong}");
+        }
+        assert!(influx_url("https://proxy.example/influx").is_ok());
+        assert!(influx_url("127.0.0.1:8086").unwrap_err().contains("http://127.0.0.1:8086"));
+        assert!(influx_url("http://h:8086/?db=x").is_err());
+        for secret in ["mqtt://u:hunter2@h", "mqtt://hunter2@h:x"] {
+            assert!(!mqtt_url(secret).unwrap_err().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_page_has_an_address_or_is_off() {
+        assert_eq!("off".parse(), Ok(WebListen(None)));
+        assert_eq!("[::1]:80".parse(), Ok(WebListen(Some("[::1]:80".parse().unwrap()))));
+        assert!("8080".parse::<WebListen>().unwrap_err().contains("or off"));
+        assert!(address("localhost:1883").is_err());
+    }
+
+    #[test]
+    fn names_that_would_break_a_topic_or_a_row_are_refused() {
+        assert!(topic_prefix("plant-7").is_ok());
+        for wrong in ["", "a/b", "+", "#", "$SYS", "a\nb"] {
+            assert!(topic_prefix(wrong).is_err(), "{wrong}");
+        }
+        assert!(measurement("heartwatch_verdict").is_err());
+        assert!(measurement("light").is_ok());
+    }
+}
