@@ -59,7 +59,7 @@ struct Feed {
 
 impl Read for Feed {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.bytes[self.read..].as_ref().read(into)?;
+        let count = (&self.bytes[self.read..]).read(into)?;
         self.read += count;
         Ok(count)
     }
