@@ -144,6 +144,12 @@ impl Delivery {
         Some(run)
     }
 
+    /// What was to be sent could not be handed to the connection: it waits again.
+    pub fn put_back(&mut self, run: Run) {
+        remove(&mut self.in_flight, run);
+        insert(&mut self.waiting, run);
+    }
+
     /// What was to be sent is not in the outbox any more (given up at its limit).
     pub fn forget(&mut self, run: Run) {
         remove(&mut self.waiting, run);

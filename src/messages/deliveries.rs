@@ -29,3 +29,14 @@ pub struct Delivery {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Deliveries(pub Arc<Vec<Delivery>>);
+
+/// transport → subscriber: a message that could not even be handed over (its reader panicked on it),
+/// to be counted and kept for a person.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ReportBad {
+    /// The message.
+    pub delivery: Delivery,
+    /// What happened.
+    pub reason: String,
+}

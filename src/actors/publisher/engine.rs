@@ -1,0 +1,301 @@
+//! The publisher's loop: reads at its interval, sends what is new first and what waits behind it,
+//! beats, listens for confirmations, and in the end waits for the last ones.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use super::worker::{Produced, Worker};
+use super::{Ended, PublisherConfig};
+use crate::buffer::outbox::GivenUpRange;
+use crate::domain::beat::Heartbeat;
+use crate::domain::delivery::{Delivery, Run, safe_runs};
+use crate::domain::process::ProcessIdentity;
+use crate::domain::reading::{Reading, Sequence};
+use crate::formats::envelope::{self, GivenUp, Goodbye, HeartbeatNote, TopicKind};
+use crate::ports::{Outgoing, Transport, TransportEvent};
+use crate::runtime::clock::Clock;
+
+/// How often the backlog is looked at when the connection could not take more.
+const BACKLOG_TICK: Duration = Duration::from_millis(20);
+/// Most wait for an orderly DISCONNECT at the end.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) struct Engine {
+    pub config: PublisherConfig,
+    pub worker: Arc<Mutex<Worker>>,
+    pub delivery: Delivery,
+    pub given_up: Vec<GivenUpRange>,
+    pub transport: Arc<dyn Transport>,
+    pub clock: Clock,
+    pub process: Option<ProcessIdentity>,
+    pub confirmed: Sequence,
+    pub produced: u64,
+    pub refused: bool,
+    pub connected: bool,
+}
+
+/// Runs a blocking step of the worker off this thread.
+async fn off_thread<T: Send + 'static>(
+    worker: &Arc<Mutex<Worker>>,
+    step: impl FnOnce(&mut Worker) -> T + Send + 'static,
+) -> Option<T> {
+    let worker = worker.clone();
+    let done = tokio::task::spawn_blocking(move || step(&mut worker.lock().unwrap_or_else(PoisonError::into_inner)));
+    match done.await {
+        Ok(result) => Some(result),
+        Err(error) => {
+            tracing::error!(%error, "a step of the publisher failed");
+            None
+        }
+    }
+}
+
+impl Engine {
+    /// Runs to the end of the source, the limit, or the request to stop, and then until the last
+    /// confirmation or the end of the grace period.
+    pub async fn run(
+        mut self,
+        events: &mut mpsc::Receiver<TransportEvent>,
+        mut stop: watch::Receiver<Option<Instant>>,
+    ) -> Ended {
+        let mut beats = every(self.config.heartbeat);
+        let mut reads = every(self.config.interval.max(Duration::from_millis(1)));
+        let mut backlog = every(BACKLOG_TICK);
+        let mut end_by: Option<Instant> = None;
+        loop {
+            if end_by.is_some() && self.delivery.unconfirmed() == 0 && self.given_up.is_empty() {
+                break;
+            }
+            let reading = end_by.is_none() && self.may_read();
+            let at_once = self.config.interval.is_zero();
+            tokio::select! {
+                biased;
+                () = at(end_by) => break,
+                changed = stop.changed(), if end_by.is_none_or(|by| stop.borrow().is_none_or(|asked| asked < by)) => {
+                    end_by = match (changed, *stop.borrow_and_update()) {
+                        (Ok(()), by) => by.or(end_by),
+                        (Err(_), _) => Some(Instant::now()),
+                    };
+                }
+                event = events.recv() => match event {
+                    Some(event) => self.heard(event).await,
+                    None => break,
+                },
+                _ = beats.tick() => self.beat().await,
+                _ = backlog.tick(), if self.delivery.backlog() > 0 => self.send_backlog().await,
+                () = next_read(&mut reads, at_once), if reading => {
+                    if self.read().await {
+                        end_by = Some(Instant::now() + self.config.confirm_grace);
+                        tracing::info!(readings = self.produced, "the source has ended; waiting for the last confirmations");
+                    }
+                }
+            }
+        }
+        self.say_goodbye().await;
+        Ended { produced: self.produced, left: self.delivery.unconfirmed() }
+    }
+
+    /// As fast as it goes means: as fast as the monitor confirms.
+    fn may_read(&self) -> bool {
+        !self.config.interval.is_zero() || self.delivery.unconfirmed() < self.config.delivery.in_flight_max
+    }
+
+    async fn read(&mut self) -> bool {
+        let rows_max = if self.config.interval.is_zero() { self.config.batch_readings_max } else { 1 };
+        let now = self.clock.wall();
+        let Some(produced) = off_thread(&self.worker, move |worker| worker.produce(rows_max, now)).await else {
+            return false;
+        };
+        let Produced { readings, given_up, finished, refused } = produced;
+        match (&refused, self.refused) {
+            (Some(error), false) => tracing::error!(%error, "readings wait: the outbox takes no more"),
+            (None, true) => tracing::info!("the outbox takes readings again"),
+            _ => {}
+        }
+        self.refused = refused.is_some();
+        for range in given_up {
+            self.delivery.forget(Run { incarnation: range.incarnation, first: range.first, last: range.last });
+            tracing::error!(first = range.first, last = range.last, "the outbox is full: readings were given up");
+            self.given_up.push(range);
+            self.tell_given_up();
+        }
+        self.produced += readings.len() as u64;
+        if let (Some(first), Some(last)) = (readings.first(), readings.last()) {
+            let incarnation = self.config.incarnation;
+            let run = Run { incarnation, first: first.sequence, last: last.sequence };
+            if self.delivery.produced(run, self.clock.monotonic()) && !self.send(run, &readings) {
+                self.delivery.put_back(run);
+            }
+        }
+        finished
+    }
+
+    async fn send_backlog(&mut self) {
+        let readings_max = self.config.batch_readings_max;
+        while let Some(run) = self.delivery.next_waiting(readings_max as u64, self.clock.monotonic()) {
+            let kept = off_thread(&self.worker, move |worker| worker.kept(run, readings_max)).await;
+            let Some(Ok(readings)) = kept else {
+                self.delivery.put_back(run);
+                return;
+            };
+            self.forget_absent(run, &readings);
+            if !readings.is_empty() && !self.send(run, &readings) {
+                self.delivery.put_back(run);
+                return;
+            }
+        }
+    }
+
+    /// Numbers that the outbox does not hold any more were confirmed or given up: nobody waits for them.
+    fn forget_absent(&mut self, run: Run, readings: &[Reading]) {
+        let mut next = run.first;
+        for number in readings.iter().map(|reading| reading.sequence).chain([run.last + 1]) {
+            if next < number {
+                self.delivery.forget(Run { first: next, last: number - 1, ..run });
+            }
+            next = number + 1;
+        }
+    }
+
+    fn send(&self, run: Run, readings: &[Reading]) -> bool {
+        let host = &self.config.host;
+        let payloads = match envelope::encode_readings(host, run.incarnation, readings) {
+            Ok(payloads) => payloads,
+            Err(error) => {
+                tracing::error!(%error, "readings cannot be sent");
+                return false;
+            }
+        };
+        payloads.into_iter().all(|payload| self.publish(TopicKind::Readings, payload, true))
+    }
+
+    fn publish(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) -> bool {
+        let topic = self.config.prefix.topic(&self.config.id, kind);
+        self.transport.try_publish(Outgoing { topic, payload, at_least_once }).is_ok()
+    }
+
+    async fn heard(&mut self, event: TransportEvent) {
+        let now = self.clock.monotonic();
+        match event {
+            TransportEvent::Connected { .. } => {
+                self.connected = true;
+                self.delivery.connected(now);
+                self.beat().await;
+                self.tell_given_up();
+            }
+            TransportEvent::Disconnected { .. } => {
+                self.connected = false;
+                self.delivery.disconnected();
+            }
+            TransportEvent::Delivery(delivery) => {
+                match envelope::decode_confirm(&self.config.id, &delivery.payload) {
+                    Ok(state) => self.confirmed(state).await,
+                    Err(error) => tracing::warn!(%error, topic = delivery.topic, "a confirmation could not be read"),
+                }
+                self.transport.acknowledge(vec![delivery.receipt]);
+            }
+        }
+    }
+
+    async fn confirmed(&mut self, state: crate::messages::intake::DeliveryState) {
+        let (life, through, highest) = (state.incarnation, state.through, state.highest);
+        let now = self.clock.monotonic();
+        self.delivery.reported(life, through, highest, &state.gaps, now);
+        if life == self.config.incarnation {
+            self.confirmed = self.confirmed.max(through);
+        }
+        let safe = safe_runs(life, through, highest, &state.gaps);
+        let (told, untold): (Vec<_>, Vec<_>) = self.given_up.drain(..).partition(|range| {
+            safe.iter()
+                .any(|run| run.incarnation == range.incarnation && run.first <= range.first && range.last <= run.last)
+        });
+        self.given_up = untold;
+        let forgotten = off_thread(&self.worker, move |worker| {
+            told.iter().try_for_each(|range| worker.given_up_told(range))?;
+            worker.confirmed(life, through, highest, &state.gaps)
+        });
+        if let Some(Err(error)) = forgotten.await {
+            tracing::warn!(%error, "confirmed readings stay in the outbox for now");
+        }
+        self.send_backlog().await;
+    }
+
+    async fn beat(&mut self) {
+        let again = self.delivery.check_progress(self.clock.monotonic());
+        if again > 0 {
+            tracing::debug!(readings = again, "no confirmation for too long, sending again");
+            self.tell_given_up();
+        }
+        if !self.connected {
+            return;
+        }
+        let position = off_thread(&self.worker, |worker| (worker.last_sequence(), worker.cursor())).await;
+        let (sequence, cursor) = position.unwrap_or_default();
+        let heartbeat = Heartbeat {
+            incarnation: self.config.incarnation,
+            process: self.process.clone(),
+            sequence,
+            cursor,
+            idle: false,
+            interval: self.config.heartbeat,
+        };
+        let note = HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed };
+        self.publish(TopicKind::Heartbeat, envelope::encode_heartbeat(&note), false);
+    }
+
+    fn tell_given_up(&self) {
+        if !self.connected {
+            return;
+        }
+        for range in &self.given_up {
+            let given_up = GivenUp {
+                host: self.config.host.clone(),
+                incarnation: range.incarnation,
+                first: range.first,
+                last: range.last,
+                reason: "the publisher's outbox was full".to_owned(),
+            };
+            self.publish(TopicKind::GivenUp, envelope::encode_given_up(&given_up), true);
+        }
+    }
+
+    async fn say_goodbye(&self) {
+        if !self.connected {
+            return;
+        }
+        let sequence = off_thread(&self.worker, |worker| worker.last_sequence()).await.unwrap_or_default();
+        let goodbye = Goodbye { host: self.config.host.clone(), incarnation: self.config.incarnation, sequence };
+        self.publish(TopicKind::Goodbye, envelope::encode_goodbye(&goodbye), true);
+        if tokio::time::timeout(DISCONNECT_TIMEOUT, self.transport.disconnect()).await.is_err() {
+            tracing::warn!("the broker did not take the goodbye in time");
+        }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn next_read(reads: &mut Interval, at_once: bool) -> impl Future<Output = ()> + '_ {
+    async move {
+        if at_once {
+            // Lets the connection and the confirmations have their turn.
+            tokio::task::yield_now().await;
+        } else {
+            reads.tick().await;
+        }
+    }
+}

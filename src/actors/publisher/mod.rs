@@ -1,0 +1,208 @@
+//! The publisher: a source of readings, an outbox that keeps each one until the monitor has confirmed
+//! it, heartbeats, and a goodbye at the end.
+//!
+//! It runs in a program of its own (`heartwatch publish`) or inside the monitor. A panic loses
+//! nothing: the next life starts a new incarnation and finds the unconfirmed readings in the outbox.
+
+mod engine;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseFuture};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use self::engine::Engine;
+use self::worker::Worker;
+use crate::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
+use crate::domain::delivery::{Delivery, DeliveryLimits};
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::formats::envelope::Prefix;
+use crate::messages::drain::Drain;
+use crate::ports::{Transport, TransportEvent};
+use crate::runtime::clock::Clock;
+use crate::sources::csv::{CsvConfig, CsvError, CsvSource};
+
+/// What a publisher does, and within which limits.
+#[derive(Debug, Clone)]
+pub struct PublisherConfig {
+    /// Its id.
+    pub id: PublisherId,
+    /// The host that it runs on.
+    pub host: HostName,
+    /// The first part of its topics.
+    pub prefix: Prefix,
+    /// Which of its lives this is; set by [`prepare`].
+    pub incarnation: Incarnation,
+    /// The measurement of its readings.
+    pub measurement: String,
+    /// What it reads.
+    pub source: CsvConfig,
+    /// Time between two readings; zero is as fast as the monitor confirms.
+    pub interval: Duration,
+    /// Time between two heartbeats: what it promises.
+    pub heartbeat: Duration,
+    /// Whether it starts again at the end of the source.
+    pub looping: bool,
+    /// Most readings of this life.
+    pub limit: Option<u64>,
+    /// Most readings in one message.
+    pub batch_readings_max: usize,
+    /// What bounds sending.
+    pub delivery: DeliveryLimits,
+    /// How long it waits for the last confirmations at its end.
+    pub confirm_grace: Duration,
+    /// Its outbox; none keeps readings in memory.
+    pub outbox: Option<PathBuf>,
+    /// Most bytes of its outbox.
+    pub outbox_bytes_max: u64,
+    /// What happens at that limit.
+    pub full_policy: FullPolicy,
+}
+
+/// How a publisher ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Readings that it has produced in this life.
+    pub produced: u64,
+    /// Readings in its outbox that nobody has confirmed: the next start sends them.
+    pub left: u64,
+}
+
+/// Why a publisher cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum PublisherError {
+    /// Its source cannot be read.
+    #[error(transparent)]
+    Source(#[from] CsvError),
+    /// Its outbox cannot be opened.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
+
+/// A publisher that is ready to run: source and outbox are open, its incarnation is known.
+pub struct Prepared {
+    config: PublisherConfig,
+    worker: Worker,
+}
+
+impl Prepared {
+    /// The configuration, with the incarnation.
+    #[must_use]
+    pub const fn config(&self) -> &PublisherConfig {
+        &self.config
+    }
+}
+
+/// Opens source and outbox. Blocks on the disk.
+///
+/// # Errors
+/// [`PublisherError`], which names the file.
+pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, PublisherError> {
+    let source = CsvSource::open(&config.source)?;
+    let outbox = OutboxConfig {
+        path: config.outbox.clone(),
+        bytes_max: config.outbox_bytes_max,
+        full_policy: config.full_policy,
+    };
+    let now_micros = u64::try_from(clock.wall().as_nanos() / 1_000).unwrap_or(0);
+    let (outbox, incarnation) = Outbox::open(outbox, now_micros)?;
+    config.incarnation = incarnation;
+    let worker = Worker::new(source, outbox, incarnation, config.measurement.clone(), config.looping, config.limit);
+    Ok(Prepared { config, worker })
+}
+
+/// What one life of the actor runs on; a factory makes it anew for the next.
+pub struct Life {
+    /// Source and outbox, or why they could not be opened this time.
+    pub prepared: Result<Prepared, PublisherError>,
+    /// The connection.
+    pub transport: Arc<dyn Transport>,
+    /// What comes over it.
+    pub events: mpsc::Receiver<TransportEvent>,
+}
+
+/// The actor.
+pub struct Publisher {
+    life: Option<Life>,
+    clock: Clock,
+    process: Option<ProcessIdentity>,
+    stop: watch::Sender<Option<Instant>>,
+    ended: watch::Sender<Option<Ended>>,
+}
+
+impl Publisher {
+    /// A life of the publisher. `ended` is told once, when it has ended in order.
+    #[must_use]
+    pub fn new(
+        life: Life,
+        clock: Clock,
+        process: Option<ProcessIdentity>,
+        ended: watch::Sender<Option<Ended>>,
+    ) -> Self {
+        Self { life: Some(life), clock, process, stop: watch::Sender::new(None), ended }
+    }
+}
+
+impl Actor for Publisher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let Some(Life { prepared, transport, mut events }) = self.life.take() else { return ctx.stop() };
+        let Prepared { config, worker } = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::error!(%error, "the publisher cannot start");
+                return ctx.stop();
+            }
+        };
+        let left = worker.left_by_earlier_lives().and_then(|left| Ok((left, worker.given_up()?)));
+        let (left, given_up) = match left {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::error!(%error, "the publisher cannot read what it left in its outbox");
+                return ctx.stop();
+            }
+        };
+        if !left.is_empty() {
+            let readings: u64 = left.iter().map(crate::domain::delivery::Run::len).sum();
+            tracing::info!(publisher = %config.id, readings, "the outbox holds readings of earlier lives, they are sent behind live ones");
+        }
+        let delivery = Delivery::new(config.delivery, &left, self.clock.monotonic());
+        let engine = Engine {
+            worker: Arc::new(Mutex::new(worker)),
+            delivery,
+            given_up,
+            transport,
+            clock: self.clock,
+            process: self.process.clone(),
+            confirmed: 0,
+            produced: 0,
+            refused: false,
+            connected: false,
+            config,
+        };
+        let stop = self.stop.subscribe();
+        let run = async move { engine.run(&mut events, stop).await };
+        ctx.spawn(run.into_actor(self).map(|ended, actor, _| {
+            actor.ended.send_replace(Some(ended));
+        }));
+    }
+}
+
+impl Handler<Drain> for Publisher {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, drain: Drain, _: &mut Context<Self>) -> ResponseFuture<()> {
+        self.stop.send_replace(Some(drain.deadline));
+        let mut ended = self.ended.subscribe();
+        Box::pin(async move {
+            // The sender is this actor: when it is gone, so is what we wait for.
+            let _ = ended.wait_for(Option::is_some).await;
+        })
+    }
+}

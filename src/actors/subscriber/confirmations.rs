@@ -1,0 +1,149 @@
+//! What each publisher is told about its safe record: at most about once a second, only on change,
+//! and again when its heartbeat shows that it has not heard.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::reading::Sequence;
+use crate::domain::time::Monotonic;
+use crate::messages::intake::DeliveryState;
+
+/// Least time between two confirmations to one publisher about one of its incarnations.
+pub const CONFIRM_EVERY: Duration = Duration::from_millis(900);
+#[derive(Debug)]
+struct Told {
+    state: DeliveryState,
+    due: bool,
+    told_at: Option<Monotonic>,
+    changed_at: Monotonic,
+}
+
+/// The confirmations of all publishers.
+#[derive(Debug, Default)]
+pub struct Confirmations {
+    told: HashMap<(PublisherId, Incarnation), Told>,
+    waiting: Vec<(PublisherId, Incarnation)>,
+}
+
+impl Confirmations {
+    /// Incarnations whose state is remembered; beyond it the ones that were quiet longest are forgotten.
+    /// A forgotten one is remembered again with its next reading or heartbeat.
+    pub const INCARNATIONS_MAX: usize = 1_000_000;
+
+    /// The writer reports a state.
+    pub fn changed(&mut self, state: DeliveryState, now: Monotonic) {
+        let key = (state.publisher.clone(), state.incarnation);
+        match self.told.get_mut(&key) {
+            Some(told) => {
+                // A report that says nothing new but refuses rows is news: its publisher waits for it.
+                let news = told.state != state || state.refused > 0;
+                if !news {
+                    return;
+                }
+                told.state = state;
+                told.changed_at = now;
+                if !told.due {
+                    told.due = true;
+                    self.waiting.push(key);
+                }
+            }
+            None => {
+                self.make_room();
+                self.told.insert(key.clone(), Told { state, due: true, told_at: None, changed_at: now });
+                self.waiting.push(key);
+            }
+        }
+    }
+
+    /// A heartbeat shows how much its publisher knows to be confirmed.
+    pub fn known_to_publisher(&mut self, publisher: &PublisherId, incarnation: Incarnation, confirmed: Sequence) {
+        let key = (publisher.clone(), incarnation);
+        if let Some(told) = self.told.get_mut(&key)
+            && told.state.through > confirmed
+            && !told.due
+        {
+            told.due = true;
+            self.waiting.push(key);
+        }
+    }
+
+    /// The states that may be told now.
+    pub fn due(&mut self, now: Monotonic) -> Vec<DeliveryState> {
+        let mut states = Vec::new();
+        let told = &mut self.told;
+        self.waiting.retain(|key| {
+            let Some(told) = told.get_mut(key) else { return false };
+            if told.told_at.is_some_and(|at| now.since(at) < CONFIRM_EVERY) {
+                return true;
+            }
+            told.told_at = Some(now);
+            told.due = false;
+            states.push(told.state.clone());
+            false
+        });
+        states
+    }
+
+    /// Whether a state waits to be told.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn make_room(&mut self) {
+        if self.told.len() < Self::INCARNATIONS_MAX {
+            return;
+        }
+        let mut ages: Vec<_> = self.told.values().map(|told| told.changed_at).collect();
+        let (_, middle, _) = ages.select_nth_unstable(Self::INCARNATIONS_MAX / 2);
+        let middle = *middle;
+        self.told.retain(|_, told| told.due || told.changed_at > middle);
+        tracing::warn!(
+            incarnations_max = Self::INCARNATIONS_MAX,
+            "too many incarnations: the quietest half was forgotten"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::START + Duration::from_millis(millis)
+    }
+
+    fn state(through: Sequence) -> DeliveryState {
+        let publisher = PublisherId::parse("light").unwrap();
+        DeliveryState { publisher, incarnation: Incarnation(1), through, highest: through, gaps: vec![], refused: 0 }
+    }
+
+    #[test]
+    fn a_change_is_told_at_once_and_then_once_a_second_at_most() {
+        let mut confirmations = Confirmations::default();
+        confirmations.changed(state(1), at(0));
+        assert_eq!(confirmations.due(at(0)), [state(1)]);
+        confirmations.changed(state(1), at(10));
+        assert_eq!(confirmations.due(at(5_000)), [], "nothing new");
+        confirmations.changed(state(2), at(5_000));
+        assert_eq!(confirmations.due(at(5_000)), [state(2)]);
+        confirmations.changed(state(3), at(5_100));
+        confirmations.changed(state(4), at(5_200));
+        assert_eq!(confirmations.due(at(5_300)), []);
+        assert!(confirmations.is_waiting());
+        assert_eq!(confirmations.due(at(5_900)), [state(4)]);
+    }
+
+    #[test]
+    fn a_publisher_that_has_not_heard_is_told_again() {
+        let mut confirmations = Confirmations::default();
+        confirmations.changed(state(7), at(0));
+        assert_eq!(confirmations.due(at(0)), [state(7)]);
+        let light = PublisherId::parse("light").unwrap();
+        confirmations.known_to_publisher(&light, Incarnation(1), 7);
+        assert_eq!(confirmations.due(at(2_000)), []);
+        confirmations.known_to_publisher(&light, Incarnation(1), 5);
+        assert_eq!(confirmations.due(at(3_000)), [state(7)]);
+    }
+}

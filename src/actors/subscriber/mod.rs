@@ -1,0 +1,225 @@
+//! The subscriber: what comes over MQTT is read once, handed to the watchdog as signs of life and to
+//! the writer as rows, and confirmed to its publisher when it is safe on disk.
+//!
+//! Its reply to a batch means that the batch may be acknowledged to the broker.
+
+mod confirmations;
+mod pump;
+mod translate;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseActFuture};
+
+pub use self::confirmations::Confirmations;
+pub use self::pump::pump;
+pub use self::translate::{Unreadable, translate};
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::Monotonic;
+use crate::formats::envelope::{Prefix, TopicKind, encode_confirm};
+use crate::messages::ask::{AskSubscriber, BadMessage, SubscriberStatus};
+use crate::messages::beats::Beats;
+use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
+use crate::messages::intake::{DeliveryState, Intake};
+use crate::ports::{Outgoing, Transport};
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Outlet;
+
+/// Bad messages kept for a person to look at.
+const BAD_MESSAGES_KEPT_MAX: usize = 20;
+/// Characters of a bad message that are kept.
+const EXCERPT_CHARS_MAX: usize = 200;
+/// How often confirmations that had to wait are looked at.
+const CONFIRM_TICK: Duration = Duration::from_millis(100);
+
+/// Whom the subscriber talks to.
+#[derive(Clone)]
+pub struct Outlets {
+    /// The watchdog.
+    pub beats: Outlet<Beats>,
+    /// The writer.
+    pub intake: Outlet<Intake>,
+    /// The broker, for confirmations.
+    pub transport: Arc<dyn Transport>,
+}
+
+/// What the subscriber knows, over all its lives.
+#[derive(Debug, Default)]
+pub struct Record {
+    status: SubscriberStatus,
+    bad: VecDeque<BadMessage>,
+    confirmations: Confirmations,
+    last_heartbeat: HashMap<PublisherId, Monotonic>,
+}
+
+/// The actor. Build each of its lives with the same [`Record`].
+pub struct Subscriber {
+    record: Rc<RefCell<Record>>,
+    prefix: Prefix,
+    clock: Clock,
+    outlets: Outlets,
+}
+
+impl Subscriber {
+    /// A life of the subscriber over a record that outlives it.
+    #[must_use]
+    pub const fn new(record: Rc<RefCell<Record>>, prefix: Prefix, clock: Clock, outlets: Outlets) -> Self {
+        Self { record, prefix, clock, outlets }
+    }
+
+    fn read(&self, deliveries: &[Delivery]) -> (Beats, Intake) {
+        let record = &mut *self.record.borrow_mut();
+        let (mut beats, mut entries) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
+        for delivery in deliveries {
+            record.status.messages += 1;
+            let last = &mut record.last_heartbeat;
+            let meaning =
+                translate(&self.prefix, delivery, |publisher, now, interval| lag(last, publisher, now, interval));
+            match meaning {
+                Ok(meaning) => {
+                    // What the broker had kept from before we subscribed is data, not a sign of life.
+                    beats.extend(meaning.beat.filter(|_| !delivery.retained));
+                    entries.extend(meaning.entries);
+                    if let Some((publisher, incarnation, confirmed)) = meaning.confirmed {
+                        record.confirmations.known_to_publisher(&publisher, incarnation, confirmed);
+                    }
+                    for (number, reason) in meaning.unstorable {
+                        record.keep_bad(delivery, format!("reading {number} cannot be stored: {reason}"));
+                    }
+                }
+                Err(error) => {
+                    if error.is_oversized() {
+                        record.status.oversized += 1;
+                    }
+                    record.keep_bad(delivery, error.to_string());
+                }
+            }
+        }
+        (Beats(Arc::new(beats)), Intake(Arc::new(entries)))
+    }
+
+    fn confirm(&self, states: Vec<DeliveryState>) {
+        let now = self.clock.monotonic();
+        let mut record = self.record.borrow_mut();
+        for state in states {
+            record.confirmations.changed(state, now);
+        }
+        for state in record.confirmations.due(now) {
+            let confirmation = Outgoing {
+                topic: self.prefix.topic(&state.publisher, TopicKind::Confirm),
+                payload: encode_confirm(&state),
+                // A lost one is repeated when the next heartbeat shows it.
+                at_least_once: false,
+            };
+            if let Err(error) = self.outlets.transport.try_publish(confirmation) {
+                tracing::debug!(%error, publisher = %state.publisher, "confirmation not sent; the next heartbeat repeats it");
+            }
+        }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        if self.record.borrow().confirmations.is_waiting() {
+            self.confirm(Vec::new());
+        }
+        ctx.run_later(CONFIRM_TICK, Self::tick);
+    }
+}
+
+/// How much later than promised a heartbeat comes.
+fn lag(
+    last: &mut HashMap<PublisherId, Monotonic>,
+    publisher: &PublisherId,
+    now: Monotonic,
+    interval: Duration,
+) -> Duration {
+    match last.get_mut(publisher) {
+        Some(before) => now.since(std::mem::replace(before, now)).saturating_sub(interval),
+        None => {
+            if last.len() >= Confirmations::INCARNATIONS_MAX {
+                last.clear();
+            }
+            last.insert(publisher.clone(), now);
+            Duration::ZERO
+        }
+    }
+}
+
+impl Record {
+    fn keep_bad(&mut self, delivery: &Delivery, reason: String) {
+        self.status.malformed += 1;
+        if self.status.malformed.is_power_of_two() {
+            tracing::warn!(topic = delivery.topic, reason, count = self.status.malformed, "bad message, skipped");
+        }
+        if self.bad.len() >= BAD_MESSAGES_KEPT_MAX {
+            self.bad.pop_front();
+        }
+        let head = &delivery.payload[..delivery.payload.len().min(4 * EXCERPT_CHARS_MAX)];
+        self.bad.push_back(BadMessage {
+            topic: delivery.topic.chars().take(EXCERPT_CHARS_MAX).collect(),
+            excerpt: String::from_utf8_lossy(head).chars().take(EXCERPT_CHARS_MAX).collect(),
+            reason,
+            at: delivery.wall,
+        });
+    }
+
+    /// The counters and the last bad messages.
+    #[must_use]
+    pub fn status(&self) -> SubscriberStatus {
+        SubscriberStatus { bad_messages: self.bad.iter().cloned().collect(), ..self.status.clone() }
+    }
+}
+
+impl Actor for Subscriber {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.tick(ctx);
+    }
+}
+
+impl Handler<Deliveries> for Subscriber {
+    type Result = ResponseActFuture<Self, ()>;
+    fn handle(&mut self, deliveries: Deliveries, _: &mut Context<Self>) -> Self::Result {
+        let (beats, intake) = self.read(&deliveries.0);
+        let outlets = self.outlets.clone();
+        let hand_on = async move {
+            let watch = async {
+                if !beats.0.is_empty()
+                    && let Err(error) = outlets.beats.deliver(beats).await
+                {
+                    tracing::error!(%error, "signs of life could not be handed on");
+                }
+            };
+            let keep = async {
+                if intake.0.is_empty() {
+                    return Vec::new();
+                }
+                outlets.intake.deliver(intake).await.unwrap_or_else(|error| {
+                    // Unconfirmed, so every numbered reading in it comes again.
+                    tracing::error!(%error, "rows could not be handed on");
+                    Vec::new()
+                })
+            };
+            tokio::join!(watch, keep).1
+        };
+        Box::pin(hand_on.into_actor(self).map(|states, actor, _| actor.confirm(states)))
+    }
+}
+
+impl Handler<ReportBad> for Subscriber {
+    type Result = ();
+    fn handle(&mut self, report: ReportBad, _: &mut Context<Self>) {
+        self.record.borrow_mut().keep_bad(&report.delivery, report.reason);
+    }
+}
+
+impl Handler<AskSubscriber> for Subscriber {
+    type Result = MessageResult<AskSubscriber>;
+    fn handle(&mut self, _: AskSubscriber, _: &mut Context<Self>) -> MessageResult<AskSubscriber> {
+        MessageResult(self.record.borrow().status())
+    }
+}
