@@ -53,7 +53,12 @@ impl fmt::Display for Diagnostics {
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .map(|candidate| {
+            // short words need the second measure: 'cvs' is one exchange away from 'csv' and yet little like it
+            let is_slip = candidate.len() >= 3 && strsim::damerau_levenshtein(name, candidate) <= 1;
+            let likeness = strsim::jaro_winkler(name, candidate);
+            (if is_slip { likeness.max(0.9) } else { likeness }, candidate)
+        })
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)

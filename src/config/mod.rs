@@ -20,7 +20,6 @@ mod diagnostics;
 mod document;
 mod environment;
 mod files;
-mod pattern;
 mod publishers;
 mod reader;
 mod resolve;
@@ -33,12 +32,11 @@ pub mod values;
 pub use changes::{Changed, changes};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use environment::Environment;
-pub use pattern::{NotAPattern, Pattern};
 pub use secret::Secret;
 pub use settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, DeadlineOverride, FeedSettings, InfluxSettings, InfluxVersion,
-    LogSettings, MqttSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, TimeFormat, WatchSettings,
-    WebSettings,
+    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, InfluxVersion, LogSettings,
+    MqttSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, TimeFormat, WatchSettings, WebSettings,
+    heartbeat_within,
 };
 
 use document::SourceFile;
@@ -56,6 +54,18 @@ pub struct Overrides {
     pub mqtt_listen: Option<SocketAddr>,
     /// `--mqtt`.
     pub mqtt: Option<Url>,
+    /// `--mqtt-prefix` of `publish`.
+    pub mqtt_prefix: Option<String>,
+    /// `--mqtt-user` of `publish`.
+    pub mqtt_user: Option<String>,
+    /// `--mqtt-password-file` of `publish`.
+    pub mqtt_password_file: Option<PathBuf>,
+    /// `--mqtt-ca-file` of `publish`.
+    pub mqtt_ca_file: Option<PathBuf>,
+    /// `--mqtt-client-certificate-file` of `publish`.
+    pub mqtt_client_certificate_file: Option<PathBuf>,
+    /// `--mqtt-client-key-file` of `publish`.
+    pub mqtt_client_key_file: Option<PathBuf>,
     /// `--influx-url`.
     pub influx_url: Option<Url>,
     /// `--influx-db`.
@@ -84,11 +94,21 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// The layers of this process: the file that is named, else `heartwatch.toml` where it is there.
+    /// The layers of this process: the file that is named, else the one in `HEARTWATCH_CONFIG`, else
+    /// `heartwatch.toml` where it is there.
     #[must_use]
     pub fn of_this_process(file: Option<PathBuf>, flags: Overrides) -> Self {
-        let file = file.or_else(|| Some(PathBuf::from(FILE_DEFAULT)).filter(|file| file.exists()));
-        Self { file, environment: Environment::of_this_process(), flags }
+        let environment = Environment::of_this_process();
+        let file = file
+            .or_else(|| environment.get("HEARTWATCH_CONFIG").map(PathBuf::from))
+            .or_else(|| Some(PathBuf::from(FILE_DEFAULT)).filter(|file| file.exists()));
+        Self { file, environment, flags }
+    }
+
+    /// The environment and the command line alone, for a command that has nothing to do with the monitor's file.
+    #[must_use]
+    pub fn without_file(flags: Overrides) -> Self {
+        Self { file: None, environment: Environment::of_this_process(), flags }
     }
 }
 

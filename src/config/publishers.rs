@@ -52,7 +52,7 @@ fn publisher<'a>(
     }
     let id = id?;
     if let Some(heartbeat) = heartbeat {
-        let deadline = deadline.unwrap_or_else(|| watch.deadline_for(&id.value));
+        let deadline = deadline.unwrap_or_else(|| watch.deadlines.of(&id.value));
         if heartbeat.value >= deadline {
             let (heartbeat_text, deadline) = (describe_duration(heartbeat.value), describe_duration(deadline));
             let message = format!(
@@ -81,7 +81,7 @@ fn feed<'a>(
         Given::Integer(_) => given.number(1, 10_000).map(|column| column.to_string()),
         _ => name(given),
     });
-    let time_format = reader.read(table, "time_format", None, |given| given.choice(&TimeFormat::NAMES));
+    let time_format = reader.read(table, "time_format", None, |given| given.text("auto", str::parse));
     let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
     let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(1 << 16, 1 << 50));
     let keys = vec![

@@ -56,6 +56,7 @@ pub(super) struct Reader<'a> {
     syntax_mistakes: Vec<Diagnostic>,
     known_keys: BTreeSet<String>,
     known_tables: BTreeSet<String>,
+    known_lists: BTreeSet<String>,
     known_variables: BTreeSet<String>,
 }
 
@@ -75,6 +76,7 @@ impl<'a> Reader<'a> {
             syntax_mistakes,
             known_keys: BTreeSet::new(),
             known_tables: BTreeSet::new(),
+            known_lists: BTreeSet::new(),
             known_variables: BTreeSet::new(),
         }
     }
@@ -101,7 +103,7 @@ impl<'a> Reader<'a> {
     /// The `[[tables]]` of a name within a scope, in the file's order.
     pub(super) fn tables(&mut self, within: &Scope<'a>, name: &str) -> Vec<Scope<'a>> {
         let path = within.key(name);
-        self.known_tables.insert(path.clone());
+        self.known_lists.insert(path.clone());
         let Some(value) = within.table.and_then(|table| table.get(name)) else { return Vec::new() };
         let line = self.file.line_at(value.span().start);
         let wrong = format!("is not a list of tables: write [[{path}]], with two brackets");
@@ -223,17 +225,15 @@ impl<'a> Reader<'a> {
     fn unknown_in(&mut self, table: &'a DeTable<'a>, path: &str) {
         for (key, value) in table {
             let full = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+            // one of the wrong shape is a mistake already, and what is in it is not looked at
             if self.known_tables.contains(&full) {
-                match value.get_ref() {
-                    DeValue::Table(inner) => self.unknown_in(inner, &full),
-                    DeValue::Array(items) => {
-                        for item in items.iter() {
-                            if let DeValue::Table(inner) = item.get_ref() {
-                                self.unknown_in(inner, &full);
-                            }
-                        }
-                    }
-                    _ => {}
+                if let DeValue::Table(inner) = value.get_ref() {
+                    self.unknown_in(inner, &full);
+                }
+            } else if self.known_lists.contains(&full) {
+                let items = value.get_ref().as_array().into_iter().flat_map(|items| items.iter());
+                for inner in items.filter_map(|item| item.get_ref().as_table()) {
+                    self.unknown_in(inner, &full);
                 }
             } else if !self.known_keys.contains(&full) {
                 let origin = Origin::Line(self.file.line_at(key.span().start));
@@ -252,15 +252,19 @@ impl<'a> Reader<'a> {
             || matches!(value, DeValue::Array(items) if items.iter().any(|item| item.get_ref().is_table()));
         let what = if is_table { "table" } else { "key" };
         // first among its neighbours, then wherever a key has this very name, then by all names
-        let known = if is_table { &self.known_tables } else { &self.known_keys };
+        let known: BTreeSet<&String> = if is_table {
+            self.known_tables.union(&self.known_lists).collect()
+        } else {
+            self.known_keys.iter().collect()
+        };
         let neighbours = known.iter().filter_map(|key| {
             let neighbour =
                 if path.is_empty() { Some(key.as_str()) } else { key.strip_prefix(path)?.strip_prefix('.') };
             neighbour.filter(|neighbour| !neighbour.contains('.'))
         });
         let near = nearest(name, neighbours).map(ToOwned::to_owned);
-        let elsewhere = || known.iter().find(|key| key.rsplit('.').next() == Some(name)).cloned();
-        let anywhere = || nearest(full, known.iter().map(String::as_str)).map(ToOwned::to_owned);
+        let elsewhere = || known.iter().find(|key| key.rsplit('.').next() == Some(name)).map(|key| (*key).clone());
+        let anywhere = || nearest(full, known.iter().map(|key| key.as_str())).map(ToOwned::to_owned);
         match near.or_else(elsewhere).or_else(anywhere) {
             Some(name) => format!("unknown {what}: did you mean '{name}'?"),
             None => format!("unknown {what}"),

@@ -6,14 +6,15 @@ use tracing::level_filters::LevelFilter;
 
 use super::Overrides;
 use super::document::Given;
-use super::pattern::Pattern;
 use super::publishers::publishers;
 use super::reader::{Origin, Reader, Scope, Sourced};
+use super::secret::Secret;
 use super::settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, DeadlineOverride, InfluxSettings, InfluxVersion, LogSettings,
-    MqttSettings, Settings, WatchSettings, WebSettings,
+    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, InfluxVersion, LogSettings, MqttSettings,
+    Settings, WatchSettings, WebSettings,
 };
 use super::values;
+use crate::domain::deadline::DeadlineRules;
 
 /// Most rows in one request.
 const BATCH_ROWS_LIMIT: u64 = 1_000_000;
@@ -41,7 +42,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let log = reader.table("log");
     let level = reader.read(&log, "level", None, |given| given.choice(&LEVELS)).or_default(default.log.level);
     let mqtt = mqtt(reader, flags, &default.mqtt, notes);
-    let influx = influx(reader, flags, &default.influx);
+    let influx = influx(reader, flags, &default.influx, notes);
     let buffer = buffer(reader, &default.buffer);
     let watch = watch(reader, flags, &default.watch);
     let web = reader.table("web");
@@ -85,13 +86,18 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
         (None, Some(url)) => BrokerSettings::At(url.value),
         (None, None) => default.broker.clone(),
     };
-    let prefix = reader.read(&table, "prefix", None, |given| given.text("heartwatch", values::topic_prefix));
+    let prefix = reader.read(&table, "prefix", named("--mqtt-prefix", &flags.mqtt_prefix), |given| {
+        given.text("heartwatch", values::topic_prefix)
+    });
     let client_id = reader.read(&table, "client_id", None, name);
-    let user = reader.read(&table, "user", None, name);
-    let password = reader.secret(&table, "password", "password_file", None);
-    let ca_file = reader.existing_file(&table, "ca_file", None);
-    let certificate = reader.existing_file(&table, "client_certificate_file", None);
-    let key = reader.existing_file(&table, "client_key_file", None);
+    let user = reader.read(&table, "user", named("--mqtt-user", &flags.mqtt_user), name);
+    let password_file = named("--mqtt-password-file", &flags.mqtt_password_file);
+    let password = reader.secret(&table, "password", "password_file", password_file);
+    let ca_file = reader.existing_file(&table, "ca_file", named("--mqtt-ca-file", &flags.mqtt_ca_file));
+    let certificate = named("--mqtt-client-certificate-file", &flags.mqtt_client_certificate_file);
+    let certificate = reader.existing_file(&table, "client_certificate_file", certificate);
+    let key = named("--mqtt-client-key-file", &flags.mqtt_client_key_file);
+    let key = reader.existing_file(&table, "client_key_file", key);
 
     let embedded = matches!(broker, BrokerSettings::Embedded { .. });
     let encrypted = matches!(&broker, BrokerSettings::At(url) if url.scheme() == "mqtts");
@@ -110,23 +116,12 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
         }
         _ => {}
     }
-    let mut password = password;
-    if embedded {
+    if let Some(user) = user.as_ref().filter(|_| embedded) {
         let message = "is for a broker of your own: the embedded one asks for no password, set mqtt.url";
-        if let Some(user) = &user {
-            reader.mistake(&user.origin, "mqtt.user", message);
-        }
-        match password.take() {
-            // the same shell may run `heartwatch publish` with it
-            Some(Sourced { origin: Origin::Variable(name), .. }) => {
-                notes.push(format!("{name} is not used: the embedded broker asks for no password"));
-            }
-            Some(file) => reader.mistake(&file.origin, "mqtt.password_file", message),
-            None => {}
-        }
-    } else if let (Some(password), None) = (&password, &user) {
-        reader.mistake(&password.origin, "mqtt.password_file", "is of no use without mqtt.user: MQTT 3.1.1 wants both");
+        reader.mistake(&user.origin, "mqtt.user", message);
     }
+    // MQTT 3.1.1 wants both
+    let password = reader.password_of(&user, password, "mqtt", notes);
     if let BrokerSettings::Embedded { listen } = &broker
         && !listen.ip().is_loopback()
     {
@@ -153,7 +148,12 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
     }
 }
 
-fn influx(reader: &mut Reader<'_>, flags: &Overrides, default: &InfluxSettings) -> InfluxSettings {
+fn influx(
+    reader: &mut Reader<'_>,
+    flags: &Overrides,
+    default: &InfluxSettings,
+    notes: &mut Vec<String>,
+) -> InfluxSettings {
     let table = reader.table("influx");
     let url = reader.read(&table, "url", named("--influx-url", &flags.influx_url), |given| {
         given.text("http://127.0.0.1:8086", values::influx_url)
@@ -166,9 +166,7 @@ fn influx(reader: &mut Reader<'_>, flags: &Overrides, default: &InfluxSettings) 
     let bucket = reader.read(&table, "bucket", named("--influx-bucket", &flags.influx_bucket), name);
     let token = reader.secret(&table, "token", "token_file", named("--influx-token-file", &flags.influx_token_file));
 
-    if let (Some(password), None) = (&password, &user) {
-        reader.mistake(&password.origin, "influx.password_file", "is of no use without influx.user");
-    }
+    let password = reader.password_of(&user, password, "influx", notes);
     if let Some(version) = &version {
         let number = if version.value == InfluxVersion::V2 { "2.x" } else { "3.x" };
         if matches!(version.value, InfluxVersion::V2 | InfluxVersion::V3) && token.is_none() {
@@ -218,13 +216,11 @@ fn buffer(reader: &mut Reader<'_>, default: &BufferSettings) -> BufferSettings {
 fn watch(reader: &mut Reader<'_>, flags: &Overrides, default: &WatchSettings) -> WatchSettings {
     let table = reader.table("watch");
     let deadline = reader.read(&table, "deadline", named("--deadline", &flags.deadline), positive_duration);
-    let grace = reader.read(&table, "grace", None, duration).or_default(default.grace);
     let mut overrides = Vec::new();
     for entry in reader.tables(&table, "override") {
-        let publisher = reader.read(&entry, "publisher", None, |given| {
-            given.text("light-*", |text| Pattern::parse(text).map_err(|error| error.to_string()))
-        });
-        let deadline = reader.read(&entry, "deadline", None, positive_duration);
+        let publisher =
+            reader.read(&entry, "publisher", None, |given| given.text("light-*", values::id_pattern)).value();
+        let deadline = reader.read(&entry, "deadline", None, positive_duration).value();
         if !reader.has(&entry, "publisher") {
             reader.missing(
                 &entry,
@@ -235,11 +231,9 @@ fn watch(reader: &mut Reader<'_>, flags: &Overrides, default: &WatchSettings) ->
         if !reader.has(&entry, "deadline") {
             reader.missing(&entry, "deadline", "is missing: write a duration like 10s");
         }
-        if let (Some(publisher), Some(deadline)) = (publisher, deadline) {
-            overrides.push(DeadlineOverride { publisher: publisher.value, deadline: deadline.value });
-        }
+        overrides.extend(publisher.zip(deadline));
     }
-    WatchSettings { deadline: deadline.or_default(default.deadline), grace, overrides }
+    WatchSettings { deadlines: DeadlineRules { default: deadline.or_default(default.deadlines.default), overrides } }
 }
 
 /// What several parts read in the same way.
@@ -257,6 +251,27 @@ impl<'a> Reader<'a> {
             self.mistake(&culprit.origin, &scope.key("backoff_max"), message);
         }
         (low, high)
+    }
+
+    /// The password, when there is a user for it. One in the environment may be meant for another program
+    /// that runs in the same shell, so without a user it is only left alone.
+    fn password_of(
+        &mut self,
+        user: &Option<Sourced<String>>,
+        password: Option<Sourced<Secret>>,
+        table: &str,
+        notes: &mut Vec<String>,
+    ) -> Option<Sourced<Secret>> {
+        match password? {
+            password if user.is_some() => return Some(password),
+            Sourced { origin: Origin::Variable(name), .. } => {
+                notes.push(format!("{name} is not used, because {table}.user is not set"));
+            }
+            Sourced { origin, .. } => {
+                self.mistake(&origin, &format!("{table}.password_file"), format!("is of no use without {table}.user"));
+            }
+        }
+        None
     }
 
     /// Remembers that a value asks for another one that is missing.

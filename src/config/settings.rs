@@ -7,8 +7,8 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
-use super::pattern::Pattern;
 use super::secret::Secret;
+use crate::domain::deadline::{DeadlineRules, IdPattern};
 use crate::domain::publisher::PublisherId;
 
 /// Everything that can be configured.
@@ -148,23 +148,11 @@ pub struct BufferSettings {
 }
 
 /// When silence is too long.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WatchSettings {
-    /// How long a publisher may be silent.
-    pub deadline: Duration,
-    /// How far past its interval a publisher is still `alive` and not yet `late`.
-    pub grace: Duration,
-    /// Other deadlines for some publishers; the first that matches counts.
-    pub overrides: Vec<DeadlineOverride>,
-}
-
-/// A deadline for the publishers whose id matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadlineOverride {
-    /// Whose.
-    pub publisher: Pattern,
-    /// How long they may be silent.
-    pub deadline: Duration,
+    /// How long a publisher may be silent: `deadline`, and each `[[watch.override]]`. A publisher's own
+    /// deadline is not in here: see [`Settings::deadline_rules`].
+    pub deadlines: DeadlineRules,
 }
 
 /// The web page and the JSON behind it.
@@ -202,7 +190,8 @@ pub struct FeedSettings {
     pub looping: bool,
     /// Most readings to publish; none: no end.
     pub limit: Option<u64>,
-    /// The column with the time, by its header or its number from 1; none: found by its content.
+    /// The column with the time, by its header or its number from 1, or `none` when all columns are values;
+    /// not given: found by looking at the file.
     pub time_column: Option<String>,
     /// The form of that time.
     pub time_format: TimeFormat,
@@ -225,39 +214,62 @@ pub enum RunAs {
 /// The form of a CSV file's time column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TimeFormat {
-    /// Found by the first rows; a date that could be both is read as month/day.
+    /// Found by looking at the file.
     #[default]
     Auto,
-    /// `2026-11-21T12:00:03Z`.
+    /// `2018-02-10T09:50:00Z`.
     Rfc3339,
+    /// `2018-02-10 09:50:00`, in UTC.
+    DateTime,
+    /// `M/D/YYYY H:MM`.
+    MonthFirst,
+    /// `D/M/YYYY H:MM`.
+    DayFirst,
     /// Seconds since 1970.
     UnixSeconds,
     /// Milliseconds since 1970.
     UnixMillis,
+    /// Microseconds since 1970.
+    UnixMicros,
     /// Nanoseconds since 1970.
     UnixNanos,
-    /// `M/D/YYYY H:MM`.
-    MonthDayYear,
-    /// `D/M/YYYY H:MM`.
-    DayMonthYear,
 }
 
 impl TimeFormat {
     /// Every form with its name in the configuration and on the command line.
-    pub const NAMES: [(&'static str, Self); 7] = [
+    pub const NAMES: [(&'static str, Self); 9] = [
         ("auto", Self::Auto),
         ("rfc3339", Self::Rfc3339),
-        ("unix_s", Self::UnixSeconds),
-        ("unix_ms", Self::UnixMillis),
-        ("unix_ns", Self::UnixNanos),
-        ("mdy", Self::MonthDayYear),
-        ("dmy", Self::DayMonthYear),
+        ("date-time", Self::DateTime),
+        ("month-first", Self::MonthFirst),
+        ("day-first", Self::DayFirst),
+        ("unix-s", Self::UnixSeconds),
+        ("unix-ms", Self::UnixMillis),
+        ("unix-us", Self::UnixMicros),
+        ("unix-ns", Self::UnixNanos),
     ];
 
     /// Its name in the configuration and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, format)| *format == self).map_or("auto", |(name, _)| *name)
+    }
+}
+
+impl std::str::FromStr for TimeFormat {
+    type Err = String;
+    /// By name; `mdy`, `dmy` and the underscore of `unix_s` are understood, too.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = match text {
+            "mdy" => "month-first".to_owned(),
+            "dmy" => "day-first".to_owned(),
+            other => other.replace('_', "-"),
+        };
+        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, format)| *format).ok_or_else(|| {
+            let names = Self::NAMES.map(|(name, _)| name).join(", ");
+            format!("'{text}' is none of {names}")
+        })
     }
 }
 
@@ -300,11 +312,7 @@ impl Default for Settings {
                 backoff_max: Duration::from_secs(30),
             },
             buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
-            watch: WatchSettings {
-                deadline: Duration::from_secs(50),
-                grace: Duration::from_secs(1),
-                overrides: Vec::new(),
-            },
+            watch: WatchSettings::default(),
             web: WebSettings { listen: Some(loopback(8080)) },
             publishers: Vec::new(),
         }
@@ -317,31 +325,31 @@ pub(super) const FEED_INTERVAL: Duration = Duration::from_secs(1);
 pub const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 impl Settings {
-    /// How long this publisher may be silent: its own deadline, else the first override that matches, else the
-    /// general one.
+    /// The deadline of every publisher: its own one first, then the overrides in their order, then the general one.
     #[must_use]
-    pub fn deadline_for(&self, id: &PublisherId) -> Duration {
-        let own = self.publishers.iter().find(|publisher| publisher.id == *id).and_then(|publisher| publisher.deadline);
-        own.unwrap_or_else(|| self.watch.deadline_for(id))
+    pub fn deadline_rules(&self) -> DeadlineRules {
+        let own = self.publishers.iter().filter_map(|publisher| {
+            // an id has no '*' in it, so that as a pattern it matches only itself
+            publisher.deadline.map(|deadline| (IdPattern::new(publisher.id.as_str()), deadline))
+        });
+        let overrides = own.chain(self.watch.deadlines.overrides.iter().cloned()).collect();
+        DeadlineRules { default: self.watch.deadlines.default, overrides }
     }
 
     /// How often a publisher that we start sends a heartbeat: what its table says, else five times within its
-    /// deadline, but no more than every 100 ms and no less than every 10 s.
+    /// deadline, but no more often than every 100 ms and no less than every 10 s.
     #[must_use]
     pub fn heartbeat_of(&self, publisher: &PublisherSettings) -> Duration {
         let configured = publisher.feed.as_ref().and_then(|feed| feed.heartbeat);
         configured.unwrap_or_else(|| {
-            let deadline = publisher.deadline.unwrap_or_else(|| self.watch.deadline_for(&publisher.id));
-            (deadline / 5).clamp(Duration::from_millis(100), Duration::from_secs(10))
+            let deadline = publisher.deadline.unwrap_or_else(|| self.watch.deadlines.of(&publisher.id));
+            heartbeat_within(deadline)
         })
     }
 }
 
-impl WatchSettings {
-    /// The deadline for a publisher without one of its own.
-    #[must_use]
-    pub fn deadline_for(&self, id: &PublisherId) -> Duration {
-        let matching = self.overrides.iter().find(|an_override| an_override.publisher.matches(id.as_str()));
-        matching.map_or(self.deadline, |an_override| an_override.deadline)
-    }
+/// How often to send a heartbeat where only the deadline is known.
+#[must_use]
+pub fn heartbeat_within(deadline: Duration) -> Duration {
+    (deadline / 5).clamp(Duration::from_millis(100), Duration::from_secs(10))
 }

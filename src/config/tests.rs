@@ -1,1 +1,548 @@
+//! The layers and every kind of mistake, through the front door.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tracing::level_filters::LevelFilter;
+
+use super::*;
+use crate::domain::publisher::PublisherId;
+
+/// Resolves a text as if it were the file `heartwatch.toml` in the repository's root.
+fn resolve(text: &str, environment: &[(&str, &str)], flags: &Overrides) -> Result<Loaded, Diagnostics> {
+    let environment = environment.iter().copied().collect();
+    load_text(Path::new("heartwatch.toml"), text, &environment, flags)
+}
+
+fn settings(text: &str) -> Settings {
+    resolve(text, &[], &Overrides::default()).unwrap_or_else(|mistakes| panic!("{mistakes}")).settings
+}
+
+/// The mistakes as a person sees them, one a line.
+fn mistakes(text: &str) -> Vec<String> {
+    let mistakes = resolve(text, &[], &Overrides::default()).expect_err("it should be refused");
+    mistakes.to_string().lines().map(ToOwned::to_owned).collect()
+}
+
+/// That the only mistake of a text starts so, and says that, too.
+#[track_caller]
+fn only_mistake(text: &str, start: &str, says: &str) {
+    let mistakes = mistakes(text);
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    assert!(mistakes[0].starts_with(start) && mistakes[0].contains(says), "{}", mistakes[0]);
+}
+
+fn id(text: &str) -> PublisherId {
+    PublisherId::parse(text).unwrap()
+}
+
+const EXAMPLE: &str = include_str!("../../heartwatch.toml");
+
+#[test]
+fn nothing_configured_is_the_defaults() {
+    assert_eq!(settings(""), Settings::default());
+    let default = Settings::default();
+    assert_eq!(default.watch.deadlines.default, Duration::from_secs(50));
+    assert_eq!(default.web.listen, Some("127.0.0.1:8080".parse().unwrap()));
+    assert_eq!(default.mqtt.prefix, "heartwatch");
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+    let file = "watch.deadline = \"10s\"";
+    let flags = Overrides { deadline: Some(Duration::from_secs(30)), ..Overrides::default() };
+    let environment = [("HEARTWATCH_WATCH_DEADLINE", "20s")];
+    let deadline = |file, environment: &[(&str, &str)], flags| {
+        resolve(file, environment, flags).unwrap().settings.watch.deadlines.default.as_secs()
+    };
+    let none = Overrides::default();
+    assert_eq!(deadline("", &[], &none), 50);
+    assert_eq!(deadline(file, &[], &none), 10);
+    assert_eq!(deadline(file, &environment, &none), 20);
+    assert_eq!(deadline(file, &environment, &flags), 30);
+    assert_eq!(deadline(file, &[], &flags), 30);
+    assert_eq!(deadline("", &[("HEARTWATCH_DEADLINE", "21s")], &none), 21);
+    assert_eq!(deadline(file, &[("HEARTWATCH_DEADLINE", "")], &none), 10, "an empty variable is not set");
+}
+
+#[test]
+fn every_flag_of_run_has_a_key_and_a_variable() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "from-a-file\n").unwrap();
+    let token_path = token.path().to_str().unwrap();
+    let broker = Some(values::mqtt_url("mqtt://b:1884").unwrap());
+    let flags = Overrides {
+        mqtt: broker.clone(),
+        mqtt_user: Some("u".into()),
+        mqtt_prefix: Some("p".into()),
+        mqtt_password_file: Some(token_path.into()),
+        ..Overrides::default()
+    };
+    let flags = Overrides {
+        data_dir: Some("d".into()),
+        influx_url: Some(values::influx_url("http://i:8086").unwrap()),
+        influx_db: Some("db".into()),
+        influx_org: Some("org".into()),
+        influx_bucket: Some("bucket".into()),
+        influx_token_file: Some(token_path.into()),
+        web: Some(values::WebListen(None)),
+        deadline: Some(Duration::from_secs(7)),
+        ..flags
+    };
+    let by_flag = resolve("", &[], &flags).unwrap().settings;
+    let by_variable = [
+        ("HEARTWATCH_DATA_DIR", "d"),
+        ("HEARTWATCH_MQTT", "mqtt://b:1884"),
+        ("HEARTWATCH_MQTT_USER", "u"),
+        ("HEARTWATCH_MQTT_PREFIX", "p"),
+        ("HEARTWATCH_MQTT_PASSWORD", "from-a-file"),
+        ("HEARTWATCH_INFLUX_URL", "http://i:8086"),
+        ("HEARTWATCH_INFLUX_DB", "db"),
+        ("HEARTWATCH_INFLUX_ORG", "org"),
+        ("HEARTWATCH_INFLUX_BUCKET", "bucket"),
+        ("HEARTWATCH_INFLUX_TOKEN_FILE", token_path),
+        ("HEARTWATCH_WEB", "off"),
+        ("HEARTWATCH_DEADLINE", "7s"),
+    ];
+    let by_variable = resolve("", &by_variable, &Overrides::default()).unwrap().settings;
+    let by_key = settings(&format!(
+        "data_dir = 'd'\nmqtt.url = 'mqtt://b:1884'\nmqtt.user = 'u'\nmqtt.prefix = 'p'\n\
+         mqtt.password_file = '{token_path}'\nweb.listen = 'off'\nwatch.deadline = '7s'\n[influx]\n\
+         url = 'http://i:8086'\ndb = 'db'\norg = 'org'\nbucket = 'bucket'\ntoken_file = '{token_path}'"
+    ));
+    assert_eq!(by_flag, by_variable);
+    assert_eq!(by_flag, by_key);
+    assert_eq!(by_flag.mqtt.broker, BrokerSettings::At(broker.unwrap()));
+    assert_eq!(by_flag.influx.token.unwrap().expose(), "from-a-file");
+    let listen = [("HEARTWATCH_MQTT_LISTEN", "127.0.0.1:9")];
+    let listen = resolve("", &listen, &Overrides::default()).unwrap().settings.mqtt.broker;
+    assert_eq!(listen, BrokerSettings::Embedded { listen: "127.0.0.1:9".parse().unwrap() });
+}
+
+#[test]
+fn every_kind_of_value_is_read() {
+    let all = settings(
+        "grace = \"3s\"\nlog.level = \"debug\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\nmessage_bytes_max = 65536\n\
+         [influx]\nversion = 1\ngzip = false\nbatch_rows_max = 1_000\n[buffer]\nbytes_max = \"512MiB\"\nhistory = \"0\"\n\
+         [[watch.override]]\npublisher = \"slow-*\"\ndeadline = \"10m\"\n\
+         [[publisher]]\nid = \"boiler\"\ndeadline = \"5m\"\nexpected = false\n\
+         [[publisher]]\nid = \"light\"\ncsv = \"Cargo.toml\"\ninterval = \"0\"\nrun = \"in-process\"\nloop = false\nlimit = 7\n\
+         time_column = 1\ntime_format = \"mdy\"\nmeasurement = \"lux\"\noutbox_bytes_max = \"1MiB\"\nheartbeat = \"2s\"",
+    );
+    assert_eq!(all.grace, Duration::from_secs(3));
+    assert_eq!(all.log.level, LevelFilter::DEBUG);
+    assert_eq!(all.mqtt.message_bytes_max, 65_536);
+    assert_eq!((all.influx.version, all.influx.gzip, all.influx.batch_rows_max), (InfluxVersion::V1, false, 1_000));
+    assert_eq!(all.buffer, BufferSettings { bytes_max: 512 << 20, history: Duration::ZERO });
+    let rules = all.deadline_rules();
+    assert_eq!(rules.of(&id("slow-9")), Duration::from_secs(600));
+    assert_eq!(rules.of(&id("boiler")), Duration::from_secs(300));
+    assert_eq!(rules.of(&id("other")), Duration::from_secs(50));
+    let boiler =
+        PublisherSettings { id: id("boiler"), expected: false, deadline: Some(Duration::from_secs(300)), feed: None };
+    let feed = FeedSettings {
+        csv: "Cargo.toml".into(),
+        interval: Duration::ZERO,
+        heartbeat: Some(Duration::from_secs(2)),
+        run: RunAs::InProcess,
+        looping: false,
+        limit: Some(7),
+        time_column: Some("1".into()),
+        time_format: TimeFormat::MonthFirst,
+        measurement: Some("lux".into()),
+        outbox_bytes_max: 1 << 20,
+    };
+    let light = PublisherSettings { id: id("light"), expected: true, deadline: None, feed: Some(feed) };
+    assert_eq!(all.publishers, [boiler, light]);
+}
+
+#[test]
+fn all_mistakes_come_at_once_each_with_its_line_and_key() {
+    let text = "grace = 10\n\n[mqtt]\nurl = \"localhost:1883\"\nkeep_alive = \"0\"\nport = 1883\n\n[watch]\n\
+                deadlin = \"5s\"\n\n[influx]\ntoken = \"abc\"\ngzip = \"yes\"\nbatch_rows_max = 0\n\n[web]\nlisten = \"8080\"\n\
+                \n[[publisher]]\nid = \"a b\"\n\n[[publisher]]\ncsv = \"no/such.csv\"\n\n[wach]\n";
+    let expected = [
+        "heartwatch.toml:1: grace: 10 is a bare number: write text in quotes, like \"5s\"",
+        "heartwatch.toml:4: mqtt.url: 'localhost:1883' is not a URL like mqtt://host:1883",
+        "heartwatch.toml:5: mqtt.keep_alive: MQTT keeps a connection alive",
+        "heartwatch.toml:6: mqtt.port: unknown key",
+        "heartwatch.toml:9: watch.deadlin: unknown key: did you mean 'deadline'?",
+        "heartwatch.toml:12: influx.token: a secret does not belong in this file: set influx.token_file",
+        "heartwatch.toml:13: influx.gzip: 'yes' is text: write true or false, without quotes",
+        "heartwatch.toml:14: influx.batch_rows_max: 0 is out of bounds",
+        "heartwatch.toml:17: web.listen: '8080' is not an address like 127.0.0.1:8080, or off",
+        "heartwatch.toml:20: publisher.id: 'a b' cannot be a publisher id",
+        "heartwatch.toml:22: publisher.id: is missing",
+        "heartwatch.toml:23: publisher.csv: cannot read no/such.csv: No such file",
+        "heartwatch.toml:25: wach: unknown table: did you mean 'watch'?",
+    ];
+    let mistakes = mistakes(text);
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+    for (mistake, expected) in mistakes.iter().zip(expected) {
+        assert!(mistake.starts_with(expected), "{mistake}\nshould start with\n{expected}");
+    }
+    assert!(mistakes.iter().all(|mistake| !mistake.contains("abc")), "a secret is not repeated: {mistakes:#?}");
+}
+
+#[test]
+fn a_mistake_reads_like_this() {
+    let text = "[watch]\ndeadline = '5x'";
+    let expected = "heartwatch.toml:2: watch.deadline: '5x' is not a duration like 250ms, 5s, 2m or 1h";
+    assert_eq!(mistakes(text), [expected]);
+}
+
+#[test]
+fn an_unknown_name_is_an_error_with_the_nearest_known_one() {
+    only_mistake("[web]\nlisen = 'off'", "heartwatch.toml:2: web.lisen:", "did you mean 'listen'?");
+    only_mistake("deadline = '5s'", "heartwatch.toml:1: deadline:", "did you mean 'watch.deadline'?");
+    only_mistake(
+        "[[publishers]]\nid = 'a'",
+        "heartwatch.toml:1: publishers:",
+        "unknown table: did you mean 'publisher'?",
+    );
+    only_mistake("[mqtt.tls]\nx = 1", "heartwatch.toml:1: mqtt.tls:", "unknown table");
+    only_mistake("[[publisher]]\nid = 'a'\ncvs = 'x'", "heartwatch.toml:3: publisher.cvs:", "did you mean 'csv'?");
+    only_mistake(
+        "[[watch.override]]\npublisher = '*'\ndeadline = '5s'\nid = 'x'",
+        "heartwatch.toml:4: watch.override.id:",
+        "unknown key",
+    );
+    only_mistake("[influx]\nurll.x = 1", "heartwatch.toml:2: influx.urll:", "unknown");
+}
+
+#[test]
+fn wrong_shapes_are_named() {
+    only_mistake("mqtt = 5", "heartwatch.toml:1: mqtt:", "write [mqtt]");
+    only_mistake("[[watch]]\ndeadline = '5s'", "heartwatch.toml:1: watch:", "write [watch]");
+    only_mistake("\n[publisher]\nid = 'a'", "heartwatch.toml:2: publisher:", "write [[publisher]], with two brackets");
+    only_mistake("publisher = ['a']", "heartwatch.toml:1: publisher:", "[[publisher]]");
+    only_mistake("[web]\nlisten = true", "heartwatch.toml:2: web.listen:", "in quotes");
+    only_mistake("[watch]\ndeadline = 5.5", "heartwatch.toml:2: watch.deadline:", "is a fraction");
+    only_mistake("[influx]\nversion = 4", "heartwatch.toml:2: influx.version:", "'4' is none of auto, 1, 2, 3");
+    only_mistake(
+        "[influx]\nbatch_rows_max = 99999999999999999999",
+        "heartwatch.toml:2: influx.batch_rows_max:",
+        "too large",
+    );
+    only_mistake("data_dir = ''", "heartwatch.toml:1: data_dir:", "is no path");
+}
+
+#[test]
+fn what_is_not_toml_is_named_by_line_together_with_the_other_mistakes() {
+    let mistakes = mistakes("[web]\nlisten = off\n\n[watch]\ndeadline = '5x'\nx = = 2\n");
+    assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+    assert!(mistakes[0].starts_with("heartwatch.toml:2: cannot be read as TOML: "), "{mistakes:#?}");
+    assert!(mistakes[1].starts_with("heartwatch.toml:5: watch.deadline: '5x'"), "{mistakes:#?}");
+    assert!(mistakes[2].starts_with("heartwatch.toml:6: cannot be read as TOML: "), "{mistakes:#?}");
+    only_mistake("[watch]\ndeadline = '5s'\ndeadline = '6s'", "heartwatch.toml:3: ", "duplicate key");
+}
+
+#[test]
+fn what_must_fit_together_is_checked() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hunter2").unwrap();
+    let cases = [
+        ("[mqtt]\nlisten = '127.0.0.1:1'\nurl = 'mqtt://h:1'", "3: mqtt.url:", "exclude each other"),
+        ("[mqtt]\nuser = 'u'", "2: mqtt.user:", "set mqtt.url"),
+        ("[mqtt]\nurl = 'mqtt://h'\nca_file = 'Cargo.toml'", "3: mqtt.ca_file:", "mqtts://"),
+        (
+            "[mqtt]\nurl = 'mqtts://h'\nclient_key_file = 'Cargo.toml'",
+            "3: mqtt.client_key_file:",
+            "needs client_certificate_file",
+        ),
+        ("[mqtt]\nurl = 'mqtts://h'\nca_file = 'no.pem'", "3: mqtt.ca_file:", "cannot read no.pem"),
+        ("[mqtt]\nbackoff_min = '1m'", "2: mqtt.backoff_max:", "longer than the longest"),
+        ("[influx]\nversion = 2\norg = 'o'\ntoken_file = 'rustfmt.toml'", "4: influx.token_file:", "one line"),
+        ("[influx]\nversion = 2\ntoken_file = '{secret}'", "2: influx.version:", "needs an organisation"),
+        ("[influx]\nversion = 3", "2: influx.version:", "needs a token"),
+        ("[influx]\ntoken_file = 'no/token'", "2: influx.token_file:", "cannot read no/token"),
+        ("[influx]\npassword_file = '{secret}'", "2: influx.password_file:", "without influx.user"),
+        ("[influx]\nurl = 'http://u:hunter2@h'", "2: influx.url:", "no password"),
+        ("[[publisher]]\nid = 'a'\n[[publisher]]\nid = 'a'", "4: publisher.id:", "line 2"),
+        ("[[publisher]]\nid = 'a'\ninterval = '1s'", "3: publisher.interval:", "'csv'"),
+        ("[[publisher]]\nid = 'a'\ncsv = 'src'", "3: publisher.csv:", "src is a directory"),
+        (
+            "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nheartbeat = '50s'",
+            "4: publisher.heartbeat:",
+            "deadline of 50 s",
+        ),
+        (
+            "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nmeasurement = 'heartwatch_x'",
+            "4: publisher.measurement:",
+            "monitor's own",
+        ),
+        ("[[watch.override]]\ndeadline = '5s'", "1: watch.override.publisher:", "is missing"),
+    ];
+    for (text, start, says) in cases {
+        only_mistake(
+            &text.replace("{secret}", secret.path().to_str().unwrap()),
+            &format!("heartwatch.toml:{start}"),
+            says,
+        );
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let environment = [
+        ("HEARTWATCH_DEADLINE", "soon"),
+        ("HEARTWATCH_INFLUX_GZIP", "maybe"),
+        ("HEARTWATCH_INFUX_URL", "x"),
+        ("OTHER", "y"),
+    ];
+    let mistakes = resolve("[web]\nlisten = 'on'", &environment, &Overrides::default()).unwrap_err().to_string();
+    let mistakes: Vec<&str> = mistakes.lines().collect();
+    assert_eq!(mistakes.len(), 4, "{mistakes:#?}");
+    assert!(mistakes[0].starts_with("heartwatch.toml:2: web.listen:"), "{mistakes:#?}");
+    assert!(mistakes[1].starts_with("environment: HEARTWATCH_INFLUX_GZIP: 'maybe'"), "{mistakes:#?}");
+    assert!(mistakes[2].starts_with("environment: HEARTWATCH_DEADLINE: 'soon' is not a duration"), "{mistakes:#?}");
+    assert!(
+        mistakes[3].contains("HEARTWATCH_INFUX_URL: unknown variable: did you mean HEARTWATCH_INFLUX_URL?"),
+        "{mistakes:#?}"
+    );
+
+    let both = [("HEARTWATCH_DEADLINE", "1s"), ("HEARTWATCH_WATCH_DEADLINE", "2s")];
+    let mistakes = resolve("", &both, &Overrides::default()).unwrap_err().to_string();
+    assert!(mistakes.contains("set only one"), "{mistakes}");
+
+    let foreign = [("HEARTWATCH_SERVICE_HOST", "10.0.0.1"), ("HEARTWATCH_REQUIRE_SERVICES", "1")];
+    let notes = resolve("", &foreign, &Overrides::default()).unwrap().notes;
+    assert_eq!(notes, ["the variable HEARTWATCH_SERVICE_HOST means nothing to heartwatch"]);
+}
+
+#[test]
+fn a_higher_layer_decides_whose_broker_it_is() {
+    let flags = Overrides { mqtt_listen: Some("127.0.0.1:5".parse().unwrap()), ..Overrides::default() };
+    let broker = resolve("[mqtt]\nurl = 'mqtt://h'", &[], &flags).unwrap().settings.mqtt.broker;
+    assert_eq!(broker, BrokerSettings::Embedded { listen: "127.0.0.1:5".parse().unwrap() });
+    let environment = [("HEARTWATCH_MQTT_URL", "mqtt://h:1883")];
+    let broker =
+        resolve("[mqtt]\nlisten = '127.0.0.1:5'", &environment, &Overrides::default()).unwrap().settings.mqtt.broker;
+    assert_eq!(broker, BrokerSettings::At("mqtt://h:1883".parse().unwrap()));
+}
+
+#[test]
+fn a_secret_comes_from_a_file_or_the_environment_and_is_never_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    std::fs::write(&file, "from-file\r\n").unwrap();
+    let text = format!("[influx]\ntoken_file = '{}'", file.display());
+    assert_eq!(settings(&text).influx.token.unwrap().expose(), "from-file");
+
+    let environment = [("HEARTWATCH_INFLUX_TOKEN", "from-environment")];
+    let loaded = resolve(&text, &environment, &Overrides::default()).unwrap();
+    assert_eq!(loaded.settings.influx.token.as_ref().unwrap().expose(), "from-environment");
+    assert!(!format!("{loaded:?}").contains("from-environment"));
+
+    let flags = Overrides { influx_token_file: Some(file.clone()), ..Overrides::default() };
+    assert_eq!(resolve("", &environment, &flags).unwrap().settings.influx.token.unwrap().expose(), "from-file");
+
+    let both = [("HEARTWATCH_INFLUX_TOKEN", "a"), ("HEARTWATCH_INFLUX_TOKEN_FILE", file.to_str().unwrap())];
+    let mistakes = resolve("", &both, &Overrides::default()).unwrap_err().to_string();
+    assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
+    assert!(mistakes.contains("set only one"), "{mistakes}");
+
+    std::fs::write(&file, "\n").unwrap();
+    only_mistake(&text, "heartwatch.toml:2: influx.token_file:", "is empty");
+
+    let password = [("HEARTWATCH_MQTT_PASSWORD", "p")];
+    let notes = resolve("", &password, &Overrides::default()).unwrap().notes;
+    assert!(notes[0].contains("HEARTWATCH_MQTT_PASSWORD is not used"), "{notes:?}");
+    let user = "[mqtt]\nurl = 'mqtt://h'\nuser = 'u'";
+    let mqtt = resolve(user, &password, &Overrides::default()).unwrap().settings.mqtt;
+    assert_eq!(mqtt.password.unwrap().expose(), "p");
+}
+
+#[test]
+fn paths_in_the_file_start_at_its_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heartwatch.toml");
+    std::fs::write(directory.path().join("a.csv"), "1\n").unwrap();
+    std::fs::write(&file, "data_dir = 'here'\n[[publisher]]\nid = 'a'\ncsv = 'a.csv'").unwrap();
+    let mut layers = Layers { file: Some(file.clone()), ..Layers::default() };
+    let settings = load(&layers).unwrap().settings;
+    assert_eq!(settings.data_dir, directory.path().join("here"));
+    assert_eq!(settings.publishers[0].feed.as_ref().unwrap().csv, directory.path().join("a.csv"));
+    layers.environment = [("HEARTWATCH_DATA_DIR", "here")].into_iter().collect();
+    assert_eq!(load(&layers).unwrap().settings.data_dir, PathBuf::from("here"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_the_other_layers_mistakes() {
+    let environment: Environment = [("HEARTWATCH_DEADLINE", "x")].into_iter().collect();
+    let layers = Layers { file: Some("no/such.toml".into()), environment, flags: Overrides::default() };
+    let mistakes = load(&layers).unwrap_err().0;
+    assert_eq!(mistakes.len(), 2);
+    assert!(
+        mistakes[0].to_string().starts_with("no/such.toml: cannot read no/such.toml: No such file"),
+        "{}",
+        mistakes[0]
+    );
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"# one\n# two \xff\n").unwrap();
+    let layers = Layers { file: Some(file.path().into()), ..Layers::default() };
+    let mistakes = load(&layers).unwrap_err().0;
+    assert_eq!((mistakes[0].line, mistakes[0].message.as_str()), (Some(2), "is not UTF-8 text from here on"));
+}
+
+#[test]
+fn the_example_runs_as_it_is_and_its_commented_defaults_are_the_defaults() {
+    let example = load(&Layers { file: Some("heartwatch.toml".into()), ..Layers::default() });
+    let example = example.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(example.notes, Vec::<String>::new());
+    let ids: Vec<&str> = example.settings.publishers.iter().map(|publisher| publisher.id.as_str()).collect();
+    assert_eq!(ids, ["light-1", "light-2"]);
+    assert_eq!(Settings { publishers: Vec::new(), ..example.settings.clone() }, Settings::default());
+
+    // every commented key that is not an example, put in force, changes nothing
+    let mut is_example = false;
+    let in_force: Vec<&str> = EXAMPLE
+        .lines()
+        .map(|line| {
+            let comment = line.strip_prefix("# ").unwrap_or_default();
+            let is_key = comment.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+            if line.is_empty() || line.starts_with('[') {
+                is_example = false;
+            } else if !is_key {
+                is_example |= comment.contains("xample");
+            }
+            if is_key && !is_example { comment } else { line }
+        })
+        .collect();
+    assert!(in_force.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count() > 20);
+    assert_eq!(settings(&in_force.join("\n")), example.settings);
+}
+
+#[test]
+fn every_key_is_in_the_example() {
+    for key in [
+        "data_dir",
+        "grace",
+        "level",
+        "listen",
+        "url",
+        "prefix",
+        "client_id",
+        "user",
+        "password_file",
+        "ca_file",
+        "client_certificate_file",
+        "client_key_file",
+        "keep_alive",
+        "message_bytes_max",
+        "backoff_min",
+        "backoff_max",
+        "version",
+        "db",
+        "org",
+        "bucket",
+        "token_file",
+        "batch_rows_max",
+        "batch_bytes_max",
+        "flush_interval",
+        "timeout",
+        "gzip",
+        "bytes_max",
+        "history",
+        "deadline",
+        "publisher",
+        "id",
+        "csv",
+        "interval",
+        "heartbeat",
+        "run",
+        "loop",
+        "limit",
+        "time_column",
+        "time_format",
+        "measurement",
+        "outbox_bytes_max",
+        "expected",
+    ] {
+        let is_there = EXAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+        assert!(is_there, "{key}");
+    }
+}
+
+#[test]
+fn a_reload_says_by_part_what_changed() {
+    let old = settings("[[publisher]]\nid = 'a'\n[[publisher]]\nid = 'b'\ncsv = 'Cargo.toml'\n[[publisher]]\nid = 'c'");
+    assert_eq!(changes(&old, &old.clone()), []);
+    let new = settings(
+        "grace = '1s'\nweb.listen = 'off'\n[mqtt]\nprefix = 'p'\n[influx]\ndb = 'x'\n[buffer]\nhistory = '1d'\n\
+         [[publisher]]\nid = 'a'\ndeadline = '9s'\n[[publisher]]\nid = 'b'\ncsv = 'Cargo.toml'\ninterval = '2s'\n\
+         [[publisher]]\nid = 'd'",
+    );
+    let expected = [
+        Changed::Grace,
+        Changed::Mqtt,
+        Changed::Influx,
+        Changed::Buffer,
+        Changed::Web,
+        Changed::PublisherWatchChanged(id("a")),
+        Changed::PublisherChanged(id("b")),
+        Changed::PublisherRemoved(id("c")),
+        Changed::PublisherAdded(id("d")),
+    ];
+    assert_eq!(changes(&old, &new), expected);
+    // a shorter deadline asks for faster heartbeats than b sends, and concerns nobody who is not ours
+    let shorter = settings(
+        "watch.deadline = '5s'\n[[publisher]]\nid = 'a'\n[[publisher]]\nid = 'b'\ncsv = 'Cargo.toml'\n[[publisher]]\nid = 'c'",
+    );
+    assert_eq!(changes(&old, &shorter), [Changed::Watch, Changed::PublisherChanged(id("b"))]);
+    assert_eq!(changes(&shorter, &old), [Changed::Watch]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 400 } else { 4_000 }))]
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,200}") {
+        let _ = resolve(&text, &[], &Overrides::default());
+    }
+
+    #[test]
+    fn no_soup_of_toml_makes_it_panic(words in proptest::collection::vec(
+        prop_oneof![
+            Just("["), Just("]"), Just("[["), Just("]]"), Just("="), Just("."), Just("\n"), Just("\""), Just("'''"),
+            Just("{"), Just("}"), Just(","), Just("#"), Just("mqtt"), Just("publisher"), Just("watch"), Just("override"),
+            Just("id"), Just("csv"), Just("deadline"), Just("-1"), Just("0x1F"), Just("1e400"), Just("nan"),
+            Just("1979-05-27"), Just("true"), Just("'5s'"), Just("\\u0000"), Just("\u{feff}"), Just("\r"), Just("ä"),
+        ], 0..60)) {
+        let _ = resolve(&words.concat(), &[], &Overrides::default());
+    }
+
+    #[test]
+    fn no_damage_to_the_example_makes_it_panic_and_every_line_exists(
+        cuts in proptest::collection::vec((0..EXAMPLE.len(), 0usize..40, "[\\[\\]='\"{}\\n#a-z0-9.]{0,6}"), 1..6),
+        uncomment in any::<bool>(),
+    ) {
+        let mut text = EXAMPLE.to_owned();
+        if uncomment {
+            text = text.replace("\n# ", "\n");
+        }
+        for (at, length, insert) in cuts {
+            let start = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            let end = (start + length).min(text.len());
+            let end = (end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(start);
+            text.replace_range(start..end, &insert);
+        }
+        if let Err(mistakes) = resolve(&text, &[], &Overrides::default()) {
+            prop_assert!(!mistakes.0.is_empty());
+            let lines = text.matches('\n').count() + 1;
+            for mistake in &mistakes.0 {
+                prop_assert!(mistake.line.is_some_and(|line| (1..=lines).contains(&line)), "{mistake}");
+                prop_assert!(!mistake.to_string().contains('\n'), "{mistake}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let _ = load(&Layers { file: Some(file.path().to_owned()), ..Layers::default() });
+    }
+}

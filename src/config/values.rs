@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::domain::deadline::IdPattern;
 use crate::domain::time::parse_duration;
 
 /// Longest duration that may be configured. The timer wheel under the watchdog stands about two years.
@@ -180,6 +181,18 @@ pub fn topic_prefix(text: &str) -> Result<String, String> {
     Ok(prefix)
 }
 
+/// Publishers by id, with `*` for any run of characters.
+///
+/// # Errors
+/// What would be right.
+pub fn id_pattern(text: &str) -> Result<IdPattern, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'*');
+    if text.is_empty() || !text.bytes().all(allowed) {
+        return Err(format!("'{text}' matches no publisher id: write one, or part of one with '*', like 'light-*'"));
+    }
+    Ok(IdPattern::new(text))
+}
+
 /// The name of the measurement that readings go to.
 ///
 /// # Errors
@@ -248,6 +261,8 @@ mod tests {
         for wrong in ["", "a/b", "+", "#", "$SYS", "a\nb"] {
             assert!(topic_prefix(wrong).is_err(), "{wrong}");
         }
+        assert!(id_pattern("light-*").is_ok());
+        assert!(id_pattern("light *").is_err());
         assert!(measurement("heartwatch_verdict").is_err());
         assert!(measurement("light").is_ok());
     }
