@@ -35,3 +35,25 @@ pub fn installed(program: &str) -> bool {
     println!("skipped: {program} is not installed");
     false
 }
+
+/// An HTTP server that answers one request with these bytes, for what no real server can be made to
+/// say; its URL, and the head of the request.
+pub async fn serve_once(answer: &str) -> (String, tokio::task::JoinHandle<String>) {
+    let port = free_port();
+    (format!("http://127.0.0.1:{port}"), serve_once_on(port, answer).await)
+}
+
+/// The same on a given port.
+pub async fn serve_once_on(port: u16, answer: &str) -> tokio::task::JoinHandle<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let answer = answer.to_owned();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 64 * 1024];
+        let length = stream.read(&mut request).await.unwrap();
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        String::from_utf8_lossy(request.get(..length).unwrap_or_default()).into_owned()
+    })
+}

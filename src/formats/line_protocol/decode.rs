@@ -136,11 +136,11 @@ impl Scan<'_> {
             "" => Err(wrong("a field has no value")),
             "t" | "T" | "true" | "True" | "TRUE" => Ok(FieldValue::Boolean(true)),
             "f" | "F" | "false" | "False" | "FALSE" => Ok(FieldValue::Boolean(false)),
-            _ if word.ends_with('i') || word.ends_with('u') => word
-                .trim_end_matches(['i', 'u'])
-                .parse()
+            _ if word.ends_with(['i', 'u']) => word
+                .get(..word.len() - 1)
+                .and_then(|digits| digits.parse().ok())
                 .map(FieldValue::Integer)
-                .map_err(|_| wrong("this is not a 64-bit integer")),
+                .ok_or_else(|| wrong("this is not a 64-bit integer")),
             // Rust would also read "inf", "infinity" and "nan"
             _ if word.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte)) => word
                 .parse()

@@ -1,0 +1,99 @@
+//! Rows → InfluxDB, one request a batch, and what came of it.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::connection::Connection;
+use super::{InfluxClientError, InfluxConfig, InfluxVersion};
+use crate::ports::{BoxFuture, Sink, SinkError};
+
+/// Smaller bodies are sent as they are: they fit into one packet anyway.
+const GZIP_BYTES_MIN: usize = 1_024;
+
+/// Writes to one InfluxDB. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct InfluxSink {
+    connection: Arc<Connection>,
+}
+
+impl InfluxSink {
+    /// Makes the client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`InfluxClientError`].
+    pub fn new(config: InfluxConfig) -> Result<Self, InfluxClientError> {
+        Ok(Self { connection: Arc::new(Connection::new(config)?) })
+    }
+
+    async fn send(&self, lines: Vec<u8>) -> Result<(), SinkError> {
+        let connection = &self.connection;
+        let version = connection.version().await?;
+        let (body, gzipped) = self.packed(lines).await?;
+        let mut answer = connection.post_rows(version, body.clone(), gzipped).await?;
+        if version == InfluxVersion::V1 && answer.is_missing_database() {
+            // somebody dropped it while we ran: once again with a new one
+            self.create_database().await?;
+            answer = connection.post_rows(version, body, gzipped).await?;
+        }
+        answer.judge(&connection.config, version)
+    }
+
+    async fn packed(&self, lines: Vec<u8>) -> Result<(Vec<u8>, bool), SinkError> {
+        if !self.connection.config.gzip || lines.len() < GZIP_BYTES_MIN {
+            return Ok((lines, false));
+        }
+        let packed = tokio::task::spawn_blocking(move || {
+            let mut encoder = GzEncoder::new(Vec::with_capacity(lines.len() / 4), Compression::fast());
+            encoder.write_all(&lines).and_then(|()| encoder.finish())
+        });
+        let failed = |reason: String| SinkError::Retry { reason, retry_after: None };
+        let body = packed.await.map_err(|error| failed(error.to_string()))?;
+        Ok((body.map_err(|error| failed(error.to_string()))?, true))
+    }
+
+    /// Creates the database where we may. A user who may not create one may well write into it: then
+    /// the first write tells.
+    async fn create_database(&self) -> Result<(), SinkError> {
+        let config = &self.connection.config;
+        let name = config.database.replace('\\', "\\\\").replace('"', "\\\"");
+        match self.connection.ask(format!("CREATE DATABASE \"{name}\"")).await {
+            Ok(_) => Ok(()),
+            Err(influxdb::Error::ApiError(403)) => {
+                tracing::info!(database = config.database, "the InfluxDB user may not create databases");
+                Ok(())
+            }
+            Err(influxdb::Error::ApiError(status)) => {
+                super::answer::Answer { status, is_influx: true, ..Default::default() }.judge(config, InfluxVersion::V1)
+            }
+            Err(influxdb::Error::ConnectionError { error }) => {
+                Err(SinkError::Retry { reason: format!("{}: {error}", config.url), retry_after: None })
+            }
+            Err(error) => Err(SinkError::Misconfigured {
+                reason: format!("cannot create the database '{}' on {}: {error}", config.database, config.url),
+            }),
+        }
+    }
+}
+
+impl Sink for InfluxSink {
+    fn name(&self) -> &'static str {
+        "influxdb"
+    }
+
+    fn write(&self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(self.send(lines))
+    }
+
+    fn prepare(&self) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            match self.connection.version().await? {
+                InfluxVersion::V1 => self.create_database().await,
+                // 2.x: buckets belong to people; 3.x makes its databases itself
+                _ => Ok(()),
+            }
+        })
+    }
+}
