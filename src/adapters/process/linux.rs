@@ -1,0 +1,118 @@
+//! Linux: what sysinfo sees, made certain with `/proc` and `kill(pid, 0)`.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::adapters::process::see;
+use crate::domain::process::{ProcessIdentity, ProcessState};
+
+/// This host, as seen through a `/proc`.
+#[derive(Debug, Clone)]
+pub(super) struct Host {
+    proc: PathBuf,
+    boot_id: Result<String, String>,
+}
+
+/// What `/proc/PID/stat` tells beyond sysinfo.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    start_ticks: u64,
+}
+
+impl Host {
+    pub(super) fn new() -> Self {
+        Self::with_proc("/proc")
+    }
+
+    /// With another place for `/proc`, so that a test can take entries away.
+    pub(super) fn with_proc(proc: impl Into<PathBuf>) -> Self {
+        let path = "/proc/sys/kernel/random/boot_id";
+        let boot_id = std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+        Self { proc: proc.into(), boot_id: boot_id.map_err(|error| format!("cannot read {path}: {error}")) }
+    }
+
+    pub(super) fn identity(&self, pid: u32) -> Option<ProcessIdentity> {
+        let boot_id = self.boot_id.clone().ok()?;
+        let start_ticks = self.stat(pid).ok()?.start_ticks;
+        Some(ProcessIdentity { pid, start_ticks, boot_id })
+    }
+
+    pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>) {
+        let failed = |reason: String| (ProcessState::ProbeFailed { reason }, None);
+        let boot_id = match &self.boot_id {
+            Ok(boot_id) => boot_id,
+            Err(reason) => return failed(reason.clone()),
+        };
+        // sysinfo first, the identity after it: when the process is still ours afterwards, it was
+        // ours all the time, and what sysinfo saw was of no other.
+        let seen = match see(identity.pid) {
+            Ok(seen) => seen,
+            Err(reason) => return failed(reason),
+        };
+        match self.stat(identity.pid) {
+            Ok(stat) if stat.start_ticks != identity.start_ticks || *boot_id != identity.boot_id => {
+                (ProcessState::Replaced { by: stat.name }, None)
+            }
+            Ok(_) => match seen {
+                Some(seen) => (seen.state, Some(seen.cpu_time)),
+                None => failed("sysinfo does not see a process that /proc shows".to_owned()),
+            },
+            Err(error) => (self.without_stat(identity.pid, &error), None),
+        }
+    }
+
+    /// The state of a process whose `stat` can't be read. With `hidepid` a process of another user is
+    /// missing in `/proc` like one that is gone; only `kill` tells the two apart.
+    fn without_stat(&self, pid: u32, error: &io::Error) -> ProcessState {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        match raw.map(test_kill_process) {
+            None | Some(Err(Errno::SRCH)) => ProcessState::Gone,
+            Some(Ok(()) | Err(Errno::PERM)) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => ProcessState::NotPermitted,
+                // It ended between the two looks at it, or /proc itself is in trouble.
+                _ => ProcessState::ProbeFailed {
+                    reason: format!("cannot read {}/{pid}/stat: {error}", self.proc.display()),
+                },
+            },
+            Some(Err(errno)) => ProcessState::ProbeFailed { reason: format!("kill({pid}, 0): {errno}") },
+        }
+    }
+
+    fn stat(&self, pid: u32) -> io::Result<Stat> {
+        let bytes = std::fs::read(self.proc.join(pid.to_string()).join("stat"))?;
+        parse_stat(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not in the form of proc(5)"))
+    }
+}
+
+/// The name is in parentheses and may hold anything, more parentheses too: the fields follow the last one.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let text = String::from_utf8_lossy(bytes);
+    let (before, fields) = text.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    // The first of these is field 3.
+    let start_ticks = fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
+    Some(Stat { name: name.to_owned(), start_ticks })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_may_look_like_fields() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 987654 20 21";
+        for name in ["sleep", "a) S 1 (b", "with space", ")", ""] {
+            let line = format!("42 ({name}) {rest}\n");
+            let stat = parse_stat(line.as_bytes()).unwrap();
+            assert_eq!(stat, Stat { name: name.to_owned(), start_ticks: 987_654 });
+        }
+        for broken in ["", "42", "42 (x", "42 (x) S 1 2 3", "42 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x"] {
+            assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Signal, kill_process};
+use tokio::time::Instant;
+
+use super::*;
+
+/// A real process, ended and collected at the end of its test.
+struct Real(Child);
+
+impl Real {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn sleeper() -> Self {
+        Self::start(Command::new("sleep").arg("600"))
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(rustix::process::Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn table() -> HostProcesses {
+    HostProcesses::new(Clock::start())
+}
+
+/// Looks until the state is the expected one, at most five seconds.
+fn becomes(table: &HostProcesses, identity: &ProcessIdentity, expected: &ProcessState) -> ProbeAnswer {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let answer = table.look(identity);
+        if answer.state == *expected {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "still {:?}, not {expected:?}", answer.state);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_working_process_runs_and_uses_cpu_time() {
+    let table = table();
+    let busy = Real::start(Command::new("sh").args(["-c", "while :; do :; done"]));
+    let identity = table.identity(busy.pid()).unwrap();
+    let earlier = becomes(&table, &identity, &ProcessState::Running);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while table.look(&identity).cpu_time <= earlier.cpu_time {
+        assert!(Instant::now() < deadline, "no CPU time is seen");
+    }
+    assert!(earlier.looked_at.as_nanos() > 0);
+}
+
+#[test]
+fn a_waiting_process_sleeps_and_a_stopped_one_is_stopped() {
+    let table = table();
+    let sleeper = Real::sleeper();
+    let identity = table.identity(sleeper.pid()).unwrap();
+    becomes(&table, &identity, &ProcessState::Sleeping);
+    sleeper.signal(Signal::STOP);
+    becomes(&table, &identity, &ProcessState::Stopped);
+    sleeper.signal(Signal::CONT);
+    becomes(&table, &identity, &ProcessState::Sleeping);
+}
+
+#[test]
+fn a_killed_process_is_a_zombie_until_collected_and_then_gone() {
+    let table = table();
+    let mut sleeper = Real::sleeper();
+    let identity = table.identity(sleeper.pid()).unwrap();
+    sleeper.signal(Signal::KILL);
+    becomes(&table, &identity, &ProcessState::Zombie);
+    sleeper.0.wait().unwrap();
+    becomes(&table, &identity, &ProcessState::Gone);
+    assert_eq!(table.identity(identity.pid), None);
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_replaced() {
+    let table = table();
+    let sleeper = Real::sleeper();
+    let identity = table.identity(sleeper.pid()).unwrap();
+    let by = ProcessState::Replaced { by: "sleep".to_owned() };
+    let earlier = ProcessIdentity { start_ticks: identity.start_ticks - 1, ..identity.clone() };
+    becomes(&table, &earlier, &by);
+    let before_the_reboot = ProcessIdentity { boot_id: "another".to_owned(), ..identity };
+    becomes(&table, &before_the_reboot, &by);
+}
+
+#[test]
+fn a_pid_that_cannot_be_is_gone() {
+    let table = table();
+    for pid in [0, u32::MAX, i32::MAX as u32] {
+        let identity = ProcessIdentity { pid, ..table.own_identity().unwrap() };
+        assert_eq!(table.look(&identity).state, ProcessState::Gone, "{pid}");
+    }
+}
+
+#[test]
+fn two_processes_have_two_identities_and_ours_is_stable() {
+    let table = table();
+    let own = table.own_identity().unwrap();
+    assert_eq!((own.pid, table.own_identity()), (std::process::id(), Some(own.clone())));
+    let sleeper = Real::sleeper();
+    let other = table.identity(sleeper.pid()).unwrap();
+    assert!(other.start_ticks >= own.start_ticks && other.boot_id == own.boot_id);
+}
+
+#[test]
+fn a_process_of_another_user_can_be_looked_at() {
+    let table = table();
+    let sleeper;
+    let pid = if rustix::process::geteuid().is_root() {
+        sleeper = Real::start(Command::new("sleep").arg("600").uid(65_534));
+        sleeper.pid()
+    } else {
+        1
+    };
+    let identity = table.identity(pid).unwrap();
+    becomes(&table, &identity, &ProcessState::Sleeping);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_entry_of_proc_that_is_hidden_is_not_permitted_rather_than_gone() {
+    let empty = tempfile::tempdir().unwrap();
+    let table = HostProcesses { host: Host::with_proc(empty.path()), clock: Clock::start() };
+    let mut sleeper = Real::sleeper();
+    let identity = HostProcesses::new(Clock::start()).identity(sleeper.pid()).unwrap();
+    assert_eq!(table.look(&identity).state, ProcessState::NotPermitted);
+    let _ = sleeper.0.kill();
+    sleeper.0.wait().unwrap();
+    assert_eq!(table.look(&identity).state, ProcessState::Gone);
+}
+
+/// The name of an environment variable that makes this test its own helper, inside a mount namespace.
+const HIDDEN_PID: &str = "HEARTWATCH_TEST_HIDDEN_PID";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn with_hidepid_another_users_process_is_not_permitted() {
+    if let Ok(pid) = std::env::var(HIDDEN_PID) {
+        let own = table().own_identity().unwrap();
+        let hidden = ProcessIdentity { pid: pid.parse().unwrap(), ..own };
+        assert_eq!(table().look(&hidden).state, ProcessState::NotPermitted);
+        println!("looked at the hidden process");
+        return;
+    }
+    let sleeper = Real::sleeper();
+    let script = "mount -t proc -o hidepid=2 proc /proc && \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$0\" --exact \"$1\" --nocapture";
+    let name = "adapters::process::tests::with_hidepid_another_users_process_is_not_permitted";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(HIDDEN_PID, sleeper.pid().to_string())
+        .output();
+    match output {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("looked at the hidden process") => {
+            assert!(output.status.success());
+        }
+        Ok(output) if output.status.code() == Some(101) => {
+            panic!("{}", String::from_utf8_lossy(&output.stdout));
+        }
+        Ok(output) => eprintln!("skipped: no hidepid here: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        Err(error) => eprintln!("skipped: no unshare here: {error}"),
+    }
+}
+
+#[test]
+fn sysinfo_alone_tells_the_states_too() {
+    let host = portable::Host::new();
+    let mut sleeper = Real::sleeper();
+    let identity = host.identity(sleeper.pid()).unwrap();
+    sleeper.signal(Signal::STOP);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while host.look(&identity).0 != ProcessState::Stopped {
+        assert!(Instant::now() < deadline);
+    }
+    let earlier = ProcessIdentity { start_ticks: identity.start_ticks - 1, ..identity.clone() };
+    assert_eq!(host.look(&earlier).0, ProcessState::Replaced { by: "sleep".to_owned() });
+    let _ = sleeper.0.kill();
+    sleeper.0.wait().unwrap();
+    assert_eq!(host.look(&identity).0, ProcessState::Gone);
+}
