@@ -1,1 +1,179 @@
-//! The process_probe actor.
+//! The process probe: one look at one process of this host, off the actors' threads and within a timeout.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use tokio::sync::Semaphore;
+
+use crate::domain::process::{ProbeAnswer, ProcessState};
+use crate::messages::probe::Probe;
+use crate::ports::ProcessTable;
+use crate::runtime::clock::Clock;
+
+/// The probe's limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessProbeConfig {
+    /// Most looks at the same time; each one occupies a thread of the blocking pool.
+    pub probes_in_flight_max: usize,
+    /// Longest time from question to answer, with the wait for a free place.
+    pub probe_timeout: Duration,
+}
+
+impl Default for ProcessProbeConfig {
+    /// Four at a time, two seconds each.
+    fn default() -> Self {
+        Self { probes_in_flight_max: 4, probe_timeout: Duration::from_secs(2) }
+    }
+}
+
+/// The actor. It holds nothing between two questions, so a new life of it starts from nothing.
+pub struct ProcessProbe {
+    table: Arc<dyn ProcessTable>,
+    clock: Clock,
+    config: ProcessProbeConfig,
+    places: Arc<Semaphore>,
+}
+
+impl ProcessProbe {
+    /// A probe that looks into this table.
+    #[must_use]
+    pub fn new(table: Arc<dyn ProcessTable>, clock: Clock, config: ProcessProbeConfig) -> Self {
+        Self { table, clock, config, places: Arc::new(Semaphore::new(config.probes_in_flight_max)) }
+    }
+}
+
+impl Actor for ProcessProbe {
+    type Context = Context<Self>;
+}
+
+impl Handler<Probe> for ProcessProbe {
+    type Result = ResponseFuture<ProbeAnswer>;
+
+    fn handle(&mut self, Probe(identity): Probe, _: &mut Context<Self>) -> Self::Result {
+        let (table, places, clock, config) = (self.table.clone(), self.places.clone(), self.clock, self.config);
+        Box::pin(async move {
+            let pid = identity.pid;
+            let look = async {
+                // A look that hangs keeps its place after the timeout, because its thread hangs too.
+                let Ok(place) = places.clone().acquire_owned().await else {
+                    return Err("the probe has stopped".to_owned());
+                };
+                let look = tokio::task::spawn_blocking(move || {
+                    let answer = table.look(&identity);
+                    drop(place);
+                    answer
+                });
+                look.await.map_err(|error| format!("the look at process {pid} failed: {error}"))
+            };
+            let reason = match tokio::time::timeout(config.probe_timeout, look).await {
+                Ok(Ok(answer)) => return answer,
+                Ok(Err(reason)) => reason,
+                Err(_) if places.available_permits() == 0 => {
+                    let ProcessProbeConfig { probes_in_flight_max, probe_timeout } = config;
+                    format!("no answer within {probe_timeout:?}: all {probes_in_flight_max} places are taken")
+                }
+                Err(_) => format!("no answer within {:?}", config.probe_timeout),
+            };
+            tracing::warn!(pid, reason, "process could not be probed");
+            ProbeAnswer { state: ProcessState::ProbeFailed { reason }, cpu_time: None, looked_at: clock.wall() }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+    use super::*;
+    use crate::domain::process::ProcessIdentity;
+
+    /// Faults that the real table can't be made to show: it hangs at PID 1 until told, panics at PID 2.
+    struct Faulty {
+        released: Mutex<Receiver<()>>,
+        at_once: AtomicUsize,
+        at_once_most: AtomicUsize,
+    }
+
+    impl Faulty {
+        fn new() -> (Arc<Self>, SyncSender<()>) {
+            let (release, released) = sync_channel(100);
+            let counters = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let (at_once, at_once_most) = counters;
+            (Arc::new(Self { released: Mutex::new(released), at_once, at_once_most }), release)
+        }
+    }
+
+    impl ProcessTable for Faulty {
+        fn look(&self, identity: &ProcessIdentity) -> ProbeAnswer {
+            let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+            self.at_once_most.fetch_max(now, Ordering::SeqCst);
+            assert!(identity.pid != 2, "on purpose");
+            if identity.pid == 1 {
+                self.released.lock().unwrap().recv().unwrap();
+            }
+            std::thread::yield_now();
+            self.at_once.fetch_sub(1, Ordering::SeqCst);
+            ProbeAnswer { state: ProcessState::Running, cpu_time: None, looked_at: Default::default() }
+        }
+        fn own_identity(&self) -> Option<ProcessIdentity> {
+            None
+        }
+        fn identity(&self, _: u32) -> Option<ProcessIdentity> {
+            None
+        }
+    }
+
+    fn question(pid: u32) -> Probe {
+        Probe(ProcessIdentity { pid, start_ticks: 0, boot_id: String::new() })
+    }
+
+    fn probe(table: Arc<Faulty>, places: usize) -> actix::Addr<ProcessProbe> {
+        let config = ProcessProbeConfig { probes_in_flight_max: places, probe_timeout: Duration::from_millis(100) };
+        ProcessProbe::new(table, Clock::start(), config).start()
+    }
+
+    fn reason(answer: ProbeAnswer) -> String {
+        match answer.state {
+            ProcessState::ProbeFailed { reason } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[actix::test]
+    async fn a_look_that_hangs_is_a_failure_of_the_probe_and_keeps_its_place() {
+        let (table, release) = Faulty::new();
+        let probe = probe(table, 2);
+        let hangs = probe.send(question(1)).await.unwrap();
+        assert_eq!(reason(hangs), "no answer within 100ms");
+        assert_eq!(probe.send(question(9)).await.unwrap().state, ProcessState::Running, "the other place is free");
+        let _ = probe.send(question(1)).await.unwrap();
+        let waits = probe.send(question(9)).await.unwrap();
+        assert_eq!(reason(waits), "no answer within 100ms: all 2 places are taken");
+        release.send(()).unwrap();
+        release.send(()).unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while probe.send(question(9)).await.unwrap().state != ProcessState::Running {
+            assert!(tokio::time::Instant::now() < deadline, "the places did not become free");
+        }
+    }
+
+    #[actix::test]
+    async fn a_look_that_panics_is_a_failure_of_the_probe() {
+        let (table, _release) = Faulty::new();
+        let probe = probe(table, 1);
+        assert!(reason(probe.send(question(2)).await.unwrap()).contains("process 2 failed"));
+        assert_eq!(probe.send(question(9)).await.unwrap().state, ProcessState::Running, "its place is free again");
+    }
+
+    #[actix::test]
+    async fn no_more_looks_at_once_than_places() {
+        let (table, _release) = Faulty::new();
+        let probe = probe(table.clone(), 3);
+        let answers = futures_util::future::join_all((0..200).map(|_| probe.send(question(9)))).await;
+        assert!(answers.into_iter().all(|answer| answer.unwrap().state == ProcessState::Running));
+        assert!(table.at_once_most.load(Ordering::SeqCst) <= 3);
+    }
+}
