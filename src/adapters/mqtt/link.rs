@@ -1,0 +1,414 @@
+//! The task that polls the connection. Nothing in it waits except for several things at once.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use rumqttc::{
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, Publish, QoS, Request, SubAck, Subscribe,
+    SubscribeFilter, SubscribeReasonCode,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Shared;
+use super::config::MqttConfig;
+use super::outage::{Kind, Outage, STABLE_AFTER, describe};
+use super::queue::EventQueue;
+use crate::domain::time::Monotonic;
+use crate::messages::deliveries::Delivery;
+use crate::ports::{Outgoing, Receipt, TransportEvent};
+use crate::runtime::clock::Clock;
+
+/// After our DISCONNECT the broker gets this long to read it and close the connection.
+const CLOSING_MAX: Duration = Duration::from_millis(500);
+
+/// The ends of the channels that the task holds.
+pub(super) struct Ends {
+    pub client: AsyncClient,
+    pub sends: mpsc::Receiver<Outgoing>,
+    pub stop: mpsc::Receiver<oneshot::Sender<()>>,
+    pub events: mpsc::Sender<TransportEvent>,
+    pub shared: Arc<Shared>,
+}
+
+/// How far the connection is.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// There is none.
+    Down,
+    /// The broker took us; its SUBACK is due by then.
+    Subscribing { session_present: bool, due: Instant },
+    /// It works, since then.
+    Up { since: Monotonic },
+}
+
+/// How far an end in order is.
+enum Stopping {
+    /// It goes on.
+    No,
+    /// What is queued still goes out, until then.
+    Flushing { until: Instant, done: oneshot::Sender<()> },
+    /// DISCONNECT is on its way; the broker closes, or we do then.
+    Closing { until: Instant, done: oneshot::Sender<()> },
+}
+
+/// What ended a wait.
+enum Woken {
+    Polled(Result<Event, ConnectionError>),
+    /// No SUBACK came.
+    Unsubscribed,
+    /// The owner wants an end in order, or has gone.
+    Stop(Option<oneshot::Sender<()>>),
+    /// The time for the end in order is over.
+    TimeIsUp,
+}
+
+pub(super) struct Link {
+    config: MqttConfig,
+    /// The broker's address, for logs.
+    broker: String,
+    filters: Vec<String>,
+    client: AsyncClient,
+    sends: mpsc::Receiver<Outgoing>,
+    stop: mpsc::Receiver<oneshot::Sender<()>>,
+    shared: Arc<Shared>,
+    clock: Clock,
+    connection_epoch: u64,
+    phase: Phase,
+    stopping: Stopping,
+    outage: Outage,
+    backoff: ExponentialBackoff,
+    queue: EventQueue,
+    /// QoS 0 messages dropped since the queue was last empty.
+    dropped_now: u64,
+    /// Whether reading stopped because the queue is full.
+    paused: bool,
+    /// Taken from the queue while rumqttc had no room.
+    held: Option<Outgoing>,
+}
+
+impl Link {
+    pub fn new(config: MqttConfig, broker: String, filters: Vec<String>, ends: Ends, clock: Clock) -> Self {
+        let backoff = backoff(&config);
+        let Ends { client, sends, stop, events, shared } = ends;
+        let queue = EventQueue::new(events, config.event_queue_messages_max, config.event_queue_bytes_max);
+        Self {
+            config,
+            broker,
+            filters,
+            client,
+            sends,
+            stop,
+            shared,
+            clock,
+            connection_epoch: 0,
+            phase: Phase::Down,
+            stopping: Stopping::No,
+            outage: Outage::default(),
+            backoff,
+            queue,
+            dropped_now: 0,
+            paused: false,
+            held: None,
+        }
+    }
+
+    /// Runs until the owner disconnects or drops its handle.
+    pub async fn run(mut self, mut eventloop: EventLoop) {
+        loop {
+            let failure = match self.wait(&mut eventloop).await {
+                Woken::Polled(Ok(event)) => self.event(&mut eventloop, event),
+                Woken::Polled(Err(_)) if matches!(self.stopping, Stopping::Closing { .. }) => break,
+                Woken::Polled(Err(error)) => Some(describe(&error)),
+                Woken::Unsubscribed => Some((Kind::Refused, "it does not answer our subscription".to_owned())),
+                Woken::Stop(done) => {
+                    if self.end(done) {
+                        break;
+                    }
+                    None
+                }
+                Woken::TimeIsUp => break,
+            };
+            if let Some((kind, reason)) = failure {
+                eventloop.clean();
+                self.down(&mut eventloop, kind, &reason);
+                if self.back_off().await.is_break() {
+                    break;
+                }
+            }
+        }
+        self.shared.receipts().end();
+        if let Stopping::Flushing { done, .. } | Stopping::Closing { done, .. } = self.stopping {
+            let _ = done.send(());
+        }
+    }
+
+    /// Polls the connection, and meanwhile hands over what can be handed over.
+    async fn wait(&mut self, eventloop: &mut EventLoop) -> Woken {
+        // once begun, a poll goes on until it is done: rumqttc may lose a packet when it is cut off
+        let mut poll = std::pin::pin!(eventloop.poll());
+        loop {
+            self.pump();
+            let subscribe_due = self.subscribe_due();
+            let stop_due = self.stop_due();
+            let takes_sends = self.takes_sends() && self.held.is_none();
+            tokio::select! {
+                biased;
+                stop = self.stop.recv(), if matches!(self.stopping, Stopping::No) => return Woken::Stop(stop),
+                () = sleep_until(stop_due) => return Woken::TimeIsUp,
+                polled = &mut poll, if !self.paused => return Woken::Polled(polled),
+                () = sleep_until(subscribe_due), if !self.paused => return Woken::Unsubscribed,
+                () = self.shared.acknowledged.notified() => {}
+                () = self.queue.room() => {}
+                message = self.sends.recv(), if takes_sends => match message {
+                    Some(message) => self.held = Some(message),
+                    None => return Woken::Stop(None),
+                },
+            }
+        }
+    }
+
+    fn subscribe_due(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Subscribing { due, .. } => Some(due),
+            Phase::Down | Phase::Up { .. } => None,
+        }
+    }
+
+    fn stop_due(&self) -> Option<Instant> {
+        match self.stopping {
+            Stopping::Flushing { until, .. } | Stopping::Closing { until, .. } => Some(until),
+            Stopping::No => None,
+        }
+    }
+
+    fn takes_sends(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. }) && !matches!(self.stopping, Stopping::Closing { .. })
+    }
+
+    /// Hands over, without waiting, as much as there is room for: acknowledgements and messages to
+    /// rumqttc, events to the consumer.
+    fn pump(&mut self) {
+        if !matches!(self.phase, Phase::Down) && !matches!(self.stopping, Stopping::Closing { .. }) {
+            let mut receipts = self.shared.receipts();
+            while let Some(packet_id) = receipts.next() {
+                let mut acknowledged = Publish::new("", QoS::AtLeastOnce, Vec::new());
+                acknowledged.pkid = packet_id;
+                if self.client.try_ack(&acknowledged).is_err() {
+                    break;
+                }
+                receipts.sent();
+            }
+        }
+        if self.takes_sends() {
+            while let Some(message) = self.held.take().or_else(|| self.sends.try_recv().ok()) {
+                self.held = self.send(message);
+                if self.held.is_some() {
+                    break;
+                }
+            }
+            self.say_goodbye();
+        }
+        self.queue.pump();
+        if self.paused && !self.queue.is_full() {
+            tracing::info!(broker = %self.broker, "reading from the MQTT broker goes on");
+            self.paused = false;
+        }
+        if self.dropped_now > 0 && self.queue.is_empty() {
+            let dropped = std::mem::take(&mut self.dropped_now);
+            tracing::warn!(broker = %self.broker, dropped, "QoS 0 messages were dropped: they came faster than they were taken");
+        }
+    }
+
+    /// Gives a message to rumqttc, or gives it back when there is no room.
+    fn send(&self, message: Outgoing) -> Option<Outgoing> {
+        let Outgoing { topic, payload, at_least_once } = message;
+        let qos = if at_least_once { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        match self.client.try_publish(topic, qos, false, payload) {
+            Err(ClientError::TryRequest(Request::Publish(back)) | ClientError::Request(Request::Publish(back))) => {
+                Some(Outgoing { topic: back.topic, payload: back.payload.into(), at_least_once })
+            }
+            _ => None,
+        }
+    }
+
+    /// When everything queued was handed over: DISCONNECT, behind it in the same queue.
+    fn say_goodbye(&mut self) {
+        if !matches!(self.stopping, Stopping::Flushing { .. }) || self.held.is_some() || !self.sends.is_empty() {
+            return;
+        }
+        if self.client.try_disconnect().is_err() {
+            return;
+        }
+        if let Stopping::Flushing { until, done } = std::mem::replace(&mut self.stopping, Stopping::No) {
+            self.stopping = Stopping::Closing { until, done };
+        }
+    }
+
+    /// An end is wanted. Returns whether it is at once.
+    fn end(&mut self, done: Option<oneshot::Sender<()>>) -> bool {
+        let Some(done) = done else {
+            return true;
+        };
+        let until = self.later(self.config.disconnect_timeout);
+        self.stopping = Stopping::Flushing { until, done };
+        matches!(self.phase, Phase::Down) && self.held.is_none() && self.sends.is_empty()
+    }
+
+    /// Takes what rumqttc tells. Returns why the connection is of no use, where it is not.
+    fn event(&mut self, eventloop: &mut EventLoop, event: Event) -> Option<(Kind, String)> {
+        match event {
+            Event::Incoming(Packet::ConnAck(connack)) => {
+                self.connection_epoch += 1;
+                self.shared.receipts().begin(self.connection_epoch);
+                let session_present = connack.session_present;
+                if self.filters.is_empty() {
+                    self.up(session_present);
+                    return None;
+                }
+                let filters = self.filters.iter().map(|path| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce));
+                // first of all, and not through the queue, which may be full
+                eventloop.pending.push_front(Request::Subscribe(Subscribe::new_many(filters)));
+                self.phase = Phase::Subscribing { session_present, due: self.later(self.config.connect_timeout) };
+            }
+            Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
+            Event::Incoming(Packet::Publish(publish)) => self.delivery(publish),
+            Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
+                let until = self.later(CLOSING_MAX);
+                if let Stopping::Closing { until: due, .. } = &mut self.stopping {
+                    *due = (*due).min(until);
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn subscribed(&mut self, suback: &SubAck) -> Option<(Kind, String)> {
+        let Phase::Subscribing { session_present, .. } = self.phase else {
+            return None;
+        };
+        let refused: Vec<&str> = (self.filters.iter().zip(&suback.return_codes))
+            .filter(|(_, code)| matches!(code, SubscribeReasonCode::Failure))
+            .map(|(filter, _)| filter.as_str())
+            .collect();
+        for filter in &refused {
+            tracing::error!(broker = %self.broker, %filter, "the MQTT broker refuses our subscription: check its access rules");
+        }
+        if refused.len() == self.filters.len() {
+            return Some((Kind::Refused, format!("the broker refuses our subscriptions to {}", refused.join(", "))));
+        }
+        self.up(session_present);
+        None
+    }
+
+    fn up(&mut self, session_present: bool) {
+        let now = self.clock.monotonic();
+        self.phase = Phase::Up { since: now };
+        self.outage.ended(&self.broker, now);
+        self.queue.push(TransportEvent::Connected { connection_epoch: self.connection_epoch, session_present });
+    }
+
+    /// The connection is gone, or could not be made.
+    fn down(&mut self, eventloop: &mut EventLoop, kind: Kind, reason: &str) {
+        // rumqttc keeps what it had read: given out later, it would look like the next connection's
+        for event in std::mem::take(&mut eventloop.state.events) {
+            if let Event::Incoming(Packet::Publish(publish)) = event {
+                self.delivery(publish);
+            }
+        }
+        self.shared.receipts().end();
+        eventloop.pending.retain(|request| !matches!(request, Request::Subscribe(_) | Request::Disconnect(_)));
+        // rumqttc would wait for this acknowledgement for ever, and send nothing, when the broker has no session
+        if let Some(mut publish) = eventloop.state.collision.take() {
+            publish.pkid = 0;
+            eventloop.pending.push_back(Request::Publish(publish));
+        }
+        let now = self.clock.monotonic();
+        if let Phase::Up { since } = self.phase
+            && now.since(since) >= STABLE_AFTER
+        {
+            self.backoff = backoff(&self.config);
+        }
+        self.phase = Phase::Down;
+        if self.outage.failed(&self.broker, kind, reason, now) {
+            self.queue.push(TransportEvent::Disconnected { reason: reason.to_owned() });
+        }
+    }
+
+    /// Waits before the next attempt, or breaks when it is the end.
+    async fn back_off(&mut self) -> ControlFlow<()> {
+        let wait = self.backoff.next().unwrap_or(self.config.backoff_max);
+        let until = self.later(wait);
+        loop {
+            self.pump();
+            let stop_due = self.stop_due();
+            tokio::select! {
+                biased;
+                stop = self.stop.recv(), if matches!(self.stopping, Stopping::No) => {
+                    if self.end(stop) {
+                        return ControlFlow::Break(());
+                    }
+                }
+                () = sleep_until(stop_due) => return ControlFlow::Break(()),
+                () = sleep_until(Some(until)), if !self.paused => return ControlFlow::Continue(()),
+                () = self.queue.room() => {}
+            }
+        }
+    }
+
+    fn delivery(&mut self, publish: Publish) {
+        let acknowledged = publish.qos != QoS::AtMostOnce;
+        if !acknowledged && self.queue.is_full() {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            if self.dropped_now == 0 {
+                tracing::warn!(broker = %self.broker, messages = self.queue.messages(), "dropping QoS 0 messages: they come faster than they are taken");
+            }
+            self.dropped_now += 1;
+            return;
+        }
+        let packet_id = if acknowledged { publish.pkid } else { 0 };
+        if acknowledged {
+            self.shared.receipts().delivered(packet_id);
+        }
+        self.queue.push(TransportEvent::Delivery(Delivery {
+            topic: publish.topic,
+            payload: publish.payload.into(),
+            retained: publish.retain,
+            at: self.clock.monotonic(),
+            wall: self.clock.wall(),
+            receipt: Receipt { connection_epoch: self.connection_epoch, packet_id },
+        }));
+        if self.queue.is_full() && acknowledged && !self.paused {
+            tracing::warn!(
+                broker = %self.broker, messages = self.queue.messages(), bytes = self.queue.bytes(),
+                "reading from the MQTT broker stops until what came is taken"
+            );
+            self.paused = true;
+        }
+    }
+
+    fn later(&self, after: Duration) -> Instant {
+        self.clock.instant(self.clock.monotonic() + after)
+    }
+}
+
+fn backoff(config: &MqttConfig) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(config.backoff_min)
+        .with_max_delay(config.backoff_max)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Waits until then, or for ever.
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,79 @@
+//! What the consumer of events has not taken yet, with its limits.
+
+use std::collections::VecDeque;
+
+use tokio::sync::mpsc;
+
+use crate::ports::TransportEvent;
+
+/// The queue before the channel to the consumer: it is bounded by messages and by bytes.
+#[derive(Debug)]
+pub(super) struct EventQueue {
+    events: mpsc::Sender<TransportEvent>,
+    waiting: VecDeque<TransportEvent>,
+    bytes: usize,
+    messages_max: usize,
+    bytes_max: usize,
+}
+
+impl EventQueue {
+    pub fn new(events: mpsc::Sender<TransportEvent>, messages_max: usize, bytes_max: usize) -> Self {
+        Self { events, waiting: VecDeque::new(), bytes: 0, messages_max, bytes_max }
+    }
+
+    /// Puts an event behind the others, also past the limit: the caller asks [`EventQueue::is_full`].
+    pub fn push(&mut self, event: TransportEvent) {
+        self.bytes += bytes(&event);
+        self.waiting.push_back(event);
+    }
+
+    /// Gives the consumer what its channel has room for.
+    pub fn pump(&mut self) {
+        while let Some(event) = self.waiting.pop_front() {
+            let bytes = bytes(&event);
+            match self.events.try_send(event) {
+                Ok(()) => self.bytes -= bytes,
+                Err(mpsc::error::TrySendError::Full(event)) => {
+                    self.waiting.push_front(event);
+                    return;
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    // nobody listens any more
+                    self.waiting.clear();
+                    self.bytes = 0;
+                }
+            }
+        }
+    }
+
+    /// Waits until [`EventQueue::pump`] can do something; for ever when nothing waits.
+    pub async fn room(&self) {
+        if self.waiting.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        let _ = self.events.reserve().await;
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= self.messages_max || self.bytes >= self.bytes_max
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn messages(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn bytes(event: &TransportEvent) -> usize {
+    match event {
+        TransportEvent::Delivery(delivery) => delivery.topic.len() + delivery.payload.len(),
+        TransportEvent::Connected { .. } | TransportEvent::Disconnected { .. } => 0,
+    }
+}
