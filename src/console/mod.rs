@@ -1,1 +1,5 @@
-//! console
+//! Floor 2: what a person sees in a terminal: coloured tables there, plain text in a pipe.
+
+pub mod paint;
+pub mod story;
+pub mod tables;

@@ -1,0 +1,230 @@
+//! The verdict table and the ledger, for a person.
+
+use std::time::Duration;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
+
+use crate::domain::ledger::Account;
+use crate::domain::time::{Timestamp, describe_duration};
+use crate::domain::verdict::Verdict;
+use crate::formats::api::{ExplanationView, LedgerView, PublisherView, StatusView};
+use crate::messages::ask::{ObserverState, SinkStatus};
+
+/// How a table is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drawing {
+    /// Whether to use colours.
+    pub colour: bool,
+    /// The width of the terminal in characters; none leaves lines as long as they are.
+    pub width: Option<u16>,
+}
+
+impl Drawing {
+    /// Without colours and as wide as it needs: for a pipe.
+    pub const PLAIN: Self = Self { colour: false, width: None };
+
+    fn table(self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        if self.colour {
+            table.enforce_styling();
+        }
+        if let Some(width) = self.width {
+            table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+            table.set_width(width);
+        }
+        table.set_header(header.iter().map(|title| {
+            let cell = Cell::new(title);
+            if self.colour { cell.add_attribute(Attribute::Bold) } else { cell }
+        }));
+        table
+    }
+
+    fn verdict(self, verdict: Verdict) -> Cell {
+        let cell = Cell::new(verdict.as_str());
+        if !self.colour {
+            return cell;
+        }
+        let colour = match verdict {
+            Verdict::Alive => Color::Green,
+            Verdict::Ended => Color::Cyan,
+            Verdict::Late | Verdict::Silent => Color::Yellow,
+            Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => Color::Magenta,
+            Verdict::Dead | Verdict::NeverStarted => Color::Red,
+            Verdict::Unknown => Color::White,
+        };
+        cell.fg(colour)
+    }
+}
+
+fn number(value: u64) -> Cell {
+    Cell::new(value).set_alignment(CellAlignment::Right)
+}
+
+fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
+    then.map_or_else(
+        || "never".to_owned(),
+        |then| {
+            let nanos = u64::try_from(now.as_nanos().saturating_sub(then.as_nanos())).unwrap_or(0);
+            format!("{} ago", describe_duration(Duration::from_nanos(nanos)))
+        },
+    )
+}
+
+/// The verdict table, worst first, with the sinks and the observer below it.
+#[must_use]
+pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
+    let mut table =
+        drawing.table(&["PUBLISHER", "VERDICT", "SINCE", "LAST SEEN", "DEADLINE", "PID", "STORED", "LOST", "WHY"]);
+    let mut publishers: Vec<&PublisherView> = view.publishers.iter().collect();
+    publishers.sort_by(|a, b| b.verdict.level().cmp(&a.verdict.level()).then_with(|| a.id.cmp(&b.id)));
+    for publisher in publishers {
+        table.add_row([
+            Cell::new(&publisher.id),
+            drawing.verdict(publisher.verdict),
+            Cell::new(publisher.since.time_of_day()),
+            Cell::new(ago(publisher.last_seen, now)),
+            Cell::new(describe_duration(Duration::from_millis(publisher.deadline_ms))),
+            Cell::new(publisher.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
+            number(publisher.ledger.stored),
+            number(publisher.ledger.lost),
+            Cell::new(publisher.summary.split_once(": ").map_or(publisher.summary.as_str(), |(_, why)| why)),
+        ]);
+    }
+    let mut text = trimmed(&table);
+    if view.publishers.is_empty() {
+        text.push_str("no publisher has been heard yet\n");
+    }
+    text.push_str(&sinks(&view.sinks));
+    if view.subscriber.malformed > 0 {
+        text.push_str(&format!("{} of {} messages could not be read", view.subscriber.malformed, view.subscriber.messages));
+        if let Some(bad) = view.subscriber.bad_messages.last() {
+            text.push_str(&format!("; the last one on '{}': {}", bad.topic.escape_default(), bad.reason.escape_debug()));
+        }
+        text.push('\n');
+    }
+    if view.observer.state == ObserverState::Suspect {
+        text.push_str(&format!("the monitor doubts itself: {}\n", view.observer.reason));
+    }
+    text
+}
+
+/// The ledger: one line an incarnation, and whether it balances.
+#[must_use]
+pub fn ledger(view: &LedgerView, drawing: Drawing) -> String {
+    let titles =
+        ["PUBLISHER", "INCARNATION", "PRODUCED", "RECEIVED", "STORED", "BUFFERED", "MISSING", "LOST", "DUPLICATES"];
+    let mut table = drawing.table(&titles);
+    let numbers = |a: &Account| [a.produced, a.received, a.stored, a.buffered, a.missing, a.lost, a.duplicates];
+    for line in &view.accounts {
+        let mut row = vec![Cell::new(&line.publisher), Cell::new(line.incarnation)];
+        row.extend(numbers(&line.account).map(number));
+        table.add_row(row);
+    }
+    let mut total = vec![Cell::new("total"), Cell::new("")];
+    total.extend(numbers(&view.total).map(number));
+    table.add_row(total);
+    let balance = if view.balances {
+        "balanced: produced = stored + buffered + missing + lost"
+    } else {
+        "NOT balanced: produced differs from stored + buffered + missing + lost"
+    };
+    format!("{}{}{balance}\n", trimmed(&table), sinks(&view.sinks))
+}
+
+/// Why a publisher has its verdict, and what came before.
+#[must_use]
+pub fn explanation(view: &ExplanationView, now: Timestamp) -> String {
+    let publisher = &view.publisher;
+    let mut text = format!("{} on {}", publisher.id, publisher.host);
+    if let Some(pid) = publisher.pid {
+        text.push_str(&format!(", PID {pid}"));
+    }
+    text.push('\n');
+    match &view.change {
+        Some(change) => text.push_str(&format!("{}\n", change.summary)),
+        None => text.push_str(&format!("{}: no verdict yet\n", publisher.verdict)),
+    }
+    text.push_str(&format!("\nlast seen  {}\n", ago(publisher.last_seen, now)));
+    text.push_str(&format!("deadline   {}\n", describe_duration(Duration::from_millis(publisher.deadline_ms))));
+    if let Some(interval) = view.interval_ms {
+        text.push_str(&format!("promises   a sign of life every {}\n", describe_duration(Duration::from_millis(interval))));
+    }
+    if let Some(change) = &view.change {
+        text.push_str(&format!("true since {}, known at {}\n", change.at, change.decided_at));
+        text.push_str("\nevidence\n");
+        for evidence in &change.evidence {
+            text.push_str(&format!("  - {}\n", evidence.detail));
+        }
+    }
+    if !view.history.is_empty() {
+        text.push_str("\nhistory\n");
+    }
+    for change in &view.history {
+        text.push_str(&format!("  {}  {} → {}  {}\n", change.at, change.from, change.to, change.summary));
+    }
+    text
+}
+
+fn sinks(sinks: &[SinkStatus]) -> String {
+    let mut text = String::new();
+    for sink in sinks {
+        text.push_str(&format!("{}: {}", sink.name, sink.state));
+        if sink.buffered_rows > 0 {
+            text.push_str(&format!(", {} rows ({} bytes) wait on disk", sink.buffered_rows, sink.buffered_bytes));
+        }
+        if sink.dead_letters > 0 {
+            text.push_str(&format!(", {} rows refused and kept as dead letters", sink.dead_letters));
+        }
+        if !sink.last_error.is_empty() {
+            text.push_str(&format!("; {}", sink.last_error));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn trimmed(table: &Table) -> String {
+    let mut text = String::new();
+    for line in table.to_string().lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::publisher::{HostName, PublisherId};
+
+    fn publisher(id: &str, verdict: Verdict) -> PublisherView {
+        PublisherView {
+            id: PublisherId::parse(id).unwrap(),
+            host: HostName::parse("here").unwrap(),
+            pid: Some(812),
+            verdict,
+            since: Timestamp::from_nanos(1_000_000_000),
+            last_seen: Some(Timestamp::from_nanos(2_000_000_000)),
+            deadline_ms: 5_000,
+            summary: format!("{verdict}: because"),
+            ledger: Account { stored: 42, produced: 42, ..Account::default() },
+        }
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_a_pipe_gets_plain_text() {
+        let view = StatusView {
+            observer: Default::default(),
+            publishers: vec![publisher("a", Verdict::Alive), publisher("b", Verdict::Dead)],
+            sinks: vec![],
+            subscriber: Default::default(),
+        };
+        let text = status(&view, Timestamp::from_nanos(4_500_000_000), Drawing::PLAIN);
+        let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1], "b dead 00:00:01.000 2.5 s ago 5 s 812 42 0 because");
+        assert!(lines[2].starts_with("a alive"), "{}", lines[2]);
+        assert!(!text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,188 @@
+//! The JSON of a running monitor: what `/api/…` answers and `--json` prints. The names are those of
+//! the public interface; keys are added, never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ledger::Account;
+use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::{Change, Verdict};
+use crate::messages::ask::{
+    LedgerLine, LedgerReply, ObserverStatus, PublisherStatus, SinkStatus, StatusReply, SubscriberStatus,
+};
+
+/// `GET /api/status`, `status --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Whether the monitor trusts itself.
+    pub observer: ObserverStatus,
+    /// Every publisher, ordered by id.
+    pub publishers: Vec<PublisherView>,
+    /// Where rows end up, and what waits.
+    pub sinks: Vec<SinkStatus>,
+    /// What came over MQTT, and what of it could not be read.
+    #[serde(default)]
+    pub subscriber: SubscriberStatus,
+}
+
+/// One publisher in [`StatusView`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublisherView {
+    /// Its id.
+    pub id: PublisherId,
+    /// Its host.
+    pub host: HostName,
+    /// Its process id, where known.
+    pub pid: Option<u32>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was last heard.
+    pub last_seen: Option<Timestamp>,
+    /// Its deadline in milliseconds.
+    pub deadline_ms: u64,
+    /// Why, in one line; empty before the first verdict.
+    #[serde(default)]
+    pub summary: String,
+    /// The account of its rows, all incarnations together.
+    pub ledger: Account,
+}
+
+/// `GET /api/publishers/ID`, `explain ID --json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExplanationView {
+    /// The publisher as it stands.
+    #[serde(flatten)]
+    pub publisher: PublisherView,
+    /// The interval that it promises, in milliseconds, once known.
+    pub interval_ms: Option<u64>,
+    /// The change that led to its verdict, with the evidence.
+    pub change: Option<Change>,
+    /// Its changes, oldest first.
+    pub history: Vec<Change>,
+}
+
+/// `GET /api/ledger`, `ledger --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerView {
+    /// One line an incarnation.
+    pub accounts: Vec<LedgerLine>,
+    /// All of them together.
+    pub total: Account,
+    /// Whether every row is accounted for.
+    pub balances: bool,
+    /// Where rows end up, and what waits.
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// An error in JSON, with what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorView {
+    /// What went wrong.
+    pub error: String,
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl PublisherView {
+    /// A publisher with the account of its rows.
+    #[must_use]
+    pub fn new(status: PublisherStatus, ledger: Account) -> Self {
+        Self {
+            id: status.id,
+            host: status.host,
+            pid: status.pid,
+            verdict: status.verdict,
+            since: status.since,
+            last_seen: status.last_seen,
+            deadline_ms: millis(status.deadline),
+            summary: status.change.map(|change| change.summary).unwrap_or_default(),
+            ledger,
+        }
+    }
+}
+
+impl StatusView {
+    /// What the watchdog and the writer say, joined by publisher.
+    #[must_use]
+    pub fn new(status: StatusReply, ledger: LedgerReply, subscriber: SubscriberStatus) -> Self {
+        let mut accounts = accounts_by_publisher(&ledger.accounts);
+        let publishers = status.publishers.into_iter().map(|publisher| {
+            let account = accounts.remove(&publisher.id).unwrap_or_default();
+            PublisherView::new(publisher, account)
+        });
+        Self { observer: status.observer, publishers: publishers.collect(), sinks: ledger.sinks, subscriber }
+    }
+}
+
+impl ExplanationView {
+    /// One publisher with its account and its past.
+    #[must_use]
+    pub fn new(status: PublisherStatus, ledger: Account, history: Vec<Change>) -> Self {
+        let (interval_ms, change) = (status.interval.map(millis), status.change.clone());
+        Self { publisher: PublisherView::new(status, ledger), interval_ms, change, history }
+    }
+}
+
+impl From<LedgerReply> for LedgerView {
+    fn from(reply: LedgerReply) -> Self {
+        let total = reply.accounts.iter().fold(Account::default(), |sum, line| sum.plus(line.account));
+        let balances = reply.accounts.iter().all(|line| line.account.balances());
+        Self { accounts: reply.accounts, total, balances, sinks: reply.sinks }
+    }
+}
+
+/// Each publisher's account over all its incarnations.
+#[must_use]
+pub fn accounts_by_publisher(lines: &[LedgerLine]) -> BTreeMap<PublisherId, Account> {
+    let mut accounts: BTreeMap<PublisherId, Account> = BTreeMap::new();
+    for line in lines {
+        let account = accounts.entry(line.publisher.clone()).or_default();
+        *account = account.plus(line.account);
+    }
+    accounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::publisher::Incarnation;
+
+    fn line(publisher: &str, incarnation: u64, stored: u64, lost: u64) -> LedgerLine {
+        let account = Account { produced: stored + lost, received: stored, stored, lost, ..Account::default() };
+        LedgerLine { publisher: PublisherId::parse(publisher).unwrap(), incarnation: Incarnation(incarnation), account }
+    }
+
+    #[test]
+    fn a_publishers_incarnations_are_one_account_in_the_status() {
+        let status = PublisherStatus {
+            id: PublisherId::parse("light").unwrap(),
+            host: HostName::parse("here").unwrap(),
+            pid: Some(812),
+            verdict: Verdict::NeverStarted,
+            since: Timestamp::from_nanos(0),
+            last_seen: None,
+            deadline: std::time::Duration::from_secs(5),
+            interval: None,
+            change: None,
+        };
+        let ledger = LedgerReply { accounts: vec![line("light", 1, 5, 1), line("light", 2, 7, 0)], sinks: vec![] };
+        let status = StatusReply { observer: ObserverStatus::default(), publishers: vec![status] };
+        let view = StatusView::new(status, ledger.clone(), SubscriberStatus::default());
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["observer"]["state"], "ok");
+        let publisher = &json["publishers"][0];
+        assert_eq!(publisher["verdict"], "never-started");
+        assert_eq!(publisher["deadline_ms"], 5_000);
+        assert_eq!(publisher["since"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(publisher["ledger"]["stored"], 12);
+        assert_eq!(serde_json::from_value::<StatusView>(json).unwrap(), view);
+        let view = LedgerView::from(ledger);
+        assert_eq!((view.total.produced, view.balances), (13, true));
+    }
+}
