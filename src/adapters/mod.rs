@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod influx;
+pub mod monitor;
 pub mod mqtt;
 pub mod process;
 

@@ -98,9 +98,16 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
     }
     text.push_str(&sinks(&view.sinks));
     if view.subscriber.malformed > 0 {
-        text.push_str(&format!("{} of {} messages could not be read", view.subscriber.malformed, view.subscriber.messages));
+        text.push_str(&format!(
+            "{} of {} messages could not be read",
+            view.subscriber.malformed, view.subscriber.messages
+        ));
         if let Some(bad) = view.subscriber.bad_messages.last() {
-            text.push_str(&format!("; the last one on '{}': {}", bad.topic.escape_default(), bad.reason.escape_debug()));
+            text.push_str(&format!(
+                "; the last one on '{}': {}",
+                bad.topic.escape_default(),
+                bad.reason.escape_debug()
+            ));
         }
         text.push('\n');
     }
@@ -149,7 +156,10 @@ pub fn explanation(view: &ExplanationView, now: Timestamp) -> String {
     text.push_str(&format!("\nlast seen  {}\n", ago(publisher.last_seen, now)));
     text.push_str(&format!("deadline   {}\n", describe_duration(Duration::from_millis(publisher.deadline_ms))));
     if let Some(interval) = view.interval_ms {
-        text.push_str(&format!("promises   a sign of life every {}\n", describe_duration(Duration::from_millis(interval))));
+        text.push_str(&format!(
+            "promises   a sign of life every {}\n",
+            describe_duration(Duration::from_millis(interval))
+        ));
     }
     if let Some(change) = &view.change {
         text.push_str(&format!("true since {}, known at {}\n", change.at, change.decided_at));

@@ -425,7 +425,9 @@ impl SequenceTracker {
     /// Past the limit the two oldest losses become one with both reasons: the count stays exact.
     fn merge_losses_at_limit(&mut self) {
         while self.lost.len() > self.ranges_max.max(1) {
-            let (Some((first, lower)), Some((_, upper))) = (self.lost.pop_first(), self.lost.pop_first()) else { return };
+            let (Some((first, lower)), Some((_, upper))) = (self.lost.pop_first(), self.lost.pop_first()) else {
+                return;
+            };
             let reason = if lower.reason.contains(&upper.reason) {
                 lower.reason
             } else {

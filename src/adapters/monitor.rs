@@ -1,0 +1,160 @@
+//! A running monitor, asked over HTTP by `status`, `explain`, `events` and `ledger`.
+
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::domain::publisher::PublisherId;
+use crate::domain::verdict::Change;
+use crate::formats::api::{ErrorView, ExplanationView, LedgerView, StatusView};
+
+/// How long the monitor may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest line of the event stream.
+const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a running monitor could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nothing answers there.
+    #[error("no monitor answers at {url}: {reason}; start one with `heartwatch run`, or name another with --url")]
+    Unreachable {
+        /// Where we asked.
+        url: Url,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It answered that it cannot.
+    #[error("the monitor at {url} says: {reason}")]
+    Refused {
+        /// Where we asked.
+        url: Url,
+        /// Its words.
+        reason: String,
+    },
+    /// What answers is no monitor.
+    #[error("what answers at {url} is no heartwatch monitor: {reason}")]
+    NotAMonitor {
+        /// Where we asked.
+        url: Url,
+        /// What was wrong with the answer.
+        reason: String,
+    },
+}
+
+/// A running monitor.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    url: Url,
+    client: reqwest::Client,
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+impl Monitor {
+    /// The monitor whose page is at this URL.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub fn at(url: Url) -> Result<Self, AskError> {
+        super::install_crypto_provider();
+        let client = reqwest::Client::builder().connect_timeout(ANSWER_TIMEOUT).build();
+        let client = client.map_err(|error| AskError::Unreachable { url: url.clone(), reason: innermost(&error) })?;
+        Ok(Self { url, client })
+    }
+
+    /// Everybody with their verdicts.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn status(&self) -> Result<StatusView, AskError> {
+        self.get("api/status").await
+    }
+
+    /// Why one publisher has its verdict.
+    ///
+    /// # Errors
+    /// [`AskError`]; [`AskError::Refused`] when it is not known.
+    pub async fn explain(&self, id: &PublisherId) -> Result<ExplanationView, AskError> {
+        self.get(&format!("api/publishers/{id}")).await
+    }
+
+    /// The account of every row.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ledger(&self) -> Result<LedgerView, AskError> {
+        self.get("api/ledger").await
+    }
+
+    /// Past verdict changes with a larger epoch, oldest first.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn changes(&self, since_epoch: u64) -> Result<Vec<Change>, AskError> {
+        self.get(&format!("api/events?since={since_epoch}")).await
+    }
+
+    /// Verdict changes after an epoch as they happen, until the connection ends.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn follow(&self, since_epoch: u64) -> Result<impl Stream<Item = Change> + use<>, AskError> {
+        let url = self.address("api/stream");
+        let request = self.client.get(url.clone()).header("Last-Event-ID", since_epoch.to_string());
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            return Err(AskError::NotAMonitor { url, reason: answer.status().to_string() });
+        }
+        let bytes = Box::pin(answer.bytes_stream());
+        Ok(stream::unfold((bytes, Vec::new()), |(mut bytes, mut held)| async move {
+            loop {
+                if let Some(end) = held.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = held.drain(..=end).collect();
+                    let change = line.strip_prefix(b"data: ").and_then(|json| serde_json::from_slice(json).ok());
+                    match change {
+                        Some(change) => return Some((change, (bytes, held))),
+                        None => continue,
+                    }
+                }
+                let more = bytes.next().await?.ok()?;
+                if held.len() + more.len() > EVENT_BYTES_MAX {
+                    return None;
+                }
+                held.extend_from_slice(&more);
+            }
+        }))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
+        let url = self.address(path);
+        let answer = self.client.get(url.clone()).timeout(ANSWER_TIMEOUT).send().await;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| AskError::NotAMonitor { url, reason: error.to_string() });
+        }
+        match serde_json::from_slice::<ErrorView>(&body) {
+            Ok(view) => Err(AskError::Refused { url, reason: view.error }),
+            Err(_) => Err(AskError::NotAMonitor { url, reason: status.to_string() }),
+        }
+    }
+
+    fn address(&self, path: &str) -> Url {
+        self.url.join(path).unwrap_or_else(|_| self.url.clone())
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> AskError {
+        AskError::Unreachable { url: self.url.clone(), reason: innermost(error) }
+    }
+}
