@@ -71,6 +71,7 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
     let url = reader.read(&table, "url", named("--mqtt", &flags.mqtt), |given| {
         given.text("mqtt://127.0.0.1:1883", values::mqtt_url)
     });
+    let url_given = url.is_some();
     // the higher layer says whose broker it is; both in one layer is a contradiction
     let broker = match (listen, url) {
         (Some(listen), Some(url)) => match (same_layer(&listen.origin, &url.origin), listen.origin > url.origin) {
@@ -99,8 +100,10 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
     let key = named("--mqtt-client-key-file", &flags.mqtt_client_key_file);
     let key = reader.existing_file(&table, "client_key_file", key);
 
-    let embedded = matches!(broker, BrokerSettings::Embedded { .. });
-    let encrypted = matches!(&broker, BrokerSettings::At(url) if url.scheme() == "mqtts");
+    // with a URL that is wrong nobody knows whose broker was meant
+    let unclear = !url_given && reader.has(&table, "url");
+    let embedded = !unclear && matches!(broker, BrokerSettings::Embedded { .. });
+    let encrypted = unclear || matches!(&broker, BrokerSettings::At(url) if url.scheme() == "mqtts");
     let tls_keys = [("ca_file", &ca_file), ("client_certificate_file", &certificate), ("client_key_file", &key)];
     for (name, file) in tls_keys {
         if let Some(file) = file.as_ref().filter(|_| !encrypted) {

@@ -252,6 +252,7 @@ fn what_must_fit_together_is_checked() {
             "needs client_certificate_file",
         ),
         ("[mqtt]\nurl = 'mqtts://h'\nca_file = 'no.pem'", "3: mqtt.ca_file:", "cannot read no.pem"),
+        ("[mqtt]\nurl = 'broker'\nuser = 'u'\nca_file = 'Cargo.toml'", "2: mqtt.url:", "is not a URL"),
         ("[mqtt]\nbackoff_min = '1m'", "2: mqtt.backoff_max:", "longer than the longest"),
         ("[influx]\nversion = 2\norg = 'o'\ntoken_file = 'rustfmt.toml'", "4: influx.token_file:", "one line"),
         ("[influx]\nversion = 2\ntoken_file = '{secret}'", "2: influx.version:", "needs an organisation"),

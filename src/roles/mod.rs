@@ -1,1 +1,3 @@
 //! roles
+pub mod check;
+pub mod cli;

@@ -1,0 +1,189 @@
+//! `heartwatch check`: every mistake in the configuration, and what it would connect to. It connects to nothing.
+
+use std::io::{self, Write};
+
+use super::cli::CheckArgs;
+use crate::config::values::describe_bytes;
+use crate::config::{
+    BrokerSettings, FeedSettings, InfluxSettings, InfluxVersion, Layers, Loaded, MqttSettings, Overrides, RunAs,
+    Settings, load,
+};
+use crate::domain::time::describe_duration;
+
+/// The exit code when the configuration can't be used (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Reads the configuration of this process and writes what it finds; the answer is the exit code.
+///
+/// # Errors
+/// When `out` can't be written.
+pub fn check(args: &CheckArgs, out: &mut dyn Write) -> io::Result<u8> {
+    check_layers(&Layers::of_this_process(args.config.clone(), Overrides::default()), out)
+}
+
+/// The same for given layers.
+///
+/// # Errors
+/// When `out` can't be written.
+pub fn check_layers(layers: &Layers, out: &mut dyn Write) -> io::Result<u8> {
+    let name = layers.file.as_ref().map(|file| file.display().to_string());
+    match load(layers) {
+        Ok(Loaded { settings, notes }) => {
+            match name {
+                Some(name) => writeln!(out, "{name} can be used. It would connect to:")?,
+                None => writeln!(out, "No configuration file: the defaults and the environment. It would connect to:")?,
+            }
+            describe(&settings, out)?;
+            for note in notes {
+                writeln!(out, "note: {note}")?;
+            }
+            Ok(0)
+        }
+        Err(mistakes) => {
+            writeln!(out, "{mistakes}")?;
+            let many = mistakes.0.len();
+            writeln!(out, "{many} mistake{}: this configuration can't be used", if many == 1 { "" } else { "s" })?;
+            Ok(EXIT_CONFIG)
+        }
+    }
+}
+
+/// What a monitor with these settings uses, for a person.
+fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
+    let mut line = |part: &str, what: String| writeln!(out, "  {part:<11} {what}");
+    line("MQTT", broker(&settings.mqtt))?;
+    line("InfluxDB", influx(&settings.influx))?;
+    match settings.web.listen {
+        Some(address) => line("web page", format!("http://{address}/"))?,
+        None => line("web page", "off".to_owned())?,
+    }
+    let (bytes_max, history) = (describe_bytes(settings.buffer.bytes_max), describe_duration(settings.buffer.history));
+    line("data", format!("{}, at most {bytes_max}, history of {history}", settings.data_dir.display()))?;
+    let deadlines = &settings.watch.deadlines;
+    line("deadline", describe_duration(deadlines.default))?;
+    let rules = settings.deadline_rules();
+    for publisher in &settings.publishers {
+        let source = publisher.feed.as_ref().map_or_else(|| "started by someone else".to_owned(), feed);
+        let deadline = describe_duration(rules.of(&publisher.id));
+        line("publisher", format!("{}: {source}, deadline {deadline}", publisher.id))?;
+    }
+    Ok(())
+}
+
+fn broker(mqtt: &MqttSettings) -> String {
+    let prefix = &mqtt.prefix;
+    match &mqtt.broker {
+        BrokerSettings::Embedded { listen } => format!("the embedded broker on {listen}, topics {prefix}/…"),
+        BrokerSettings::At(url) => {
+            let user = mqtt.user.as_ref().map_or_else(|| "no user".to_owned(), |user| format!("user {user}"));
+            let url = url.as_str().trim_end_matches('/');
+            let certificate = if mqtt.client_certificate.is_some() { ", with our certificate" } else { "" };
+            format!("{url}, {user}{certificate}, topics {prefix}/…")
+        }
+    }
+}
+
+fn influx(influx: &InfluxSettings) -> String {
+    let Some(url) = &influx.url else {
+        return "none: rows stay in the embedded store".to_owned();
+    };
+    let api = match influx.version {
+        InfluxVersion::Auto => "its version asked for",
+        InfluxVersion::V1 => "version 1.x",
+        InfluxVersion::V2 => "version 2.x",
+        InfluxVersion::V3 => "version 3.x",
+    };
+    let mut text = format!("{url}, {api}, ");
+    match (&influx.org, &influx.bucket) {
+        (None, None) => text += &format!("database {}", influx.db),
+        (org, bucket) => {
+            let bucket = bucket.as_ref().unwrap_or(&influx.db);
+            text += &org.as_ref().map_or_else(String::new, |org| format!("organisation {org}, "));
+            text += &format!("bucket {bucket}");
+        }
+    }
+    if let Some(user) = &influx.user {
+        text += &format!(", user {user}");
+    }
+    if influx.token.is_some() {
+        text += ", with a token";
+    }
+    text
+}
+
+fn feed(feed: &FeedSettings) -> String {
+    let pace = if feed.interval.is_zero() {
+        "as fast as it goes".to_owned()
+    } else {
+        format!("every {}", describe_duration(feed.interval))
+    };
+    let place = match feed.run {
+        RunAs::Child => "a child process",
+        RunAs::InProcess => "in process",
+    };
+    format!("{} {pace}, {place}", feed.csv.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str, environment: &[(&str, &str)]) -> (u8, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("heartwatch.toml");
+        std::fs::write(&file, text).unwrap();
+        std::fs::write(directory.path().join("a.csv"), "1\n").unwrap();
+        let environment = environment.iter().copied().collect();
+        let mut out = Vec::new();
+        let layers = Layers { file: Some(file), environment, flags: Overrides::default() };
+        let code = check_layers(&layers, &mut out).unwrap();
+        let directory = format!("{}/", directory.path().display());
+        (code, String::from_utf8(out).unwrap().replace(&directory, ""))
+    }
+
+    #[test]
+    fn it_says_what_it_would_connect_to_and_shows_no_secret() {
+        let text = "[mqtt]\nurl = 'mqtts://broker.example:8883'\nuser = 'u'\n[influx]\nurl = 'http://i:8086'\norg = 'o'\n\
+                    [[publisher]]\nid = 'a'\ncsv = 'a.csv'\ndeadline = '9s'\n[[publisher]]\nid = 'b'";
+        let secrets = [("HEARTWATCH_MQTT_PASSWORD", "hunter2"), ("HEARTWATCH_INFLUX_TOKEN", "hunter2")];
+        let (code, said) = checked(text, &secrets);
+        assert_eq!(code, 0, "{said}");
+        let expected = "\
+heartwatch.toml can be used. It would connect to:
+  MQTT        mqtts://broker.example:8883, user u, topics heartwatch/…
+  InfluxDB    http://i:8086/, its version asked for, organisation o, bucket heartwatch, with a token
+  web page    http://127.0.0.1:8080/
+  data        data, at most 1 GiB, history of 168 h
+  deadline    50 s
+  publisher   a: a.csv every 1 s, a child process, deadline 9 s
+  publisher   b: started by someone else, deadline 50 s
+";
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn every_mistake_is_a_line_and_the_exit_code_is_78() {
+        let text =
+            "[watch]\ndeadline = '5x'\n\n[[publisher]]\nid = 'a'\ncsv = 'b.csv'\n[mqtt]\nca_file = 'ca.pem'\nprot = 1";
+        let (code, said) = checked(text, &[]);
+        assert_eq!(code, EXIT_CONFIG);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 6, "{said}");
+        assert!(lines[0].starts_with("heartwatch.toml:2: watch.deadline: '5x'"), "{said}");
+        assert!(lines[1].starts_with("heartwatch.toml:6: publisher.csv: cannot read b.csv"), "{said}");
+        assert!(lines[2].starts_with("heartwatch.toml:8: mqtt.ca_file: cannot read ca.pem"), "{said}");
+        assert!(lines[3].starts_with("heartwatch.toml:8: mqtt.ca_file: is for a broker"), "{said}");
+        assert!(lines[4].starts_with("heartwatch.toml:9: mqtt.prot: unknown key"), "{said}");
+        assert_eq!(lines[5], "5 mistakes: this configuration can't be used");
+    }
+
+    #[test]
+    fn without_a_file_the_defaults_can_be_used() {
+        let mut out = Vec::new();
+        assert_eq!(check_layers(&Layers::default(), &mut out).unwrap(), 0);
+        let said = String::from_utf8(out).unwrap();
+        assert!(said.contains("embedded broker on 127.0.0.1:1883") && said.contains("embedded store"), "{said}");
+        let missing = Layers { file: Some("no.toml".into()), ..Layers::default() };
+        assert_eq!(check_layers(&missing, &mut Vec::new()).unwrap(), EXIT_CONFIG);
+    }
+}

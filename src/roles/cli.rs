@@ -1,0 +1,510 @@
+//! The command line as types. A wrong argument ends the program with exit code 2 (clap's own).
+//!
+//! A secret is never the value of a flag, where every user of the machine can read it in the process table.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use url::Url;
+
+use crate::config::values::{WebListen, bytes, influx_url, measurement, monitor_url, mqtt_url, name, topic_prefix};
+use crate::config::values::{address, duration, positive_duration};
+use crate::config::{OUTBOX_BYTES_MAX, Overrides, TimeFormat};
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::Timestamp;
+
+/// The whole command line.
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(
+    name = "heartwatch",
+    version,
+    about = "Watches programs that publish data: every silence explained, every row accounted for",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = "Examples:
+  heartwatch demo 2                        one of two publishers is killed, and heartwatch says so
+  heartwatch check && heartwatch run       the monitor, as heartwatch.toml says
+  heartwatch status                        the verdict on every publisher
+
+Durations: 250ms, 5s, 2m, 1h. Times: 2026-11-21T12:00:03Z.
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 the configuration can't be used."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum Command {
+    /// Play a scenario from start to end, with everything embedded
+    Demo(DemoArgs),
+    /// Run the monitor, and the publishers that its configuration names
+    Run(Box<RunArgs>),
+    /// Run one publisher
+    Publish(Box<PublishArgs>),
+    /// Ask a running monitor for the verdict on every publisher
+    #[command(after_help = "Examples:
+  heartwatch status
+  heartwatch status --url http://10.0.0.7:8080 --json")]
+    Status(AskArgs),
+    /// Ask a running monitor why a publisher has its verdict
+    Explain(ExplainArgs),
+    /// Ask a running monitor for the changes of verdicts
+    Events(EventsArgs),
+    /// Ask a running monitor for the account of every row
+    #[command(after_help = "Examples:
+  heartwatch ledger
+  heartwatch ledger --json | jq '.accounts[] | select(.lost > 0)'")]
+    Ledger(AskArgs),
+    /// Write readings to a CSV file, from InfluxDB or from the local store
+    Export(ExportArgs),
+    /// Name every mistake in the configuration, and what it would connect to
+    Check(CheckArgs),
+}
+
+/// `heartwatch demo`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch demo 1
+  heartwatch demo 2 --deadline 2s --web off
+  heartwatch demo 3 --influx-url http://127.0.0.1:8086
+
+Exit code 0 only when the verdicts at the end are the scenario's.")]
+pub struct DemoArgs {
+    /// Which story to play
+    pub scenario: Scenario,
+    /// How long a publisher may be silent
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
+    pub deadline: Duration,
+    /// Write everything to this InfluxDB as well [env: HEARTWATCH_INFLUX_URL]
+    #[arg(long, value_name = "URL", value_parser = influx_url)]
+    pub influx_url: Option<Url>,
+    /// Serve the page on this address, or off [default: 127.0.0.1:8080 where it is free]
+    #[arg(long, value_name = "ADDRESS|off")]
+    pub web: Option<WebListen>,
+    /// Print the story and the verdicts as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Keep the data in this directory [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl DemoArgs {
+    /// What it sets over the environment.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            deadline: Some(self.deadline),
+            influx_url: self.influx_url.clone(),
+            web: self.web,
+            data_dir: self.data_dir.clone(),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// The stories that `demo` plays, each with two publishers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
+pub enum Scenario {
+    /// Both publishers work
+    #[value(name = "1")]
+    BothWork,
+    /// One of them is killed
+    #[value(name = "2")]
+    OneKilled,
+    /// Both are killed
+    #[value(name = "3")]
+    BothKilled,
+}
+
+/// `heartwatch run`. A flag wins over the environment, the environment over the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+#[command(after_help = "Examples:
+  heartwatch run
+  heartwatch run --config /etc/heartwatch/heartwatch.toml
+  heartwatch run --mqtt mqtt://broker:1883 --influx-url http://influx:8086 --deadline 20s
+  HEARTWATCH_INFLUX_TOKEN=… heartwatch run --influx-org plant --influx-bucket heartwatch
+
+Every option has a key in the file and a variable; flag over environment over file over default.
+Secrets: HEARTWATCH_MQTT_PASSWORD, HEARTWATCH_INFLUX_PASSWORD, HEARTWATCH_INFLUX_TOKEN, or a file.
+SIGTERM and SIGINT end it in order (a second one at once), SIGHUP reads the configuration again.")]
+pub struct RunArgs {
+    /// The configuration [default: heartwatch.toml where it is there] [env: HEARTWATCH_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything on disk is [default: data] [env: HEARTWATCH_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the embedded broker listens [default: 127.0.0.1:1883] [env: HEARTWATCH_MQTT_LISTEN]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "mqtt")]
+    pub mqtt_listen: Option<std::net::SocketAddr>,
+    /// Use this broker instead of the embedded one, mqtt:// or mqtts:// [env: HEARTWATCH_MQTT]
+    #[arg(long, value_name = "URL", value_parser = mqtt_url)]
+    pub mqtt: Option<Url>,
+    /// The InfluxDB; without it rows stay in the embedded store [env: HEARTWATCH_INFLUX_URL]
+    #[arg(long, value_name = "URL", value_parser = influx_url)]
+    pub influx_url: Option<Url>,
+    /// The database (1.x, 3.x) [default: heartwatch] [env: HEARTWATCH_INFLUX_DB]
+    #[arg(long, value_name = "DATABASE", value_parser = name)]
+    pub influx_db: Option<String>,
+    /// The organisation (2.x) [env: HEARTWATCH_INFLUX_ORG]
+    #[arg(long, value_name = "ORG", value_parser = name)]
+    pub influx_org: Option<String>,
+    /// The bucket (2.x) [default: the database's name] [env: HEARTWATCH_INFLUX_BUCKET]
+    #[arg(long, value_name = "BUCKET", value_parser = name)]
+    pub influx_bucket: Option<String>,
+    /// A file with the token (2.x, 3.x) [env: HEARTWATCH_INFLUX_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub influx_token_file: Option<PathBuf>,
+    /// Where the page is served, or off [default: 127.0.0.1:8080] [env: HEARTWATCH_WEB]
+    #[arg(long, value_name = "ADDRESS|off")]
+    pub web: Option<WebListen>,
+    /// How long a publisher may be silent [default: 50s] [env: HEARTWATCH_DEADLINE]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    pub deadline: Option<Duration>,
+}
+
+impl RunArgs {
+    /// What it sets over the environment and the file.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            mqtt_listen: self.mqtt_listen,
+            mqtt: self.mqtt.clone(),
+            influx_url: self.influx_url.clone(),
+            influx_db: self.influx_db.clone(),
+            influx_org: self.influx_org.clone(),
+            influx_bucket: self.influx_bucket.clone(),
+            influx_token_file: self.influx_token_file.clone(),
+            web: self.web,
+            deadline: self.deadline,
+            ..Overrides::default()
+        }
+    }
+}
+
+/// `heartwatch publish`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch publish --id light-1 --csv fixtures/light-1.csv
+  heartwatch publish --id light-1 --csv light.csv --interval 250ms --once
+  HEARTWATCH_MQTT_PASSWORD=… heartwatch publish --id light-1 --csv light.csv \\
+      --mqtt mqtts://broker:8883 --mqtt-ca-file ca.pem --mqtt-user light
+
+Readings that the monitor has not confirmed wait in the data directory, also for the next start.")]
+pub struct PublishArgs {
+    /// The publisher's id: letters, digits, '.', '_', '-' or ':'
+    #[arg(long, value_name = "ID")]
+    pub id: PublisherId,
+    /// The CSV file to read
+    #[arg(long, value_name = "FILE")]
+    pub csv: PathBuf,
+    /// The broker, mqtt:// or mqtts:// [default: mqtt://127.0.0.1:1883] [env: HEARTWATCH_MQTT]
+    #[arg(long, value_name = "URL", value_parser = mqtt_url)]
+    pub mqtt: Option<Url>,
+    /// Time between two readings; 0 is as fast as it goes
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
+    /// Time between two heartbeats
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
+    pub heartbeat: Duration,
+    /// End at the end of the file instead of starting again
+    #[arg(long)]
+    pub once: bool,
+    /// End after so many readings
+    #[arg(long, value_name = "READINGS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// The measurement of the readings [default: the id]
+    #[arg(long, value_name = "NAME", value_parser = measurement)]
+    pub measurement: Option<String>,
+    /// The column with the time: its header, its number from 1, or none [default: found by looking]
+    #[arg(long, value_name = "COLUMN", value_parser = name)]
+    pub time_column: Option<String>,
+    /// How the times are written: auto, rfc3339, date-time, month-first, day-first, unix-s, unix-ms, unix-us or unix-ns
+    #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true)]
+    pub time_format: TimeFormat,
+    /// Where readings wait for their confirmation [default: data] [env: HEARTWATCH_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Most bytes of readings that wait
+    #[arg(long, value_name = "SIZE", default_value_t = Size(OUTBOX_BYTES_MAX))]
+    pub outbox_bytes_max: Size,
+    /// The first level of the topics [default: heartwatch] [env: HEARTWATCH_MQTT_PREFIX]
+    #[arg(long, value_name = "PREFIX", value_parser = topic_prefix)]
+    pub mqtt_prefix: Option<String>,
+    /// The user at the broker; the password is in HEARTWATCH_MQTT_PASSWORD or a file [env: HEARTWATCH_MQTT_USER]
+    #[arg(long, value_name = "USER", value_parser = name)]
+    pub mqtt_user: Option<String>,
+    /// A file with the user's password [env: HEARTWATCH_MQTT_PASSWORD_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_password_file: Option<PathBuf>,
+    /// The certificates (PEM) to trust with mqtts:// [env: HEARTWATCH_MQTT_CA_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_ca_file: Option<PathBuf>,
+    /// Our certificate (PEM) for mqtts:// [env: HEARTWATCH_MQTT_CLIENT_CERTIFICATE_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_client_certificate_file: Option<PathBuf>,
+    /// The key (PEM) of our certificate [env: HEARTWATCH_MQTT_CLIENT_KEY_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_client_key_file: Option<PathBuf>,
+}
+
+impl PublishArgs {
+    /// What it sets over the environment. The `mqtt` of the settings that come of it is the broker to
+    /// publish to: [`crate::config::BrokerSettings::Embedded`] there means the one at its address.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            mqtt: self.mqtt.clone(),
+            mqtt_prefix: self.mqtt_prefix.clone(),
+            mqtt_user: self.mqtt_user.clone(),
+            mqtt_password_file: self.mqtt_password_file.clone(),
+            mqtt_ca_file: self.mqtt_ca_file.clone(),
+            mqtt_client_certificate_file: self.mqtt_client_certificate_file.clone(),
+            mqtt_client_key_file: self.mqtt_client_key_file.clone(),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// A number of bytes on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(
+    /// In bytes.
+    pub u64,
+);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        bytes(text).map(Self)
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::config::values::describe_bytes(self.0).replace(' ', ""))
+    }
+}
+
+/// Which monitor to ask, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct AskArgs {
+    /// The running monitor
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HEARTWATCH_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_parser = monitor_url
+    )]
+    pub url: Url,
+    /// Print JSON, for a program
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heartwatch explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch explain light-1
+  heartwatch explain light-1 --json")]
+pub struct ExplainArgs {
+    /// The publisher's id
+    #[arg(value_name = "ID")]
+    pub publisher: PublisherId,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `heartwatch events`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch events
+  heartwatch events --follow --json | while read -r change; do …; done")]
+pub struct EventsArgs {
+    /// Go on and print changes as they happen
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `heartwatch export`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch export --out all.csv
+  heartwatch export --out light.csv --measurement light-1 --from 2026-11-21T00:00:00Z
+  heartwatch export --out all.csv --influx-url http://127.0.0.1:8086 --influx-db heartwatch
+
+Without an InfluxDB it reads the local store in the data directory.")]
+pub struct ExportArgs {
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Only readings from this time on
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<Timestamp>,
+    /// Only readings before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<Timestamp>,
+    /// Only this measurement
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub measurement: Option<String>,
+    /// Read from this InfluxDB [env: HEARTWATCH_INFLUX_URL]
+    #[arg(long, value_name = "URL", value_parser = influx_url)]
+    pub influx_url: Option<Url>,
+    /// Its database [default: heartwatch] [env: HEARTWATCH_INFLUX_DB]
+    #[arg(long, value_name = "DATABASE", value_parser = name)]
+    pub influx_db: Option<String>,
+    /// The monitor's data directory [default: data] [env: HEARTWATCH_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl ExportArgs {
+    /// What it sets over the environment and the file.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            influx_url: self.influx_url.clone(),
+            influx_db: self.influx_db.clone(),
+            data_dir: self.data_dir.clone(),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// `heartwatch check`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+#[command(after_help = "Examples:
+  heartwatch check
+  heartwatch check --config /etc/heartwatch/heartwatch.toml
+
+Exit code 78 when the configuration can't be used. It connects to nothing.")]
+pub struct CheckArgs {
+    /// The configuration [default: heartwatch.toml where it is there] [env: HEARTWATCH_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        let words = std::iter::once("heartwatch").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_types_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_has_a_help_text_and_every_command_an_example() {
+        let cli = Cli::command();
+        let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(commands, ["demo", "run", "publish", "status", "explain", "events", "ledger", "export", "check"]);
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            assert!(command.get_after_help().is_some_and(|help| help.to_string().starts_with("Examples:")), "{name}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {argument}");
+                let id = argument.get_id().as_str();
+                let is_secret = id.contains("password") || id.contains("token");
+                assert!(!is_secret || id.ends_with("_file"), "{name} {argument}");
+            }
+        }
+    }
+
+    #[test]
+    fn demo_has_its_own_deadline() {
+        let Command::Demo(demo) = parse("demo 2").unwrap() else { panic!() };
+        assert_eq!((demo.scenario, demo.deadline, demo.web), (Scenario::OneKilled, Duration::from_secs(5), None));
+        let Command::Demo(demo) = parse("demo 3 --deadline 2s --web off --json --data-dir d").unwrap() else {
+            panic!()
+        };
+        assert_eq!(demo.web, Some(WebListen(None)));
+        assert_eq!(demo.overrides().deadline, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn every_flag_of_run_reaches_the_configuration() {
+        let line = "run --config c --data-dir d --mqtt mqtt://b --influx-url http://i:8086 --influx-db db --influx-org o \
+                    --influx-bucket b --influx-token-file t --web 127.0.0.1:1 --deadline 9s";
+        let Command::Run(run) = parse(line).unwrap() else { panic!() };
+        let overrides = run.overrides();
+        let expected = Overrides {
+            data_dir: Some("d".into()),
+            mqtt: Some("mqtt://b".parse().unwrap()),
+            influx_url: Some("http://i:8086".parse().unwrap()),
+            influx_db: Some("db".into()),
+            influx_org: Some("o".into()),
+            influx_bucket: Some("b".into()),
+            influx_token_file: Some("t".into()),
+            web: Some(WebListen(Some("127.0.0.1:1".parse().unwrap()))),
+            deadline: Some(Duration::from_secs(9)),
+            ..Overrides::default()
+        };
+        assert_eq!(overrides, expected);
+        let Command::Run(run) = parse("run --mqtt-listen 127.0.0.1:2").unwrap() else { panic!() };
+        assert_eq!(run.overrides().mqtt_listen, Some("127.0.0.1:2".parse().unwrap()));
+    }
+
+    #[test]
+    fn publish_and_the_questions_are_read() {
+        let line = "publish --id a --csv f --mqtt mqtts://b --interval 0 --once --limit 5 --time-column 1 --time-format mdy \
+                    --measurement m --heartbeat 1s --outbox-bytes-max 1MiB --mqtt-user u --mqtt-password-file p";
+        let Command::Publish(publish) = parse(line).unwrap() else { panic!() };
+        assert_eq!(publish.interval, Duration::ZERO);
+        assert_eq!((publish.limit, publish.time_format), (Some(5), TimeFormat::MonthFirst));
+        assert_eq!(publish.outbox_bytes_max, Size(1 << 20));
+        assert_eq!(publish.overrides().mqtt_user.as_deref(), Some("u"));
+        let Command::Events(events) = parse("events --follow --json --url http://h:1").unwrap() else { panic!() };
+        assert!(events.follow && events.ask.json);
+        let Command::Explain(explain) = parse("explain light-1").unwrap() else { panic!() };
+        assert_eq!(explain.ask.url.as_str(), "http://127.0.0.1:8080/");
+        let Command::Export(export) = parse("export --out f --from 2026-11-21T12:00:03Z").unwrap() else { panic!() };
+        assert_eq!(export.from, Some("2026-11-21T12:00:03Z".parse().unwrap()));
+        let Command::Check(check) = parse("check --config f").unwrap() else { panic!() };
+        assert_eq!(check.config, Some("f".into()));
+    }
+
+    #[test]
+    fn a_wrong_argument_is_exit_code_2_and_says_what_would_be_right() {
+        for (line, says) in [
+            ("", "Usage"),
+            ("demo", "<SCENARIO>"),
+            ("demo 4", "possible values: 1, 2, 3"),
+            ("run --deadline 5x", "250ms"),
+            ("run --deadline 0", "longer than 0"),
+            ("run --web 8080", "or off"),
+            ("run --mqtt broker", "mqtt://host:1883"),
+            ("run --mqtt mqtt://b --mqtt-listen 127.0.0.1:1", "cannot be used with"),
+            ("run --dedline 5s", "--deadline"),
+            ("publish --id a/b --csv f", "publisher id"),
+            ("publish --csv f", "--id"),
+            ("publish --id a --csv f --limit 0", "1.."),
+            ("export --out f --from yesterday", "2026-11-21T12:00:03Z"),
+            ("explain", "<ID>"),
+            ("frobnicate", "unrecognized"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(says), "{line}: {error}");
+        }
+    }
+}
