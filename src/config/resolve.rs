@@ -112,10 +112,10 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
     }
     match (&certificate, &key) {
         (Some(file), None) => {
-            reader.mistake(&file.origin, "mqtt.client_certificate_file", "needs client_key_file, too")
+            reader.mistake(&file.origin, "mqtt.client_certificate_file", "needs client_key_file, too");
         }
         (None, Some(file)) => {
-            reader.mistake(&file.origin, "mqtt.client_key_file", "needs client_certificate_file, too")
+            reader.mistake(&file.origin, "mqtt.client_key_file", "needs client_certificate_file, too");
         }
         _ => {}
     }

@@ -71,9 +71,9 @@ fn every_flag_of_run_has_a_key_and_a_variable() {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "from-a-file\n").unwrap();
     let token_path = token.path().to_str().unwrap();
-    let broker = Some(values::mqtt_url("mqtt://b:1884").unwrap());
+    let broker = values::mqtt_url("mqtt://b:1884").unwrap();
     let flags = Overrides {
-        mqtt: broker.clone(),
+        mqtt: Some(broker.clone()),
         mqtt_user: Some("u".into()),
         mqtt_prefix: Some("p".into()),
         mqtt_password_file: Some(token_path.into()),
@@ -113,7 +113,7 @@ fn every_flag_of_run_has_a_key_and_a_variable() {
     ));
     assert_eq!(by_flag, by_variable);
     assert_eq!(by_flag, by_key);
-    assert_eq!(by_flag.mqtt.broker, BrokerSettings::At(broker.unwrap()));
+    assert_eq!(by_flag.mqtt.broker, BrokerSettings::At(broker));
     assert_eq!(by_flag.influx.token.unwrap().expose(), "from-a-file");
     let listen = [("HEARTWATCH_MQTT_LISTEN", "127.0.0.1:9")];
     let listen = resolve("", &listen, &Overrides::default()).unwrap().settings.mqtt.broker;
@@ -361,7 +361,7 @@ fn paths_in_the_file_start_at_its_directory() {
     let file = directory.path().join("heartwatch.toml");
     std::fs::write(directory.path().join("a.csv"), "1\n").unwrap();
     std::fs::write(&file, "data_dir = 'here'\n[[publisher]]\nid = 'a'\ncsv = 'a.csv'").unwrap();
-    let mut layers = Layers { file: Some(file.clone()), ..Layers::default() };
+    let mut layers = Layers { file: Some(file), ..Layers::default() };
     let settings = load(&layers).unwrap().settings;
     assert_eq!(settings.data_dir, directory.path().join("here"));
     assert_eq!(settings.publishers[0].feed.as_ref().unwrap().csv, directory.path().join("a.csv"));
