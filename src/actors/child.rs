@@ -1,1 +1,312 @@
-//! The child actor.
+//! A publisher's program as a child process: started, watched, started again, ended in order.
+//!
+//! **Run this actor on the thread that lives as long as the program** (the main arbiter). A child never
+//! outlives us, even when we are killed with SIGKILL, because the kernel kills it
+//! (`PR_SET_PDEATHSIG`, prctl(2)): and it does so when the *thread* that started the child ends.
+//!
+//! A life of the actor owns its process: when the actor panics or is dropped, the process is killed, and
+//! the next life starts another.
+
+mod output;
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt as _, WrapFuture as _};
+use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult, ResponseFuture};
+use rustix::process::{Pid, kill_process, kill_process_group};
+use tokio::process::Command;
+use tokio::sync::oneshot;
+
+use self::output::Output;
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::PublisherId;
+use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits, RestartPolicy};
+use crate::messages::child::{AskChild, ChildEnd, ChildSignal, ChildState, ChildStatus, Signal};
+use crate::messages::drain::Drain;
+use crate::ports::ProcessTable;
+use crate::runtime::clock::Clock;
+
+/// What to run, and what to do when it ends.
+#[derive(Debug, Clone)]
+pub struct ChildConfig {
+    /// Whose program it is; its output is logged under this id.
+    pub publisher: PublisherId,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Variables on top of our own environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Which ends ask for a new start.
+    pub policy: RestartPolicy,
+    /// How often, and after which wait.
+    pub limits: RestartLimits,
+    /// Longest line of output that is logged whole, in bytes.
+    pub output_line_bytes_max: usize,
+    /// How long before a drain's deadline SIGKILL is sent, so that the end is known by the deadline.
+    pub kill_margin: Duration,
+}
+
+impl ChildConfig {
+    /// Runs the program; restarts it when it fails, within the default limits.
+    #[must_use]
+    pub fn new(publisher: PublisherId, program: impl Into<PathBuf>) -> Self {
+        Self {
+            publisher,
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            policy: RestartPolicy::default(),
+            limits: RestartLimits::default(),
+            output_line_bytes_max: 8 * 1024,
+            kill_margin: Duration::from_millis(250),
+        }
+    }
+}
+
+/// The actor.
+pub struct Child {
+    config: ChildConfig,
+    clock: Clock,
+    table: Arc<dyn ProcessTable>,
+    intensity: RestartIntensity,
+    state: ChildState,
+    identity: Option<ProcessIdentity>,
+    starts: u64,
+    last_end: Option<ChildEnd>,
+    lines_cut: Rc<Cell<u64>>,
+    /// Drains that wait for the end. While there is one, nothing is started.
+    draining: Option<Vec<oneshot::Sender<()>>>,
+}
+
+impl Child {
+    /// A supervisor that starts the program when it is started itself. The table gives the identity of the process.
+    #[must_use]
+    pub fn new(config: ChildConfig, clock: Clock, table: Arc<dyn ProcessTable>) -> Self {
+        let intensity = RestartIntensity::new(config.limits);
+        Self {
+            config,
+            clock,
+            table,
+            intensity,
+            state: ChildState::Waiting,
+            identity: None,
+            starts: 0,
+            last_end: None,
+            lines_cut: Rc::default(),
+            draining: None,
+        }
+    }
+
+    fn start_program(&mut self, ctx: &mut Context<Self>) {
+        if self.draining.is_some() {
+            self.state = ChildState::Ended;
+            return;
+        }
+        self.starts += 1;
+        let publisher = &self.config.publisher;
+        let mut child = match command(&self.config).spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                let how = format!("{} cannot be started: {error}", self.config.program.display());
+                return self.ended(None, Err(how), ctx);
+            }
+        };
+        // Only a child that was waited for has no PID any more.
+        let Some(pid) = child.id() else { return self.ended(None, Err("ended at once".to_owned()), ctx) };
+        tracing::info!(%publisher, pid, start = self.starts, program = %self.config.program.display(), "child started");
+        self.state = ChildState::Running { pid };
+
+        let output = Output {
+            publisher: publisher.clone(),
+            line_bytes_max: self.config.output_line_bytes_max,
+            lines_cut: self.lines_cut.clone(),
+        };
+        let (has_ended, ended) = oneshot::channel();
+        ctx.spawn(output.log(child.stdout.take(), child.stderr.take(), ended).into_actor(self));
+
+        let table = self.table.clone();
+        let identify = async move { tokio::task::spawn_blocking(move || table.identity(pid)).await.ok().flatten() };
+        ctx.spawn(identify.into_actor(self).map(move |identity, actor, _| {
+            if actor.state == (ChildState::Running { pid }) {
+                actor.identity = identity;
+            }
+        }));
+
+        // The process is collected and the state changed in one go, so no signal is ever sent to a PID
+        // that has been given to another process.
+        let end = async move { child.wait().await };
+        ctx.spawn(end.into_actor(self).map(move |status, actor, ctx| {
+            let _ = has_ended.send(());
+            actor.ended(Some(pid), status.map_err(|error| format!("cannot be waited for: {error}")), ctx);
+        }));
+    }
+
+    fn ended(&mut self, pid: Option<u32>, status: Result<ExitStatus, String>, ctx: &mut Context<Self>) {
+        let publisher = &self.config.publisher;
+        let (code, signal) = status.as_ref().map_or((None, None), |status| (status.code(), status.signal()));
+        let ended_well = status.as_ref().is_ok_and(ExitStatus::success);
+        let how = match (code, signal) {
+            (Some(code), _) => format!("exit code {code}"),
+            (_, Some(signal)) => format!("killed by signal {signal}"),
+            _ => status.err().unwrap_or_default(),
+        };
+        self.identity = None;
+        self.last_end = Some(ChildEnd { pid, at: self.clock.wall(), code, signal, how: how.clone() });
+        if let Some(waiting) = &mut self.draining {
+            tracing::info!(%publisher, pid, how, "child ended");
+            self.state = ChildState::Ended;
+            for drain in waiting.drain(..) {
+                let _ = drain.send(());
+            }
+        } else if !self.config.policy.asks_for_restart(ended_well) {
+            tracing::info!(%publisher, pid, how, "child ended and is not started again");
+            self.state = ChildState::Ended;
+        } else {
+            match self.intensity.ended(self.clock.monotonic()) {
+                RestartDecision::After(wait) => {
+                    tracing::warn!(%publisher, pid, how, wait_ms = wait.as_millis(), "child ended, restarting");
+                    self.state = ChildState::Waiting;
+                    ctx.run_later(wait, Self::start_program);
+                }
+                RestartDecision::GiveUp => {
+                    let RestartLimits { restarts_max, period, .. } = self.config.limits;
+                    tracing::error!(%publisher, pid, how, restarts_max, ?period, "child ended too often, giving up");
+                    self.state = ChildState::GaveUp;
+                }
+            }
+        }
+    }
+
+    /// The running process, to send it a signal.
+    fn process(&self) -> Option<Pid> {
+        match self.state {
+            ChildState::Running { pid } => i32::try_from(pid).ok().and_then(Pid::from_raw),
+            _ => None,
+        }
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> Option<u32> {
+        let pid = self.process()?;
+        if let Err(error) = kill_process(pid, signal) {
+            tracing::warn!(publisher = %self.config.publisher, ?pid, ?signal, %error, "child cannot be signalled");
+            return None;
+        }
+        u32::try_from(pid.as_raw_nonzero().get()).ok()
+    }
+
+    /// SIGKILL for the child and what it has started in its process group.
+    fn kill(&mut self, _: &mut Context<Self>) {
+        if let Some(pid) = self.process() {
+            tracing::warn!(publisher = %self.config.publisher, ?pid, "child did not end in time, killing it");
+            let _ = kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// The program as a command whose process dies with this thread.
+fn command(config: &ChildConfig) -> Command {
+    let mut command = Command::new(&config.program);
+    command
+        .args(&config.arguments)
+        .envs(config.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own: Ctrl-C in the terminal reaches us alone, and we end the children in order.
+        .process_group(0)
+        .kill_on_drop(true);
+    #[cfg(target_os = "linux")]
+    die_with_parent(&mut command);
+    command
+}
+
+/// Has the kernel kill the child when the thread that started it ends.
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    let set_up = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // The parent may have died before the call; then nobody would send the signal any more.
+        let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+        if now.is_some_and(|now| u32::try_from(now) == Ok(parent)) {
+            Ok(())
+        } else {
+            Err(io::Error::from(rustix::io::Errno::SRCH))
+        }
+    };
+    #[expect(unsafe_code, reason = "pre_exec: the closure makes two system calls and allocates nothing")]
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are.
+    unsafe {
+        command.pre_exec(set_up)
+    };
+}
+
+impl Actor for Child {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.start_program(ctx);
+    }
+}
+
+impl Handler<AskChild> for Child {
+    type Result = MessageResult<AskChild>;
+
+    fn handle(&mut self, _: AskChild, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(ChildStatus {
+            publisher: self.config.publisher.clone(),
+            state: self.state.clone(),
+            identity: self.identity.clone(),
+            starts: self.starts,
+            last_end: self.last_end.clone(),
+            lines_cut: self.lines_cut.get(),
+        })
+    }
+}
+
+impl Handler<Signal> for Child {
+    type Result = Option<u32>;
+
+    fn handle(&mut self, Signal(signal): Signal, _: &mut Context<Self>) -> Self::Result {
+        use rustix::process::Signal as S;
+        self.signal(match signal {
+            ChildSignal::Terminate => S::TERM,
+            ChildSignal::Kill => S::KILL,
+            ChildSignal::Stop => S::STOP,
+            ChildSignal::Continue => S::CONT,
+            ChildSignal::HangUp => S::HUP,
+        })
+    }
+}
+
+impl Handler<Drain> for Child {
+    type Result = ResponseFuture<()>;
+
+    /// SIGTERM now, SIGKILL shortly before the deadline; the reply comes when the process is collected.
+    fn handle(&mut self, Drain { deadline }: Drain, ctx: &mut Context<Self>) -> Self::Result {
+        let (done, collected) = oneshot::channel();
+        if self.process().is_some() {
+            self.draining.get_or_insert_default().push(done);
+            self.signal(rustix::process::Signal::TERM);
+            // A stopped process handles SIGTERM only when it goes on.
+            self.signal(rustix::process::Signal::CONT);
+            let kill_at = deadline.checked_sub(self.config.kill_margin).unwrap_or(deadline);
+            ctx.spawn(tokio::time::sleep_until(kill_at).into_actor(self).map(|(), actor, ctx| actor.kill(ctx)));
+        } else {
+            self.draining.get_or_insert_default();
+            self.state = ChildState::Ended;
+        }
+        Box::pin(async move {
+            let _ = collected.await;
+        })
+    }
+}

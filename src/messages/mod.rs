@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod beats;
 pub mod change;
+pub mod child;
 pub mod deliveries;
 pub mod drain;
 pub mod intake;
