@@ -42,7 +42,7 @@ impl Output {
         let Some(pipe) = pipe else { return };
         let publisher = &self.publisher;
         let logged = self.lines(pipe, |line| {
-            tracing::info!(target: "heartwatch::child", %publisher, stream, "{line}");
+            tracing::info!(%publisher, stream, "{line}");
         });
         if let Err(error) = logged.await {
             tracing::warn!(%publisher, stream, %error, "the child's output cannot be read");

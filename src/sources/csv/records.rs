@@ -244,7 +244,10 @@ mod tests {
 
     use super::*;
 
-    fn read(bytes: &[u8]) -> Vec<Result<(u64, Vec<String>), (u64, String)>> {
+    /// A line with its cells, or with what is wrong.
+    type One = Result<(u64, Vec<String>), (u64, String)>;
+
+    fn read(bytes: &[u8]) -> Vec<One> {
         let mut records = Records::new(Cursor::new(bytes), b',', 32).unwrap();
         let mut all = Vec::new();
         loop {
@@ -259,7 +262,7 @@ mod tests {
         }
     }
 
-    fn record(line: u64, cells: &[&str]) -> Result<(u64, Vec<String>), (u64, String)> {
+    fn record(line: u64, cells: &[&str]) -> One {
         Ok((line, cells.iter().map(ToString::to_string).collect()))
     }
 
