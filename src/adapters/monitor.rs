@@ -65,7 +65,7 @@ impl Monitor {
     /// # Errors
     /// When the HTTP client cannot be made.
     pub fn at(url: Url) -> Result<Self, AskError> {
-        super::install_crypto_provider();
+        super::rustls_provider::install();
         let client = reqwest::Client::builder().connect_timeout(ANSWER_TIMEOUT).build();
         let client = client.map_err(|error| AskError::Unreachable { url: url.clone(), reason: innermost(&error) })?;
         Ok(Self { url, client })

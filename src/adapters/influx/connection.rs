@@ -8,7 +8,7 @@ use url::Url;
 
 use super::answer::{Answer, retry_after, words_of};
 use super::{InfluxClientError, InfluxConfig, InfluxVersion};
-use crate::adapters::install_crypto_provider;
+use crate::adapters::rustls_provider;
 use crate::ports::SinkError;
 
 /// How much of an error body is read.
@@ -26,7 +26,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub fn new(config: InfluxConfig) -> Result<Self, InfluxClientError> {
-        install_crypto_provider();
+        rustls_provider::install();
         let client = Client::builder()
             .user_agent(concat!("heartwatch/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.connect_timeout)

@@ -1,1 +1,0 @@
-//! The influx_writer actor.
