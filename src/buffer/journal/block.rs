@@ -1,0 +1,335 @@
+//! A block: rows in line protocol, one after the other, and an index that says whose each row is and
+//! holds a checksum of it.
+//!
+//! The index makes a block self-describing: with it, readings can be counted, a refused row can be
+//! named by its number, a damaged row can be told from its whole neighbours, and a lost ledger can be
+//! built again. Its layout (numbers are LEB128, checksums CRC-32, little endian):
+//! `version=1`, count of owners, each: publisher id (length, bytes), incarnation; then records until
+//! the checksum of the index itself: owner 0 = rows outside the ledger: rows, bytes, checksum; owner
+//! n = readings of the n-th owner: first number, count, and for each: bytes, checksum.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::buffer::encoding::{Decoder, checksum, put_bytes, put_number, sealed, unsealed};
+use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::reading::Sequence;
+
+/// A publisher in one of its lives.
+pub(super) type Owner = (PublisherId, Incarnation);
+
+/// Most rows of a block.
+pub(super) const BLOCK_ROWS_MAX: u64 = 5_000;
+/// A block is full at this many bytes of rows.
+pub(super) const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// What a block takes on disk beyond its rows and index, about.
+pub(super) const BLOCK_OVERHEAD_BYTES: u64 = 64;
+
+const INDEX_VERSION: u64 = 1;
+
+/// A finished block.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) rows: u64,
+    /// Earliest and latest timestamp of its rows, in nanoseconds; none where no row has one.
+    pub(super) times: Option<(i64, i64)>,
+    pub(super) index: Vec<u8>,
+    pub(super) lines: Vec<u8>,
+}
+
+impl Block {
+    /// What it counts against the limit.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.index.len() + self.lines.len()) as u64 + BLOCK_OVERHEAD_BYTES
+    }
+}
+
+/// Gathers rows into a block.
+#[derive(Debug, Default)]
+pub(super) struct BlockBuilder {
+    rows: u64,
+    times: Option<(i64, i64)>,
+    lines: Vec<u8>,
+    owners: Vec<Owner>,
+    owner_numbers: HashMap<Owner, usize>,
+    records: Vec<u8>,
+    run: Option<Run>,
+}
+
+/// Readings with consecutive numbers.
+#[derive(Debug)]
+struct Run {
+    owner_number: usize,
+    first: Sequence,
+    count: u64,
+    rows: Vec<u8>,
+}
+
+impl BlockBuilder {
+    pub(super) const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.rows >= BLOCK_ROWS_MAX || self.lines.len() >= BLOCK_BYTES_MAX
+    }
+
+    /// Bytes so far, about.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.lines.len() + self.records.len() + self.run.as_ref().map_or(0, |run| run.rows.len())) as u64
+    }
+
+    /// Adds one reading; the line has no line end.
+    pub(super) fn push_reading(&mut self, owner: &Owner, sequence: Sequence, line: &[u8]) {
+        let owner_number = match self.owner_numbers.get(owner) {
+            Some(&number) => number,
+            None => {
+                self.owners.push(owner.clone());
+                self.owner_numbers.insert(owner.clone(), self.owners.len());
+                self.owners.len()
+            }
+        };
+        let start = self.lines.len();
+        self.lines.extend_from_slice(line);
+        self.lines.push(b'\n');
+        let row = self.lines.get(start..).unwrap_or_default();
+        let (bytes, sum) = (row.len(), checksum(row));
+        self.note_time(line);
+        self.rows += 1;
+        if !self.run.as_ref().is_some_and(|run| run.owner_number == owner_number && run.first + run.count == sequence) {
+            self.end_run();
+        }
+        let run =
+            self.run.get_or_insert_with(|| Run { owner_number, first: sequence, count: 0, rows: Vec::new() });
+        run.count += 1;
+        put_number(&mut run.rows, bytes as u64);
+        run.rows.extend_from_slice(&sum.to_le_bytes());
+    }
+
+    /// Adds rows outside the ledger, each ended by `\n`.
+    pub(super) fn push_rows(&mut self, lines: &[u8], rows: u64) {
+        self.end_run();
+        let start = self.lines.len();
+        self.lines.extend_from_slice(lines);
+        if lines.last() != Some(&b'\n') {
+            self.lines.push(b'\n');
+        }
+        let chunk = self.lines.get(start..).unwrap_or_default();
+        let (bytes, sum) = (chunk.len(), checksum(chunk));
+        put_number(&mut self.records, 0);
+        put_number(&mut self.records, rows);
+        put_number(&mut self.records, bytes as u64);
+        self.records.extend_from_slice(&sum.to_le_bytes());
+        self.rows += rows;
+        for line in lines.split(|&byte| byte == b'\n') {
+            self.note_time(line);
+        }
+    }
+
+    /// The block; none when it has no rows.
+    pub(super) fn finish(mut self) -> Option<Block> {
+        self.end_run();
+        if self.rows == 0 {
+            return None;
+        }
+        let mut index = Vec::with_capacity(self.records.len() + 32);
+        put_number(&mut index, INDEX_VERSION);
+        put_number(&mut index, self.owners.len() as u64);
+        for (publisher, incarnation) in &self.owners {
+            put_bytes(&mut index, publisher.as_str().as_bytes());
+            put_number(&mut index, incarnation.0);
+        }
+        index.extend_from_slice(&self.records);
+        Some(Block { rows: self.rows, times: self.times, index: sealed(index), lines: self.lines })
+    }
+
+    fn end_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            put_number(&mut self.records, run.owner_number as u64);
+            put_number(&mut self.records, run.first);
+            put_number(&mut self.records, run.count);
+            self.records.extend_from_slice(&run.rows);
+        }
+    }
+
+    fn note_time(&mut self, line: &[u8]) {
+        if let Some(time) = line_time(line) {
+            let (earliest, latest) = self.times.unwrap_or((time, time));
+            self.times = Some((earliest.min(time), latest.max(time)));
+        }
+    }
+}
+
+/// The timestamp at the end of a row in line protocol, in nanoseconds.
+pub(super) fn line_time(line: &[u8]) -> Option<i64> {
+    let last = line.rsplit(|&byte| byte == b' ').next()?;
+    std::str::from_utf8(last).ok()?.trim_end().parse().ok()
+}
+
+/// One row of a block, or one run of rows outside the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Which of [`Index::owners`], and which number of it; none outside the ledger.
+    pub(super) reading: Option<(usize, Sequence)>,
+    /// How many rows it stands for: 1 for a reading.
+    pub(super) rows: u64,
+    /// Where its bytes are, as the index says.
+    pub(super) place: Range<usize>,
+    sum: u32,
+}
+
+impl Row {
+    /// Its bytes with the line end, where they are what was written.
+    pub(super) fn whole<'a>(&self, lines: &'a [u8]) -> Option<&'a [u8]> {
+        lines.get(self.place.clone()).filter(|bytes| checksum(bytes) == self.sum)
+    }
+}
+
+/// A block's index, read back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Index {
+    pub(super) owners: Vec<Owner>,
+    pub(super) rows: Vec<Row>,
+}
+
+impl Index {
+    /// Reads an index; none when it was damaged.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut from = Decoder(unsealed(bytes)?);
+        if from.number()? != INDEX_VERSION {
+            return None;
+        }
+        let mut owners = Vec::new();
+        for _ in 0..from.number()? {
+            owners.push((PublisherId::parse(&from.text()?).ok()?, Incarnation(from.number()?)));
+        }
+        let mut rows = Vec::new();
+        let mut at = 0_usize;
+        let mut row = |from: &mut Decoder<'_>, reading, count| {
+            let end = at.checked_add(from.length()?)?;
+            rows.push(Row { reading, rows: count, place: at..end, sum: u32::from_le_bytes(from.array()?) });
+            at = end;
+            Some(())
+        };
+        while !from.is_empty() {
+            match from.length()?.checked_sub(1) {
+                None => {
+                    let count = from.number()?;
+                    row(&mut from, None, count)?;
+                }
+                Some(owner) => {
+                    owners.get(owner)?;
+                    let (first, count) = (from.number()?, from.number()?);
+                    for number in 0..count {
+                        row(&mut from, Some((owner, first.checked_add(number)?)), 1)?;
+                    }
+                }
+            }
+        }
+        Some(Self { owners, rows })
+    }
+
+    /// How many readings of each owner the block holds.
+    pub(super) fn readings(&self) -> Vec<(Owner, u64)> {
+        let mut counts = vec![0_u64; self.owners.len()];
+        for (owner, _) in self.rows.iter().filter_map(|row| row.reading) {
+            if let Some(count) = counts.get_mut(owner) {
+                *count += 1;
+            }
+        }
+        self.owners.iter().cloned().zip(counts).collect()
+    }
+
+    /// Whether every row is what was written.
+    pub(super) fn all_whole(&self, lines: &[u8]) -> bool {
+        self.rows.last().map_or(0, |row| row.place.end) == lines.len()
+            && self.rows.iter().all(|row| row.whole(lines).is_some())
+    }
+
+    /// The block again, of its whole rows only, and how many readings of each owner are gone.
+    pub(super) fn repaired(&self, lines: &[u8]) -> (BlockBuilder, Vec<(Owner, u64)>) {
+        let mut repaired = BlockBuilder::default();
+        let mut gone = vec![0_u64; self.owners.len()];
+        for row in &self.rows {
+            let owner = row.reading.and_then(|(owner, sequence)| Some((owner, self.owners.get(owner)?, sequence)));
+            match (row.whole(lines), owner) {
+                (Some(line), Some((_, owner, sequence))) => {
+                    repaired.push_reading(owner, sequence, line.strip_suffix(b"\n").unwrap_or(line));
+                }
+                (Some(chunk), None) => repaired.push_rows(chunk, row.rows),
+                (None, Some((owner, ..))) => gone.get_mut(owner).into_iter().for_each(|count| *count += 1),
+                (None, None) => {}
+            }
+        }
+        (repaired, self.owners.iter().cloned().zip(gone).filter(|&(_, count)| count > 0).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn owner(number: u64) -> Owner {
+        (PublisherId::parse(&format!("p{}", number % 3)).unwrap(), Incarnation(number % 2 + 1_700_000_000_000_000))
+    }
+
+    fn built(rows: &[(u64, Sequence, Vec<u8>)]) -> Block {
+        let mut builder = BlockBuilder::default();
+        for (who, sequence, line) in rows {
+            if *who == 9 {
+                builder.push_rows(b"a x=1 1\nb x=2 2\n", 2);
+            } else {
+                builder.push_reading(&owner(*who), *sequence, line);
+            }
+        }
+        builder.finish().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_block_tells_whose_its_rows_are_and_which_are_whole(
+            rows in prop::collection::vec((0..10_u64, 1..20_u64, prop::collection::vec(b' '..b'z', 1..40)), 1..40),
+            flip in any::<prop::sample::Index>(),
+        ) {
+            let block = built(&rows);
+            let index = Index::read(&block.index).unwrap();
+            prop_assert!(index.all_whole(&block.lines));
+            let read: Vec<_> = index.rows.iter().map(|row| (
+                row.reading.map(|(owner, sequence)| (index.owners[owner].clone(), sequence)), row.whole(&block.lines).unwrap().to_vec(),
+            )).collect();
+            let written: Vec<_> = rows.iter().map(|(who, sequence, line)| if *who == 9 {
+                (None, b"a x=1 1\nb x=2 2\n".to_vec())
+            } else {
+                (Some((owner(*who), *sequence)), [line.as_slice(), b"\n"].concat())
+            }).collect();
+            prop_assert_eq!(&read, &written);
+            let (same, gone) = index.repaired(&block.lines);
+            prop_assert_eq!(same.finish().unwrap(), built(&rows));
+            prop_assert!(gone.is_empty());
+
+            let mut damaged = block.lines.clone();
+            let at = flip.index(damaged.len());
+            damaged[at] ^= 0x10;
+            prop_assert!(!index.all_whole(&damaged));
+            let (repaired, gone) = index.repaired(&damaged);
+            let left = repaired.finish().map_or(0, |block| block.rows);
+            let lost: u64 = gone.iter().map(|(_, count)| count).sum();
+            prop_assert!(left + lost == block.rows || left + 2 == block.rows && lost == 0);
+
+            let mut damaged = block.index;
+            let at = flip.index(damaged.len());
+            damaged[at] ^= 0x10;
+            prop_assert_eq!(Index::read(&damaged), None);
+        }
+    }
+
+    #[test]
+    fn the_times_of_its_rows_are_known() {
+        let mut builder = BlockBuilder::default();
+        builder.push_reading(&owner(1), 1, b"m,a=b x=\"1 2\" 30");
+        builder.push_rows(b"m x=1 -10\nm x=2\n", 2);
+        assert_eq!(builder.finish().unwrap().times, Some((-10, 30)));
+    }
+}

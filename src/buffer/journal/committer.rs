@@ -1,0 +1,108 @@
+//! The journal's thread: while one group is being committed the next one gathers in the queue.
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use super::store::{Store, Write};
+use super::{Batch, JournalError, Lane, Level, NamedLoss};
+use crate::domain::verdict::Change;
+use crate::messages::ask::{AskChanges, LedgerLine};
+use crate::messages::intake::DeliveryState;
+
+/// A group takes no more once it holds this many bytes.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+/// A group takes no more once it holds this many writes.
+const GROUP_WRITES_MAX: usize = 4_096;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
+
+/// What the thread is asked.
+pub(super) enum Command {
+    Write { write: Write, reply: Reply<Vec<DeliveryState>>, permit: Option<OwnedSemaphorePermit> },
+    NextBatch { lane: Lane, rows_max: u64, bytes_max: usize, reply: Reply<Batch> },
+    Changes { ask: AskChanges, reply: Reply<Vec<Change>> },
+    Accounts { reply: Reply<Vec<LedgerLine>> },
+    Losses { reply: Reply<Vec<NamedLoss>> },
+    SplitLanes { reply: Reply<()> },
+    Close { reply: oneshot::Sender<()> },
+    #[cfg(test)]
+    Execute { sql: String, reply: Reply<()> },
+}
+
+/// Serves commands until it is told to close or nobody is left to ask.
+pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level: &watch::Sender<Level>) {
+    let mut group = Vec::new();
+    while let Some(command) = commands.blocking_recv() {
+        let mut next = Some(command);
+        let mut bytes = 0;
+        let mut other = None;
+        while let Some(command) = next.take() {
+            match command {
+                Command::Write { write, reply, permit } => {
+                    bytes += write.bytes();
+                    group.push((write, reply, permit));
+                }
+                command => {
+                    other = Some(command);
+                    break;
+                }
+            }
+            if bytes < GROUP_BYTES_MAX && group.len() < GROUP_WRITES_MAX {
+                next = commands.try_recv().ok();
+            }
+        }
+        commit(&mut store, &mut group, level);
+        match other {
+            Some(Command::Close { reply }) => {
+                commands.close();
+                drop(store);
+                let _ = reply.send(());
+                return;
+            }
+            Some(command) => answer(&mut store, command, level),
+            None => {}
+        }
+    }
+}
+
+fn commit(
+    store: &mut Store,
+    group: &mut Vec<(Write, Reply<Vec<DeliveryState>>, Option<OwnedSemaphorePermit>)>,
+    level: &watch::Sender<Level>,
+) {
+    if group.is_empty() {
+        return;
+    }
+    let writes: Vec<&Write> = group.iter().map(|(write, ..)| write).collect();
+    let result = store.commit(&writes);
+    level.send_replace(store.level());
+    // a reply that nobody waits for any more is fine: its content is on disk
+    match result {
+        Ok(answers) => {
+            for ((_, reply, _), answer) in group.drain(..).zip(answers) {
+                let _ = reply.send(Ok(answer));
+            }
+        }
+        Err(error) => {
+            for (_, reply, _) in group.drain(..) {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
+    match command {
+        Command::NextBatch { lane, rows_max, bytes_max, reply } => {
+            let batch = store.next_batch(lane, rows_max, bytes_max);
+            level.send_replace(store.level());
+            let _ = reply.send(batch);
+        }
+        Command::Changes { ask, reply } => drop(reply.send(store.changes(&ask))),
+        Command::Accounts { reply } => drop(reply.send(store.accounts())),
+        Command::Losses { reply } => drop(reply.send(store.losses())),
+        Command::SplitLanes { reply } => drop(reply.send(store.split_lanes())),
+        #[cfg(test)]
+        Command::Execute { sql, reply } => drop(reply.send(store.execute(&sql))),
+        Command::Write { .. } | Command::Close { .. } => {}
+    }
+}

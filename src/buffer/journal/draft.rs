@@ -1,0 +1,364 @@
+//! One group commit while it is being made: what a transaction has changed, in the file and in memory.
+//! It becomes true when the transaction commits; before that it can be dropped and nothing has happened.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner};
+use super::incarnation::IncarnationState;
+use super::store::Known;
+use super::verdict_row::LastVerdict;
+use super::{DeadLetter, JournalConfig, Level};
+use crate::domain::publisher::PublisherId;
+use crate::domain::sequence::Accepted;
+use crate::domain::verdict::Change;
+use crate::formats::line_protocol::EncodeError;
+use crate::messages::change::Standing;
+use crate::messages::intake::{DeliveryState, IntakeEntry, NumberedLine};
+
+/// Most dead letters kept; the oldest go first.
+const DEAD_LETTERS_MAX: u64 = 10_000;
+/// Most verdict changes kept beyond the last one of each publisher.
+const CHANGES_MAX: u64 = 1_000_000;
+/// Old changes are looked for once in this many epochs.
+const CHANGES_PRUNE_EVERY: u64 = 1_000;
+/// Blocks of history that are dropped in one step.
+const DROP_STEP_BLOCKS: u32 = 8;
+
+/// A transaction with what it will have changed.
+pub(super) struct Draft<'a> {
+    transaction: &'a Transaction<'a>,
+    config: &'a JournalConfig,
+    known: &'a Known,
+    builder: BlockBuilder,
+    changed: Changed,
+}
+
+/// What a committed draft changes in memory.
+#[derive(Default)]
+pub(super) struct Changed {
+    pub(super) incarnations: HashMap<Owner, IncarnationState>,
+    pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
+    pub(super) level: Level,
+    /// Readings that the publishers keep.
+    pub(super) refused_readings: u64,
+    /// Rows outside the ledger that were dropped.
+    pub(super) given_up_rows: u64,
+    pub(super) accepted_rows: u64,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(transaction: &'a Transaction<'a>, config: &'a JournalConfig, known: &'a Known) -> Self {
+        let changed = Changed { level: known.level, ..Changed::default() };
+        Self { transaction, config, known, builder: BlockBuilder::default(), changed }
+    }
+
+    pub(super) fn append(&mut self, entries: &[IntakeEntry]) -> rusqlite::Result<Vec<DeliveryState>> {
+        let mut refused: Vec<(Owner, u64)> = Vec::new();
+        let mut touch = |owner: &Owner, count: u64| match refused.iter_mut().find(|(known, _)| known == owner) {
+            Some((_, refused)) => *refused += count,
+            None => refused.push((owner.clone(), count)),
+        };
+        for entry in entries {
+            match entry {
+                IntakeEntry::Readings { publisher, incarnation, lines, .. } => {
+                    let owner = (publisher.clone(), *incarnation);
+                    touch(&owner, self.readings(&owner, lines)?);
+                }
+                IntakeEntry::Produced { publisher, incarnation, produced } => {
+                    let owner = (publisher.clone(), *incarnation);
+                    self.state(&owner).tracker.know_produced(*produced);
+                    touch(&owner, 0);
+                }
+                IntakeEntry::GivenUp { publisher, incarnation, first, last, reason } => {
+                    let owner = (publisher.clone(), *incarnation);
+                    if let Err(error) = self.state(&owner).tracker.mark_lost(*first, *last, reason) {
+                        tracing::warn!(%publisher, first, last, %error, "a loss cannot be named yet: the publisher says it again");
+                    }
+                    touch(&owner, 0);
+                }
+                IntakeEntry::Unnumbered { lines, rows } => self.unnumbered(lines, *rows)?,
+            }
+        }
+        let state = |(owner, refused): (Owner, u64)| self.state(&owner).delivery_state(&owner, refused);
+        Ok(refused.into_iter().map(state).collect())
+    }
+
+    /// Says how many were refused.
+    fn readings(&mut self, owner: &Owner, lines: &[NumberedLine]) -> rusqlite::Result<u64> {
+        let mut refused = 0;
+        for NumberedLine { sequence, line } in lines {
+            if !self.has_room(line.len())? && !self.state(owner).tracker.is_received(*sequence) {
+                self.state(owner).tracker.know_produced(*sequence);
+                refused += 1;
+                continue;
+            }
+            match self.state(owner).tracker.accept(*sequence) {
+                Accepted::New => {
+                    if !self.config.has_sink {
+                        self.state(owner).stored += 1;
+                    }
+                    self.builder.push_reading(owner, *sequence, line);
+                    self.changed.accepted_rows += 1;
+                    self.end_full_block()?;
+                }
+                Accepted::Duplicate => {}
+                Accepted::TooManyGaps | Accepted::NotASequence => refused += 1,
+            }
+        }
+        self.changed.refused_readings += refused;
+        Ok(refused)
+    }
+
+    fn unnumbered(&mut self, lines: &[u8], rows: u64) -> rusqlite::Result<()> {
+        if rows == 0 || lines.is_empty() {
+            return Ok(());
+        }
+        if self.has_room(lines.len())? {
+            self.builder.push_rows(lines, rows);
+            self.changed.accepted_rows += rows;
+            self.end_full_block()
+        } else {
+            self.changed.given_up_rows += rows;
+            Ok(())
+        }
+    }
+
+    /// A change is never refused: the limit is for rows, and changes are few. A change that is
+    /// recorded already (its sender did not hear the reply) changes nothing.
+    pub(super) fn changes(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
+        for change in changes {
+            let json = serde_json::to_string(change)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+            let new = self
+                .transaction
+                .prepare_cached("INSERT OR IGNORE INTO changes (epoch, publisher, json) VALUES (?1, ?2, ?3)")?
+                .execute(params![change.epoch.cast_signed(), change.publisher.as_str(), json])?;
+            if new == 0 {
+                continue;
+            }
+            let row = self.verdict(&change.publisher).change_row(change);
+            self.verdict_row(row)?;
+            if change.epoch.is_multiple_of(CHANGES_PRUNE_EVERY) {
+                self.prune_changes(change.epoch)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn standing(&mut self, standing: &[Standing]) -> rusqlite::Result<()> {
+        for standing in standing {
+            let row = self.verdict(&standing.publisher).standing_row(standing);
+            if self.has_room(row.as_ref().map_or(0, Vec::len))? {
+                self.verdict_row(row)?;
+            } else {
+                self.changed.given_up_rows += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks blocks as delivered, counts their readings as stored, and keeps what the sink refused.
+    pub(super) fn delivered(&mut self, block_ids: &[i64], dead_letters: &[DeadLetter]) -> rusqlite::Result<()> {
+        let mut rows_by_line: HashMap<Vec<u8>, Vec<(Owner, u64)>> = HashMap::new();
+        for &id in block_ids {
+            let Some((index, lines)) = self.mark_delivered(id, !dead_letters.is_empty())? else { continue };
+            for row in &index.rows {
+                let owner = row.reading.and_then(|(owner, sequence)| Some((index.owners.get(owner)?.clone(), sequence)));
+                if let (Some(owner), Some(line)) = (owner, row.whole(&lines)) {
+                    rows_by_line.entry(line.trim_ascii_end().to_vec()).or_default().push(owner);
+                }
+            }
+        }
+        for letter in dead_letters {
+            let named = rows_by_line.get_mut(letter.line.trim_ascii_end()).and_then(Vec::pop);
+            if let Some((owner, _)) = &named {
+                let state = self.state(owner);
+                state.stored = state.stored.saturating_sub(1);
+                state.rejected += 1;
+            }
+            let (owner, sequence) = named.unzip();
+            self.transaction
+                .prepare_cached(
+                    "INSERT INTO dead_letters (refused_at, publisher, incarnation, sequence, reason, line)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![
+                    letter.at.to_string(),
+                    owner.as_ref().map(|(publisher, _)| publisher.as_str()),
+                    owner.as_ref().map(|(_, incarnation)| incarnation.0.cast_signed()),
+                    sequence.map(u64::cast_signed),
+                    letter.reason,
+                    letter.line
+                ])?;
+            self.changed.level.dead_letters += 1;
+        }
+        if self.changed.level.dead_letters > DEAD_LETTERS_MAX {
+            let over = self.changed.level.dead_letters - DEAD_LETTERS_MAX;
+            let sql = "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters ORDER BY id LIMIT ?1)";
+            self.transaction.prepare_cached(sql)?.execute([over.cast_signed()])?;
+            self.changed.level.dead_letters = DEAD_LETTERS_MAX;
+            tracing::warn!(dropped = over, kept = DEAD_LETTERS_MAX, "the oldest dead letters were dropped");
+        }
+        Ok(())
+    }
+
+    /// Writes what is gathered; afterwards the transaction can commit.
+    pub(super) fn finish(mut self) -> rusqlite::Result<Changed> {
+        self.end_block()?;
+        if self.config.has_sink {
+            self.drop_aged()?;
+        }
+        for ((publisher, incarnation), state) in &self.changed.incarnations {
+            self.transaction
+                .prepare_cached(
+                    "INSERT INTO incarnations (publisher, incarnation, state) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (publisher, incarnation) DO UPDATE SET state = excluded.state",
+                )?
+                .execute(params![publisher.as_str(), incarnation.0.cast_signed(), state.save()])?;
+        }
+        Ok(self.changed)
+    }
+
+    fn state(&mut self, owner: &Owner) -> &mut IncarnationState {
+        let known = self.known;
+        let from_known = || known.incarnations.get(owner).cloned().unwrap_or_default();
+        self.changed.incarnations.entry(owner.clone()).or_insert_with(from_known)
+    }
+
+    fn verdict(&mut self, publisher: &PublisherId) -> &mut LastVerdict {
+        let known = self.known;
+        let from_known = || known.verdicts.get(publisher).cloned().unwrap_or_default();
+        self.changed.verdicts.entry(publisher.clone()).or_insert_with(from_known)
+    }
+
+    fn verdict_row(&mut self, row: Result<Vec<u8>, EncodeError>) -> rusqlite::Result<()> {
+        match row {
+            Ok(row) => {
+                self.builder.push_rows(&row, 1);
+                self.end_full_block()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a verdict cannot be a row");
+                Ok(())
+            }
+        }
+    }
+
+    fn end_full_block(&mut self) -> rusqlite::Result<()> {
+        if self.builder.is_full() { self.end_block() } else { Ok(()) }
+    }
+
+    fn end_block(&mut self) -> rusqlite::Result<()> {
+        let Some(block) = std::mem::take(&mut self.builder).finish() else { return Ok(()) };
+        let delivered = !self.config.has_sink;
+        let Block { rows, times, index, lines } = &block;
+        let (time_min, time_max) = times.unzip();
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO blocks (delivered, rows, bytes, time_min, time_max, row_index, lines)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                delivered,
+                rows.cast_signed(),
+                block.bytes().cast_signed(),
+                time_min,
+                time_max,
+                index,
+                lines
+            ])?;
+        let level = &mut self.changed.level;
+        level.bytes += block.bytes();
+        if !delivered {
+            level.undelivered_rows += block.rows;
+            level.undelivered_bytes += block.bytes();
+        }
+        Ok(())
+    }
+
+    /// Whether a row fits below the limit, after history has made room.
+    fn has_room(&mut self, bytes: usize) -> rusqlite::Result<bool> {
+        loop {
+            let gathered = self.builder.bytes() + if self.builder.rows() > 0 { BLOCK_OVERHEAD_BYTES } else { 0 };
+            if self.changed.level.bytes + gathered + bytes as u64 <= self.config.bytes_max {
+                return Ok(true);
+            }
+            if !self.make_room()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Drops the oldest history. Without a sink, what once waited for one is history as well.
+    fn make_room(&mut self) -> rusqlite::Result<bool> {
+        if self.changed.level.bytes > self.changed.level.undelivered_bytes {
+            let sql = "DELETE FROM blocks WHERE id IN
+                       (SELECT id FROM blocks WHERE delivered = 1 ORDER BY committed_at, id LIMIT ?1)
+                       RETURNING bytes";
+            return Ok(self.drop_history(sql, i64::from(DROP_STEP_BLOCKS))? > 0);
+        }
+        if self.config.has_sink {
+            return Ok(false);
+        }
+        let sql = "SELECT id FROM blocks WHERE delivered = 0 ORDER BY id LIMIT 1";
+        let oldest: Option<i64> = self.transaction.query_row(sql, [], |row| row.get(0)).optional()?;
+        match oldest {
+            Some(id) => Ok(self.mark_delivered(id, false)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    fn drop_aged(&mut self) -> rusqlite::Result<()> {
+        let seconds = i64::try_from(self.config.history.as_secs()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
+        let sql = "DELETE FROM blocks WHERE id IN
+                   (SELECT id FROM blocks WHERE delivered = 1 AND committed_at <= unixepoch() - ?1
+                    ORDER BY committed_at, id LIMIT 8)
+                   RETURNING bytes";
+        self.drop_history(sql, seconds).map(|_| ())
+    }
+
+    fn drop_history(&mut self, sql: &str, parameter: i64) -> rusqlite::Result<usize> {
+        let mut statement = self.transaction.prepare_cached(sql)?;
+        let dropped: Vec<i64> = statement.query_map([parameter], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let bytes: u64 = dropped.iter().map(|bytes| bytes.cast_unsigned()).sum();
+        self.changed.level.bytes = self.changed.level.bytes.saturating_sub(bytes);
+        Ok(dropped.len())
+    }
+
+    /// Marks one block; answers its index, and its rows when they are asked for. None when it is
+    /// gone or marked already.
+    fn mark_delivered(&mut self, id: i64, with_lines: bool) -> rusqlite::Result<Option<(Index, Vec<u8>)>> {
+        let sql = if with_lines {
+            "SELECT rows, bytes, row_index, lines FROM blocks WHERE id = ?1 AND delivered = 0"
+        } else {
+            "SELECT rows, bytes, row_index, x'' FROM blocks WHERE id = ?1 AND delivered = 0"
+        };
+        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(i64, i64, Vec<u8>, Vec<u8>)> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        };
+        let found = self.transaction.prepare_cached(sql)?.query_row([id], read).optional()?;
+        let Some((rows, bytes, index, lines)) = found else { return Ok(None) };
+        self.transaction.prepare_cached("UPDATE blocks SET delivered = 1 WHERE id = ?1")?.execute([id])?;
+        let level = &mut self.changed.level;
+        level.undelivered_rows = level.undelivered_rows.saturating_sub(rows.cast_unsigned());
+        level.undelivered_bytes = level.undelivered_bytes.saturating_sub(bytes.cast_unsigned());
+        let index = Index::read(&index).unwrap_or(Index { owners: Vec::new(), rows: Vec::new() });
+        for (owner, count) in index.readings() {
+            self.state(&owner).stored += count;
+        }
+        Ok(Some((index, lines)))
+    }
+
+    fn prune_changes(&self, epoch: u64) -> rusqlite::Result<()> {
+        let sql = "DELETE FROM changes WHERE epoch <= ?1
+                   AND epoch NOT IN (SELECT max(epoch) FROM changes GROUP BY publisher)";
+        let dropped =
+            self.transaction.prepare_cached(sql)?.execute([epoch.saturating_sub(CHANGES_MAX).cast_signed()])?;
+        if dropped > 0 {
+            tracing::info!(dropped, kept = CHANGES_MAX, "the oldest verdict changes were dropped");
+        }
+        Ok(())
+    }
+}

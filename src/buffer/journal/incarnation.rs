@@ -1,0 +1,86 @@
+//! The ledger's state of one incarnation, and its form on disk.
+
+use serde::{Deserialize, Serialize};
+
+use super::block::Owner;
+use crate::buffer::encoding::{sealed, unsealed};
+use crate::domain::ledger::Account;
+use crate::domain::sequence::{RANGES_MAX, SavedTracker, SequenceTracker};
+use crate::messages::ask::LedgerLine;
+use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
+
+/// `received = stored + buffered + rejected + damaged`, where `buffered` is what undelivered blocks hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct IncarnationState {
+    pub(super) tracker: SequenceTracker,
+    /// Readings in blocks that the sink has confirmed.
+    pub(super) stored: u64,
+    /// Readings that the sink refused for good: each is a dead letter.
+    pub(super) rejected: u64,
+    /// Readings that were safe and whose bytes the disk has changed since.
+    pub(super) damaged: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    #[serde(flatten)]
+    tracker: SavedTracker,
+    stored: u64,
+    rejected: u64,
+    damaged: u64,
+}
+
+impl IncarnationState {
+    /// JSON with a checksum after it.
+    pub(super) fn save(&self) -> Vec<u8> {
+        let saved = Saved {
+            tracker: self.tracker.save(),
+            stored: self.stored,
+            rejected: self.rejected,
+            damaged: self.damaged,
+        };
+        sealed(serde_json::to_vec(&saved).unwrap_or_default())
+    }
+
+    /// None when it was damaged.
+    pub(super) fn restore(bytes: &[u8]) -> Option<Self> {
+        let saved: Saved = serde_json::from_slice(unsealed(bytes)?).ok()?;
+        let tracker = SequenceTracker::restore(&saved.tracker, RANGES_MAX).ok()?;
+        Some(Self { tracker, stored: saved.stored, rejected: saved.rejected, damaged: saved.damaged })
+    }
+
+    /// Readings that wait for the sink, as the numbers say.
+    pub(super) const fn buffered(&self) -> u64 {
+        self.tracker.counts().received.saturating_sub(self.stored + self.rejected + self.damaged)
+    }
+
+    /// The line of the ledger. Without a sink, what is here is stored.
+    pub(super) fn ledger_line(&self, owner: &Owner, has_sink: bool) -> LedgerLine {
+        let counts = self.tracker.counts();
+        let buffered = if has_sink { self.buffered() } else { 0 };
+        let gone = self.rejected + self.damaged;
+        let account = Account {
+            produced: counts.produced,
+            received: counts.received,
+            stored: counts.received.saturating_sub(gone + buffered),
+            buffered,
+            duplicates: counts.duplicates,
+            missing: counts.missing,
+            lost: counts.lost + gone,
+        };
+        LedgerLine { publisher: owner.0.clone(), incarnation: owner.1, account }
+    }
+
+    /// What is confirmed to the publisher.
+    pub(super) fn delivery_state(&self, owner: &Owner, refused: u64) -> DeliveryState {
+        let report = self.tracker.report(GAPS_REPORTED_MAX);
+        DeliveryState {
+            publisher: owner.0.clone(),
+            incarnation: owner.1,
+            through: report.through,
+            highest: report.highest,
+            gaps: report.gaps,
+            refused,
+        }
+    }
+}

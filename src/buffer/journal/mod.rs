@@ -1,0 +1,344 @@
+//! The monitor's journal: every accepted row is here, fsynced, before anything is acknowledged.
+//!
+//! Invariants, attacked by the model test in `tests/model.rs` beside this file:
+//! 1. **Confirmed is durable.** When [`Journal::append`] resolves, its rows are in the file and the
+//!    file is synced. After a crash at any point every confirmed reading is there exactly once; one that
+//!    was not confirmed is there once or not at all.
+//! 2. **One transaction, one truth.** The rows, the record of which numbers were received, and the
+//!    ledger's counts change in the same transaction. Memory follows after the commit, so a failed
+//!    commit leaves nothing behind, and nothing of its group is confirmed.
+//! 3. **Undelivered rows are never dropped** for room or age; only delivered ones are. At the limit new
+//!    readings are refused (their publishers keep them) and rows outside the ledger are given up, both
+//!    counted. Verdict changes are never refused.
+//! 4. **The account balances** for every incarnation: produced = stored + buffered + missing + lost.
+//! 5. **Damage is named.** Each row has a checksum; a row that is not what was written is taken out and
+//!    counted as lost, its whole neighbours are kept, and the journal starts anyway.
+//!
+//! One thread owns the file and commits in groups: while one group is synced the next one gathers in a
+//! queue of `queue_entries_max` entries, and senders wait for room in it.
+
+mod block;
+mod committer;
+mod draft;
+mod history;
+mod incarnation;
+mod recovery;
+mod schema;
+mod store;
+mod verdict_row;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use self::committer::{Command, Reply};
+use self::store::{Store, Write};
+pub use self::history::{History, HistoryBlock};
+use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::reading::Sequence;
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::Change;
+use crate::messages::ask::{AskChanges, LedgerLine};
+use crate::messages::change::Standing;
+use crate::messages::intake::{DeliveryState, IntakeEntry};
+
+/// What bounds the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// The SQLite file; its directory is created.
+    pub path: PathBuf,
+    /// Most bytes of rows on disk. At nine tenths intake slows down; at the limit delivered history
+    /// goes first, then readings are refused (their publishers keep them), counted and named.
+    pub bytes_max: u64,
+    /// How long delivered rows stay for the page and `export`, counted from their commit. Without a
+    /// sink only the limit ends them: they are the one copy.
+    pub history: Duration,
+    /// Whether a sink beyond the journal exists. Without one a row is `stored` when it is here, and
+    /// at the limit the oldest history makes room. Rows that waited for a sink before wait on, for
+    /// the next start with one.
+    pub has_sink: bool,
+    /// Most entries that wait for a commit.
+    pub queue_entries_max: usize,
+}
+
+/// What was found at the start.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Recovery {
+    /// Rows that wait for the sink.
+    pub undelivered_rows: u64,
+    /// The last change of every publisher known.
+    pub last_changes: Vec<Change>,
+    /// The highest epoch given out; 0 before the first.
+    pub last_epoch: u64,
+    /// What was damaged and how much of it was saved, in words; empty when nothing was.
+    pub damage: Vec<String>,
+}
+
+/// Why the journal could not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// The file cannot be opened or made.
+    #[error("cannot open the journal {path}: {reason}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's or the system's words.
+        reason: String,
+    },
+    /// The disk refused; nothing of the batch was stored.
+    #[error("the journal cannot write: {reason}")]
+    Write {
+        /// SQLite's words.
+        reason: String,
+    },
+    /// The file cannot be read.
+    #[error("the journal cannot be read: {reason}")]
+    Read {
+        /// SQLite's words.
+        reason: String,
+    },
+    /// The journal has been closed.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Which end of the backlog a batch is taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What came after [`Journal::split_lanes`] was last called: today's data.
+    Live,
+    /// What waited before that, oldest first.
+    Backlog,
+}
+
+/// Rows for the sink, and which blocks they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Batch {
+    /// The blocks, to be reported back.
+    pub block_ids: Vec<i64>,
+    /// The rows in line protocol, one a line, each ended by `\n`.
+    pub lines: Vec<u8>,
+    /// How many rows.
+    pub rows: u64,
+}
+
+/// A row that the sink refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The row.
+    pub line: Vec<u8>,
+    /// The server's reason.
+    pub reason: String,
+    /// When it was refused.
+    pub at: Timestamp,
+}
+
+/// Readings that are gone for good, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedLoss {
+    /// Whose they were.
+    pub publisher: PublisherId,
+    /// Which of its lives.
+    pub incarnation: Incarnation,
+    /// First number.
+    pub first: Sequence,
+    /// Last number.
+    pub last: Sequence,
+    /// How many of this range; fewer than it holds where only their count is known.
+    pub count: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// How full the journal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Level {
+    /// Rows that wait for the sink.
+    pub undelivered_rows: u64,
+    /// Their bytes.
+    pub undelivered_bytes: u64,
+    /// Bytes of all rows, delivered history included.
+    pub bytes: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// Rows refused or given up at the limit since the start.
+    pub refused_rows: u64,
+}
+
+/// Part of the limit, in thousandths, from which intake slows down.
+const SLOW_FROM_THOUSANDTHS: u64 = 900;
+/// The longest delay of one append, just below the limit.
+const SLOW_DELAY_MAX: Duration = Duration::from_millis(100);
+
+/// A handle to the journal; clones share it. One thread owns the database and commits in groups; it
+/// ends with [`Journal::close`], or when the last handle is gone and the queue is empty.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    commands: mpsc::Sender<Command>,
+    level: watch::Receiver<Level>,
+    queue: Arc<Semaphore>,
+    queue_entries_max: u32,
+    bytes_max: u64,
+    has_sink: bool,
+}
+
+impl Journal {
+    /// Opens or makes the journal, salvages what is whole of a damaged one, and starts its thread.
+    /// Blocks while every waiting row is compared with its checksum.
+    ///
+    /// # Errors
+    /// [`JournalError::Open`]: the file cannot be opened, is not a journal, or another monitor has it.
+    pub fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
+        let path = config.path.clone();
+        let (bytes_max, has_sink) = (config.bytes_max, config.has_sink);
+        let queue_entries_max = u32::try_from(config.queue_entries_max.max(1)).unwrap_or(u32::MAX);
+        let (store, recovery) = Store::open(config)?;
+        let (level_sender, level) = watch::channel(store.level());
+        // entries are limited by the semaphore; the channel's own limit is for the other commands
+        let (commands, receiver) = mpsc::channel(1_024);
+        std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || committer::run(store, receiver, &level_sender))
+            .map_err(|error| JournalError::Open { path, reason: format!("its thread cannot start: {error}") })?;
+        // a semaphore holds fewer than 2^29 permits on 32-bit machines
+        let queue_entries_max = queue_entries_max.min(1 << 28);
+        let queue = Arc::new(Semaphore::new(queue_entries_max as usize));
+        Ok((Self { commands, level, queue, queue_entries_max, bytes_max, has_sink }, recovery))
+    }
+
+    /// Makes entries durable, duplicates removed. Resolves after the commit that holds them, with the
+    /// state of every incarnation named in them. Near the limit it waits first, up to 100 ms.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`]: nothing of it was stored.
+    pub async fn append(&self, entries: Arc<Vec<IntakeEntry>>) -> Result<Vec<DeliveryState>, JournalError> {
+        let delay = self.slow_down();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let permits = u32::try_from(entries.len()).unwrap_or(u32::MAX).clamp(1, self.queue_entries_max);
+        let permit = Arc::clone(&self.queue).acquire_many_owned(permits).await.map_err(|_| JournalError::Closed)?;
+        self.ask(|reply| Command::Write { write: Write::Append(entries), reply, permit: Some(permit) }).await
+    }
+
+    /// Makes verdict changes durable: their own table, and a `heartwatch_verdict` row each for the sink.
+    /// A change whose epoch is recorded already is left as it is, so that a retry changes nothing.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`].
+    pub async fn record_changes(&self, changes: Arc<Vec<Change>>) -> Result<(), JournalError> {
+        self.write(Write::Changes(changes)).await
+    }
+
+    /// Repeats standing verdicts as `heartwatch_verdict` rows.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`].
+    pub async fn record_standing(&self, standing: Arc<Vec<Standing>>) -> Result<(), JournalError> {
+        self.write(Write::Standing(standing)).await
+    }
+
+    /// Past changes after an epoch, oldest first.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn changes(&self, ask: AskChanges) -> Result<Vec<Change>, JournalError> {
+        self.ask(|reply| Command::Changes { ask, reply }).await
+    }
+
+    /// Everything undelivered now becomes the backlog; what comes later is live. Before the first
+    /// call everything is live.
+    pub async fn split_lanes(&self) {
+        if let Err(error) = self.ask(|reply| Command::SplitLanes { reply }).await {
+            tracing::warn!(%error, "live rows wait behind the backlog");
+        }
+    }
+
+    /// The oldest undelivered whole blocks of a lane, at least one when there is one, within the limits
+    /// otherwise. The same blocks come again until they are [`Journal::delivered`].
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn next_batch(&self, lane: Lane, rows_max: u64, bytes_max: usize) -> Result<Batch, JournalError> {
+        self.ask(|reply| Command::NextBatch { lane, rows_max, bytes_max, reply }).await
+    }
+
+    /// Marks blocks as delivered, and keeps the rows of them that the sink refused: such a reading
+    /// counts as lost, by its own number.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`]: they will be delivered again, which changes nothing in the sink.
+    pub async fn delivered(&self, block_ids: Vec<i64>, dead_letters: Vec<DeadLetter>) -> Result<(), JournalError> {
+        self.write(Write::Delivered { block_ids, dead_letters }).await
+    }
+
+    /// Resolves when undelivered rows exist in either lane (at once when they do), or the journal is
+    /// closed, which the next call then says.
+    pub async fn wait_for_rows(&self) {
+        let _ = self.level.clone().wait_for(|level| level.undelivered_rows > 0).await;
+    }
+
+    /// How full it is; cheap.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        *self.level.borrow()
+    }
+
+    /// The account of every incarnation of every publisher, ordered by both.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn accounts(&self) -> Result<Vec<LedgerLine>, JournalError> {
+        self.ask(|reply| Command::Accounts { reply }).await
+    }
+
+    /// What the `lost` of the accounts consists of, ordered by publisher, incarnation and number.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn losses(&self) -> Result<Vec<NamedLoss>, JournalError> {
+        self.ask(|reply| Command::Losses { reply }).await
+    }
+
+    /// Commits what waits and closes the file. Later calls answer [`JournalError::Closed`].
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.commands.send(Command::Close { reply }).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<(), JournalError> {
+        self.ask(|reply| Command::Write { write, reply, permit: None }).await.map(|_| ())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| JournalError::Closed)?;
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// How long an append waits: nothing up to nine tenths of the limit, then in proportion. Without a
+    /// sink history makes room, and there is nothing to wait for.
+    fn slow_down(&self) -> Duration {
+        if !self.has_sink || self.bytes_max == 0 {
+            return Duration::ZERO;
+        }
+        let full = u128::from(self.level().undelivered_bytes) * 1_000 / u128::from(self.bytes_max);
+        let over = u64::try_from(full).unwrap_or(u64::MAX).saturating_sub(SLOW_FROM_THOUSANDTHS);
+        let most = 1_000 - SLOW_FROM_THOUSANDTHS;
+        SLOW_DELAY_MAX.mul_f64(over.min(most) as f64 / most as f64)
+    }
+
+    /// Runs SQL in the journal's connection, to make it fail.
+    #[cfg(test)]
+    async fn execute(&self, sql: &str) -> Result<(), JournalError> {
+        let sql = sql.to_owned();
+        self.ask(|reply| Command::Execute { sql, reply }).await
+    }
+}

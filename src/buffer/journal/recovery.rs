@@ -1,0 +1,187 @@
+//! Reading the journal's state from its file, and putting right what does not fit together.
+//!
+//! Every undelivered row is compared with its checksum. Rows that are not what was written are taken
+//! out and counted as damaged, by publisher; a ledger that was damaged is built again from the blocks.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::Level;
+use super::block::{BlockBuilder, Index, Owner};
+use super::incarnation::IncarnationState;
+use super::store::Known;
+use super::verdict_row::LastVerdict;
+use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::verdict::Change;
+use crate::formats::line_protocol::Rows;
+
+/// Reads the state; what had to be put right is appended to `damage` in words, and committed.
+pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rusqlite::Result<Known> {
+    let was_salvaged = !damage.is_empty();
+    let transaction = connection.transaction()?;
+    let mut incarnations = HashMap::new();
+    let ledger_is_whole = load_incarnations(&transaction, &mut incarnations, damage)?;
+    let waiting = check_waiting(&transaction, damage)?;
+    let mut changed = HashSet::new();
+    if was_salvaged || !ledger_is_whole {
+        accept_what_is_there(&transaction, &mut incarnations, &mut changed)?;
+    }
+    for (owner, state) in &mut incarnations {
+        let (expected, found) = (state.buffered(), waiting.get(owner).copied().unwrap_or(0));
+        if found < expected {
+            let gone = expected - found;
+            state.damaged += gone;
+            damage.push(format!("{gone} readings of {} (incarnation {}) that waited here are lost", owner.0, owner.1));
+        } else if found > expected {
+            // the ledger's row is older than the blocks: they are counted as waiting again
+            let excess = found - expected;
+            let from_damaged = excess.min(state.damaged);
+            state.damaged -= from_damaged;
+            state.stored = state.stored.saturating_sub(excess - from_damaged);
+        }
+        if found != expected {
+            changed.insert(owner.clone());
+        }
+    }
+    for owner in &changed {
+        if let Some(state) = incarnations.get(owner) {
+            transaction.execute(
+                "INSERT INTO incarnations (publisher, incarnation, state) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (publisher, incarnation) DO UPDATE SET state = excluded.state",
+                params![owner.0.as_str(), owner.1.0.cast_signed(), state.save()],
+            )?;
+        }
+    }
+    let level = read_level(&transaction)?;
+    transaction.commit()?;
+    let verdicts =
+        last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
+    Ok(Known { incarnations, verdicts, level })
+}
+
+/// The last change of every publisher, by epoch.
+pub(super) fn last_changes(connection: &Connection) -> rusqlite::Result<Vec<Change>> {
+    let mut select = connection.prepare(
+        "SELECT json FROM changes WHERE epoch IN (SELECT max(epoch) FROM changes GROUP BY publisher) ORDER BY epoch",
+    )?;
+    let json: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(json.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
+}
+
+/// Says whether every record of the ledger could be read.
+fn load_incarnations(
+    transaction: &Transaction<'_>,
+    incarnations: &mut HashMap<Owner, IncarnationState>,
+    damage: &mut Vec<String>,
+) -> rusqlite::Result<bool> {
+    let mut damaged_ids = Vec::new();
+    let mut select = transaction.prepare("SELECT id, publisher, incarnation, state FROM incarnations")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, incarnation): (i64, i64) = (row.get(0)?, row.get(2)?);
+        let publisher = row.get_ref(1)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());
+        let state = row.get_ref(3)?.as_blob().ok().and_then(IncarnationState::restore);
+        match (publisher, state) {
+            (Some(publisher), Some(state)) => {
+                incarnations.insert((publisher, Incarnation(incarnation.cast_unsigned())), state);
+            }
+            (publisher, _) => {
+                let whose = publisher.map_or_else(|| "an unreadable publisher".to_owned(), |id| id.to_string());
+                damage.push(format!("the account of {whose} (incarnation {incarnation}) is damaged; it is built again from the rows that are here"));
+                damaged_ids.push(id);
+            }
+        }
+    }
+    for id in &damaged_ids {
+        transaction.execute("DELETE FROM incarnations WHERE id = ?1", [id])?;
+    }
+    Ok(damaged_ids.is_empty())
+}
+
+/// Compares every undelivered row with its checksum, takes out those that were damaged, and counts the
+/// waiting readings of every owner.
+fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rusqlite::Result<HashMap<Owner, u64>> {
+    let mut waiting = HashMap::new();
+    let mut repairs = Vec::new();
+    let mut select =
+        transaction.prepare("SELECT id, rows, bytes, row_index, lines FROM blocks WHERE delivered = 0 ORDER BY id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let (index, lines) = (row.get_ref(3)?.as_blob().unwrap_or_default(), row.get_ref(4)?.as_blob().unwrap_or_default());
+        let mut readings = Vec::new();
+        match Index::read(index) {
+            Some(index) if index.all_whole(lines) => readings = index.readings(),
+            Some(index) => {
+                let (repaired, gone) = index.repaired(lines);
+                let lost: Vec<_> = gone.iter().map(|((publisher, _), count)| format!("{count} of {publisher}")).collect();
+                damage.push(format!(
+                    "block {id}: {} of {count} rows are whole; readings lost: {}",
+                    repaired.rows(),
+                    if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }
+                ));
+                repairs.push((id, repaired));
+            }
+            None => {
+                let mut repaired = BlockBuilder::default();
+                let kept = Rows::of(lines).count() as u64;
+                repaired.push_rows(lines, kept);
+                damage.push(format!("block {id}: its index is damaged; its {kept} rows are delivered outside the ledger"));
+                repairs.push((id, repaired));
+            }
+        }
+        for (owner, count) in readings {
+            *waiting.entry(owner).or_insert(0) += count;
+        }
+    }
+    for (id, repaired) in repairs {
+        let Some(block) = repaired.finish() else {
+            transaction.execute("DELETE FROM blocks WHERE id = ?1", [id])?;
+            continue;
+        };
+        for (owner, count) in Index::read(&block.index).map(|index| index.readings()).unwrap_or_default() {
+            *waiting.entry(owner).or_insert(0) += count;
+        }
+        transaction.execute(
+            "UPDATE blocks SET rows = ?2, bytes = ?3, row_index = ?4, lines = ?5 WHERE id = ?1",
+            params![id, block.rows.cast_signed(), block.bytes().cast_signed(), block.index, block.lines],
+        )?;
+    }
+    Ok(waiting)
+}
+
+/// Takes every reading that is in a block for received, where the ledger does not know of it.
+fn accept_what_is_there(
+    transaction: &Transaction<'_>,
+    incarnations: &mut HashMap<Owner, IncarnationState>,
+    changed: &mut HashSet<Owner>,
+) -> rusqlite::Result<()> {
+    let mut select = transaction.prepare("SELECT delivered, row_index FROM blocks ORDER BY id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let delivered: bool = row.get(0)?;
+        let Some(index) = Index::read(row.get_ref(1)?.as_blob().unwrap_or_default()) else { continue };
+        for (owner, sequence) in index.rows.iter().filter_map(|row| row.reading) {
+            let Some(owner) = index.owners.get(owner) else { continue };
+            let state = incarnations.entry(owner.clone()).or_default();
+            if !state.tracker.is_received(sequence) {
+                state.tracker.accept(sequence);
+                state.stored += u64::from(delivered);
+                changed.insert(owner.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_level(transaction: &Transaction<'_>) -> rusqlite::Result<Level> {
+    let sum = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
+    Ok(Level {
+        undelivered_rows: sum("SELECT coalesce(sum(rows), 0) FROM blocks WHERE delivered = 0")?,
+        undelivered_bytes: sum("SELECT coalesce(sum(bytes), 0) FROM blocks WHERE delivered = 0")?,
+        bytes: sum("SELECT coalesce(sum(bytes), 0) FROM blocks")?,
+        dead_letters: sum("SELECT count(*) FROM dead_letters")?,
+        refused_rows: 0,
+    })
+}

@@ -1,0 +1,311 @@
+//! The journal's file and what is known of it in memory. Only the journal's thread has it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::block::{Index, Owner};
+use super::draft::{Changed, Draft};
+use super::incarnation::IncarnationState;
+use super::schema::LAYOUT;
+use super::verdict_row::LastVerdict;
+use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, Recovery, recovery};
+use crate::buffer::database;
+use crate::domain::publisher::PublisherId;
+use crate::domain::verdict::Change;
+use crate::messages::ask::{AskChanges, LedgerLine};
+use crate::messages::change::Standing;
+use crate::messages::intake::{DeliveryState, IntakeEntry};
+
+/// One thing to make durable.
+pub(super) enum Write {
+    Append(Arc<Vec<IntakeEntry>>),
+    Changes(Arc<Vec<Change>>),
+    Standing(Arc<Vec<Standing>>),
+    Delivered { block_ids: Vec<i64>, dead_letters: Vec<DeadLetter> },
+}
+
+impl Write {
+    /// Its bytes, about, for the size of a group.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Append(entries) => entries
+                .iter()
+                .map(|entry| match entry {
+                    IntakeEntry::Readings { lines, .. } => lines.iter().map(|line| line.line.len()).sum(),
+                    IntakeEntry::Unnumbered { lines, .. } => lines.len(),
+                    IntakeEntry::Produced { .. } | IntakeEntry::GivenUp { .. } => 64,
+                })
+                .sum(),
+            Self::Changes(changes) => changes.len() * 1024,
+            Self::Standing(standing) => standing.len() * 256,
+            Self::Delivered { block_ids, .. } => block_ids.len() * 1024,
+        }
+    }
+}
+
+/// What is in memory of what is on disk.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) incarnations: HashMap<Owner, IncarnationState>,
+    pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
+    pub(super) level: Level,
+}
+
+pub(super) struct Store {
+    /// None after a reading error, until the file could be opened again.
+    connection: Option<Connection>,
+    config: JournalConfig,
+    known: Known,
+    /// The last block of the backlog.
+    lanes_split_at: i64,
+    /// What the log has been told, so that it is told once an episode.
+    failing: bool,
+    refusing: bool,
+    _lock: Option<File>,
+}
+
+impl Store {
+    pub(super) fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
+        let failed = |reason: String| JournalError::Open { path: config.path.clone(), reason };
+        let mut opened = database::open(&config.path, &LAYOUT).map_err(failed)?;
+        let mut damage = opened.damage;
+        let known =
+            recovery::load(&mut opened.connection, &mut damage).map_err(|error| failed(error.to_string()))?;
+        let last_changes = recovery::last_changes(&opened.connection).map_err(|error| failed(error.to_string()))?;
+        let last_epoch = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0);
+        for damage in &damage {
+            tracing::error!(path = %config.path.display(), damage, "the journal was damaged");
+        }
+        let recovery = Recovery { undelivered_rows: known.level.undelivered_rows, last_changes, last_epoch, damage };
+        let store = Self {
+            connection: Some(opened.connection),
+            config,
+            known,
+            lanes_split_at: 0,
+            failing: false,
+            refusing: false,
+            _lock: opened.lock,
+        };
+        Ok((store, recovery))
+    }
+
+    pub(super) const fn level(&self) -> Level {
+        self.known.level
+    }
+
+    /// Commits a group: all of it or nothing. The answers are in the order of the group.
+    pub(super) fn commit(&mut self, group: &[&Write]) -> Result<Vec<Vec<DeliveryState>>, JournalError> {
+        let result = self.ready().and_then(|()| self.try_commit(group));
+        match result {
+            Ok((answers, changed)) => {
+                if self.failing {
+                    self.failing = false;
+                    tracing::info!(path = %self.config.path.display(), "the journal writes again");
+                }
+                self.adopt(changed);
+                Ok(answers)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if !self.failing {
+                    self.failing = true;
+                    tracing::error!(path = %self.config.path.display(), reason, "the journal cannot write: nothing is confirmed until it can");
+                }
+                self.distrust(&error);
+                Err(JournalError::Write { reason })
+            }
+        }
+    }
+
+    fn try_commit(&mut self, group: &[&Write]) -> rusqlite::Result<(Vec<Vec<DeliveryState>>, Changed)> {
+        let connection = self.connection.as_mut().ok_or(rusqlite::Error::InvalidQuery)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut draft = Draft::new(&transaction, &self.config, &self.known);
+        let mut answers = Vec::with_capacity(group.len());
+        for write in group {
+            answers.push(match write {
+                Write::Append(entries) => draft.append(entries)?,
+                Write::Changes(changes) => {
+                    draft.changes(changes)?;
+                    Vec::new()
+                }
+                Write::Standing(standing) => {
+                    draft.standing(standing)?;
+                    Vec::new()
+                }
+                Write::Delivered { block_ids, dead_letters } => {
+                    draft.delivered(block_ids, dead_letters)?;
+                    Vec::new()
+                }
+            });
+        }
+        let changed = draft.finish()?;
+        transaction.commit()?;
+        Ok((answers, changed))
+    }
+
+    fn adopt(&mut self, changed: Changed) {
+        let refused = changed.refused_readings + changed.given_up_rows;
+        if refused > 0 && !self.refusing {
+            self.refusing = true;
+            tracing::error!(
+                bytes_max = self.config.bytes_max,
+                refused_readings = changed.refused_readings,
+                given_up_rows = changed.given_up_rows,
+                "the journal has reached its limit: readings stay with their publishers, heartbeats and counters are given up"
+            );
+        } else if self.refusing && refused == 0 && changed.accepted_rows > 0 {
+            self.refusing = false;
+            let refused_rows = changed.level.refused_rows;
+            tracing::info!(refused_rows, "the journal has room again");
+        }
+        self.known.incarnations.extend(changed.incarnations);
+        self.known.verdicts.extend(changed.verdicts);
+        self.known.level = Level { refused_rows: changed.level.refused_rows + refused, ..changed.level };
+    }
+
+    /// After an error nothing in memory is believed: the next use reads it from the file again, and
+    /// salvages the file where the error says that it is damaged.
+    fn distrust(&mut self, error: &rusqlite::Error) {
+        let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        let rolled_back = self.connection.as_ref().is_some_and(Connection::is_autocommit);
+        // a full disk is an everyday error that SQLite rolls back; memory has not been changed by it
+        if !(full && rolled_back) {
+            self.connection = None;
+        }
+    }
+
+    fn ready(&mut self) -> rusqlite::Result<()> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let failed = |reason: String| {
+            rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), Some(reason))
+        };
+        let (mut connection, mut damage) = database::open_locked(&self.config.path, &LAYOUT).map_err(failed)?;
+        let refused_rows = self.known.level.refused_rows;
+        self.known = recovery::load(&mut connection, &mut damage)?;
+        self.known.level.refused_rows = refused_rows;
+        for damage in damage {
+            tracing::error!(path = %self.config.path.display(), damage, "the journal was damaged");
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    fn read<T>(&mut self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, JournalError> {
+        let result = self.ready().and_then(|()| read(self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)?));
+        result.map_err(|error| {
+            let reason = error.to_string();
+            self.distrust(&error);
+            JournalError::Read { reason }
+        })
+    }
+
+    pub(super) fn split_lanes(&mut self) -> Result<(), JournalError> {
+        let sql = "SELECT coalesce(max(id), 0) FROM blocks";
+        self.lanes_split_at = self.read(|connection| connection.query_row(sql, [], |row| row.get(0)))?;
+        Ok(())
+    }
+
+    pub(super) fn next_batch(&mut self, lane: Lane, rows_max: u64, bytes_max: usize) -> Result<Batch, JournalError> {
+        let (after, through) = match lane {
+            Lane::Live => (self.lanes_split_at, i64::MAX),
+            Lane::Backlog => (i64::MIN, self.lanes_split_at),
+        };
+        loop {
+            let (batch, damaged) = self.read(|connection| take_blocks(connection, after, through, rows_max, bytes_max))?;
+            if !damaged {
+                return Ok(batch);
+            }
+            // reads all of the backlog once, names what is gone, and leaves only whole rows
+            self.connection = None;
+            self.read(|_| Ok(()))?;
+        }
+    }
+
+    pub(super) fn changes(&mut self, ask: &AskChanges) -> Result<Vec<Change>, JournalError> {
+        let since = ask.since_epoch.min(i64::MAX.unsigned_abs()).cast_signed();
+        let most = i64::try_from(ask.changes_max).unwrap_or(i64::MAX);
+        let json: Vec<String> = self.read(|connection| match &ask.publisher {
+            Some(publisher) => connection
+                .prepare_cached("SELECT json FROM changes WHERE publisher = ?1 AND epoch > ?2 ORDER BY epoch LIMIT ?3")?
+                .query_map(params![publisher.as_str(), since, most], |row| row.get(0))?
+                .collect(),
+            None => connection
+                .prepare_cached("SELECT json FROM changes WHERE epoch > ?1 ORDER BY epoch LIMIT ?2")?
+                .query_map(params![since, most], |row| row.get(0))?
+                .collect(),
+        })?;
+        Ok(json.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
+    }
+
+    pub(super) fn accounts(&mut self) -> Result<Vec<LedgerLine>, JournalError> {
+        self.read(|_| Ok(()))?;
+        let has_sink = self.config.has_sink;
+        let mut lines: Vec<_> =
+            self.known.incarnations.iter().map(|(owner, state)| state.ledger_line(owner, has_sink)).collect();
+        lines.sort_by(|a, b| (&a.publisher, a.incarnation).cmp(&(&b.publisher, b.incarnation)));
+        Ok(lines)
+    }
+
+    pub(super) fn losses(&mut self) -> Result<Vec<super::NamedLoss>, JournalError> {
+        self.read(|_| Ok(()))?;
+        let mut losses = Vec::new();
+        for ((publisher, incarnation), state) in &self.known.incarnations {
+            let named = |first, last, count, reason| super::NamedLoss {
+                publisher: publisher.clone(),
+                incarnation: *incarnation,
+                first,
+                last,
+                count,
+                reason,
+            };
+            losses.extend(state.tracker.losses().map(|loss| named(loss.first, loss.last, loss.count, loss.reason)));
+            let highest = state.tracker.highest();
+            let summed = [(state.rejected, "refused by the sink: see the dead letters"), (state.damaged, "the disk changed its bytes")];
+            losses.extend(summed.iter().filter(|(count, _)| *count > 0).map(|(count, reason)| named(1, highest, *count, (*reason).to_owned())));
+        }
+        losses.sort_by(|a, b| (&a.publisher, a.incarnation, a.first).cmp(&(&b.publisher, b.incarnation, b.first)));
+        Ok(losses)
+    }
+
+    #[cfg(test)]
+    pub(super) fn execute(&mut self, sql: &str) -> Result<(), JournalError> {
+        self.read(|connection| connection.execute_batch(sql))
+    }
+}
+
+/// The oldest undelivered blocks of a range of ids, and whether a row of theirs is damaged.
+fn take_blocks(
+    connection: &Connection,
+    after: i64,
+    through: i64,
+    rows_max: u64,
+    bytes_max: usize,
+) -> rusqlite::Result<(Batch, bool)> {
+    let mut batch = Batch::default();
+    let mut select = connection.prepare_cached(
+        "SELECT id, rows, row_index, lines FROM blocks WHERE delivered = 0 AND id > ?1 AND id <= ?2 ORDER BY id",
+    )?;
+    let mut rows = select.query([after, through])?;
+    while let Some(row) = rows.next()? {
+        let (id, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let lines = row.get_ref(3)?.as_blob().unwrap_or_default();
+        let full = batch.rows + count.cast_unsigned() > rows_max || batch.lines.len() + lines.len() > bytes_max;
+        if full && !batch.block_ids.is_empty() {
+            break;
+        }
+        let index = Index::read(row.get_ref(2)?.as_blob().unwrap_or_default());
+        if !index.is_some_and(|index| index.all_whole(lines)) {
+            return Ok((batch, true));
+        }
+        batch.block_ids.push(id);
+        batch.rows += count.cast_unsigned();
+        batch.lines.extend_from_slice(lines);
+    }
+    Ok((batch, false))
+}

@@ -1,0 +1,151 @@
+//! Saving what is whole of a damaged SQLite file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Transaction};
+
+use super::database::{Layout, beside, connect, make_tables, sync_directory};
+
+/// Consecutive row ids that are tried where rows cannot be read, before the rest is given up.
+const PROBES_MAX: u32 = 10_000;
+
+/// Copies what can be read of the damaged file into a new one, which takes its place; the damaged one
+/// is kept under another name. Says in words what was saved.
+///
+/// The new file is complete and synced as `NAME.salvaged` before the damaged one is moved, so that
+/// [`finish_interrupted`] can tell after a crash how far it came.
+pub(super) fn salvage(path: &Path, layout: &Layout) -> Result<Vec<String>, String> {
+    let (in_progress, complete) = (beside(path, ".salvaging"), beside(path, ".salvaged"));
+    remove_database(&in_progress);
+    let mut damage = Vec::new();
+    let mut fresh = connect(&in_progress).map_err(|error| error.to_string())?;
+    make_tables(&mut fresh, layout)?;
+    match Connection::open(path) {
+        Ok(damaged) => {
+            let transaction = fresh.transaction().map_err(|error| error.to_string())?;
+            for table in layout.tables {
+                damage.extend(salvage_table(&damaged, &transaction, table)?);
+            }
+            transaction.commit().map_err(|error| error.to_string())?;
+        }
+        Err(error) => damage.push(format!("nothing of it can be read: {error}")),
+    }
+    fresh.close().map_err(|(_, error)| error.to_string())?;
+    rename(&in_progress, &complete)?;
+    sync_directory(path);
+    let kept_as = put_in_place(path)?;
+    damage.push(format!("the damaged file is kept as {}", kept_as.display()));
+    Ok(damage)
+}
+
+/// Ends a salvage that a crash interrupted.
+pub(super) fn finish_interrupted(path: &Path) -> Result<(), String> {
+    if beside(path, ".salvaged").exists() {
+        put_in_place(path)?;
+    }
+    remove_database(&beside(path, ".salvaging"));
+    Ok(())
+}
+
+/// Moves the damaged file aside and the complete new one into its place. The log goes first: a log
+/// left behind would be taken for the new file's own.
+fn put_in_place(path: &Path) -> Result<PathBuf, String> {
+    let aside = (1..)
+        .map(|number| beside(path, &format!(".damaged-{number}")))
+        .find(|aside| !aside.exists())
+        .ok_or("no free name for the damaged file")?;
+    for suffix in ["-wal", "-shm", ""] {
+        let from = beside(path, suffix);
+        if from.exists() {
+            rename(&from, &beside(&aside, suffix))?;
+        }
+    }
+    sync_directory(path);
+    rename(&beside(path, ".salvaged"), path)?;
+    sync_directory(path);
+    Ok(aside)
+}
+
+/// Copies a table by ascending row id, trying one id after another where rows cannot be read.
+fn salvage_table(damaged: &Connection, fresh: &Transaction<'_>, table: &str) -> Result<Option<String>, String> {
+    let mut saved = 0_u64;
+    let mut unreadable: Vec<(i64, i64)> = Vec::new();
+    let mut failures = 0_u32;
+    let mut after = i64::MIN;
+    let mut reason = String::new();
+    let sql = format!("SELECT rowid AS salvaged_rowid, * FROM {table} WHERE rowid > ?1 ORDER BY rowid");
+    while failures < PROBES_MAX {
+        let copied = copy_rows(damaged, fresh, table, &sql, &mut after, &mut saved, &mut failures);
+        match copied {
+            Ok(()) => break,
+            Err(Failure::Fresh(error)) => return Err(error),
+            Err(Failure::Damaged(error)) => {
+                reason = error;
+                failures += 1;
+                // before the first row that was read nothing is known of the ids: they begin at 1
+                let next = after.max(0) + 1;
+                match unreadable.last_mut() {
+                    Some((_, last)) if *last + 1 >= next => *last = next,
+                    _ => unreadable.push((next, next)),
+                }
+                after = next;
+            }
+        }
+    }
+    if unreadable.is_empty() {
+        return Ok(None);
+    }
+    let ranges: Vec<String> = unreadable.iter().take(10).map(|(first, last)| format!("{first}..={last}")).collect();
+    let more = if unreadable.len() > 10 || failures >= PROBES_MAX { " and beyond" } else { "" };
+    let ranges = ranges.join(", ");
+    Ok(Some(format!("{table}: {saved} rows saved, not readable among ids {ranges}{more} ({reason})")))
+}
+
+enum Failure {
+    Damaged(String),
+    Fresh(String),
+}
+
+fn copy_rows(
+    damaged: &Connection,
+    fresh: &Transaction<'_>,
+    table: &str,
+    sql: &str,
+    after: &mut i64,
+    saved: &mut u64,
+    failures: &mut u32,
+) -> Result<(), Failure> {
+    let broken = |error: rusqlite::Error| Failure::Damaged(error.to_string());
+    let mut select = damaged.prepare_cached(sql).map_err(broken)?;
+    let names: Vec<String> = select.column_names().skip(1).map(|name| format!("\"{name}\"")).collect();
+    let places: Vec<String> = (1..=names.len()).map(|number| format!("?{number}")).collect();
+    let insert = format!("INSERT OR IGNORE INTO {table} ({}) VALUES ({})", names.join(","), places.join(","));
+    let mut insert = fresh.prepare_cached(&insert).map_err(|error| Failure::Fresh(error.to_string()))?;
+    let mut rows = select.query([*after]).map_err(broken)?;
+    while let Some(row) = rows.next().map_err(broken)? {
+        let rowid: i64 = row.get(0).map_err(broken)?;
+        let values: Vec<Value> =
+            (1..=names.len()).map(|column| row.get(column)).collect::<Result<_, _>>().map_err(broken)?;
+        *after = rowid;
+        match insert.execute(rusqlite::params_from_iter(values)) {
+            Ok(changed) => *saved += changed as u64,
+            // a value that the table does not allow was damaged; a full disk is no reason to lose the rest
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {}
+            Err(error) => return Err(Failure::Fresh(error.to_string())),
+        }
+        *failures = 0;
+    }
+    Ok(())
+}
+
+fn remove_database(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(path, suffix));
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), String> {
+    fs::rename(from, to).map_err(|error| format!("cannot rename {} to {}: {error}", from.display(), to.display()))
+}
