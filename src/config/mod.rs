@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::formats::envelope::Prefix;
+
 mod changes;
 mod diagnostics;
 mod document;
@@ -34,12 +36,12 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, InfluxVersion, LogSettings,
-    MqttSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, TimeFormat, WatchSettings, WebSettings,
-    heartbeat_within,
+    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, LogSettings, MqttSettings,
+    OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, WatchSettings, WebSettings, heartbeat_within,
 };
 
 use document::SourceFile;
+
 use reader::Reader;
 
 /// The file that is read when none is named and it is there.
@@ -55,7 +57,7 @@ pub struct Overrides {
     /// `--mqtt`.
     pub mqtt: Option<Url>,
     /// `--mqtt-prefix` of `publish`.
-    pub mqtt_prefix: Option<String>,
+    pub mqtt_prefix: Option<Prefix>,
     /// `--mqtt-user` of `publish`.
     pub mqtt_user: Option<String>,
     /// `--mqtt-password-file` of `publish`.

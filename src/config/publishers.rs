@@ -2,13 +2,12 @@
 
 use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
-use super::resolve::{Settled as _, boolean, duration, name, positive_duration};
-use super::settings::{
-    FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, TimeFormat, WatchSettings,
-};
+use super::resolve::{Settled as _, boolean, duration, positive_duration};
+use super::settings::{FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, WatchSettings};
 use super::values;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::describe_duration;
+use crate::sources::csv::TimeColumn;
 
 const RUN_AS: [(&str, RunAs); 2] = [("child", RunAs::Child), ("in-process", RunAs::InProcess)];
 
@@ -78,10 +77,11 @@ fn feed<'a>(
     let looping = reader.read(table, "loop", None, boolean);
     let limit = reader.read(table, "limit", None, |given| given.number(1, u64::MAX));
     let time_column = reader.read(table, "time_column", None, |given| match given {
-        Given::Integer(_) => given.number(1, 10_000).map(|column| column.to_string()),
-        _ => name(given),
+        Given::Integer(number) => values::time_column(&number.to_string()),
+        _ => given.text("time", values::time_column),
     });
-    let time_format = reader.read(table, "time_format", None, |given| given.text("auto", str::parse));
+    let time_format =
+        reader.read(table, "time_format", None, |given| given.text("auto", str::parse::<values::TimeForm>));
     let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
     let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(1 << 16, 1 << 50));
     let keys = vec![
@@ -102,8 +102,8 @@ fn feed<'a>(
         run: run.or_default(RunAs::Child),
         looping: looping.or_default(true),
         limit: limit.value(),
-        time_column: time_column.value(),
-        time_format: time_format.or_default(TimeFormat::Auto),
+        time_column: time_column.or_default(TimeColumn::Auto),
+        time_format: time_format.value().and_then(|form| form.0),
         measurement: measurement.value(),
         outbox_bytes_max: outbox_bytes_max.or_default(OUTBOX_BYTES_MAX),
     });

@@ -10,16 +10,16 @@ use super::publishers::publishers;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::secret::Secret;
 use super::settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, InfluxVersion, LogSettings, MqttSettings,
-    Settings, WatchSettings, WebSettings,
+    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, LogSettings, MqttSettings, Settings,
+    WatchSettings, WebSettings,
 };
 use super::values;
+use crate::adapters::influx::InfluxVersion;
 use crate::domain::deadline::DeadlineRules;
+use crate::formats::envelope::PAYLOAD_BYTES_MAX;
 
 /// Most rows in one request.
 const BATCH_ROWS_LIMIT: u64 = 1_000_000;
-/// MQTT's own limit of a packet, in bytes.
-const MQTT_PACKET_BYTES_MAX: u64 = 268_435_455;
 
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
@@ -144,7 +144,7 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
             .map(|(certificate_file, key_file)| ClientCertificate { certificate_file, key_file }),
         keep_alive: reader.read(&table, "keep_alive", None, keep_alive).or_default(default.keep_alive),
         message_bytes_max: reader
-            .read(&table, "message_bytes_max", None, |given| given.bytes(1024, MQTT_PACKET_BYTES_MAX))
+            .read(&table, "message_bytes_max", None, |given| given.bytes(1024, PAYLOAD_BYTES_MAX as u64))
             .or_default(default.message_bytes_max),
         backoff_min,
         backoff_max,

@@ -8,8 +8,12 @@ use tracing::level_filters::LevelFilter;
 use url::Url;
 
 use super::secret::Secret;
+use crate::adapters::influx::InfluxVersion;
 use crate::domain::deadline::{DeadlineRules, IdPattern};
 use crate::domain::publisher::PublisherId;
+use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
+use crate::formats::source_time::TimeFormat;
+use crate::sources::csv::TimeColumn;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,8 +50,8 @@ pub struct LogSettings {
 pub struct MqttSettings {
     /// Ours or yours.
     pub broker: BrokerSettings,
-    /// The first level of every topic.
-    pub prefix: String,
+    /// What stands before the version in every topic.
+    pub prefix: Prefix,
     /// The client id of the monitor's persistent session; none lets the monitor choose one and keep it.
     pub client_id: Option<String>,
     /// The user at the broker.
@@ -124,20 +128,6 @@ pub struct InfluxSettings {
     pub backoff_max: Duration,
 }
 
-/// Which write API of InfluxDB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InfluxVersion {
-    /// Ask the server, and look at which of org, bucket and token are there.
-    #[default]
-    Auto,
-    /// `/write?db=`.
-    V1,
-    /// `/api/v2/write?org=&bucket=`.
-    V2,
-    /// `/api/v3/write_lp?db=`.
-    V3,
-}
-
 /// What is kept on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BufferSettings {
@@ -190,11 +180,10 @@ pub struct FeedSettings {
     pub looping: bool,
     /// Most readings to publish; none: no end.
     pub limit: Option<u64>,
-    /// The column with the time, by its header or its number from 1, or `none` when all columns are values;
-    /// not given: found by looking at the file.
-    pub time_column: Option<String>,
-    /// The form of that time.
-    pub time_format: TimeFormat,
+    /// The column with the time.
+    pub time_column: TimeColumn,
+    /// How the times are written; none: found by looking at the file.
+    pub time_format: Option<TimeFormat>,
     /// The measurement; none: the publisher's id.
     pub measurement: Option<String>,
     /// Most bytes of unconfirmed readings in its outbox.
@@ -211,68 +200,6 @@ pub enum RunAs {
     InProcess,
 }
 
-/// The form of a CSV file's time column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimeFormat {
-    /// Found by looking at the file.
-    #[default]
-    Auto,
-    /// `2018-02-10T09:50:00Z`.
-    Rfc3339,
-    /// `2018-02-10 09:50:00`, in UTC.
-    DateTime,
-    /// `M/D/YYYY H:MM`.
-    MonthFirst,
-    /// `D/M/YYYY H:MM`.
-    DayFirst,
-    /// Seconds since 1970.
-    UnixSeconds,
-    /// Milliseconds since 1970.
-    UnixMillis,
-    /// Microseconds since 1970.
-    UnixMicros,
-    /// Nanoseconds since 1970.
-    UnixNanos,
-}
-
-impl TimeFormat {
-    /// Every form with its name in the configuration and on the command line.
-    pub const NAMES: [(&'static str, Self); 9] = [
-        ("auto", Self::Auto),
-        ("rfc3339", Self::Rfc3339),
-        ("date-time", Self::DateTime),
-        ("month-first", Self::MonthFirst),
-        ("day-first", Self::DayFirst),
-        ("unix-s", Self::UnixSeconds),
-        ("unix-ms", Self::UnixMillis),
-        ("unix-us", Self::UnixMicros),
-        ("unix-ns", Self::UnixNanos),
-    ];
-
-    /// Its name in the configuration and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, format)| *format == self).map_or("auto", |(name, _)| *name)
-    }
-}
-
-impl std::str::FromStr for TimeFormat {
-    type Err = String;
-    /// By name; `mdy`, `dmy` and the underscore of `unix_s` are understood, too.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let name = match text {
-            "mdy" => "month-first".to_owned(),
-            "dmy" => "day-first".to_owned(),
-            other => other.replace('_', "-"),
-        };
-        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
-        found.map(|(_, format)| *format).ok_or_else(|| {
-            let names = Self::NAMES.map(|(name, _)| name).join(", ");
-            format!("'{text}' is none of {names}")
-        })
-    }
-}
-
 impl Default for Settings {
     /// What holds where nothing is configured.
     fn default() -> Self {
@@ -283,16 +210,16 @@ impl Default for Settings {
             log: LogSettings { level: LevelFilter::INFO },
             mqtt: MqttSettings {
                 broker: BrokerSettings::Embedded { listen: loopback(1883) },
-                prefix: "heartwatch".to_owned(),
+                prefix: Prefix::default(),
                 client_id: None,
                 user: None,
                 password: None,
                 ca_file: None,
                 client_certificate: None,
-                keep_alive: Duration::from_secs(15),
-                message_bytes_max: 256 * 1024,
+                keep_alive: Duration::from_secs(10),
+                message_bytes_max: PAYLOAD_BYTES_MAX as u64,
                 backoff_min: Duration::from_millis(250),
-                backoff_max: Duration::from_secs(15),
+                backoff_max: Duration::from_secs(10),
             },
             influx: InfluxSettings {
                 url: None,

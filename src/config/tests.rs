@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
+use crate::adapters::influx::InfluxVersion;
 use crate::domain::publisher::PublisherId;
+use crate::formats::source_time::TimeFormat;
+use crate::sources::csv::TimeColumn;
 
 /// Resolves a text as if it were the file `heartwatch.toml` in the repository's root.
 fn resolve(text: &str, environment: &[(&str, &str)], flags: &Overrides) -> Result<Loaded, Diagnostics> {
@@ -45,7 +48,7 @@ fn nothing_configured_is_the_defaults() {
     let default = Settings::default();
     assert_eq!(default.watch.deadlines.default, Duration::from_secs(50));
     assert_eq!(default.web.listen, Some("127.0.0.1:8080".parse().unwrap()));
-    assert_eq!(default.mqtt.prefix, "heartwatch");
+    assert_eq!(default.mqtt.prefix.as_str(), "heartwatch");
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn every_flag_of_run_has_a_key_and_a_variable() {
     let flags = Overrides {
         mqtt: Some(broker.clone()),
         mqtt_user: Some("u".into()),
-        mqtt_prefix: Some("p".into()),
+        mqtt_prefix: Some(Prefix::parse("p").unwrap()),
         mqtt_password_file: Some(token_path.into()),
         ..Overrides::default()
     };
@@ -148,8 +151,8 @@ fn every_kind_of_value_is_read() {
         run: RunAs::InProcess,
         looping: false,
         limit: Some(7),
-        time_column: Some("1".into()),
-        time_format: TimeFormat::MonthFirst,
+        time_column: TimeColumn::Number(1),
+        time_format: Some(TimeFormat::MonthFirst),
         measurement: Some("lux".into()),
         outbox_bytes_max: 1 << 20,
     };

@@ -11,6 +11,9 @@ use url::Url;
 
 use crate::domain::deadline::IdPattern;
 use crate::domain::time::parse_duration;
+use crate::formats::envelope::Prefix;
+use crate::formats::source_time::TimeFormat;
+use crate::sources::csv::TimeColumn;
 
 /// Longest duration that may be configured. The timer wheel under the watchdog stands about two years.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -169,16 +172,83 @@ pub fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The first level of our topics.
+/// What stands before the version in our topics.
 ///
 /// # Errors
 /// What would be right.
-pub fn topic_prefix(text: &str) -> Result<String, String> {
-    let prefix = name(text)?;
-    if prefix.contains(['/', '+', '#']) || prefix.starts_with('$') {
-        return Err(format!("'{text}' cannot be one level of a topic: no '/', '+', '#', and no '$' at its start"));
+pub fn topic_prefix(text: &str) -> Result<Prefix, String> {
+    Prefix::parse(text).map_err(|error| error.to_string())
+}
+
+/// The column of a CSV file that holds the time: its header, its number from 1, `none` or `auto`.
+///
+/// # Errors
+/// What would be right.
+pub fn time_column(text: &str) -> Result<TimeColumn, String> {
+    match text {
+        "auto" => return Ok(TimeColumn::Auto),
+        "none" => return Ok(TimeColumn::None),
+        _ => {}
     }
-    Ok(prefix)
+    match text.parse() {
+        Ok(0) => Err("columns are counted from 1".to_owned()),
+        Ok(number) => Ok(TimeColumn::Number(number)),
+        Err(_) => name(text).map(TimeColumn::Name),
+    }
+}
+
+/// What [`time_column`] reads as this column.
+#[must_use]
+pub fn time_column_text(column: &TimeColumn) -> String {
+    match column {
+        TimeColumn::Auto => "auto".to_owned(),
+        TimeColumn::None => "none".to_owned(),
+        TimeColumn::Name(name) => name.clone(),
+        TimeColumn::Number(number) => number.to_string(),
+    }
+}
+
+/// How the times of a CSV file are written; none is `auto`, found by looking at the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeForm(
+    /// The form.
+    pub Option<TimeFormat>,
+);
+
+const TIME_FORMS: [(&str, Option<TimeFormat>); 9] = [
+    ("auto", None),
+    ("rfc3339", Some(TimeFormat::Rfc3339)),
+    ("date-time", Some(TimeFormat::DateTime)),
+    ("month-first", Some(TimeFormat::MonthFirst)),
+    ("day-first", Some(TimeFormat::DayFirst)),
+    ("unix-s", Some(TimeFormat::UnixS)),
+    ("unix-ms", Some(TimeFormat::UnixMs)),
+    ("unix-us", Some(TimeFormat::UnixUs)),
+    ("unix-ns", Some(TimeFormat::UnixNs)),
+];
+
+impl FromStr for TimeForm {
+    type Err = String;
+    /// By name; `mdy`, `dmy` and the underscore of `unix_s` are understood, too.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = match text {
+            "mdy" => "month-first".to_owned(),
+            "dmy" => "day-first".to_owned(),
+            other => other.replace('_', "-"),
+        };
+        let found = TIME_FORMS.iter().find(|(known, _)| *known == name);
+        found.map(|(_, form)| Self(*form)).ok_or_else(|| {
+            let names = TIME_FORMS.map(|(name, _)| name).join(", ");
+            format!("'{text}' is none of {names}")
+        })
+    }
+}
+
+impl fmt::Display for TimeForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = TIME_FORMS.iter().find(|(_, form)| *form == self.0);
+        f.write_str(found.map_or("auto", |(name, _)| name))
+    }
 }
 
 /// Publishers by id, with `*` for any run of characters.
@@ -256,9 +326,23 @@ mod tests {
     }
 
     #[test]
+    fn columns_and_forms_of_time_survive_their_text() {
+        for text in ["auto", "none", "3", "taken at"] {
+            assert_eq!(time_column_text(&time_column(text).unwrap()), text);
+        }
+        assert!(time_column("0").unwrap_err().contains("from 1"));
+        for format in TimeFormat::ALL.map(Some).into_iter().chain([None]) {
+            assert_eq!(TimeForm(format).to_string().parse(), Ok(TimeForm(format)));
+        }
+        assert_eq!("mdy".parse(), Ok(TimeForm(Some(TimeFormat::MonthFirst))));
+        assert_eq!("unix_s".parse(), Ok(TimeForm(Some(TimeFormat::UnixS))));
+        assert!("ydm".parse::<TimeForm>().unwrap_err().contains("month-first"));
+    }
+
+    #[test]
     fn names_that_would_break_a_topic_or_a_row_are_refused() {
-        assert!(topic_prefix("plant-7").is_ok());
-        for wrong in ["", "a/b", "+", "#", "$SYS", "a\nb"] {
+        assert!(topic_prefix("plant-7/heartwatch").is_ok());
+        for wrong in ["", "a//b", "+", "#", "$SYS", "a\nb"] {
             assert!(topic_prefix(wrong).is_err(), "{wrong}");
         }
         assert!(id_pattern("light-*").is_ok());

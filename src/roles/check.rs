@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use super::cli::CheckArgs;
+use crate::adapters::influx::InfluxVersion;
 use crate::config::values::describe_bytes;
 use crate::config::{
-    BrokerSettings, FeedSettings, InfluxSettings, InfluxVersion, Layers, Loaded, MqttSettings, Overrides, RunAs,
-    Settings, load,
+    BrokerSettings, FeedSettings, InfluxSettings, Layers, Loaded, MqttSettings, Overrides, RunAs, Settings, load,
 };
 use crate::domain::time::describe_duration;
 
@@ -71,7 +71,7 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn broker(mqtt: &MqttSettings) -> String {
-    let prefix = &mqtt.prefix;
+    let prefix = mqtt.prefix.as_str();
     match &mqtt.broker {
         BrokerSettings::Embedded { listen } => format!("the embedded broker on {listen}, topics {prefix}/…"),
         BrokerSettings::At(url) => {

@@ -8,11 +8,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-use crate::config::values::{WebListen, bytes, influx_url, measurement, monitor_url, mqtt_url, name, topic_prefix};
-use crate::config::values::{address, duration, positive_duration};
-use crate::config::{OUTBOX_BYTES_MAX, Overrides, TimeFormat};
+use crate::config::Overrides;
+use crate::config::values::{WebListen, address, influx_url, monitor_url, mqtt_url, name, positive_duration};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
+
+mod publish;
+
+pub use publish::{PublishArgs, Size};
 
 /// The whole command line.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -185,111 +188,6 @@ impl RunArgs {
             deadline: self.deadline,
             ..Overrides::default()
         }
-    }
-}
-
-/// `heartwatch publish`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Examples:
-  heartwatch publish --id light-1 --csv fixtures/light-1.csv
-  heartwatch publish --id light-1 --csv light.csv --interval 250ms --once
-  HEARTWATCH_MQTT_PASSWORD=… heartwatch publish --id light-1 --csv light.csv \\
-      --mqtt mqtts://broker:8883 --mqtt-ca-file ca.pem --mqtt-user light
-
-Readings that the monitor has not confirmed wait in the data directory, also for the next start.")]
-pub struct PublishArgs {
-    /// The publisher's id: letters, digits, '.', '_', '-' or ':'
-    #[arg(long, value_name = "ID")]
-    pub id: PublisherId,
-    /// The CSV file to read
-    #[arg(long, value_name = "FILE")]
-    pub csv: PathBuf,
-    /// The broker, mqtt:// or mqtts:// [default: mqtt://127.0.0.1:1883] [env: HEARTWATCH_MQTT]
-    #[arg(long, value_name = "URL", value_parser = mqtt_url)]
-    pub mqtt: Option<Url>,
-    /// Time between two readings; 0 is as fast as it goes
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    pub interval: Duration,
-    /// Time between two heartbeats
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
-    pub heartbeat: Duration,
-    /// End at the end of the file instead of starting again
-    #[arg(long)]
-    pub once: bool,
-    /// End after so many readings
-    #[arg(long, value_name = "READINGS", value_parser = clap::value_parser!(u64).range(1..))]
-    pub limit: Option<u64>,
-    /// The measurement of the readings [default: the id]
-    #[arg(long, value_name = "NAME", value_parser = measurement)]
-    pub measurement: Option<String>,
-    /// The column with the time: its header, its number from 1, or none [default: found by looking]
-    #[arg(long, value_name = "COLUMN", value_parser = name)]
-    pub time_column: Option<String>,
-    /// How the times are written: auto, rfc3339, date-time, month-first, day-first, unix-s, unix-ms, unix-us or unix-ns
-    #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true)]
-    pub time_format: TimeFormat,
-    /// Where readings wait for their confirmation [default: data] [env: HEARTWATCH_DATA_DIR]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Most bytes of readings that wait
-    #[arg(long, value_name = "SIZE", default_value_t = Size(OUTBOX_BYTES_MAX))]
-    pub outbox_bytes_max: Size,
-    /// The first level of the topics [default: heartwatch] [env: HEARTWATCH_MQTT_PREFIX]
-    #[arg(long, value_name = "PREFIX", value_parser = topic_prefix)]
-    pub mqtt_prefix: Option<String>,
-    /// The user at the broker; the password is in HEARTWATCH_MQTT_PASSWORD or a file [env: HEARTWATCH_MQTT_USER]
-    #[arg(long, value_name = "USER", value_parser = name)]
-    pub mqtt_user: Option<String>,
-    /// A file with the user's password [env: HEARTWATCH_MQTT_PASSWORD_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_password_file: Option<PathBuf>,
-    /// The certificates (PEM) to trust with mqtts:// [env: HEARTWATCH_MQTT_CA_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_ca_file: Option<PathBuf>,
-    /// Our certificate (PEM) for mqtts:// [env: HEARTWATCH_MQTT_CLIENT_CERTIFICATE_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_client_certificate_file: Option<PathBuf>,
-    /// The key (PEM) of our certificate [env: HEARTWATCH_MQTT_CLIENT_KEY_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_client_key_file: Option<PathBuf>,
-}
-
-impl PublishArgs {
-    /// What it sets over the environment. The `mqtt` of the settings that come of it is the broker to
-    /// publish to: [`crate::config::BrokerSettings::Embedded`] there means the one at its address.
-    #[must_use]
-    pub fn overrides(&self) -> Overrides {
-        Overrides {
-            data_dir: self.data_dir.clone(),
-            mqtt: self.mqtt.clone(),
-            mqtt_prefix: self.mqtt_prefix.clone(),
-            mqtt_user: self.mqtt_user.clone(),
-            mqtt_password_file: self.mqtt_password_file.clone(),
-            mqtt_ca_file: self.mqtt_ca_file.clone(),
-            mqtt_client_certificate_file: self.mqtt_client_certificate_file.clone(),
-            mqtt_client_key_file: self.mqtt_client_key_file.clone(),
-            ..Overrides::default()
-        }
-    }
-}
-
-/// A number of bytes on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(
-    /// In bytes.
-    pub u64,
-);
-
-impl std::str::FromStr for Size {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        bytes(text).map(Self)
-    }
-}
-
-impl std::fmt::Display for Size {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&crate::config::values::describe_bytes(self.0).replace(' ', ""))
     }
 }
 
@@ -470,7 +368,7 @@ mod tests {
                     --measurement m --heartbeat 1s --outbox-bytes-max 1MiB --mqtt-user u --mqtt-password-file p";
         let Command::Publish(publish) = parse(line).unwrap() else { panic!() };
         assert_eq!(publish.interval, Duration::ZERO);
-        assert_eq!((publish.limit, publish.time_format), (Some(5), TimeFormat::MonthFirst));
+        assert_eq!((publish.limit, publish.time_format.to_string().as_str()), (Some(5), "month-first"));
         assert_eq!(publish.outbox_bytes_max, Size(1 << 20));
         assert_eq!(publish.overrides().mqtt_user.as_deref(), Some("u"));
         let Command::Events(events) = parse("events --follow --json --url http://h:1").unwrap() else { panic!() };

@@ -1,0 +1,306 @@
+//! `heartwatch publish`, from the command line and back to it: the monitor starts its children with it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use url::Url;
+
+use crate::config::values::{
+    TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, name, positive_duration, time_column,
+    time_column_text, topic_prefix,
+};
+use crate::config::{FeedSettings, MqttSettings, OUTBOX_BYTES_MAX, Overrides, PublisherSettings, Settings};
+use crate::domain::publisher::PublisherId;
+use crate::formats::envelope::Prefix;
+use crate::sources::csv::TimeColumn;
+
+/// `heartwatch publish`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch publish --id light-1 --csv fixtures/light-1.csv
+  heartwatch publish --id light-1 --csv light.csv --interval 250ms --once
+  HEARTWATCH_MQTT_PASSWORD=… heartwatch publish --id light-1 --csv light.csv \\
+      --mqtt mqtts://broker:8883 --mqtt-ca-file ca.pem --mqtt-user light
+
+Readings that the monitor has not confirmed wait in the data directory, also for the next start.")]
+pub struct PublishArgs {
+    /// The publisher's id: letters, digits, '.', '_', '-' or ':'
+    #[arg(long, value_name = "ID")]
+    pub id: PublisherId,
+    /// The CSV file to read
+    #[arg(long, value_name = "FILE")]
+    pub csv: PathBuf,
+    /// The broker, mqtt:// or mqtts:// [default: mqtt://127.0.0.1:1883] [env: HEARTWATCH_MQTT]
+    #[arg(long, value_name = "URL", value_parser = mqtt_url)]
+    pub mqtt: Option<Url>,
+    /// Time between two readings; 0 is as fast as it goes
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
+    /// Time between two heartbeats
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
+    pub heartbeat: Duration,
+    /// End at the end of the file instead of starting again
+    #[arg(long)]
+    pub once: bool,
+    /// End after so many readings
+    #[arg(long, value_name = "READINGS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// The measurement of the readings [default: the id]
+    #[arg(long, value_name = "NAME", value_parser = measurement)]
+    pub measurement: Option<String>,
+    /// The column with the time: its header, its number from 1, or none [default: found by looking]
+    #[arg(long, value_name = "COLUMN", default_value = "auto", hide_default_value = true, value_parser = time_column)]
+    pub time_column: TimeColumn,
+    /// How the times are written: auto, rfc3339, date-time, month-first, day-first, unix-s, unix-ms, unix-us or unix-ns
+    #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true)]
+    pub time_format: TimeForm,
+    /// Where readings wait for their confirmation [default: data] [env: HEARTWATCH_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Most bytes of readings that wait
+    #[arg(long, value_name = "SIZE", default_value_t = Size(OUTBOX_BYTES_MAX))]
+    pub outbox_bytes_max: Size,
+    /// What every topic starts with [default: heartwatch] [env: HEARTWATCH_MQTT_PREFIX]
+    #[arg(long, value_name = "PREFIX", value_parser = topic_prefix)]
+    pub mqtt_prefix: Option<Prefix>,
+    /// The user at the broker; the password is in HEARTWATCH_MQTT_PASSWORD or a file [env: HEARTWATCH_MQTT_USER]
+    #[arg(long, value_name = "USER", value_parser = name)]
+    pub mqtt_user: Option<String>,
+    /// A file with the user's password [env: HEARTWATCH_MQTT_PASSWORD_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_password_file: Option<PathBuf>,
+    /// The certificates (PEM) to trust with mqtts:// [env: HEARTWATCH_MQTT_CA_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_ca_file: Option<PathBuf>,
+    /// Our certificate (PEM) for mqtts:// [env: HEARTWATCH_MQTT_CLIENT_CERTIFICATE_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_client_certificate_file: Option<PathBuf>,
+    /// The key (PEM) of our certificate [env: HEARTWATCH_MQTT_CLIENT_KEY_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub mqtt_client_key_file: Option<PathBuf>,
+}
+
+impl PublishArgs {
+    /// What it sets over the environment. The `mqtt` of the settings that come of it is the broker to
+    /// publish to: [`crate::config::BrokerSettings::Embedded`] there means the one at its address.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            mqtt: self.mqtt.clone(),
+            mqtt_prefix: self.mqtt_prefix.clone(),
+            mqtt_user: self.mqtt_user.clone(),
+            mqtt_password_file: self.mqtt_password_file.clone(),
+            mqtt_ca_file: self.mqtt_ca_file.clone(),
+            mqtt_client_certificate_file: self.mqtt_client_certificate_file.clone(),
+            mqtt_client_key_file: self.mqtt_client_key_file.clone(),
+            ..Overrides::default()
+        }
+    }
+
+    /// What to start as a child for a publisher of the configuration, with the broker at `broker`; none
+    /// when it has nothing to publish. The rest is in [`child_environment`](Self::child_environment).
+    #[must_use]
+    pub fn for_child(settings: &Settings, publisher: &PublisherSettings, broker: &Url) -> Option<Self> {
+        let FeedSettings {
+            csv,
+            interval,
+            heartbeat: _,
+            run: _,
+            looping,
+            limit,
+            time_column,
+            time_format,
+            measurement,
+            outbox_bytes_max,
+        } = publisher.feed.clone()?;
+        let certificate = settings.mqtt.client_certificate.clone();
+        Some(Self {
+            id: publisher.id.clone(),
+            csv,
+            mqtt: Some(broker.clone()),
+            interval,
+            heartbeat: settings.heartbeat_of(publisher),
+            once: !looping,
+            limit,
+            measurement,
+            time_column,
+            time_format: TimeForm(time_format),
+            data_dir: Some(settings.data_dir.clone()),
+            outbox_bytes_max: Size(outbox_bytes_max),
+            mqtt_prefix: Some(settings.mqtt.prefix.clone()),
+            mqtt_user: settings.mqtt.user.clone(),
+            mqtt_password_file: None,
+            mqtt_ca_file: settings.mqtt.ca_file.clone(),
+            mqtt_client_certificate_file: certificate.as_ref().map(|pair| pair.certificate_file.clone()),
+            mqtt_client_key_file: certificate.map(|pair| pair.key_file),
+        })
+    }
+
+    /// What a child needs beyond its arguments, to be set over our own environment: the password, which is
+    /// not for the process table, and what has no flag. An empty variable counts as not set.
+    #[must_use]
+    pub fn child_environment(mqtt: &MqttSettings) -> Vec<(OsString, OsString)> {
+        let password = mqtt.password.as_ref().map_or("", |password| password.expose());
+        let variables = [
+            ("HEARTWATCH_MQTT_PASSWORD", password.to_owned()),
+            ("HEARTWATCH_MQTT_PASSWORD_FILE", String::new()),
+            ("HEARTWATCH_MQTT_KEEP_ALIVE", milliseconds(mqtt.keep_alive)),
+            ("HEARTWATCH_MQTT_BACKOFF_MIN", milliseconds(mqtt.backoff_min)),
+            ("HEARTWATCH_MQTT_BACKOFF_MAX", milliseconds(mqtt.backoff_max)),
+            ("HEARTWATCH_MQTT_MESSAGE_BYTES_MAX", mqtt.message_bytes_max.to_string()),
+        ];
+        variables.map(|(name, value)| (name.into(), value.into())).to_vec()
+    }
+
+    /// The arguments that parse as this, `publish` first.
+    #[must_use]
+    pub fn to_arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["publish".into()];
+        // one word a flag, so that a value may start with a dash
+        let mut flag = |name: &str, value: &OsStr| {
+            let mut word = OsString::from(name);
+            word.push("=");
+            word.push(value);
+            arguments.push(word);
+        };
+        let Self {
+            id,
+            csv,
+            mqtt,
+            interval,
+            heartbeat,
+            once,
+            limit,
+            measurement,
+            time_column,
+            time_format,
+            data_dir,
+            outbox_bytes_max,
+            mqtt_prefix,
+            mqtt_user,
+            mqtt_password_file,
+            mqtt_ca_file,
+            mqtt_client_certificate_file,
+            mqtt_client_key_file,
+        } = self;
+        let texts = [
+            ("--id", Some(id.to_string())),
+            ("--mqtt", mqtt.as_ref().map(Url::to_string)),
+            ("--interval", Some(milliseconds(*interval))),
+            ("--heartbeat", Some(milliseconds(*heartbeat))),
+            ("--limit", limit.map(|limit| limit.to_string())),
+            ("--measurement", measurement.clone()),
+            ("--time-column", Some(time_column_text(time_column))),
+            ("--time-format", Some(time_format.to_string())),
+            ("--outbox-bytes-max", Some(outbox_bytes_max.to_string())),
+            ("--mqtt-prefix", mqtt_prefix.as_ref().map(|prefix| prefix.as_str().to_owned())),
+            ("--mqtt-user", mqtt_user.clone()),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                flag(name, OsStr::new(&text));
+            }
+        }
+        let paths = [
+            ("--csv", Some(csv)),
+            ("--data-dir", data_dir.as_ref()),
+            ("--mqtt-password-file", mqtt_password_file.as_ref()),
+            ("--mqtt-ca-file", mqtt_ca_file.as_ref()),
+            ("--mqtt-client-certificate-file", mqtt_client_certificate_file.as_ref()),
+            ("--mqtt-client-key-file", mqtt_client_key_file.as_ref()),
+        ];
+        for (name, path) in paths {
+            if let Some(path) = path {
+                flag(name, path.as_os_str());
+            }
+        }
+        if *once {
+            arguments.push("--once".into());
+        }
+        arguments
+    }
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+/// A number of bytes on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(
+    /// In bytes.
+    pub u64,
+);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        bytes(text).map(Self)
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // a bare number stands for bytes
+        f.write_str(&describe_bytes(self.0).replace(' ', "").replace("bytes", ""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::{BrokerSettings, Environment, Layers, load, load_text};
+    use crate::roles::cli::{Cli, Command};
+
+    fn settings(text: &str, environment: &[(&str, &str)]) -> Settings {
+        let environment = environment.iter().copied().collect();
+        load_text(std::path::Path::new("heartwatch.toml"), text, &environment, &Overrides::default()).unwrap().settings
+    }
+
+    fn parse(arguments: Vec<OsString>) -> PublishArgs {
+        let words = std::iter::once(OsString::from("heartwatch")).chain(arguments);
+        let Command::Publish(publish) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+        *publish
+    }
+
+    #[test]
+    fn what_a_child_is_started_with_parses_as_what_was_meant() {
+        let everything = "[mqtt]\nurl = 'mqtts://b:8883'\nuser = '-u'\nca_file = 'Cargo.toml'\nprefix = 'a/b'\n\
+                          client_certificate_file = 'Cargo.toml'\nclient_key_file = 'Cargo.lock'\n[[publisher]]\n\
+                          id = '-a'\ncsv = 'Cargo.toml'\ninterval = '0'\nloop = false\nlimit = 7\ntime_column = '-t'\n\
+                          time_format = 'day-first'\nmeasurement = 'm x'\noutbox_bytes_max = 65537\ndeadline = '9s'";
+        let least = "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
+        for text in [everything, least] {
+            let settings = settings(text, &[]);
+            let broker = "mqtts://b:8883".parse().unwrap();
+            let meant = PublishArgs::for_child(&settings, &settings.publishers[0], &broker).unwrap();
+            assert_eq!(parse(meant.to_arguments()), meant);
+        }
+        let expected_only = settings("[[publisher]]\nid = 'a'", &[]);
+        let broker = "mqtt://b".parse().unwrap();
+        assert_eq!(PublishArgs::for_child(&expected_only, &expected_only.publishers[0], &broker), None);
+    }
+
+    #[test]
+    fn a_child_comes_to_the_same_connection_and_its_arguments_show_no_secret() {
+        let text = "[mqtt]\nurl = 'mqtt://b:1883'\nuser = 'u'\nkeep_alive = '3s'\nbackoff_max = '7s'\n\
+                    message_bytes_max = 2048\n[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
+        let parent = settings(text, &[("HEARTWATCH_MQTT_PASSWORD", "hunter2")]);
+        let BrokerSettings::At(broker) = &parent.mqtt.broker else { panic!() };
+        let child = PublishArgs::for_child(&parent, &parent.publishers[0], broker).unwrap();
+        assert!(!format!("{:?}", child.to_arguments()).contains("hunter2"));
+        let environment: Environment = PublishArgs::child_environment(&parent.mqtt)
+            .into_iter()
+            .map(|(name, value)| (name.into_string().unwrap(), value))
+            .collect();
+        let layers = Layers { file: None, environment, flags: parse(child.to_arguments()).overrides() };
+        let of_child = load(&layers).unwrap().settings;
+        assert_eq!(of_child.mqtt, parent.mqtt);
+        assert_eq!(of_child.data_dir, parent.data_dir);
+    }
+}
