@@ -36,12 +36,11 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, LogSettings, MqttSettings,
-    OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, WatchSettings, WebSettings, heartbeat_within,
+    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, InfluxVersion, LogSettings,
+    MqttSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, WatchSettings, WebSettings, heartbeat_within,
 };
 
 use document::SourceFile;
-
 use reader::Reader;
 
 /// The file that is read when none is named and it is there.

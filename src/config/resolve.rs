@@ -10,11 +10,10 @@ use super::publishers::publishers;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::secret::Secret;
 use super::settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, LogSettings, MqttSettings, Settings,
-    WatchSettings, WebSettings,
+    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, InfluxVersion, LogSettings, MqttSettings,
+    Settings, WatchSettings, WebSettings,
 };
 use super::values;
-use crate::adapters::influx::InfluxVersion;
 use crate::domain::deadline::DeadlineRules;
 use crate::formats::envelope::PAYLOAD_BYTES_MAX;
 

@@ -8,7 +8,6 @@ use tracing::level_filters::LevelFilter;
 use url::Url;
 
 use super::secret::Secret;
-use crate::adapters::influx::InfluxVersion;
 use crate::domain::deadline::{DeadlineRules, IdPattern};
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
@@ -126,6 +125,20 @@ pub struct InfluxSettings {
     pub backoff_min: Duration,
     /// Longest wait after a failed request.
     pub backoff_max: Duration,
+}
+
+/// Which write API of InfluxDB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InfluxVersion {
+    /// Found out from the server, and from which of org, bucket and token are there.
+    #[default]
+    Auto,
+    /// 1.x
+    V1,
+    /// 2.x
+    V2,
+    /// 3.x
+    V3,
 }
 
 /// What is kept on disk.

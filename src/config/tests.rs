@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::adapters::influx::InfluxVersion;
 use crate::domain::publisher::PublisherId;
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use super::cli::CheckArgs;
-use crate::adapters::influx::InfluxVersion;
 use crate::config::values::describe_bytes;
 use crate::config::{
-    BrokerSettings, FeedSettings, InfluxSettings, Layers, Loaded, MqttSettings, Overrides, RunAs, Settings, load,
+    BrokerSettings, FeedSettings, InfluxSettings, InfluxVersion, Layers, Loaded, MqttSettings, Overrides, RunAs,
+    Settings, load,
 };
 use crate::domain::time::describe_duration;
 
