@@ -1,1 +1,94 @@
-fn main() {}
+//! The command line → configuration → role. The only place that knows exit codes.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use heartwatch::config::{Diagnostics, Layers, Loaded, load};
+use heartwatch::roles::check::{EXIT_CONFIG, check};
+use heartwatch::roles::cli::{Cli, Command};
+use heartwatch::roles::{ask, demo, publish, run};
+use heartwatch::runtime::signals;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+/// The exit code of something that failed.
+const EXIT_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match start(cli.command) {
+        Ok(code) => code,
+        Err(error) if error.is::<Diagnostics>() => {
+            eprintln!("{error}");
+            EXIT_CONFIG
+        }
+        Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) => {
+            eprintln!("heartwatch: {error:#}");
+            EXIT_FAILED
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// A reader that has read enough (`heartwatch status | head -1`) is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn start(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Demo(args) => {
+            log(LevelFilter::ERROR);
+            let requests = signals::listen()?;
+            on_this_thread(demo::demo(&args, requests))
+        }
+        Command::Run(args) => {
+            let loaded = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
+            log(loaded.settings.log.level);
+            let requests = signals::listen()?;
+            on_this_thread(run::run(&args, loaded, requests))
+        }
+        Command::Publish(args) => {
+            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            log(settings.log.level);
+            let requests = signals::listen()?;
+            on_this_thread(publish::publish(&args, &settings, requests))
+        }
+        Command::Status(args) => asking(ask::status(&args)),
+        Command::Explain(args) => asking(ask::explain(&args)),
+        Command::Events(args) => asking(ask::events(&args)),
+        Command::Ledger(args) => asking(ask::ledger(&args)),
+        Command::Export(_) => anyhow::bail!("export"),
+        Command::Check(args) => Ok(check(&args, &mut anstream::stdout())?),
+    }
+}
+
+fn asking(question: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    log(LevelFilter::WARN);
+    on_this_thread(question)
+}
+
+/// The actors run on the main thread, which lives as long as the program: children are tied to it.
+fn on_this_thread(role: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    actix_rt::System::new().block_on(role)
+}
+
+/// Logs to standard error; `RUST_LOG` says more, or less. The embedded broker's own words and the
+/// HTTP client's are left out unless asked for.
+fn log(level: LevelFilter) {
+    let filter = EnvFilter::builder().with_default_directive(level.into());
+    let filter = filter.from_env_lossy();
+    let quiet = ["rumqttd=off", "rumqttc=warn", "hyper=warn", "hyper_util=warn", "reqwest=warn", "actix_server=warn"];
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(asked) if !asked.is_empty() => filter,
+        _ => quiet.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive),
+    };
+    let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(to_terminal)
+        .with_target(false)
+        .init();
+}

@@ -24,11 +24,12 @@ const FLOORS: [(&str, u32); 15] = [
 ];
 
 /// Imports within one floor that are meant: from, to.
-const NEIGHBOURS: [(&str, &str); 7] = [
+const NEIGHBOURS: [(&str, &str); 8] = [
     ("ports", "messages"),
     ("messages", "ports"),
     ("formats", "messages"),
     ("console", "messages"),
+    ("console", "formats"),
     // Timers and addresses are the floor that adapters, stores and the page stand on.
     ("adapters", "runtime"),
     ("buffer", "runtime"),

@@ -51,7 +51,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Takes the lock and opens or makes the file.
 pub(super) fn open(path: &Path, layout: &Layout) -> Result<Opened, String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(|error| format!("cannot make the directory {}: {error}", directory.display()))?;
+    fs::create_dir_all(directory)
+        .map_err(|error| format!("cannot make the directory {}: {error}", directory.display()))?;
     let lock = take_lock(path)?;
     let (connection, damage) = open_locked(path, layout)?;
     sync_directory(path);
@@ -144,7 +145,9 @@ fn check_owner(connection: &Connection, layout: &Layout) -> Result<(), String> {
     }
     if version > layout.version {
         let (known, what) = (layout.version, layout.what);
-        return Err(format!("{what} has version {version}, this heartwatch knows up to {known}: use a newer heartwatch"));
+        return Err(format!(
+            "{what} has version {version}, this heartwatch knows up to {known}: use a newer heartwatch"
+        ));
     }
     Ok(())
 }
@@ -168,7 +171,8 @@ fn damage_or_error(error: &rusqlite::Error) -> Result<String, String> {
 fn take_lock(path: &Path) -> Result<File, String> {
     let lock_path = beside(path, ".lock");
     let failed = |error: std::io::Error| format!("cannot lock {}: {error}", lock_path.display());
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
@@ -179,7 +183,10 @@ fn take_lock(path: &Path) -> Result<File, String> {
         Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
     }
     // only to name the holder in the message above; the lock itself is the kernel's
-    let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| writeln!(file, "{}", std::process::id()));
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 

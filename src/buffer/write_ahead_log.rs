@@ -21,7 +21,9 @@ pub(super) fn damage(database: &Path) -> Option<String> {
     let lost = lost_commits(&mut log)?;
     let name = path.display();
     Some(match lost {
-        Lost::Header => format!("{name}: its header is damaged, the commits in it that had not reached the file are lost"),
+        Lost::Header => {
+            format!("{name}: its header is damaged, the commits in it that had not reached the file are lost")
+        }
         Lost::Commits(commits) => {
             format!("{name}: a frame is damaged, {commits} commits from there on are lost")
         }

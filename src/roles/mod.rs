@@ -1,3 +1,12 @@
-//! roles
+//! Floor 6: what the program can be. A role is one straight function that wires parts; they all wire
+//! the same ones.
+
+pub mod ask;
+pub mod assemble;
 pub mod check;
 pub mod cli;
+pub mod demo;
+pub mod feeds;
+pub mod pipeline;
+pub mod publish;
+pub mod run;

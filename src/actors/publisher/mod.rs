@@ -113,7 +113,7 @@ pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, Pu
     let now_micros = u64::try_from(clock.wall().as_nanos() / 1_000).unwrap_or(0);
     let (outbox, incarnation) = Outbox::open(outbox, now_micros)?;
     config.incarnation = incarnation;
-    let worker = Worker::new(source, outbox, incarnation, config.measurement.clone(), config.looping, config.limit);
+    let worker = Worker::new(source, outbox, config.measurement.clone(), config.looping, config.limit);
     Ok(Prepared { config, worker })
 }
 
@@ -137,15 +137,16 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A life of the publisher. `ended` is told once, when it has ended in order.
+    /// A life of the publisher; without anything to run on it ends at once, and its supervisor tries
+    /// again. `ended` is told once, when it has ended in order.
     #[must_use]
     pub fn new(
-        life: Life,
+        life: Option<Life>,
         clock: Clock,
         process: Option<ProcessIdentity>,
         ended: watch::Sender<Option<Ended>>,
     ) -> Self {
-        Self { life: Some(life), clock, process, stop: watch::Sender::new(None), ended }
+        Self { life, clock, process, stop: watch::Sender::new(None), ended }
     }
 }
 

@@ -27,7 +27,6 @@ pub struct Produced {
 pub struct Worker {
     source: CsvSource,
     outbox: Outbox,
-    incarnation: Incarnation,
     measurement: String,
     looping: bool,
     readings_left: Option<u64>,
@@ -44,7 +43,6 @@ impl Worker {
     pub const fn new(
         source: CsvSource,
         outbox: Outbox,
-        incarnation: Incarnation,
         measurement: String,
         looping: bool,
         limit: Option<u64>,
@@ -52,7 +50,6 @@ impl Worker {
         Self {
             source,
             outbox,
-            incarnation,
             measurement,
             looping,
             readings_left: limit,
@@ -61,12 +58,6 @@ impl Worker {
             held: Vec::new(),
             bad_rows: 0,
         }
-    }
-
-    /// Which life this is.
-    #[must_use]
-    pub const fn incarnation(&self) -> Incarnation {
-        self.incarnation
     }
 
     /// Reads up to `rows_max` rows and keeps them; `now` stamps them, each a little later than the one before.

@@ -99,8 +99,7 @@ impl BlockBuilder {
         if !self.run.as_ref().is_some_and(|run| run.owner_number == owner_number && run.first + run.count == sequence) {
             self.end_run();
         }
-        let run =
-            self.run.get_or_insert_with(|| Run { owner_number, first: sequence, count: 0, rows: Vec::new() });
+        let run = self.run.get_or_insert_with(|| Run { owner_number, first: sequence, count: 0, rows: Vec::new() });
         run.count += 1;
         put_number(&mut run.rows, bytes as u64);
         run.rows.extend_from_slice(&sum.to_le_bytes());

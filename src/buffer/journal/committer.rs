@@ -17,15 +17,38 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 
 /// What the thread is asked.
 pub(super) enum Command {
-    Write { write: Write, reply: Reply<Vec<DeliveryState>>, permit: Option<OwnedSemaphorePermit> },
-    NextBatch { lane: Lane, rows_max: u64, bytes_max: usize, reply: Reply<Batch> },
-    Changes { ask: AskChanges, reply: Reply<Vec<Change>> },
-    Accounts { reply: Reply<Vec<LedgerLine>> },
-    Losses { reply: Reply<Vec<NamedLoss>> },
-    SplitLanes { reply: Reply<()> },
-    Close { reply: oneshot::Sender<()> },
+    Write {
+        write: Write,
+        reply: Reply<Vec<DeliveryState>>,
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    NextBatch {
+        lane: Lane,
+        rows_max: u64,
+        bytes_max: usize,
+        reply: Reply<Batch>,
+    },
+    Changes {
+        ask: AskChanges,
+        reply: Reply<Vec<Change>>,
+    },
+    Accounts {
+        reply: Reply<Vec<LedgerLine>>,
+    },
+    Losses {
+        reply: Reply<Vec<NamedLoss>>,
+    },
+    SplitLanes {
+        reply: Reply<()>,
+    },
+    Close {
+        reply: oneshot::Sender<()>,
+    },
     #[cfg(test)]
-    Execute { sql: String, reply: Reply<()> },
+    Execute {
+        sql: String,
+        reply: Reply<()>,
+    },
 }
 
 /// Serves commands until it is told to close or nobody is left to ask.

@@ -165,7 +165,8 @@ impl<'a> Draft<'a> {
         for &id in block_ids {
             let Some((index, lines)) = self.mark_delivered(id, !dead_letters.is_empty())? else { continue };
             for row in &index.rows {
-                let owner = row.reading.and_then(|(owner, sequence)| Some((index.owners.get(owner)?.clone(), sequence)));
+                let owner =
+                    row.reading.and_then(|(owner, sequence)| Some((index.owners.get(owner)?.clone(), sequence)));
                 if let (Some(owner), Some(line)) = (owner, row.whole(&lines)) {
                     rows_by_line.entry(line.trim_ascii_end().to_vec()).or_default().push(owner);
                 }

@@ -73,7 +73,8 @@ impl History {
         let count = count.cast_unsigned();
         match Index::read(&index) {
             Some(index) if !index.all_whole(&lines) => {
-                let (lines, rows) = index.repaired(&lines).0.finish().map_or((Vec::new(), 0), |block| (block.lines, block.rows));
+                let (lines, rows) =
+                    index.repaired(&lines).0.finish().map_or((Vec::new(), 0), |block| (block.lines, block.rows));
                 Ok(Some(HistoryBlock { lines, rows, damaged_rows: count.saturating_sub(rows) }))
             }
             _ => Ok(Some(HistoryBlock { lines, rows: count, damaged_rows: 0 })),

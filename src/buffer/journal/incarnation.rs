@@ -33,12 +33,8 @@ struct Saved {
 impl IncarnationState {
     /// JSON with a checksum after it.
     pub(super) fn save(&self) -> Vec<u8> {
-        let saved = Saved {
-            tracker: self.tracker.save(),
-            stored: self.stored,
-            rejected: self.rejected,
-            damaged: self.damaged,
-        };
+        let saved =
+            Saved { tracker: self.tracker.save(), stored: self.stored, rejected: self.rejected, damaged: self.damaged };
         sealed(serde_json::to_vec(&saved).unwrap_or_default())
     }
 

@@ -37,8 +37,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::committer::{Command, Reply};
-use self::store::{Store, Write};
 pub use self::history::{History, HistoryBlock};
+use self::store::{Store, Write};
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::time::Timestamp;

@@ -109,13 +109,15 @@ fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rus
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let (id, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let (index, lines) = (row.get_ref(3)?.as_blob().unwrap_or_default(), row.get_ref(4)?.as_blob().unwrap_or_default());
+        let (index, lines) =
+            (row.get_ref(3)?.as_blob().unwrap_or_default(), row.get_ref(4)?.as_blob().unwrap_or_default());
         let mut readings = Vec::new();
         match Index::read(index) {
             Some(index) if index.all_whole(lines) => readings = index.readings(),
             Some(index) => {
                 let (repaired, gone) = index.repaired(lines);
-                let lost: Vec<_> = gone.iter().map(|((publisher, _), count)| format!("{count} of {publisher}")).collect();
+                let lost: Vec<_> =
+                    gone.iter().map(|((publisher, _), count)| format!("{count} of {publisher}")).collect();
                 damage.push(format!(
                     "block {id}: {} of {count} rows are whole; readings lost: {}",
                     repaired.rows(),
@@ -127,7 +129,9 @@ fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rus
                 let mut repaired = BlockBuilder::default();
                 let kept = Rows::of(lines).count() as u64;
                 repaired.push_rows(lines, kept);
-                damage.push(format!("block {id}: its index is damaged; its {kept} rows are delivered outside the ledger"));
+                damage.push(format!(
+                    "block {id}: its index is damaged; its {kept} rows are delivered outside the ledger"
+                ));
                 repairs.push((id, repaired));
             }
         }

@@ -72,8 +72,7 @@ impl Store {
         let failed = |reason: String| JournalError::Open { path: config.path.clone(), reason };
         let mut opened = database::open(&config.path, &LAYOUT).map_err(failed)?;
         let mut damage = opened.damage;
-        let known =
-            recovery::load(&mut opened.connection, &mut damage).map_err(|error| failed(error.to_string()))?;
+        let known = recovery::load(&mut opened.connection, &mut damage).map_err(|error| failed(error.to_string()))?;
         let last_changes = recovery::last_changes(&opened.connection).map_err(|error| failed(error.to_string()))?;
         let last_epoch = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0);
         for damage in &damage {
@@ -217,7 +216,8 @@ impl Store {
             Lane::Backlog => (i64::MIN, self.lanes_split_at),
         };
         loop {
-            let (batch, damaged) = self.read(|connection| take_blocks(connection, after, through, rows_max, bytes_max))?;
+            let (batch, damaged) =
+                self.read(|connection| take_blocks(connection, after, through, rows_max, bytes_max))?;
             if !damaged {
                 return Ok(batch);
             }
@@ -266,8 +266,16 @@ impl Store {
             };
             losses.extend(state.tracker.losses().map(|loss| named(loss.first, loss.last, loss.count, loss.reason)));
             let highest = state.tracker.highest();
-            let summed = [(state.rejected, "refused by the sink: see the dead letters"), (state.damaged, "the disk changed its bytes")];
-            losses.extend(summed.iter().filter(|(count, _)| *count > 0).map(|(count, reason)| named(1, highest, *count, (*reason).to_owned())));
+            let summed = [
+                (state.rejected, "refused by the sink: see the dead letters"),
+                (state.damaged, "the disk changed its bytes"),
+            ];
+            losses.extend(
+                summed
+                    .iter()
+                    .filter(|(count, _)| *count > 0)
+                    .map(|(count, reason)| named(1, highest, *count, (*reason).to_owned())),
+            );
         }
         losses.sort_by(|a, b| (&a.publisher, a.incarnation, a.first).cmp(&(&b.publisher, b.incarnation, b.first)));
         Ok(losses)

@@ -1,0 +1,113 @@
+//! `status`, `explain`, `events`, `ledger`: what a running monitor says.
+
+use std::io::{IsTerminal, Write};
+
+use futures_util::StreamExt;
+
+use crate::adapters::monitor::Monitor;
+use crate::console::story;
+use crate::console::tables::{self, Drawing};
+use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs};
+use crate::runtime::clock::Clock;
+
+/// Wait between two attempts to reach a monitor that went away under `events --follow`.
+const RECONNECT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How to draw on standard output: coloured and as wide as the terminal, or plain for a pipe.
+#[must_use]
+pub fn drawing() -> Drawing {
+    if !std::io::stdout().is_terminal() {
+        return Drawing::PLAIN;
+    }
+    let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
+    let width =
+        rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|width| *width > 0);
+    Drawing { colour, width }
+}
+
+fn print_json<T: serde::Serialize>(view: &T) -> anyhow::Result<()> {
+    println_to_stdout(&serde_json::to_string(view)?)
+}
+
+/// Like `println!`, but a reader that has gone away (`| head`) is an error, not a panic.
+fn println_to_stdout(text: &str) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// `heartwatch status`.
+///
+/// # Errors
+/// When no monitor answers.
+pub async fn status(args: &AskArgs) -> anyhow::Result<u8> {
+    let view = Monitor::at(args.url.clone())?.status().await?;
+    if args.json {
+        print_json(&view)?;
+    } else {
+        println_to_stdout(tables::status(&view, Clock::start().wall(), drawing()).trim_end())?;
+    }
+    Ok(0)
+}
+
+/// `heartwatch explain ID`.
+///
+/// # Errors
+/// When no monitor answers, or it does not know the publisher.
+pub async fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
+    let view = Monitor::at(args.ask.url.clone())?.explain(&args.publisher).await?;
+    if args.ask.json {
+        print_json(&view)?;
+    } else {
+        println_to_stdout(tables::explanation(&view, Clock::start().wall()).trim_end())?;
+    }
+    Ok(0)
+}
+
+/// `heartwatch ledger`.
+///
+/// # Errors
+/// When no monitor answers.
+pub async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
+    let view = Monitor::at(args.url.clone())?.ledger().await?;
+    if args.json {
+        print_json(&view)?;
+    } else {
+        println_to_stdout(tables::ledger(&view, drawing()).trim_end())?;
+    }
+    Ok(0)
+}
+
+/// `heartwatch events`, with `--follow` until the reader goes away.
+///
+/// # Errors
+/// When no monitor answers at the start.
+pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
+    let monitor = Monitor::at(args.ask.url.clone())?;
+    let print = |change: &crate::domain::verdict::Change| {
+        if args.ask.json { print_json(change) } else { println_to_stdout(&story::line(change)) }
+    };
+    let mut epoch = 0;
+    loop {
+        let past = monitor.changes(epoch).await?;
+        let Some(last) = past.last() else { break };
+        epoch = last.epoch;
+        past.iter().try_for_each(print)?;
+    }
+    while args.follow {
+        match monitor.follow(epoch).await {
+            Ok(changes) => {
+                let mut changes = std::pin::pin!(changes);
+                while let Some(change) = changes.next().await {
+                    epoch = epoch.max(change.epoch);
+                    print(&change)?;
+                }
+                tracing::warn!("the monitor has gone away; waiting for it");
+            }
+            Err(error) => tracing::debug!(%error, "the monitor is not there"),
+        }
+        tokio::time::sleep(RECONNECT_EVERY).await;
+    }
+    Ok(0)
+}

@@ -1,0 +1,180 @@
+//! Settings → the parts' own configurations. The one place that knows both.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::actors::influx_writer::WriterConfig;
+use crate::actors::publisher::PublisherConfig;
+use crate::actors::watchdog::WatchdogConfig;
+use crate::adapters::broker::BrokerConfig;
+use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
+use crate::adapters::mqtt::{MqttConfig, Secret};
+use crate::buffer::journal::JournalConfig;
+use crate::buffer::outbox::FullPolicy;
+use crate::config::{BrokerSettings, FeedSettings, InfluxVersion, MqttSettings, Settings};
+use crate::domain::delivery::DeliveryLimits;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::watch::Home;
+use crate::ports::{ProcessTable, Sink};
+use crate::sources::csv::CsvConfig;
+
+/// Entries that may wait for the journal's next commit.
+const JOURNAL_QUEUE_ENTRIES_MAX: usize = 20_000;
+/// Readings in one message of a publisher that reads as fast as it goes.
+const BATCH_READINGS_MAX: usize = 500;
+/// How long a publisher waits for its last confirmations.
+const CONFIRM_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// This host and boot.
+///
+/// # Errors
+/// When the system's host name has no letter that a host name may have.
+pub fn home(table: &dyn ProcessTable) -> anyhow::Result<Home> {
+    let boot_id = table.own_identity().map(|identity| identity.boot_id);
+    Ok(Home { host: host_name()?, boot_id })
+}
+
+/// This host's name; a character that cannot be in one becomes `-`.
+///
+/// # Errors
+/// When the system gives none.
+pub fn host_name() -> anyhow::Result<HostName> {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let clean = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
+    let name: String = name.chars().map(clean).take(crate::domain::publisher::NAME_BYTES_MAX).collect();
+    HostName::parse(&name).context("this host has no usable name (see `uname -n`)")
+}
+
+/// The embedded broker's configuration, or none when another one is used.
+#[must_use]
+pub fn broker(mqtt: &MqttSettings) -> Option<BrokerConfig> {
+    match mqtt.broker {
+        BrokerSettings::Embedded { listen } => {
+            Some(BrokerConfig { listen, prefix: mqtt.prefix.clone(), ..BrokerConfig::default() })
+        }
+        BrokerSettings::At(_) => None,
+    }
+}
+
+/// A connection to the broker at `url`.
+#[must_use]
+pub fn mqtt(settings: &MqttSettings, url: &str, client_id: &str) -> MqttConfig {
+    let mut config = MqttConfig::new(url, client_id);
+    config.user = settings.user.clone();
+    config.password = settings.password.as_ref().map(|secret| Secret::new(secret.expose()));
+    config.ca_file = settings.ca_file.clone();
+    if let Some(own) = &settings.client_certificate {
+        config.client_certificate_file = Some(own.certificate_file.clone());
+        config.client_key_file = Some(own.key_file.clone());
+    }
+    config.keep_alive = settings.keep_alive;
+    config.message_bytes_max = usize::try_from(settings.message_bytes_max).unwrap_or(usize::MAX);
+    config.backoff_min = settings.backoff_min;
+    config.backoff_max = settings.backoff_max;
+    config
+}
+
+/// The InfluxDB, when one is configured.
+#[must_use]
+pub fn influx(settings: &Settings) -> Option<InfluxConfig> {
+    let influx = &settings.influx;
+    let mut config = InfluxConfig::at(influx.url.clone()?);
+    config.version = match influx.version {
+        InfluxVersion::Auto => SinkVersion::Auto,
+        InfluxVersion::V1 => SinkVersion::V1,
+        InfluxVersion::V2 => SinkVersion::V2,
+        InfluxVersion::V3 => SinkVersion::V3,
+    };
+    config.database = influx.db.clone();
+    config.user = influx.user.clone();
+    config.password = influx.password.as_ref().map(|secret| secret.expose().to_owned());
+    config.org = influx.org.clone();
+    config.bucket = influx.bucket.clone().or_else(|| Some(influx.db.clone()));
+    config.token = influx.token.as_ref().map(|secret| secret.expose().to_owned());
+    config.request_timeout = influx.timeout;
+    config.gzip = influx.gzip;
+    Some(config)
+}
+
+/// Where rows end up beyond the journal.
+///
+/// # Errors
+/// When the HTTP client cannot be made.
+pub fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
+    let Some(config) = influx(settings) else { return Ok(None) };
+    Ok(Some(Arc::new(InfluxSink::new(config)?)))
+}
+
+/// How rows are delivered.
+#[must_use]
+pub fn writer(settings: &Settings) -> WriterConfig {
+    let influx = &settings.influx;
+    WriterConfig {
+        batch_rows_max: influx.batch_rows_max,
+        batch_bytes_max: usize::try_from(influx.batch_bytes_max).unwrap_or(usize::MAX),
+        flush_interval: influx.flush_interval,
+        backoff_min: influx.backoff_min,
+        backoff_max: influx.backoff_max,
+        ..WriterConfig::default()
+    }
+}
+
+/// The monitor's journal.
+#[must_use]
+pub fn journal(settings: &Settings) -> JournalConfig {
+    JournalConfig {
+        path: settings.data_dir.join("journal.sqlite"),
+        bytes_max: settings.buffer.bytes_max,
+        history: settings.buffer.history,
+        has_sink: settings.influx.url.is_some(),
+        queue_entries_max: JOURNAL_QUEUE_ENTRIES_MAX,
+    }
+}
+
+/// The publishers that the configuration expects.
+#[must_use]
+pub fn expected(settings: &Settings) -> Vec<PublisherId> {
+    settings.publishers.iter().filter(|publisher| publisher.expected).map(|publisher| publisher.id.clone()).collect()
+}
+
+/// The watchdog's configuration.
+#[must_use]
+pub fn watchdog(settings: &Settings, home: Home) -> WatchdogConfig {
+    WatchdogConfig { rules: settings.deadline_rules(), expected: expected(settings), ..WatchdogConfig::new(home) }
+}
+
+/// A publisher that this process runs.
+///
+/// # Errors
+/// When this host has no usable name.
+pub fn publisher(
+    mqtt: &MqttSettings,
+    data_dir: &Path,
+    id: &PublisherId,
+    feed: &FeedSettings,
+    heartbeat: std::time::Duration,
+) -> anyhow::Result<PublisherConfig> {
+    let mut source = CsvConfig::new(&feed.csv);
+    source.time_format = feed.time_format;
+    source.time_column = feed.time_column.clone();
+    Ok(PublisherConfig {
+        id: id.clone(),
+        host: host_name()?,
+        prefix: mqtt.prefix.clone(),
+        incarnation: Incarnation(0),
+        measurement: feed.measurement.clone().unwrap_or_else(|| id.to_string()),
+        source,
+        interval: feed.interval,
+        heartbeat,
+        looping: feed.looping,
+        limit: feed.limit,
+        batch_readings_max: BATCH_READINGS_MAX,
+        delivery: DeliveryLimits::default(),
+        confirm_grace: CONFIRM_GRACE,
+        outbox: Some(data_dir.join("outbox").join(format!("{id}.sqlite"))),
+        outbox_bytes_max: feed.outbox_bytes_max,
+        full_policy: FullPolicy::default(),
+    })
+}

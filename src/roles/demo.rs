@@ -1,0 +1,390 @@
+//! `heartwatch demo`: a scenario from start to end with everything embedded, told as it happens.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
+
+use crate::config::{BrokerSettings, FeedSettings, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, load};
+use crate::console::{paint, story, tables};
+use crate::domain::publisher::PublisherId;
+use crate::domain::restart::RestartPolicy;
+use crate::domain::time::describe_duration;
+use crate::domain::verdict::{Change, Verdict};
+use crate::formats::api::StatusView;
+use crate::formats::source_time::TimeFormat;
+use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
+use crate::messages::child::ChildSignal;
+use crate::roles::ask::drawing;
+use crate::roles::cli::{DemoArgs, Scenario};
+use crate::roles::pipeline::{self, Pipeline};
+use crate::runtime::signals::Request;
+use crate::sources::csv::TimeColumn;
+
+/// The series that the two publishers replay; the program carries them, so it runs from anywhere.
+const FIXTURES: [(&str, &str); 2] =
+    [("light-1", include_str!("../../fixtures/light-1.csv")), ("light-2", include_str!("../../fixtures/light-2.csv"))];
+/// Time between two readings.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long the publishers may take to be heard for the first time.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an actor may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often what is waited for is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// One line of the story for a program (`--json`).
+#[derive(serde::Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Line<'a> {
+    Change { change: &'a Change },
+    Act { publisher: &'a PublisherId, pid: u32, act: &'a str },
+    Status { status: &'a StatusView },
+    Result { scenario: u8, passed: bool, reasons: &'a [String] },
+}
+
+struct Stage<'a> {
+    args: &'a DemoArgs,
+    pipeline: Pipeline,
+    live: broadcast::Receiver<Change>,
+    requests: mpsc::Receiver<Request>,
+    progress: ProgressBar,
+}
+
+/// Plays the scenario; the answer is the exit code: 0 only when the verdicts are the scenario's.
+///
+/// # Errors
+/// When a part cannot start.
+pub async fn demo(args: &DemoArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+    let mut settings = load(&Layers::without_file(args.overrides()))?.settings;
+    let (data_dir, temporary) = match &args.data_dir {
+        Some(data_dir) => (data_dir.clone(), None),
+        None => {
+            let made = temporary_directory()?;
+            (made.clone(), Some(RemovedAtEnd(made)))
+        }
+    };
+    settings.data_dir = data_dir;
+    settings.watch.deadlines.default = args.deadline;
+    // A free port: a broker of the user's own may have 1883.
+    settings.mqtt.broker = BrokerSettings::Embedded { listen: ([127, 0, 0, 1], 0).into() };
+    settings.publishers = publishers(&settings.data_dir)?;
+    choose_page(args, &mut settings);
+
+    let pipeline = pipeline::start(&settings, RestartPolicy::Never).await?;
+    let live = pipeline.outlets.live.subscribe();
+    let progress = ProgressBar::with_draw_target(None, progress_target(args));
+    progress.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
+    let mut stage = Stage { args, pipeline, live, requests, progress };
+    stage.introduce(&settings);
+    let played = stage.play().await;
+    stage.progress.finish_and_clear();
+    stage.tell_changes();
+    let code = match played {
+        Ok(true) => stage.conclude(&settings).await,
+        Ok(false) => Ok(1),
+        Err(error) => Err(error),
+    };
+    stage.pipeline.stop(settings.grace).await;
+    drop(temporary);
+    code
+}
+
+/// Standard error of a terminal alone, and never between the lines of JSON.
+fn progress_target(args: &DemoArgs) -> ProgressDrawTarget {
+    if args.json || !std::io::stderr().is_terminal() {
+        ProgressDrawTarget::hidden()
+    } else {
+        ProgressDrawTarget::stderr()
+    }
+}
+
+/// The page is a welcome extra: a taken port turns it off unless the user asked for it.
+fn choose_page(args: &DemoArgs, settings: &mut Settings) {
+    if args.web.is_none()
+        && let Some(address) = settings.web.listen
+        && std::net::TcpListener::bind(address).is_err()
+    {
+        settings.web.listen = None;
+    }
+}
+
+fn publishers(data_dir: &Path) -> anyhow::Result<Vec<PublisherSettings>> {
+    let folder = data_dir.join("fixtures");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut publishers = Vec::new();
+    for (name, series) in FIXTURES {
+        let csv = folder.join(format!("{name}.csv"));
+        std::fs::write(&csv, series).with_context(|| format!("cannot write {}", csv.display()))?;
+        let feed = FeedSettings {
+            csv,
+            interval: INTERVAL,
+            heartbeat: None,
+            run: RunAs::Child,
+            looping: true,
+            limit: None,
+            time_column: TimeColumn::Auto,
+            time_format: Some(TimeFormat::MonthFirst),
+            measurement: Some("light".to_owned()),
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
+        };
+        publishers.push(PublisherSettings {
+            id: PublisherId::parse(name)?,
+            expected: true,
+            deadline: None,
+            feed: Some(feed),
+        });
+    }
+    Ok(publishers)
+}
+
+impl Stage<'_> {
+    fn say(&self, text: &str) {
+        if !self.args.json {
+            self.progress.suspend(|| anstream::println!("{text}"));
+        }
+    }
+
+    fn say_json(&self, line: &Line<'_>) {
+        if self.args.json
+            && let Ok(json) = serde_json::to_string(line)
+        {
+            anstream::println!("{json}");
+        }
+    }
+
+    fn introduce(&self, settings: &Settings) {
+        let what = match self.args.scenario {
+            Scenario::BothWork => "two publishers replay a light sensor's log, and both go on working",
+            Scenario::OneKilled => "two publishers replay a light sensor's log, and one is killed",
+            Scenario::BothKilled => "two publishers replay a light sensor's log, and both are killed",
+        };
+        self.say(&paint::bold(&format!("Scenario {}: {what}.", number(self.args.scenario))));
+        let line = |what: &str, value: &str| self.say(&format!("  {what:<9} {value}"));
+        line("broker", &format!("{} (embedded)", self.pipeline.mqtt_url));
+        match &settings.influx.url {
+            Some(url) => line("stores", &format!("{url} and {} (embedded)", settings.data_dir.display())),
+            None => line("store", &format!("{} (embedded)", settings.data_dir.display())),
+        }
+        line("page", self.pipeline.page.as_deref().unwrap_or("off"));
+        line("deadline", &describe_duration(self.args.deadline));
+        self.say("");
+    }
+
+    /// Plays the acts. Answers `false` when a signal ended it.
+    async fn play(&mut self) -> anyhow::Result<bool> {
+        let ids: Vec<_> = FIXTURES.iter().map(|(name, _)| PublisherId::parse(name)).collect::<Result<_, _>>()?;
+        let all: Vec<_> = ids.iter().map(|id| (id.clone(), Verdict::Alive)).collect();
+        if !self.wait_for("waiting for both publishers to be heard", START_TIMEOUT, &all).await? {
+            return Ok(false);
+        }
+        let deadline = self.args.deadline;
+        let killed = match self.args.scenario {
+            Scenario::BothWork => &ids[..0],
+            Scenario::OneKilled => &ids[..1],
+            Scenario::BothKilled => &ids[..],
+        };
+        if killed.is_empty() {
+            return self.pass("both work; watching for two deadlines", deadline * 2).await;
+        }
+        if !self.pass("both work; watching for one deadline", deadline).await? {
+            return Ok(false);
+        }
+        for id in killed {
+            let pid = self.pipeline.feeds.signal(id, ChildSignal::Kill).await;
+            let pid = pid.with_context(|| format!("{id} had ended before it could be killed"))?;
+            self.tell_changes();
+            let now = self.pipeline.clock.wall().time_of_day();
+            self.say(&format!("{}  {}", paint::faint(&now), paint::bold(&format!("kill -9 {pid}  ({id})"))));
+            self.say_json(&Line::Act { publisher: id, pid, act: "SIGKILL" });
+        }
+        let expected: Vec<_> = killed.iter().map(|id| (id.clone(), Verdict::Dead)).collect();
+        self.wait_for("silence; waiting for the verdict", deadline * 3 + Duration::from_secs(5), &expected).await
+    }
+
+    /// Waits until these verdicts stand, or the time is up (the conclusion says so then).
+    async fn wait_for(
+        &mut self,
+        what: &str,
+        timeout: Duration,
+        wanted: &[(PublisherId, Verdict)],
+    ) -> anyhow::Result<bool> {
+        let end = Instant::now() + timeout;
+        loop {
+            let status = self.pipeline.outlets.status.ask(AskStatus, ASK_TIMEOUT).await?;
+            let stands = |(id, verdict): &(PublisherId, Verdict)| {
+                status.publishers.iter().any(|publisher| publisher.id == *id && publisher.verdict == *verdict)
+            };
+            if wanted.iter().all(stands) || Instant::now() >= end {
+                return Ok(true);
+            }
+            if !self.pass_quietly(what, LOOK_EVERY, end).await? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Lets time pass and tells what happens in it.
+    async fn pass(&mut self, what: &str, duration: Duration) -> anyhow::Result<bool> {
+        let end = Instant::now() + duration;
+        while Instant::now() < end {
+            let step = LOOK_EVERY.min(end.saturating_duration_since(Instant::now()));
+            if !self.pass_quietly(what, step, end).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn pass_quietly(&mut self, what: &str, step: Duration, end: Instant) -> anyhow::Result<bool> {
+        self.tell_changes();
+        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        self.progress.set_message(format!("{what} (at most {left} s more)"));
+        self.progress.tick();
+        let Self { requests, pipeline, .. } = self;
+        tokio::select! {
+            () = tokio::time::sleep(step) => Ok(true),
+            request = requests.recv() => Ok(request == Some(Request::Reload)),
+            reason = pipeline.failed() => anyhow::bail!(reason),
+        }
+    }
+
+    fn tell_changes(&mut self) {
+        loop {
+            match self.live.try_recv() {
+                Ok(change) => {
+                    self.say(&story::line(&change));
+                    self.say_json(&Line::Change { change: &change });
+                }
+                Err(broadcast::error::TryRecvError::Lagged(missed)) => {
+                    self.say(&format!("({missed} changes not shown)"))
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The verdict table, and whether it is the scenario's.
+    async fn conclude(&mut self, settings: &Settings) -> anyhow::Result<u8> {
+        let outlets = &self.pipeline.outlets;
+        let status = outlets.status.ask(AskStatus, ASK_TIMEOUT).await?;
+        let ledger = outlets.ledger.ask(AskLedger, ASK_TIMEOUT).await?;
+        let subscriber = outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT).await?;
+        let view = StatusView::new(status, ledger, subscriber);
+        self.say(&format!("\n{}", tables::status(&view, self.pipeline.clock.wall(), drawing()).trim_end()));
+        self.say_json(&Line::Status { status: &view });
+        let reasons = objections(self.args.scenario, &view);
+        let scenario = number(self.args.scenario);
+        self.say_json(&Line::Result { scenario, passed: reasons.is_empty(), reasons: &reasons });
+        if reasons.is_empty() {
+            self.say(&format!("\nScenario {scenario} is as it should be."));
+            if self.args.data_dir.is_some() {
+                let data_dir = settings.data_dir.display();
+                self.say(&format!("The readings: heartwatch export --data-dir {data_dir} --out light.csv"));
+            }
+            return Ok(0);
+        }
+        for reason in &reasons {
+            self.say(&format!("\nNot as scenario {scenario} should be: {reason}"));
+        }
+        Ok(1)
+    }
+}
+
+const fn number(scenario: Scenario) -> u8 {
+    match scenario {
+        Scenario::BothWork => 1,
+        Scenario::OneKilled => 2,
+        Scenario::BothKilled => 3,
+    }
+}
+
+/// What of this status is not the scenario's.
+fn objections(scenario: Scenario, view: &StatusView) -> Vec<String> {
+    let expected = match scenario {
+        Scenario::BothWork => [Verdict::Alive, Verdict::Alive],
+        Scenario::OneKilled => [Verdict::Dead, Verdict::Alive],
+        Scenario::BothKilled => [Verdict::Dead, Verdict::Dead],
+    };
+    let mut objections = Vec::new();
+    for ((name, _), verdict) in FIXTURES.iter().zip(expected) {
+        match view.publishers.iter().find(|publisher| publisher.id.as_str() == *name) {
+            None => objections.push(format!("{name} is not known")),
+            Some(publisher) if publisher.verdict != verdict => {
+                objections
+                    .push(format!("{name} should be {verdict} and is {}: {}", publisher.verdict, publisher.summary));
+            }
+            Some(publisher) if publisher.ledger.received == 0 => objections.push(format!("no reading of {name} came")),
+            Some(publisher) if publisher.ledger.lost > 0 => {
+                objections.push(format!("{} readings of {name} are lost", publisher.ledger.lost));
+            }
+            Some(_) => {}
+        }
+    }
+    if view.publishers.len() != FIXTURES.len() {
+        objections.push(format!("{} publishers are known instead of {}", view.publishers.len(), FIXTURES.len()));
+    }
+    objections
+}
+
+/// A directory of our own that goes away with the demo.
+fn temporary_directory() -> anyhow::Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("heartwatch-demo-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+    std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
+}
+
+struct RemovedAtEnd(PathBuf);
+
+impl Drop for RemovedAtEnd {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the demo's directory was not removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ledger::Account;
+    use crate::domain::publisher::HostName;
+    use crate::domain::time::Timestamp;
+    use crate::formats::api::PublisherView;
+
+    fn view(verdicts: [Verdict; 2]) -> StatusView {
+        let publisher = |(name, verdict): (&str, Verdict)| PublisherView {
+            id: PublisherId::parse(name).unwrap(),
+            host: HostName::parse("here").unwrap(),
+            pid: None,
+            verdict,
+            since: Timestamp::default(),
+            last_seen: None,
+            deadline_ms: 5_000,
+            summary: String::new(),
+            ledger: Account { received: 1, ..Account::default() },
+        };
+        let publishers = FIXTURES.iter().map(|(name, _)| *name).zip(verdicts).map(publisher).collect();
+        StatusView { observer: Default::default(), publishers, sinks: vec![], subscriber: Default::default() }
+    }
+
+    #[test]
+    fn only_the_scenarios_own_verdicts_pass() {
+        use Verdict::{Alive, Dead, Silent};
+        let table = [
+            (Scenario::BothWork, [Alive, Alive]),
+            (Scenario::OneKilled, [Dead, Alive]),
+            (Scenario::BothKilled, [Dead, Dead]),
+        ];
+        for (scenario, right) in table {
+            assert_eq!(objections(scenario, &view(right)), Vec::<String>::new());
+            for wrong in [[Alive, Dead], [Dead, Silent], [Silent, Alive]] {
+                assert!(!objections(scenario, &view(wrong)).is_empty(), "{scenario:?} {wrong:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The publishers that the monitor starts itself, as child processes or in its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::actors::child::{Child, ChildConfig};
+use crate::actors::publisher::{self, Life, Publisher};
+use crate::adapters::mqtt::{self, Will};
+use crate::config::{MqttSettings, PublisherSettings, RunAs, Settings};
+use crate::domain::publisher::PublisherId;
+use crate::domain::restart::RestartPolicy;
+
+use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
+use crate::messages::child::{AskChild, ChildSignal, Signal};
+use crate::messages::drain::Drain;
+use crate::ports::ProcessTable;
+use crate::roles::assemble;
+use crate::roles::cli::PublishArgs;
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Outlet;
+use crate::runtime::supervisor::{Supervised, Supervisor};
+
+enum Started {
+    Child(Supervised<Child>),
+    Here(Supervised<Publisher>),
+}
+
+/// The publishers that the monitor has started.
+pub struct Feeds {
+    supervisor: Supervisor,
+    clock: Clock,
+    processes: Arc<dyn ProcessTable>,
+    restart: RestartPolicy,
+    started: BTreeMap<PublisherId, Started>,
+}
+
+impl Feeds {
+    /// None yet. `restart` says what happens to a child that ends.
+    #[must_use]
+    pub fn new(supervisor: Supervisor, clock: Clock, processes: Arc<dyn ProcessTable>, restart: RestartPolicy) -> Self {
+        Self { supervisor, clock, processes, restart, started: BTreeMap::new() }
+    }
+
+    /// Starts one, when there is something to start.
+    ///
+    /// # Errors
+    /// When its file cannot be read; a child says so itself, in the log.
+    pub async fn start(
+        &mut self,
+        settings: &Settings,
+        mqtt_url: &str,
+        publisher: &PublisherSettings,
+    ) -> anyhow::Result<()> {
+        let Some(feed) = &publisher.feed else { return Ok(()) };
+        let heartbeat = settings.heartbeat_of(publisher);
+        let id = publisher.id.clone();
+        let started = match feed.run {
+            RunAs::Child => {
+                let mut config =
+                    ChildConfig::new(id.clone(), std::env::current_exe().context("cannot find this program")?);
+                let arguments = PublishArgs::for_child(settings, publisher, &mqtt_url.parse()?);
+                config.arguments = arguments.context("it has no source")?.to_arguments();
+                config.environment = PublishArgs::child_environment(&settings.mqtt);
+                config.policy = self.restart;
+                let (clock, processes) = (self.clock, self.processes.clone());
+                Started::Child(
+                    self.supervisor.start("child", move |_| Child::new(config.clone(), clock, processes.clone())),
+                )
+            }
+            RunAs::InProcess => {
+                let config = assemble::publisher(&settings.mqtt, &settings.data_dir, &id, feed, heartbeat)?;
+                Started::Here(start_here(
+                    &self.supervisor,
+                    self.clock,
+                    self.processes.as_ref(),
+                    &settings.mqtt,
+                    mqtt_url,
+                    config,
+                    watch::Sender::new(None),
+                )?)
+            }
+        };
+        self.started.insert(id, started);
+        Ok(())
+    }
+
+    /// Sends a signal to a child; answers with the PID that got it.
+    pub async fn signal(&self, id: &PublisherId, signal: ChildSignal) -> Option<u32> {
+        let Some(Started::Child(child)) = self.started.get(id) else { return None };
+        child.address.outlet::<Signal>().deliver(Signal(signal)).await.ok().flatten()
+    }
+
+    /// The PID of a child, once it runs.
+    pub async fn pid(&self, id: &PublisherId) -> Option<u32> {
+        let Some(Started::Child(child)) = self.started.get(id) else { return None };
+        let status = child.address.outlet::<AskChild>().deliver(AskChild).await.ok()?;
+        status.identity.map(|identity| identity.pid)
+    }
+
+    /// Ends one in order.
+    pub async fn end(&mut self, id: &PublisherId, deadline: Instant) {
+        if let Some(started) = self.started.remove(id) {
+            stop_one(started, deadline).await;
+        }
+    }
+
+    /// Ends all of them in order, side by side.
+    pub async fn stop(self, deadline: Instant) {
+        futures_util::future::join_all(self.started.into_values().map(|started| stop_one(started, deadline))).await;
+    }
+}
+
+async fn stop_one(started: Started, deadline: Instant) {
+    let drain: Outlet<Drain> = match &started {
+        Started::Child(child) => child.address.outlet(),
+        Started::Here(publisher) => publisher.address.outlet(),
+    };
+    // Stopped already is as good as stopped now.
+    let _ = drain.deliver(Drain { deadline }).await;
+    match started {
+        Started::Child(child) => child.stop(),
+        Started::Here(publisher) => publisher.stop(),
+    }
+}
+
+/// Starts a publisher in this process.
+///
+/// # Errors
+/// When its file or its outbox cannot be opened, or the connection cannot be configured.
+pub fn start_here(
+    supervisor: &Supervisor,
+    clock: Clock,
+    processes: &dyn ProcessTable,
+    settings: &MqttSettings,
+    mqtt_url: &str,
+    config: publisher::PublisherConfig,
+    ended: watch::Sender<Option<publisher::Ended>>,
+) -> anyhow::Result<Supervised<Publisher>> {
+    let process = processes.own_identity();
+    let client_id = format!("heartwatch-publisher-{}", config.id);
+    let mut connection = assemble::mqtt(settings, mqtt_url, &client_id);
+    // Readings that the broker would keep for us while we are away do not exist: it only sends confirmations.
+    connection.clean_session = true;
+    connection.send_queue_messages_max = SEND_QUEUE_MESSAGES_MAX;
+    connection.validate()?;
+    let mut first = Some(publisher::prepare(config.clone(), clock)?);
+    let factory = move |_: &mut actix::Context<Publisher>| {
+        let prepared = match first.take() {
+            Some(prepared) => Ok(prepared),
+            None => publisher::prepare(config.clone(), clock),
+        };
+        let incarnation = prepared.as_ref().map_or(config.incarnation, |prepared| prepared.config().incarnation);
+        let last_will = LastWill { host: config.host.clone(), incarnation };
+        let topic = config.prefix.topic(&config.id, TopicKind::LastWill);
+        let will = Will { topic, payload: encode_last_will(&last_will) };
+        let filters = config.prefix.publisher_filters(&config.id);
+        match mqtt::connect(connection.clone(), filters, Some(will), clock) {
+            Ok((transport, events)) => {
+                Publisher::new(Some(Life { prepared, transport, events }), clock, process.clone(), ended.clone())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the publisher cannot connect");
+                Publisher::new(None, clock, process.clone(), ended.clone())
+            }
+        }
+    };
+    Ok(supervisor.start("publisher", factory))
+}
+
+/// Messages that wait for the connection; readings beyond it wait in the outbox.
+const SEND_QUEUE_MESSAGES_MAX: usize = 1_000;

@@ -1,0 +1,235 @@
+//! The monitor, wired: journal ← writer ← watchdog ← subscriber ← broker, with the probe beside the
+//! watchdog and the page before all of them. `run` and `demo` start the same one.
+//!
+//! Parts are started downstream first and stopped upstream first, both from the one list in
+//! [`Shutdown`].
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::actors::influx_writer::{InfluxWriter, WriterParts};
+use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
+use crate::actors::subscriber::{self, Subscriber};
+use crate::actors::watchdog::{self, Watchdog};
+use crate::adapters::broker::EmbeddedBroker;
+use crate::adapters::process::HostProcesses;
+use crate::adapters::{broker, mqtt};
+use crate::buffer::journal::Journal;
+use crate::config::{BrokerSettings, Settings};
+use crate::domain::restart::{RestartLimits, RestartPolicy};
+use crate::messages::change::SetDeadlines;
+use crate::messages::drain::Drain;
+use crate::ports::{ProcessTable, Transport as _};
+use crate::roles::assemble;
+use crate::roles::feeds::Feeds;
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Outlet;
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::supervisor::{Escalation, Supervisor};
+use crate::web;
+
+/// Verdict changes that a slow listener may be behind before it is told that it missed some.
+const LIVE_CHANGES_MAX: usize = 4_096;
+
+/// A running monitor.
+pub struct Pipeline {
+    /// The clock that all of its parts share.
+    pub clock: Clock,
+    /// Whom to ask.
+    pub outlets: web::Outlets,
+    /// The publishers that it has started.
+    pub feeds: Feeds,
+    /// Where its broker is.
+    pub mqtt_url: String,
+    /// Where its page is, when it is on.
+    pub page: Option<String>,
+    /// What has failed for good.
+    pub escalations: mpsc::Receiver<Escalation>,
+    broker: Option<EmbeddedBroker>,
+    deadlines: Outlet<SetDeadlines>,
+    shutdown: Shutdown,
+}
+
+/// Starts a monitor on this thread, which must live as long as the program: children are tied to it.
+///
+/// # Errors
+/// When a part cannot start: a taken port, a file in use, a wrong certificate. Its message says which
+/// and what to do.
+pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Result<Pipeline> {
+    let clock = Clock::start();
+    let (supervisor, escalations) = Supervisor::new(clock, RestartLimits::default());
+    let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
+    let mut shutdown = Shutdown::new();
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
+
+    let (journal, recovery) = Journal::open(assemble::journal(settings))?;
+    for damage in &recovery.damage {
+        tracing::error!(damage, "the journal was damaged");
+    }
+    if recovery.undelivered_rows > 0 {
+        tracing::info!(rows = recovery.undelivered_rows, "rows of an earlier run wait on disk");
+    }
+    let closing = journal.clone();
+    shutdown.started("journal", move |_| async move { closing.close().await });
+
+    let parts = WriterParts::new(journal, assemble::sink(settings)?, clock, assemble::writer(settings));
+    let writer = supervisor.start("influx writer", move |_| InfluxWriter::new(parts.clone()));
+    let writer_address = writer.address.clone();
+    let draining = writer_address.outlet::<Drain>();
+    shutdown.started("influx writer", move |deadline| async move {
+        let _ = draining.deliver(Drain { deadline }).await;
+        writer.stop();
+    });
+
+    let table = processes.clone();
+    let probe = supervisor
+        .start("process probe", move |_| ProcessProbe::new(table.clone(), clock, ProcessProbeConfig::default()));
+    let probe_address = probe.address.clone();
+    shutdown.started("process probe", move |_| async move { probe.stop() });
+
+    let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
+    let config = assemble::watchdog(settings, assemble::home(processes.as_ref())?);
+    let watched = watchdog::Table::new(config, clock, &recovery.last_changes, recovery.last_epoch, live.clone());
+    let watched = Rc::new(RefCell::new(watched));
+    let outlets = watchdog::Outlets {
+        probe: probe_address.outlet(),
+        changes: writer_address.outlet(),
+        standing: writer_address.outlet(),
+    };
+    let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(watched.clone(), clock, outlets.clone()));
+    let watchdog_address = watchdog.address.clone();
+    let draining = watchdog_address.outlet::<Drain>();
+    shutdown.started("watchdog", move |deadline| async move {
+        let _ = draining.deliver(Drain { deadline }).await;
+        watchdog.stop();
+    });
+
+    let broker = match assemble::broker(&settings.mqtt) {
+        Some(config) => Some(broker::start(config).await?),
+        None => None,
+    };
+    let mqtt_url = match (&broker, &settings.mqtt.broker) {
+        (Some(broker), _) => broker.url(),
+        (None, BrokerSettings::At(url)) => url.to_string(),
+        (None, BrokerSettings::Embedded { listen }) => format!("mqtt://{listen}"),
+    };
+    let prefix = settings.mqtt.prefix.clone();
+    let client_id = match &settings.mqtt.client_id {
+        Some(client_id) => client_id.clone(),
+        None => kept_client_id(&settings.data_dir)?,
+    };
+    let connection = assemble::mqtt(&settings.mqtt, &mqtt_url, &client_id);
+    let (transport, events) = mqtt::connect(connection, prefix.monitor_filters(), None, clock)?;
+
+    let outlets = subscriber::Outlets {
+        beats: watchdog_address.outlet(),
+        intake: writer_address.outlet(),
+        transport: transport.clone(),
+    };
+    let record = Rc::new(RefCell::new(subscriber::Record::default()));
+    let reader = supervisor
+        .start("subscriber", move |_| Subscriber::new(record.clone(), prefix.clone(), clock, outlets.clone()));
+    let reader_address = reader.address.clone();
+    shutdown.started("subscriber", move |_| async move { reader.stop() });
+
+    let pump = subscriber::pump(
+        events,
+        transport.clone(),
+        reader_address.outlet(),
+        reader_address.outlet(),
+        watchdog_address.outlet(),
+        clock,
+    );
+    let pump = actix_rt::spawn(pump);
+    shutdown.started("broker connection", move |_| async move {
+        transport.disconnect().await;
+        // What has arrived is still written and acknowledged where the connection lasts.
+        let _ = pump.await;
+    });
+
+    let outlets = web::Outlets {
+        status: watchdog_address.outlet(),
+        publisher: watchdog_address.outlet(),
+        ledger: writer_address.outlet(),
+        changes: writer_address.outlet(),
+        subscriber: reader_address.outlet(),
+        live,
+    };
+    let page = match settings.web.listen {
+        None => None,
+        Some(address) => {
+            let server = web::serve(address, outlets.clone())?;
+            let page = format!("http://{}", server.address);
+            shutdown.started("page", move |_| async move { server.stop().await });
+            Some(page)
+        }
+    };
+
+    let feeds = Feeds::new(supervisor, clock, processes, restart);
+    let deadlines = watchdog_address.outlet();
+    let mut pipeline = Pipeline { clock, outlets, feeds, mqtt_url, page, escalations, broker, deadlines, shutdown };
+    for publisher in &settings.publishers {
+        let started = pipeline.feeds.start(settings, &pipeline.mqtt_url, publisher).await;
+        if let Err(error) = started {
+            pipeline.stop(settings.grace).await;
+            return Err(error);
+        }
+    }
+    Ok(pipeline)
+}
+
+impl Pipeline {
+    /// New deadlines and expected publishers.
+    pub async fn set_deadlines(&self, settings: &Settings) {
+        let deadlines = SetDeadlines { rules: settings.deadline_rules(), expected: assemble::expected(settings) };
+        if let Err(error) = self.deadlines.deliver(deadlines).await {
+            tracing::error!(%error, "the new deadlines were not taken");
+        }
+    }
+
+    /// Resolves when something that the monitor cannot do without has failed for good, with the reason.
+    pub async fn failed(&mut self) -> String {
+        let broker = self.broker.as_ref();
+        let broker_died = async {
+            match broker {
+                Some(broker) => broker.died().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = broker_died => "the embedded broker has died".to_owned(),
+            escalation = self.escalations.recv() => match escalation {
+                Some(escalation) => format!("the {} failed too often: {}", escalation.actor, escalation.reason),
+                None => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Stops everything, publishers first, within the grace period. Returns what was left behind.
+    pub async fn stop(self, grace: Duration) -> Vec<&'static str> {
+        let Self { feeds, mut shutdown, .. } = self;
+        shutdown.started("publishers", move |deadline| feeds.stop(deadline));
+        shutdown.stop(grace).await
+    }
+}
+
+/// The client id of this data directory's persistent session: made once, then kept.
+fn kept_client_id(data_dir: &Path) -> anyhow::Result<String> {
+    let path = data_dir.join("mqtt-client-id");
+    if let Ok(kept) = std::fs::read_to_string(&path) {
+        let kept = kept.trim();
+        if kept.starts_with("heartwatch-") && kept.len() <= 64 {
+            return Ok(kept.to_owned());
+        }
+    }
+    let made = format!("heartwatch-monitor-{:012x}", fastrand::u64(..) >> 16);
+    std::fs::write(&path, &made).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(made)
+}
