@@ -126,12 +126,15 @@ mod tests {
         }
     }
 
+    /// Longer than any look takes on a machine that does something else as well.
+    const LONG: Duration = Duration::from_secs(30);
+
     fn question(pid: u32) -> Probe {
         Probe(ProcessIdentity { pid, start_ticks: 0, boot_id: String::new() })
     }
 
-    fn probe(table: Arc<Faulty>, places: usize) -> actix::Addr<ProcessProbe> {
-        let config = ProcessProbeConfig { probes_in_flight_max: places, probe_timeout: Duration::from_millis(100) };
+    fn probe(table: Arc<Faulty>, places: usize, probe_timeout: Duration) -> actix::Addr<ProcessProbe> {
+        let config = ProcessProbeConfig { probes_in_flight_max: places, probe_timeout };
         ProcessProbe::new(table, Clock::start(), config).start()
     }
 
@@ -145,16 +148,16 @@ mod tests {
     #[actix::test]
     async fn a_look_that_hangs_is_a_failure_of_the_probe_and_keeps_its_place() {
         let (table, release) = Faulty::new();
-        let probe = probe(table, 2);
+        let probe = probe(table, 2, Duration::from_secs(1));
         let hangs = probe.send(question(1)).await.unwrap();
-        assert_eq!(reason(hangs), "no answer within 100ms");
+        assert_eq!(reason(hangs), "no answer within 1s");
         assert_eq!(probe.send(question(9)).await.unwrap().state, ProcessState::Running, "the other place is free");
         let _ = probe.send(question(1)).await.unwrap();
         let waits = probe.send(question(9)).await.unwrap();
-        assert_eq!(reason(waits), "no answer within 100ms: all 2 places are taken");
+        assert_eq!(reason(waits), "no answer within 1s: all 2 places are taken");
         release.send(()).unwrap();
         release.send(()).unwrap();
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        let deadline = tokio::time::Instant::now() + LONG;
         while probe.send(question(9)).await.unwrap().state != ProcessState::Running {
             assert!(tokio::time::Instant::now() < deadline, "the places did not become free");
         }
@@ -163,7 +166,7 @@ mod tests {
     #[actix::test]
     async fn a_look_that_panics_is_a_failure_of_the_probe() {
         let (table, _release) = Faulty::new();
-        let probe = probe(table, 1);
+        let probe = probe(table, 1, LONG);
         assert!(reason(probe.send(question(2)).await.unwrap()).contains("process 2 failed"));
         assert_eq!(probe.send(question(9)).await.unwrap().state, ProcessState::Running, "its place is free again");
     }
@@ -171,7 +174,7 @@ mod tests {
     #[actix::test]
     async fn no_more_looks_at_once_than_places() {
         let (table, _release) = Faulty::new();
-        let probe = probe(table.clone(), 3);
+        let probe = probe(table.clone(), 3, LONG);
         let answers = futures_util::future::join_all((0..200).map(|_| probe.send(question(9)))).await;
         assert!(answers.into_iter().all(|answer| answer.unwrap().state == ProcessState::Running));
         assert!(table.at_once_most.load(Ordering::SeqCst) <= 3);

@@ -1,7 +1,6 @@
 //! The publisher's loop: reads at its interval, sends what is new first and what waits behind it,
 //! beats, listens for confirmations, and in the end waits for the last ones.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -289,13 +288,11 @@ async fn at(instant: Option<Instant>) {
     }
 }
 
-fn next_read(reads: &mut Interval, at_once: bool) -> impl Future<Output = ()> + '_ {
-    async move {
-        if at_once {
-            // Lets the connection and the confirmations have their turn.
-            tokio::task::yield_now().await;
-        } else {
-            reads.tick().await;
-        }
+async fn next_read(reads: &mut Interval, at_once: bool) {
+    if at_once {
+        // Lets the connection and the confirmations have their turn.
+        tokio::task::yield_now().await;
+    } else {
+        reads.tick().await;
     }
 }
