@@ -24,8 +24,7 @@ pub struct Receipt {
 /// What a transport tells its owner.
 #[derive(Debug, Clone)]
 pub enum TransportEvent {
-    /// The connection and the subscriptions are up. Deliveries of a session that the broker kept
-    /// can come before it.
+    /// The connection and the subscriptions are up. It comes before the deliveries of its connection.
     Connected {
         /// Which connection this is, counted from 1.
         connection_epoch: u64,

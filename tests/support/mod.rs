@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 pub mod influxd;
+pub mod mosquitto;
 
 use std::net::TcpListener;
 use std::path::Path;

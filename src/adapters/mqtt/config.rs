@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use url::Url;
 
+/// Largest window of messages that the broker has not confirmed.
+const INFLIGHT_MESSAGES_MAX: u16 = 10_000;
+
 /// A password: never in a log line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -116,8 +119,8 @@ impl MqttConfig {
         if self.keep_alive < Duration::from_secs(1) || self.keep_alive > Duration::from_secs(65_535) {
             return bad("keep_alive", "1s to 65535s");
         }
-        if self.inflight_messages_max == 0 || self.inflight_messages_max == u16::MAX {
-            return bad("inflight_messages_max", "1 to 65534");
+        if self.inflight_messages_max == 0 || self.inflight_messages_max > INFLIGHT_MESSAGES_MAX {
+            return bad("inflight_messages_max", "1 to 10000");
         }
         if self.send_queue_messages_max == 0 || self.event_queue_messages_max == 0 || self.event_queue_bytes_max == 0 {
             return bad("send_queue_messages_max, event_queue_messages_max, event_queue_bytes_max", "at least 1");

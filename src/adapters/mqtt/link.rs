@@ -86,8 +86,10 @@ pub(super) struct Link {
     dropped_now: u64,
     /// Whether reading stopped because the queue is full.
     paused: bool,
-    /// Taken from the queue while rumqttc had no room.
+    /// Taken from the queue while there was no room.
     held: Option<Outgoing>,
+    /// QoS 1 messages that rumqttc has and the broker has not confirmed.
+    unconfirmed: usize,
 }
 
 impl Link {
@@ -113,6 +115,7 @@ impl Link {
             dropped_now: 0,
             paused: false,
             held: None,
+            unconfirmed: 0,
         }
     }
 
@@ -205,10 +208,16 @@ impl Link {
         }
         if self.takes_sends() {
             while let Some(message) = self.held.take().or_else(|| self.sends.try_recv().ok()) {
-                self.held = self.send(message);
+                let counted = usize::from(message.at_least_once);
+                self.held = if self.unconfirmed + counted > usize::from(self.config.inflight_messages_max) {
+                    Some(message)
+                } else {
+                    self.send(message)
+                };
                 if self.held.is_some() {
                     break;
                 }
+                self.unconfirmed += counted;
             }
             self.say_goodbye();
         }
@@ -265,10 +274,15 @@ impl Link {
                 self.connection_epoch += 1;
                 self.shared.receipts().begin(self.connection_epoch);
                 let session_present = connack.session_present;
+                // what rumqttc still has of an earlier connection goes out again; nothing without a session
+                let again =
+                    |request: &&Request| matches!(request, Request::Publish(publish) if publish.qos != QoS::AtMostOnce);
+                self.unconfirmed = eventloop.pending.iter().filter(again).count();
                 if self.filters.is_empty() {
                     self.up(session_present);
                     return None;
                 }
+                self.queue.hold();
                 let filters = self.filters.iter().map(|path| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce));
                 // first of all, and not through the queue, which may be full
                 eventloop.pending.push_front(Request::Subscribe(Subscribe::new_many(filters)));
@@ -276,6 +290,7 @@ impl Link {
             }
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
             Event::Incoming(Packet::Publish(publish)) => self.delivery(publish),
+            Event::Incoming(Packet::PubAck(_)) => self.unconfirmed = self.unconfirmed.saturating_sub(1),
             Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
                 let until = self.later(CLOSING_MAX);
                 if let Stopping::Closing { until: due, .. } = &mut self.stopping {
@@ -309,7 +324,8 @@ impl Link {
         let now = self.clock.monotonic();
         self.phase = Phase::Up { since: now };
         self.outage.ended(&self.broker, now);
-        self.queue.push(TransportEvent::Connected { connection_epoch: self.connection_epoch, session_present });
+        let connected = TransportEvent::Connected { connection_epoch: self.connection_epoch, session_present };
+        self.queue.release(Some(connected));
     }
 
     /// The connection is gone, or could not be made.
@@ -320,6 +336,7 @@ impl Link {
                 self.delivery(publish);
             }
         }
+        self.queue.release(None);
         self.shared.receipts().end();
         eventloop.pending.retain(|request| !matches!(request, Request::Subscribe(_) | Request::Disconnect(_)));
         // rumqttc would wait for this acknowledgement for ever, and send nothing, when the broker has no session
@@ -382,6 +399,10 @@ impl Link {
             wall: self.clock.wall(),
             receipt: Receipt { connection_epoch: self.connection_epoch, packet_id },
         }));
+        if self.queue.is_full() {
+            // the announcement is further behind than there is room for
+            self.queue.release(None);
+        }
         if self.queue.is_full() && acknowledged && !self.paused {
             tracing::warn!(
                 broker = %self.broker, messages = self.queue.messages(), bytes = self.queue.bytes(),

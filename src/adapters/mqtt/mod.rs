@@ -6,14 +6,18 @@
 //!   begins and once when it ends, and again only when the *kind* of the failure changes (no
 //!   connection, refused by the broker, TLS).
 //! - It subscribes at every connection, also when the broker kept the session: that is harmless and
-//!   survives a change of the filters. [`TransportEvent::Connected`] comes after the broker's SUBACK.
+//!   survives a change of the filters. [`TransportEvent::Connected`] comes after the broker's SUBACK,
+//!   and before the deliveries of its connection (unless they fill the queue before the SUBACK comes).
 //! - An acknowledgement goes out only over the connection that its delivery came by, and only in
 //!   the order of delivery (rumqttd disconnects a client that does otherwise). A receipt that comes
 //!   before an earlier one waits for it; a receipt of an earlier connection is ignored, because the
 //!   broker sends that message again under a new id. So every QoS 1 delivery has to be acknowledged
 //!   in the end, also one that could not be read.
 //! - Nothing waits while it polls the connection: messages to send and acknowledgements are handed
-//!   to rumqttc only when it has room, so that they cannot block each other.
+//!   to rumqttc only when it has room, and the window of unconfirmed messages is kept here, so that
+//!   the two cannot block each other. One coupling is left, and it is rumqttd's: it confirms no
+//!   QoS 1 message of a client that has 100 deliveries unacknowledged. So who publishes must not
+//!   wait for that before it acknowledges; a monitor publishes at QoS 0.
 //! - Keep-alive goes on while the consumer of events is slow. Deliveries wait in a queue of
 //!   `event_queue_messages_max` messages and `event_queue_bytes_max` bytes; at the limit a QoS 0 message is
 //!   dropped, counted and logged, and at a QoS 1 message reading stops until there is room: the rest waits at
@@ -53,6 +57,11 @@ const INCOMING_BYTES_MAX: usize = 268_435_455;
 
 /// Requests that rumqttc holds before it sends them; the queue that counts is ours.
 const CLIENT_QUEUE_MESSAGES: usize = 64;
+
+/// rumqttc sends no acknowledgement while its own window is full or a packet id is still taken, and
+/// rumqttd confirms nothing to a client whose window is full of what it has not acknowledged: with messages
+/// both ways they wait for each other for ever. So we keep the window, and rumqttc's is never full.
+const PACKET_IDS_PER_MESSAGE: u16 = 4;
 
 /// Events in the channel to the consumer; the queue that counts is before it.
 const EVENT_CHANNEL_MESSAGES: usize = 64;
@@ -137,7 +146,7 @@ fn options(config: &MqttConfig, endpoint: &Endpoint, will: Option<Will>) -> Resu
         .set_keep_alive(config.keep_alive)
         .set_clean_session(config.clean_session)
         .set_manual_acks(true)
-        .set_inflight(config.inflight_messages_max)
+        .set_inflight(config.inflight_messages_max.saturating_mul(PACKET_IDS_PER_MESSAGE).saturating_add(1))
         // rumqttc counts the whole packet: leave room for the topic and the header
         .set_max_packet_size(INCOMING_BYTES_MAX, config.message_bytes_max.saturating_add(TOPIC_BYTES_MAX + 16));
     if endpoint.tls {

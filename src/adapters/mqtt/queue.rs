@@ -11,6 +11,8 @@ use crate::ports::TransportEvent;
 pub(super) struct EventQueue {
     events: mpsc::Sender<TransportEvent>,
     waiting: VecDeque<TransportEvent>,
+    /// What came over a connection that is not announced yet.
+    early: Option<Vec<TransportEvent>>,
     bytes: usize,
     messages_max: usize,
     bytes_max: usize,
@@ -18,13 +20,27 @@ pub(super) struct EventQueue {
 
 impl EventQueue {
     pub fn new(events: mpsc::Sender<TransportEvent>, messages_max: usize, bytes_max: usize) -> Self {
-        Self { events, waiting: VecDeque::new(), bytes: 0, messages_max, bytes_max }
+        Self { events, waiting: VecDeque::new(), early: None, bytes: 0, messages_max, bytes_max }
     }
 
     /// Puts an event behind the others, also past the limit: the caller asks [`EventQueue::is_full`].
     pub fn push(&mut self, event: TransportEvent) {
         self.bytes += bytes(&event);
-        self.waiting.push_back(event);
+        match &mut self.early {
+            Some(early) => early.push(event),
+            None => self.waiting.push_back(event),
+        }
+    }
+
+    /// Keeps what is pushed from now on until [`EventQueue::release`].
+    pub fn hold(&mut self) {
+        self.early = Some(Vec::new());
+    }
+
+    /// Lets through what was kept, behind `first`.
+    pub fn release(&mut self, first: Option<TransportEvent>) {
+        let early = self.early.take().unwrap_or_default();
+        self.waiting.extend(first.into_iter().chain(early));
     }
 
     /// Gives the consumer what its channel has room for.
@@ -40,7 +56,7 @@ impl EventQueue {
                 Err(mpsc::error::TrySendError::Closed(_)) => {
                     // nobody listens any more
                     self.waiting.clear();
-                    self.bytes = 0;
+                    self.bytes = self.early.iter().flatten().map(self::bytes).sum();
                 }
             }
         }
@@ -55,15 +71,15 @@ impl EventQueue {
     }
 
     pub fn is_full(&self) -> bool {
-        self.waiting.len() >= self.messages_max || self.bytes >= self.bytes_max
+        self.messages() >= self.messages_max || self.bytes >= self.bytes_max
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.messages() == 0
     }
 
     pub fn messages(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.early.as_ref().map_or(0, Vec::len)
     }
 
     pub const fn bytes(&self) -> usize {
