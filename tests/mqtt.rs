@@ -1,5 +1,5 @@
 //! The MQTT transport and the embedded broker, against a real mosquitto and against each other.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod support;
 
@@ -182,6 +182,8 @@ async fn what_was_not_acknowledged_comes_again_after_the_broker_was_killed() {
 
     // receipts of the first connection have the same packet ids; they must not count for the second
     monitor.acknowledge(&first[20..]);
+    monitor.deliveries_until_quiet(Duration::from_millis(500)).await;
+    assert_eq!(broker.log().matches("Received PUBACK from monitor").count(), 20);
     broker.kill();
     broker.restart().await;
     assert_eq!(monitor.connected().await, (3, true));
