@@ -79,7 +79,7 @@ fn on_this_thread(role: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Res
 fn log(level: LevelFilter) {
     let filter = EnvFilter::builder().with_default_directive(level.into());
     let filter = filter.from_env_lossy();
-    let quiet = ["rumqttd=off", "rumqttc=warn", "hyper=warn", "hyper_util=warn", "reqwest=warn", "actix_server=warn"];
+    let quiet = ["rumqttd=off", "rumqttc=off", "hyper=warn", "hyper_util=warn", "reqwest=warn", "actix_server=warn"];
     let filter = match std::env::var("RUST_LOG") {
         Ok(asked) if !asked.is_empty() => filter,
         _ => quiet.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive),
