@@ -59,29 +59,107 @@ pub(super) fn open(path: &Path, layout: &Layout) -> Result<Opened, String> {
     Ok(Opened { connection, lock: Some(lock), damage })
 }
 
+/// Uses a freshly opened file; where it turns out to be damaged after all, salvages it and tries once more.
+pub(super) fn first_use<T>(
+    path: &Path,
+    layout: &Layout,
+    connection: Connection,
+    damage: &mut Vec<String>,
+    mut first_use: impl FnMut(&mut Connection, &mut Vec<String>) -> rusqlite::Result<T>,
+) -> Result<(Connection, T), String> {
+    let mut connection = connection;
+    let found = match first_use(&mut connection, damage).map_err(Refusal::from) {
+        Ok(used) => return Ok((connection, used)),
+        Err(Refusal::Damaged(found)) => found,
+        Err(Refusal::Other(reason)) => return Err(reason),
+    };
+    drop(connection);
+    damage.push(format!("{} is damaged ({found})", path.display()));
+    damage.extend(salvage::salvage(path, layout)?);
+    let mut connection = open_checked(path, layout)?;
+    let used = first_use(&mut connection, damage).map_err(|error| error.to_string())?;
+    Ok((connection, used))
+}
+
 /// Opens the file again, whose lock is held, after an error that may mean damage.
 pub(super) fn open_locked(path: &Path, layout: &Layout) -> Result<(Connection, Vec<String>), String> {
     salvage::finish_interrupted(path)?;
     let mut damage = Vec::new();
     damage.extend(write_ahead_log::damage(path));
-    let found = match connect(path) {
-        Ok(connection) => match find_damage(&connection) {
-            Ok(None) => Ok(connection),
-            Ok(Some(found)) => Err(found),
-            Err(error) => Err(damage_or_error(&error)?),
-        },
-        Err(error) => Err(damage_or_error(&error)?),
+    let found = match open_checked(path, layout) {
+        Ok(connection) => return Ok((connection, damage)),
+        Err(Refusal::Damaged(found)) => found,
+        Err(Refusal::Other(reason)) => return Err(reason),
     };
-    let mut connection = match found {
-        Ok(connection) => connection,
-        Err(found) => {
-            damage.push(format!("{} is damaged ({found})", path.display()));
-            damage.extend(salvage::salvage(path, layout)?);
-            connect(path).map_err(|error| error.to_string())?
-        }
-    };
+    damage.push(format!("{} is damaged ({found})", path.display()));
+    damage.extend(salvage::salvage(path, layout)?);
+    match open_checked(path, layout) {
+        Ok(connection) => Ok((connection, damage)),
+        Err(Refusal::Damaged(reason) | Refusal::Other(reason)) => Err(reason),
+    }
+}
+
+fn open_checked(path: &Path, layout: &Layout) -> Result<Connection, Refusal> {
+    let mut connection = connect(path)?;
+    // the full check compares the indexes as well, which decide what is delivered; a file has few, large
+    // rows, so that reading it is what takes the time either way
+    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(Refusal::Damaged(found.replace('\n', " ")));
+    }
     make_tables(&mut connection, layout)?;
-    Ok((connection, damage))
+    if schema(&connection)? != expected_schema(layout)? {
+        return Err(Refusal::Damaged("its list of tables is not what was written".to_owned()));
+    }
+    Ok(connection)
+}
+
+/// The tables and indexes as the file lists them, with the page that each begins on.
+pub(super) fn schema(connection: &Connection) -> rusqlite::Result<Vec<(String, i64, Option<String>)>> {
+    let mut select = connection.prepare("SELECT name, rootpage, sql FROM sqlite_schema ORDER BY rootpage")?;
+    select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+/// What [`schema`] is in a whole file: the same statements always give the same pages.
+pub(super) fn expected_schema(layout: &Layout) -> rusqlite::Result<Vec<(String, i64, Option<String>)>> {
+    let fresh = Connection::open_in_memory()?;
+    fresh.execute_batch(layout.create)?;
+    schema(&fresh)
+}
+
+/// Why a file cannot be used as it is.
+pub(super) enum Refusal {
+    /// Bytes have changed or are gone: salvage it.
+    Damaged(String),
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    /// A file cut short and a bad sector are input/output errors to SQLite; a value of a type that was
+    /// never written is one that has changed.
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ffi::{SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
+        let extended = error.sqlite_error().map_or(0, |error| error.extended_code);
+        let not_as_written = matches!(
+            error,
+            rusqlite::Error::Utf8Error(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        );
+        let damaged = not_as_written
+            || matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            || [SQLITE_IOERR_DATA, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ].contains(&extended);
+        if damaged { Self::Damaged(error.to_string()) } else { Self::Other(error.to_string()) }
+    }
+}
+
+impl From<Refusal> for String {
+    fn from(refusal: Refusal) -> Self {
+        let (Refusal::Damaged(reason) | Refusal::Other(reason)) = refusal;
+        reason
+    }
 }
 
 /// A file in memory with the same tables.
@@ -104,15 +182,14 @@ pub(super) fn open_read_only(path: &Path, layout: &Layout) -> Result<Connection,
 }
 
 /// Makes the tables in a new file; refuses a file that is not ours.
-pub(super) fn make_tables(connection: &mut Connection, layout: &Layout) -> Result<(), String> {
+pub(super) fn make_tables(connection: &mut Connection, layout: &Layout) -> Result<(), Refusal> {
     check_owner(connection, layout)?;
-    let transaction = connection.transaction().map_err(|error| error.to_string())?;
-    transaction
-        .execute_batch(layout.create)
-        .and_then(|()| transaction.pragma_update(None, "application_id", layout.application_id))
-        .and_then(|()| transaction.pragma_update(None, "user_version", layout.version))
-        .and_then(|()| transaction.commit())
-        .map_err(|error| error.to_string())
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(layout.create)?;
+    transaction.pragma_update(None, "application_id", layout.application_id)?;
+    transaction.pragma_update(None, "user_version", layout.version)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Opens without any check, with every commit synced to disk.
@@ -132,40 +209,19 @@ const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// A write-ahead log that grew beyond this is cut back once it is in the file.
 const WAL_BYTES_KEPT_MAX: i64 = 64 * 1024 * 1024;
 
-fn check_owner(connection: &Connection, layout: &Layout) -> Result<(), String> {
-    let read = |name: &str| {
-        connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(|error| error.to_string())
-    };
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(|error| error.to_string())?;
+fn check_owner(connection: &Connection, layout: &Layout) -> Result<(), Refusal> {
+    let read = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let (application_id, version) = (read("application_id")?, read("user_version")?);
+    let (known, what) = (layout.version, layout.what);
     if application_id != layout.application_id && (application_id != 0 || tables > 0) {
-        return Err(format!("the file is an SQLite database, but not {} of heartwatch", layout.what));
+        return Err(Refusal::Other(format!("the file is an SQLite database, but not {what} of heartwatch")));
     }
-    if version > layout.version {
-        let (known, what) = (layout.version, layout.what);
-        return Err(format!(
-            "{what} has version {version}, this heartwatch knows up to {known}: use a newer heartwatch"
-        ));
+    if version > known {
+        let text = format!("{what} has version {version}, this heartwatch knows up to {known}: use a newer heartwatch");
+        return Err(Refusal::Other(text));
     }
     Ok(())
-}
-
-/// What SQLite's check finds first. The full check compares the indexes as well, which decide what is
-/// delivered; a file has few large rows, so that reading it is what takes the time either way.
-fn find_damage(connection: &Connection) -> rusqlite::Result<Option<String>> {
-    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    Ok((found != "ok").then_some(found.replace('\n', " ")))
-}
-
-/// Whether an SQLite error means that bytes have changed under it.
-pub(super) fn means_damage(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-}
-
-fn damage_or_error(error: &rusqlite::Error) -> Result<String, String> {
-    if means_damage(error) { Ok(error.to_string()) } else { Err(error.to_string()) }
 }
 
 fn take_lock(path: &Path) -> Result<File, String> {

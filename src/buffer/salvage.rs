@@ -1,12 +1,13 @@
 //! Saving what is whole of a damaged SQLite file.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction};
 
-use super::database::{Layout, beside, connect, make_tables, sync_directory};
+use super::database::{Layout, beside, connect, expected_schema, make_tables, schema, sync_directory};
 
 /// Consecutive row ids that are tried where rows cannot be read, before the rest is given up.
 const PROBES_MAX: u32 = 10_000;
@@ -22,7 +23,7 @@ pub(super) fn salvage(path: &Path, layout: &Layout) -> Result<Vec<String>, Strin
     let mut damage = Vec::new();
     let mut fresh = connect(&in_progress).map_err(|error| error.to_string())?;
     make_tables(&mut fresh, layout)?;
-    match Connection::open(path) {
+    match open_damaged(path, &in_progress, &fresh, layout) {
         Ok(damaged) => {
             let transaction = fresh.transaction().map_err(|error| error.to_string())?;
             for table in layout.tables {
@@ -30,8 +31,9 @@ pub(super) fn salvage(path: &Path, layout: &Layout) -> Result<Vec<String>, Strin
             }
             transaction.commit().map_err(|error| error.to_string())?;
         }
-        Err(error) => damage.push(format!("nothing of it can be read: {error}")),
+        Err(reason) => damage.push(format!("nothing of it can be read: {reason}")),
     }
+    remove_database(&beside(path, ".regrown"));
     fresh.close().map_err(|(_, error)| error.to_string())?;
     rename(&in_progress, &complete)?;
     sync_directory(path);
@@ -66,6 +68,43 @@ fn put_in_place(path: &Path) -> Result<PathBuf, String> {
     rename(&beside(path, ".salvaged"), path)?;
     sync_directory(path);
     Ok(aside)
+}
+
+/// Opens the damaged file to read from. Where its first page is damaged, which says where the tables
+/// begin, a copy of it is opened whose first page is that of the fresh file.
+fn open_damaged(path: &Path, fresh_path: &Path, fresh: &Connection, layout: &Layout) -> Result<Connection, String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let expected = expected_schema(layout).map_err(text)?;
+    let damaged = Connection::open(path).map_err(text)?;
+    if schema(&damaged).is_ok_and(|schema| schema == expected) {
+        return Ok(damaged);
+    }
+    drop(damaged);
+    let regrown = beside(path, ".regrown");
+    remove_database(&regrown);
+    let io = |error: std::io::Error| format!("{}: {error}", regrown.display());
+    fresh.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(())).map_err(text)?;
+    let page_bytes: u64 =
+        fresh.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0)).map_err(text)?.cast_unsigned();
+    let mut first_page = Vec::new();
+    File::open(fresh_path).and_then(|file| file.take(page_bytes).read_to_end(&mut first_page)).map_err(io)?;
+    for suffix in ["", "-wal"] {
+        if beside(path, suffix).exists() {
+            fs::copy(beside(path, suffix), beside(&regrown, suffix)).map_err(io)?;
+        }
+    }
+    let mut file = File::options().write(true).open(&regrown).map_err(io)?;
+    let pages = u32::try_from(file.metadata().map_err(io)?.len() / page_bytes).unwrap_or(u32::MAX);
+    // <https://www.sqlite.org/fileformat2.html#the_database_header>: the size in pages at 28 counts only
+    // where the change counter at 24 equals the one at 92
+    if let Some(size) = first_page.get_mut(28..32) {
+        size.copy_from_slice(&pages.to_be_bytes());
+    }
+    file.write_all(&first_page).map_err(io)?;
+    drop(file);
+    let damaged = Connection::open(&regrown).map_err(text)?;
+    schema(&damaged).map_err(text)?;
+    Ok(damaged)
 }
 
 /// Copies a table by ascending row id, trying one id after another where rows cannot be read.
@@ -118,11 +157,13 @@ fn copy_rows(
     failures: &mut u32,
 ) -> Result<(), Failure> {
     let broken = |error: rusqlite::Error| Failure::Damaged(error.to_string());
+    let unwritten = |error: rusqlite::Error| Failure::Fresh(error.to_string());
     let mut select = damaged.prepare_cached(sql).map_err(broken)?;
-    let names: Vec<String> = select.column_names().skip(1).map(|name| format!("\"{name}\"")).collect();
+    let columns = fresh.prepare_cached(&format!("SELECT * FROM {table}")).map_err(unwritten)?;
+    let names: Vec<String> = columns.column_names().map(|name| format!("\"{name}\"")).collect();
     let places: Vec<String> = (1..=names.len()).map(|number| format!("?{number}")).collect();
     let insert = format!("INSERT OR IGNORE INTO {table} ({}) VALUES ({})", names.join(","), places.join(","));
-    let mut insert = fresh.prepare_cached(&insert).map_err(|error| Failure::Fresh(error.to_string()))?;
+    let mut insert = fresh.prepare_cached(&insert).map_err(unwritten)?;
     let mut rows = select.query([*after]).map_err(broken)?;
     while let Some(row) = rows.next().map_err(broken)? {
         let rowid: i64 = row.get(0).map_err(broken)?;
@@ -133,7 +174,7 @@ fn copy_rows(
             Ok(changed) => *saved += changed as u64,
             // a value that the table does not allow was damaged; a full disk is no reason to lose the rest
             Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {}
-            Err(error) => return Err(Failure::Fresh(error.to_string())),
+            Err(error) => return Err(unwritten(error)),
         }
         *failures = 0;
     }

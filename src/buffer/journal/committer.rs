@@ -53,7 +53,7 @@ pub(super) enum Command {
 
 /// Serves commands until it is told to close or nobody is left to ask.
 pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level: &watch::Sender<Level>) {
-    let mut group = Vec::new();
+    let mut group: Vec<Queued> = Vec::new();
     while let Some(command) = commands.blocking_recv() {
         let mut next = Some(command);
         let mut bytes = 0;
@@ -87,11 +87,10 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
     }
 }
 
-fn commit(
-    store: &mut Store,
-    group: &mut Vec<(Write, Reply<Vec<DeliveryState>>, Option<OwnedSemaphorePermit>)>,
-    level: &watch::Sender<Level>,
-) {
+/// A write, who waits for it, and its place in the queue.
+type Queued = (Write, Reply<Vec<DeliveryState>>, Option<OwnedSemaphorePermit>);
+
+fn commit(store: &mut Store, group: &mut Vec<Queued>, level: &watch::Sender<Level>) {
     if group.is_empty() {
         return;
     }

@@ -10,6 +10,7 @@ use super::incarnation::IncarnationState;
 use super::store::Known;
 use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
+use crate::buffer::encoding::checksum;
 use crate::domain::publisher::PublisherId;
 use crate::domain::sequence::Accepted;
 use crate::domain::verdict::Change;
@@ -258,8 +259,8 @@ impl<'a> Draft<'a> {
         let (time_min, time_max) = times.unzip();
         self.transaction
             .prepare_cached(
-                "INSERT INTO blocks (delivered, rows, bytes, time_min, time_max, row_index, lines)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO blocks (delivered, rows, bytes, time_min, time_max, row_index, lines_checksum, lines)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
                 delivered,
@@ -268,6 +269,7 @@ impl<'a> Draft<'a> {
                 time_min,
                 time_max,
                 index,
+                checksum(lines),
                 lines
             ])?;
         let level = &mut self.changed.level;

@@ -12,6 +12,7 @@ use super::block::{BlockBuilder, Index, Owner};
 use super::incarnation::IncarnationState;
 use super::store::Known;
 use super::verdict_row::LastVerdict;
+use crate::buffer::encoding::checksum;
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::verdict::Change;
 use crate::formats::line_protocol::Rows;
@@ -66,7 +67,14 @@ pub(super) fn last_changes(connection: &Connection) -> rusqlite::Result<Vec<Chan
         "SELECT json FROM changes WHERE epoch IN (SELECT max(epoch) FROM changes GROUP BY publisher) ORDER BY epoch",
     )?;
     let json: Vec<String> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    Ok(json.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
+    let readable = json.iter().filter_map(|json| match serde_json::from_str(json) {
+        Ok(change) => Some(change),
+        Err(error) => {
+            tracing::error!(%error, json, "a recorded verdict change is damaged");
+            None
+        }
+    });
+    Ok(readable.collect())
 }
 
 /// Says whether every record of the ledger could be read.
@@ -104,8 +112,9 @@ fn load_incarnations(
 fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rusqlite::Result<HashMap<Owner, u64>> {
     let mut waiting = HashMap::new();
     let mut repairs = Vec::new();
-    let mut select =
-        transaction.prepare("SELECT id, rows, bytes, row_index, lines FROM blocks WHERE delivered = 0 ORDER BY id")?;
+    let mut unverified = Vec::new();
+    let mut select = transaction
+        .prepare("SELECT id, rows, lines_checksum, row_index, lines FROM blocks WHERE delivered = 0 ORDER BY id")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let (id, count): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -125,7 +134,7 @@ fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rus
                 ));
                 repairs.push((id, repaired));
             }
-            None => {
+            None if row.get::<_, i64>(2)? == i64::from(checksum(lines)) => {
                 let mut repaired = BlockBuilder::default();
                 let kept = Rows::of(lines).count() as u64;
                 repaired.push_rows(lines, kept);
@@ -133,6 +142,13 @@ fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rus
                     "block {id}: its index is damaged; its {kept} rows are delivered outside the ledger"
                 ));
                 repairs.push((id, repaired));
+            }
+            None => {
+                damage.push(format!(
+                    "block {id}: its index and some of its {count} rows are damaged; they are kept as dead letters"
+                ));
+                unverified.extend(Rows::of(lines).map(<[u8]>::to_vec));
+                repairs.push((id, BlockBuilder::default()));
             }
         }
         for (owner, count) in readings {
@@ -148,8 +164,22 @@ fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rus
             *waiting.entry(owner).or_insert(0) += count;
         }
         transaction.execute(
-            "UPDATE blocks SET rows = ?2, bytes = ?3, row_index = ?4, lines = ?5 WHERE id = ?1",
-            params![id, block.rows.cast_signed(), block.bytes().cast_signed(), block.index, block.lines],
+            "UPDATE blocks SET rows = ?2, bytes = ?3, row_index = ?4, lines_checksum = ?5, lines = ?6 WHERE id = ?1",
+            params![
+                id,
+                block.rows.cast_signed(),
+                block.bytes().cast_signed(),
+                block.index,
+                checksum(&block.lines),
+                block.lines
+            ],
+        )?;
+    }
+    for line in unverified {
+        transaction.execute(
+            "INSERT INTO dead_letters (refused_at, reason, line)
+             VALUES (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'), 'damaged on disk: it may not be what was written', ?1)",
+            [line],
         )?;
     }
     Ok(waiting)

@@ -16,6 +16,7 @@ pub(super) const LAYOUT: Layout = Layout {
             time_min INTEGER,
             time_max INTEGER,
             row_index BLOB NOT NULL,
+            lines_checksum INTEGER NOT NULL,
             lines BLOB NOT NULL
         ) STRICT;
         CREATE INDEX IF NOT EXISTS blocks_waiting ON blocks (id) WHERE delivered = 0;

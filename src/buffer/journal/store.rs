@@ -70,23 +70,26 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
         let failed = |reason: String| JournalError::Open { path: config.path.clone(), reason };
-        let mut opened = database::open(&config.path, &LAYOUT).map_err(failed)?;
-        let mut damage = opened.damage;
-        let known = recovery::load(&mut opened.connection, &mut damage).map_err(|error| failed(error.to_string()))?;
-        let last_changes = recovery::last_changes(&opened.connection).map_err(|error| failed(error.to_string()))?;
+        let database::Opened { connection, lock, mut damage } =
+            database::open(&config.path, &LAYOUT).map_err(failed)?;
+        let load = |connection: &mut Connection, damage: &mut Vec<String>| {
+            Ok((recovery::load(connection, damage)?, recovery::last_changes(connection)?))
+        };
+        let (connection, (known, last_changes)) =
+            database::first_use(&config.path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
         let last_epoch = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0);
         for damage in &damage {
             tracing::error!(path = %config.path.display(), damage, "the journal was damaged");
         }
         let recovery = Recovery { undelivered_rows: known.level.undelivered_rows, last_changes, last_epoch, damage };
         let store = Self {
-            connection: Some(opened.connection),
+            connection: Some(connection),
             config,
             known,
             lanes_split_at: 0,
             failing: false,
             refusing: false,
-            _lock: opened.lock,
+            _lock: lock,
         };
         Ok((store, recovery))
     }
@@ -184,9 +187,12 @@ impl Store {
         let failed = |reason: String| {
             rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), Some(reason))
         };
-        let (mut connection, mut damage) = database::open_locked(&self.config.path, &LAYOUT).map_err(failed)?;
+        let path = &self.config.path;
+        let (connection, mut damage) = database::open_locked(path, &LAYOUT).map_err(failed)?;
+        let (connection, known) =
+            database::first_use(path, &LAYOUT, connection, &mut damage, recovery::load).map_err(failed)?;
         let refused_rows = self.known.level.refused_rows;
-        self.known = recovery::load(&mut connection, &mut damage)?;
+        self.known = known;
         self.known.level.refused_rows = refused_rows;
         for damage in damage {
             tracing::error!(path = %self.config.path.display(), damage, "the journal was damaged");

@@ -1,0 +1,196 @@
+//! The journal under random histories with a crash between any two steps, against a plain model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::buffer::database::beside;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Readings of one of three publishers, in any order, with copies.
+    Append(u8, Vec<Sequence>),
+    /// Delivers some blocks of a lane; the flag: the sink has them, and the monitor dies before it says so.
+    Deliver(bool, u64, bool),
+    Split,
+    /// Closed in order and opened again.
+    Reopen,
+    /// The files as they are on disk now.
+    Crash,
+    /// The files as they are when the last commit had not reached the disk whole: its part of the log is cut.
+    TornCommit(Vec<Sequence>, prop::sample::Index),
+    DiskFull(Vec<Sequence>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let numbers = || prop::collection::vec(1..40_u64, 1..12);
+    let step = prop_oneof![
+        8 => (0..3_u8, numbers()).prop_map(|(who, numbers)| Step::Append(who, numbers)),
+        3 => (any::<bool>(), 1..30_u64, any::<bool>()).prop_map(|(live, rows, dies)| Step::Deliver(live, rows, dies)),
+        1 => Just(Step::Split),
+        1 => Just(Step::Reopen),
+        2 => Just(Step::Crash),
+        2 => (numbers(), any::<prop::sample::Index>()).prop_map(|(numbers, cut)| Step::TornCommit(numbers, cut)),
+        1 => numbers().prop_map(Step::DiskFull),
+    ];
+    prop::collection::vec(step, 1..25)
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+#[derive(Default)]
+struct Model {
+    /// Confirmed by a resolved append.
+    confirmed: BTreeSet<(usize, Sequence)>,
+    /// Rows that the sink has, with how often it took them.
+    sink: BTreeMap<String, u64>,
+    /// Rows that the journal was told are delivered.
+    told: BTreeSet<String>,
+}
+
+struct Run {
+    directory: tempfile::TempDir,
+    journal: Journal,
+    model: Model,
+}
+
+impl Run {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(config(directory.path())).unwrap();
+        Self { directory, journal, model: Model::default() }
+    }
+
+    /// The files as they are, in a new directory; the old journal goes on alone and is forgotten.
+    fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for suffix in ["", "-wal"] {
+            let from = beside(&config(self.directory.path()).path, suffix);
+            if from.exists() {
+                fs::copy(&from, beside(&config(copy.path()).path, suffix)).unwrap();
+            }
+        }
+        copy
+    }
+
+    async fn continue_in(&mut self, directory: tempfile::TempDir) {
+        let (journal, recovery) = Journal::open(config(directory.path())).unwrap();
+        assert_eq!(recovery.damage, Vec::<String>::new());
+        self.journal.close().await;
+        (self.journal, self.directory) = (journal, directory);
+    }
+
+    async fn append(&mut self, who: usize, numbers: &[Sequence]) {
+        let state = append(&self.journal, vec![readings(NAMES[who], numbers.iter().copied())]).await;
+        self.model.confirmed.extend(numbers.iter().map(|&number| (who, number)));
+        for number in 1..=state[0].highest {
+            let safe = !state[0].gaps.iter().any(|&(first, last)| (first..=last).contains(&number));
+            assert_eq!(safe, self.model.confirmed.contains(&(who, number)), "{number} in {state:?}");
+        }
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Append(who, numbers) => self.append(usize::from(who), &numbers).await,
+            Step::Deliver(live, rows_max, dies) => {
+                let lane = if live { Lane::Live } else { Lane::Backlog };
+                let batch = self.journal.next_batch(lane, rows_max, 1 << 20).await.unwrap();
+                for row in Rows::of(&batch.lines) {
+                    let row = String::from_utf8(row.to_vec()).unwrap();
+                    assert!(!self.model.told.contains(&row), "delivered again: {row}");
+                    *self.model.sink.entry(row.clone()).or_default() += 1;
+                    if !dies {
+                        self.model.told.insert(row);
+                    }
+                }
+                if dies {
+                    let copy = self.copy();
+                    self.continue_in(copy).await;
+                } else {
+                    self.journal.delivered(batch.block_ids, Vec::new()).await.unwrap();
+                }
+            }
+            Step::Split => self.journal.split_lanes().await,
+            Step::Reopen => {
+                self.journal.close().await;
+                let (journal, recovery) = Journal::open(config(self.directory.path())).unwrap();
+                assert_eq!(recovery.damage, Vec::<String>::new());
+                self.journal = journal;
+            }
+            Step::Crash => {
+                let copy = self.copy();
+                self.continue_in(copy).await;
+            }
+            Step::TornCommit(numbers, cut) => self.torn_commit(&numbers, cut).await,
+            Step::DiskFull(numbers) => {
+                self.journal.execute("PRAGMA max_page_count = 1").await.unwrap();
+                // a small one can still fit into a free page: then it is confirmed as any other
+                if self.journal.append(Arc::new(vec![readings("a", numbers.iter().copied())])).await.is_ok() {
+                    self.model.confirmed.extend(numbers.iter().map(|&number| (0, number)));
+                }
+                self.journal.execute("PRAGMA max_page_count = 1000000").await.unwrap();
+            }
+        }
+        self.check().await;
+    }
+
+    /// A commit of which only the first part of its frames reached the disk, and which was not confirmed.
+    async fn torn_commit(&mut self, numbers: &[Sequence], cut: prop::sample::Index) {
+        let path = config(self.directory.path()).path;
+        let log_bytes = || fs::metadata(beside(&path, "-wal")).map_or(0, |file| usize::try_from(file.len()).unwrap());
+        let (file_before, log_before) = (fs::read(&path).unwrap(), log_bytes());
+        append(&self.journal, vec![readings("a", numbers.iter().copied())]).await;
+        let copy = self.copy();
+        let log = beside(&config(copy.path()).path, "-wal");
+        let log_after = fs::read(&log).unwrap();
+        if fs::read(&path).unwrap() != file_before || log_after.len() <= log_before {
+            // the log was folded into the file meanwhile: not a state that one cut can show
+            self.model.confirmed.extend(numbers.iter().map(|&number| (0, number)));
+            return;
+        }
+        let kept = log_before + cut.index(log_after.len() - log_before);
+        fs::write(&log, &log_after[..kept]).unwrap();
+        self.continue_in(copy).await;
+    }
+
+    /// Every confirmed reading is here or in the sink, exactly once, and the books balance.
+    async fn check(&self) {
+        let waiting_rows = waiting(&self.journal).await;
+        let mut here: BTreeSet<String> = BTreeSet::new();
+        for row in waiting_rows {
+            assert!(!self.model.told.contains(&row), "waits again after its delivery: {row}");
+            assert!(here.insert(row.clone()), "twice: {row}");
+        }
+        for &(who, number) in &self.model.confirmed {
+            let row = String::from_utf8(line(NAMES[who], number)).unwrap();
+            assert!(here.contains(&row) || self.model.told.contains(&row), "lost: {row}");
+        }
+        for ledger in self.journal.accounts().await.unwrap() {
+            assert!(ledger.account.balances(), "{ledger:?}");
+            let who = NAMES.iter().position(|name| *name == ledger.publisher.as_str()).unwrap();
+            let confirmed = self.model.confirmed.iter().filter(|(owner, _)| *owner == who).count() as u64;
+            assert_eq!(ledger.account.received, confirmed, "{ledger:?}");
+            let tag = format!("publisher={}", NAMES[who]);
+            let told = self.model.told.iter().filter(|row| row.contains(&tag)).count() as u64;
+            assert_eq!(ledger.account.stored, told, "{ledger:?}");
+            assert_eq!(ledger.account.lost, 0);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn confirmed_readings_survive_a_crash_between_any_two_steps(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut run = Run::start();
+            for step in steps {
+                run.step(step).await;
+            }
+            deliver_all(&run.journal).await;
+        });
+    }
+}

@@ -1,0 +1,472 @@
+//! A publisher's outbox: every reading is here until the monitor has confirmed it.
+//!
+//! Invariants, attacked by the tests beside this file:
+//! 1. **Kept is durable.** When [`Outbox::keep`] returns, the readings are in the file and the file is
+//!    synced; when it fails, none of them is.
+//! 2. A reading leaves in one of two ways: confirmed by the monitor, or given up at the limit. One that
+//!    is given up is in exactly one named range, in the same commit, until the monitor has been told.
+//! 3. Each opening has a larger incarnation than every one before it, also where the clock went back.
+//! 4. What comes out is what went in: a reading whose bytes the disk has changed is given up by number.
+
+mod kept_reading;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::database::{self, Layout};
+use crate::domain::delivery::safe_runs;
+use crate::domain::publisher::Incarnation;
+use crate::domain::reading::{Reading, Sequence};
+
+/// What to do when the outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FullPolicy {
+    /// Take no new reading until there is room.
+    #[default]
+    RefuseNew,
+    /// Give up the oldest ones, and name them to the monitor.
+    GiveUpOldest,
+}
+
+/// What bounds the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxConfig {
+    /// The SQLite file; none keeps readings in memory only (said at start: a kill then loses them).
+    pub path: Option<PathBuf>,
+    /// Most bytes of readings.
+    pub bytes_max: u64,
+    /// At the limit.
+    pub full_policy: FullPolicy,
+}
+
+/// A reading with the life that numbered it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// The reading.
+    pub reading: Reading,
+}
+
+/// A range of readings given up at the limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUpRange {
+    /// Which life.
+    pub incarnation: Incarnation,
+    /// First number.
+    pub first: Sequence,
+    /// Last number.
+    pub last: Sequence,
+}
+
+/// Why the outbox could not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// The file cannot be opened or is in use by another publisher with this id.
+    #[error("cannot open the outbox {path}: {reason}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The disk refused; the readings were not kept.
+    #[error("the outbox cannot use its file: {reason}")]
+    Write {
+        /// SQLite's words.
+        reason: String,
+    },
+    /// It is full and its policy is to refuse.
+    #[error("the outbox is full ({bytes_max} bytes)")]
+    Full {
+        /// The limit.
+        bytes_max: u64,
+    },
+}
+
+const LAYOUT: Layout = Layout {
+    what: "an outbox",
+    application_id: 0x4857_4f42, // "HWOB"
+    version: 1,
+    create: "
+        CREATE TABLE IF NOT EXISTS lives (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            incarnation INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE IF NOT EXISTS readings (
+            id INTEGER PRIMARY KEY,
+            incarnation INTEGER NOT NULL,
+            sequence INTEGER NOT NULL,
+            reading BLOB NOT NULL,
+            UNIQUE (incarnation, sequence)
+        ) STRICT;
+        CREATE TABLE IF NOT EXISTS given_up (
+            id INTEGER PRIMARY KEY,
+            incarnation INTEGER NOT NULL,
+            first INTEGER NOT NULL,
+            last INTEGER NOT NULL
+        ) STRICT;
+    ",
+    tables: &["lives", "given_up", "readings"],
+};
+
+/// What a reading takes on disk beyond its own bytes, about.
+const READING_OVERHEAD_BYTES: u64 = 40;
+
+/// A publisher's durable buffer. Calls block for a commit: call them off the actors' threads.
+#[derive(Debug)]
+pub struct Outbox {
+    connection: Connection,
+    incarnation: Incarnation,
+    bytes_max: u64,
+    full_policy: FullPolicy,
+    readings: u64,
+    bytes: u64,
+    damage: Vec<String>,
+    _lock: Option<File>,
+}
+
+impl Outbox {
+    /// Opens the outbox and starts a new incarnation, larger than every one before it and at
+    /// least `now_micros`.
+    ///
+    /// # Errors
+    /// [`OutboxError::Open`]: it cannot be opened, is not an outbox, or another publisher has it.
+    pub fn open(config: OutboxConfig, now_micros: u64) -> Result<(Self, Incarnation), OutboxError> {
+        let OutboxConfig { path: file, bytes_max, full_policy } = config;
+        let path = file.clone().unwrap_or_else(|| PathBuf::from("(memory)"));
+        let failed = |reason: String| OutboxError::Open { path: path.clone(), reason };
+        let opened = match &file {
+            Some(path) => database::open(path, &LAYOUT),
+            None => database::open_in_memory(&LAYOUT),
+        };
+        let database::Opened { connection, lock, mut damage } = opened.map_err(failed)?;
+        let start = |connection: &mut Connection, damage: &mut Vec<String>| start_life(connection, damage, now_micros);
+        let (connection, started) = match &file {
+            Some(path) => database::first_use(path, &LAYOUT, connection, &mut damage, start).map_err(failed)?,
+            None => {
+                let mut connection = connection;
+                let started = start(&mut connection, &mut damage).map_err(|error| failed(error.to_string()))?;
+                (connection, started)
+            }
+        };
+        for damage in &damage {
+            tracing::error!(path = %path.display(), damage, "the outbox was damaged");
+        }
+        let (incarnation, readings, bytes) = started;
+        let outbox = Self { connection, incarnation, bytes_max, full_policy, readings, bytes, damage, _lock: lock };
+        Ok((outbox, incarnation))
+    }
+
+    /// What was damaged when it was opened and how much of it was saved, in words; empty when nothing was.
+    #[must_use]
+    pub fn damage(&self) -> &[String] {
+        &self.damage
+    }
+
+    /// Keeps new readings of the current incarnation, durable when this returns. The ranges that
+    /// had to be given up for them are returned (policy [`FullPolicy::GiveUpOldest`]) and stay
+    /// recorded until [`Outbox::given_up_told`]. A reading that is kept already stays as it is.
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`] or [`OutboxError::Full`]: nothing was kept.
+    pub fn keep(&mut self, readings: &[Reading]) -> Result<Vec<GivenUpRange>, OutboxError> {
+        let rows: Vec<_> = readings.iter().map(|reading| (reading.sequence, kept_reading::to_bytes(reading))).collect();
+        let new_bytes: u64 = rows.iter().map(|(_, row)| row.len() as u64 + READING_OVERHEAD_BYTES).sum();
+        let over = (self.bytes + new_bytes).saturating_sub(self.bytes_max);
+        if over > 0 && (self.full_policy == FullPolicy::RefuseNew || new_bytes > self.bytes_max) {
+            return Err(OutboxError::Full { bytes_max: self.bytes_max });
+        }
+        let incarnation = self.incarnation;
+        let (given_up, gone, kept) = self.transact(|transaction| {
+            let (given_up, gone) = give_up_oldest(transaction, over)?;
+            let mut kept = Size::default();
+            let mut insert = transaction.prepare_cached(
+                "INSERT OR IGNORE INTO readings (incarnation, sequence, reading) VALUES (?1, ?2, ?3)",
+            )?;
+            for (sequence, row) in &rows {
+                let new = insert.execute(params![incarnation.0.cast_signed(), sequence.cast_signed(), row])?;
+                if new > 0 {
+                    kept.add(row.len() as u64);
+                }
+            }
+            Ok((given_up, gone, kept))
+        })?;
+        self.grow(kept);
+        self.shrink(gone);
+        Ok(given_up)
+    }
+
+    /// Forgets what the monitor has confirmed: every number up to `through`, and those up to
+    /// `highest` that are not in `gaps`; see [`safe_runs`].
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`]: they will be confirmed again.
+    pub fn confirmed(
+        &mut self,
+        incarnation: Incarnation,
+        through: Sequence,
+        highest: Sequence,
+        gaps: &[(Sequence, Sequence)],
+    ) -> Result<(), OutboxError> {
+        let safe = safe_runs(incarnation, through, highest, gaps);
+        let gone = self.transact(|transaction| {
+            let mut gone = Size::default();
+            let mut delete = transaction.prepare_cached(
+                "DELETE FROM readings WHERE incarnation = ?1 AND sequence BETWEEN ?2 AND ?3 RETURNING length(reading)",
+            )?;
+            for run in safe {
+                let (first, last) = (to_column(run.first), to_column(run.last));
+                let mut lengths = delete.query(params![incarnation.0.cast_signed(), first, last])?;
+                while let Some(row) = lengths.next()? {
+                    gone.add(row.get::<_, i64>(0)?.cast_unsigned());
+                }
+            }
+            Ok(gone)
+        })?;
+        self.shrink(gone);
+        Ok(())
+    }
+
+    /// Readings of one incarnation with numbers from `first` to `last`, in order, at most `readings_max`.
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`] when the file cannot be read.
+    pub fn range(
+        &self,
+        incarnation: Incarnation,
+        first: Sequence,
+        last: Sequence,
+        readings_max: usize,
+    ) -> Result<Vec<Kept>, OutboxError> {
+        let mut select = self
+            .connection
+            .prepare_cached(
+                "SELECT sequence, reading FROM readings
+                 WHERE incarnation = ?1 AND sequence BETWEEN ?2 AND ?3 ORDER BY sequence LIMIT ?4",
+            )
+            .map_err(unusable)?;
+        let most = i64::try_from(readings_max).unwrap_or(i64::MAX);
+        let mut rows = select
+            .query(params![incarnation.0.cast_signed(), to_column(first), to_column(last), most])
+            .map_err(unusable)?;
+        let mut kept = Vec::new();
+        while let Some(row) = rows.next().map_err(unusable)? {
+            let sequence = row.get::<_, i64>(0).map_err(unusable)?.cast_unsigned();
+            let bytes = row.get_ref(1).map_err(unusable)?.as_blob().unwrap_or_default();
+            match kept_reading::from_bytes(bytes, sequence) {
+                Some(reading) => kept.push(Kept { incarnation, reading }),
+                // the next start gives it up by number
+                None => tracing::error!(%incarnation, sequence, "a kept reading was damaged on disk"),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Incarnations before this one that still have readings, oldest first, with their lowest and highest number.
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`] when the file cannot be read.
+    pub fn earlier(&self) -> Result<Vec<(Incarnation, Sequence, Sequence)>, OutboxError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let mut select = self.connection.prepare_cached(
+                "SELECT incarnation, min(sequence), max(sequence) FROM readings
+                 WHERE incarnation < ?1 GROUP BY incarnation ORDER BY incarnation",
+            )?;
+            select.query_map([self.incarnation.0.cast_signed()], range_of)?.collect()
+        };
+        read().map_err(unusable)
+    }
+
+    /// Ranges given up and not yet told to the monitor.
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`] when the file cannot be read.
+    pub fn given_up(&self) -> Result<Vec<GivenUpRange>, OutboxError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let sql = "SELECT incarnation, first, last FROM given_up ORDER BY incarnation, first";
+            self.connection.prepare_cached(sql)?.query_map([], range_of)?.collect()
+        };
+        let ranges = read().map_err(unusable)?;
+        Ok(ranges.into_iter().map(|(incarnation, first, last)| GivenUpRange { incarnation, first, last }).collect())
+    }
+
+    /// The monitor knows of this range now. What was given up since beside it stays to be told.
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`].
+    pub fn given_up_told(&mut self, range: &GivenUpRange) -> Result<(), OutboxError> {
+        let (first, last) = (to_column(range.first), to_column(range.last));
+        let incarnation = range.incarnation.0.cast_signed();
+        self.transact(|transaction| {
+            let overlapping: Vec<(i64, i64)> = transaction
+                .prepare_cached(
+                    "DELETE FROM given_up WHERE incarnation = ?1 AND first <= ?3 AND last >= ?2 RETURNING first, last",
+                )?
+                .query_map([incarnation, first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            for (known_first, known_last) in overlapping {
+                for (first, last) in [(known_first, first.saturating_sub(1)), (last.saturating_add(1), known_last)] {
+                    if first <= last {
+                        transaction
+                            .prepare_cached("INSERT INTO given_up (incarnation, first, last) VALUES (?1, ?2, ?3)")?
+                            .execute([incarnation, first, last])?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// How many readings wait for confirmation, and their bytes.
+    #[must_use]
+    pub const fn level(&self) -> (u64, u64) {
+        (self.readings, self.bytes)
+    }
+
+    fn transact<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, OutboxError> {
+        let run = || -> rusqlite::Result<T> {
+            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&transaction)?;
+            transaction.commit()?;
+            Ok(result)
+        };
+        run().map_err(unusable)
+    }
+
+    const fn grow(&mut self, size: Size) {
+        self.readings += size.readings;
+        self.bytes += size.bytes;
+    }
+
+    const fn shrink(&mut self, size: Size) {
+        self.readings = self.readings.saturating_sub(size.readings);
+        self.bytes = self.bytes.saturating_sub(size.bytes);
+    }
+}
+
+/// Some readings and what they take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    readings: u64,
+    bytes: u64,
+}
+
+impl Size {
+    const fn add(&mut self, reading_bytes: u64) {
+        self.readings += 1;
+        self.bytes += reading_bytes + READING_OVERHEAD_BYTES;
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
+fn unusable(error: rusqlite::Error) -> OutboxError {
+    OutboxError::Write { reason: error.to_string() }
+}
+
+/// A number from outside as SQLite holds it; none that is given out is larger.
+fn to_column(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn range_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Incarnation, Sequence, Sequence)> {
+    let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    Ok((Incarnation(number(0)?), number(1)?, number(2)?))
+}
+
+/// Begins a new incarnation, gives up what was damaged, and measures what is there.
+fn start_life(
+    connection: &mut Connection,
+    damage: &mut Vec<String>,
+    now_micros: u64,
+) -> rusqlite::Result<(Incarnation, u64, u64)> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut size = Size::default();
+    let mut damaged = Vec::new();
+    {
+        let mut select = transaction.prepare("SELECT id, incarnation, sequence, reading FROM readings ORDER BY id")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, incarnation, sequence): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let bytes = row.get_ref(3)?.as_blob().unwrap_or_default();
+            if kept_reading::from_bytes(bytes, sequence.cast_unsigned()).is_some() {
+                size.add(bytes.len() as u64);
+            } else {
+                damaged.push((id, incarnation, sequence));
+            }
+        }
+    }
+    for (id, incarnation, sequence) in damaged {
+        transaction.execute("DELETE FROM readings WHERE id = ?1", [id])?;
+        add_given_up(&transaction, incarnation, sequence)?;
+        damage.push(format!("reading {sequence} of incarnation {incarnation} was damaged on disk"));
+    }
+    let newest_known: Option<i64> = transaction.query_row(
+        "SELECT max(incarnation) FROM (SELECT incarnation FROM lives UNION ALL
+         SELECT max(incarnation) FROM readings UNION ALL SELECT max(incarnation) FROM given_up)",
+        [],
+        |row| row.get(0),
+    )?;
+    let newest_known = newest_known.map_or(0, |incarnation| incarnation.max(0).cast_unsigned());
+    let incarnation = Incarnation(now_micros.max(newest_known.saturating_add(1)).min(i64::MAX.unsigned_abs()));
+    transaction.execute(
+        "INSERT INTO lives (id, incarnation) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET incarnation = ?1",
+        [incarnation.0.cast_signed()],
+    )?;
+    transaction.commit()?;
+    Ok((incarnation, size.readings, size.bytes))
+}
+
+/// Removes the oldest readings until `over` bytes are free, and names them.
+fn give_up_oldest(transaction: &Transaction<'_>, over: u64) -> rusqlite::Result<(Vec<GivenUpRange>, Size)> {
+    let mut ranges: Vec<GivenUpRange> = Vec::new();
+    let mut gone = Size::default();
+    if over == 0 {
+        return Ok((ranges, gone));
+    }
+    let mut oldest = Vec::new();
+    {
+        let mut select = transaction.prepare_cached(
+            "SELECT id, incarnation, sequence, length(reading) FROM readings ORDER BY incarnation, sequence",
+        )?;
+        let mut rows = select.query([])?;
+        while gone.bytes < over {
+            let Some(row) = rows.next()? else { break };
+            let (id, incarnation, sequence): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            gone.add(row.get::<_, i64>(3)?.cast_unsigned());
+            oldest.push((id, incarnation, sequence));
+        }
+    }
+    for (id, incarnation, sequence) in oldest {
+        transaction.prepare_cached("DELETE FROM readings WHERE id = ?1")?.execute([id])?;
+        add_given_up(transaction, incarnation, sequence)?;
+        let (incarnation, sequence) = (Incarnation(incarnation.cast_unsigned()), sequence.cast_unsigned());
+        match ranges.last_mut() {
+            Some(range) if range.incarnation == incarnation && range.last + 1 == sequence => range.last = sequence,
+            _ => ranges.push(GivenUpRange { incarnation, first: sequence, last: sequence }),
+        }
+    }
+    Ok((ranges, gone))
+}
+
+/// Records one number as given up, in the range that it continues where there is one.
+fn add_given_up(transaction: &Transaction<'_>, incarnation: i64, sequence: i64) -> rusqlite::Result<()> {
+    let id: Option<i64> = transaction
+        .prepare_cached("SELECT id FROM given_up WHERE incarnation = ?1 AND last = ?2 - 1")?
+        .query_row([incarnation, sequence], |row| row.get(0))
+        .optional()?;
+    match id {
+        Some(id) => {
+            transaction.prepare_cached("UPDATE given_up SET last = ?2 WHERE id = ?1")?.execute([id, sequence])?
+        }
+        None => transaction
+            .prepare_cached("INSERT INTO given_up (incarnation, first, last) VALUES (?1, ?2, ?2)")?
+            .execute([incarnation, sequence])?,
+    };
+    Ok(())
+}
