@@ -137,4 +137,10 @@ pub trait ProcessTable: Send + Sync + 'static {
     fn own_identity(&self) -> Option<ProcessIdentity>;
     /// The identity of a process by its PID, where it exists and may be looked at.
     fn identity(&self, pid: u32) -> Option<ProcessIdentity>;
+    /// Resolves when this process has ended (at once when it has already). Does not block. An error
+    /// says why its end cannot be waited for on this system.
+    fn await_exit(&self, identity: ProcessIdentity) -> BoxFuture<'static, Result<(), String>> {
+        let pid = identity.pid;
+        Box::pin(async move { Err(format!("the end of PID {pid} cannot be waited for on this system")) })
+    }
 }

@@ -26,13 +26,14 @@ use tokio::process::Command;
 use tokio::sync::oneshot;
 
 use self::output::Output;
-use crate::domain::process::ProcessIdentity;
+use crate::domain::process::{ProcessExit, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits, RestartPolicy};
-use crate::messages::child::{AskChild, ChildEnd, ChildSignal, ChildState, ChildStatus, Signal};
+use crate::messages::child::{AskChild, ChildEnd, ChildEnded, ChildSignal, ChildState, ChildStatus, Signal};
 use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
 use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Outlet;
 
 /// What to run, and what to do when it ends.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub struct ChildConfig {
     pub output_line_bytes_max: usize,
     /// How long before a drain's deadline SIGKILL is sent, so that the end is known by the deadline.
     pub kill_margin: Duration,
+    /// Who is told how a process ended: the watchdog, when there is one.
+    pub report: Option<Outlet<ChildEnded>>,
 }
 
 impl ChildConfig {
@@ -68,6 +71,7 @@ impl ChildConfig {
             limits: RestartLimits::default(),
             output_line_bytes_max: 8 * 1024,
             kill_margin: Duration::from_millis(250),
+            report: None,
         }
     }
 }
@@ -160,7 +164,18 @@ impl Child {
             _ => status.err().unwrap_or_default(),
         };
         self.identity = None;
-        self.last_end = Some(ChildEnd { pid, at: self.clock.wall(), code, signal, how: how.clone() });
+        let at = self.clock.wall();
+        self.last_end = Some(ChildEnd { pid, at, code, signal, how: how.clone() });
+        if let (Some(pid), Some(report)) = (pid, self.config.report.clone()) {
+            let how = signal.map_or_else(|| how.clone(), |signal| format!("signal {signal}"));
+            let ended = ChildEnded { publisher: publisher.clone(), exit: ProcessExit { pid, signal, how, at } };
+            let tell = async move {
+                if let Err(error) = report.deliver(ended).await {
+                    tracing::debug!(%error, "nobody was told how a child ended");
+                }
+            };
+            ctx.spawn(tell.into_actor(self));
+        }
         if let Some(waiting) = &mut self.draining {
             tracing::info!(%publisher, pid, how, "child ended");
             self.state = ChildState::Ended;

@@ -7,7 +7,7 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use tokio::sync::Semaphore;
 
 use crate::domain::process::{ProbeAnswer, ProcessState};
-use crate::messages::probe::Probe;
+use crate::messages::probe::{AwaitExit, Probe};
 use crate::ports::ProcessTable;
 use crate::runtime::clock::Clock;
 
@@ -18,12 +18,14 @@ pub struct ProcessProbeConfig {
     pub probes_in_flight_max: usize,
     /// Longest time from question to answer, with the wait for a free place.
     pub probe_timeout: Duration,
+    /// Most processes whose end is waited for; each takes a file descriptor.
+    pub exits_awaited_max: usize,
 }
 
 impl Default for ProcessProbeConfig {
-    /// Four at a time, two seconds each.
+    /// Four at a time, two seconds each; the ends of 10,000 processes.
     fn default() -> Self {
-        Self { probes_in_flight_max: 4, probe_timeout: Duration::from_secs(2) }
+        Self { probes_in_flight_max: 4, probe_timeout: Duration::from_secs(2), exits_awaited_max: 10_000 }
     }
 }
 
@@ -33,18 +35,42 @@ pub struct ProcessProbe {
     clock: Clock,
     config: ProcessProbeConfig,
     places: Arc<Semaphore>,
+    exits: Arc<Semaphore>,
 }
 
 impl ProcessProbe {
     /// A probe that looks into this table.
     #[must_use]
     pub fn new(table: Arc<dyn ProcessTable>, clock: Clock, config: ProcessProbeConfig) -> Self {
-        Self { table, clock, config, places: Arc::new(Semaphore::new(config.probes_in_flight_max)) }
+        Self {
+            table,
+            clock,
+            config,
+            places: Arc::new(Semaphore::new(config.probes_in_flight_max)),
+            exits: Arc::new(Semaphore::new(config.exits_awaited_max)),
+        }
     }
 }
 
 impl Actor for ProcessProbe {
     type Context = Context<Self>;
+}
+
+impl Handler<AwaitExit> for ProcessProbe {
+    type Result = ResponseFuture<Result<ProbeAnswer, String>>;
+
+    fn handle(&mut self, AwaitExit(identity): AwaitExit, _: &mut Context<Self>) -> Self::Result {
+        let (table, exits, exits_max) = (self.table.clone(), self.exits.clone(), self.config.exits_awaited_max);
+        Box::pin(async move {
+            let Ok(_place) = exits.try_acquire_owned() else {
+                return Err(format!("the ends of {exits_max} processes are waited for already"));
+            };
+            table.await_exit(identity.clone()).await?;
+            let pid = identity.pid;
+            let look = tokio::task::spawn_blocking(move || table.look(&identity)).await;
+            look.map_err(|error| format!("the look at process {pid} failed: {error}"))
+        })
+    }
 }
 
 impl Handler<Probe> for ProcessProbe {
@@ -70,7 +96,7 @@ impl Handler<Probe> for ProcessProbe {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(reason)) => reason,
                 Err(_) if places.available_permits() == 0 => {
-                    let ProcessProbeConfig { probes_in_flight_max, probe_timeout } = config;
+                    let ProcessProbeConfig { probes_in_flight_max, probe_timeout, .. } = config;
                     format!("no answer within {probe_timeout:?}: all {probes_in_flight_max} places are taken")
                 }
                 Err(_) => format!("no answer within {:?}", config.probe_timeout),
@@ -134,7 +160,8 @@ mod tests {
     }
 
     fn probe(table: Arc<Faulty>, places: usize, probe_timeout: Duration) -> actix::Addr<ProcessProbe> {
-        let config = ProcessProbeConfig { probes_in_flight_max: places, probe_timeout };
+        let config =
+            ProcessProbeConfig { probes_in_flight_max: places, probe_timeout, ..ProcessProbeConfig::default() };
         ProcessProbe::new(table, Clock::start(), config).start()
     }
 

@@ -5,6 +5,8 @@
 //! clock ticks (field 22 of `/proc/PID/stat`, proc(5)) and the boot id.
 
 #[cfg(target_os = "linux")]
+mod exit;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod portable;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
-use crate::ports::ProcessTable;
+use crate::ports::{BoxFuture, ProcessTable};
 use crate::runtime::clock::Clock;
 
 #[cfg(target_os = "linux")]
@@ -49,6 +51,12 @@ impl ProcessTable for HostProcesses {
 
     fn identity(&self, pid: u32) -> Option<ProcessIdentity> {
         self.host.identity(pid)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn await_exit(&self, identity: ProcessIdentity) -> BoxFuture<'static, Result<(), String>> {
+        let host = self.host.clone();
+        Box::pin(exit::await_exit(identity.clone(), move || host.identity(identity.pid) == Some(identity)))
     }
 }
 

@@ -20,6 +20,12 @@ pub enum EvidenceKind {
     Observer,
     /// Which host it runs on.
     Host,
+    /// How its process ended, as its parent saw it.
+    Exit,
+    /// Whether it makes progress: CPU time used, or the cursor of its source.
+    Progress,
+    /// Another verdict that the facts exclude.
+    RuledOut,
 }
 
 /// One fact, in the `evidence` list of a verdict change.

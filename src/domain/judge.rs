@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::domain::evidence::{Evidence, EvidenceKind};
-use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
+use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState};
 use crate::domain::publisher::HostName;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::Verdict;
@@ -25,12 +25,38 @@ pub struct Case<'a> {
     pub late_after: Duration,
     /// How much silence makes it a case for the probe.
     pub deadline: Duration,
-    /// Whether the monitor hears, and if not why.
-    pub deaf: Option<&'a str>,
+    /// Whether the monitor doubts its own ears, and why.
+    pub doubt: Option<&'a str>,
     /// Its process, where it has named one.
     pub process: Option<&'a ProcessIdentity>,
     /// What is known of the process.
     pub testimony: Testimony<'a>,
+    /// How its process ended, where its parent has told.
+    pub exit: Option<&'a ProcessExit>,
+    /// CPU time that it used since it was last asked after, and how long ago that was.
+    pub cpu: Option<CpuProgress>,
+    /// When the broker published its last will, where it did since it was last heard.
+    pub last_will: Option<Timestamp>,
+}
+
+/// CPU time between two looks at a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuProgress {
+    /// CPU time used between the looks.
+    pub used: Duration,
+    /// Time between the looks.
+    pub within: Duration,
+}
+
+impl CpuProgress {
+    /// Less time between two looks says nothing: a program that waits uses no CPU for a while.
+    pub const TELLING: Duration = Duration::from_millis(500);
+
+    /// Whether it stood still for long enough to tell.
+    #[must_use]
+    pub fn stands_still(self) -> bool {
+        self.used.is_zero() && self.within >= Self::TELLING
+    }
 }
 
 /// What can be said about the publisher's process.
@@ -51,7 +77,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// One line that a person understands.
     pub summary: String,
-    /// The facts, the deciding one first.
+    /// The facts, the deciding one first, and what they rule out last.
     pub evidence: Vec<Evidence>,
 }
 
@@ -79,13 +105,32 @@ pub fn judge_silence(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
     Some(Judgement { verdict: Verdict::Alive, summary: "alive: heard in time".to_owned(), evidence: vec![heard] })
 }
 
+/// The verdict that the process alone gives, whatever was heard: `None` when it exists and may work.
+#[must_use]
+pub fn judge_process(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
+    let Testimony::Probe(answer) = case.testimony else { return None };
+    let (verdict, what) = testimony(case);
+    if !matches!(verdict, Verdict::Dead | Verdict::Stopped) {
+        return None;
+    }
+    let mut summary = format!("{verdict}: {what}");
+    if let Some((at, _)) = case.last_heard {
+        summary.push_str(&format!("; last heard {} before", describe_duration(now.since(at))));
+    }
+    let mut evidence = vec![Evidence::new(EvidenceKind::Process, what)];
+    evidence.extend(exit_evidence(case, answer));
+    evidence.extend(will_evidence(case));
+    evidence.push(heard_evidence(case, now));
+    Some(Judgement { verdict, summary, evidence })
+}
+
 /// The verdict once the deadline has passed and the process has been asked after.
 #[must_use]
 pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
     let heard = heard_evidence(case, now);
     if case.last_heard.is_none() && case.process.is_none() {
-        return match case.deaf {
-            Some(reason) => doubt(reason, heard),
+        return match case.doubt {
+            Some(reason) => doubted(reason, vec![heard]),
             None => Judgement {
                 verdict: Verdict::NeverStarted,
                 summary: format!("never started: expected, and not heard for {}", said_silence(case, now)),
@@ -94,11 +139,22 @@ pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
         };
     }
     let (verdict, what) = testimony(case);
-    let rests_on_silence = !matches!(verdict, Verdict::Dead | Verdict::Stopped);
-    if let (true, Some(reason)) = (rests_on_silence, case.deaf) {
-        return doubt(reason, heard);
+    let kind = match verdict {
+        Verdict::Unreachable => EvidenceKind::Host,
+        Verdict::Hung => EvidenceKind::Progress,
+        _ => EvidenceKind::Process,
+    };
+    let mut evidence = vec![Evidence::new(kind, what.clone())];
+    if let Testimony::Probe(answer) = case.testimony {
+        evidence.extend(exit_evidence(case, answer));
     }
-    let kind = if verdict == Verdict::Unreachable { EvidenceKind::Host } else { EvidenceKind::Process };
+    evidence.extend(will_evidence(case));
+    evidence.push(heard);
+    let rests_on_silence = !matches!(verdict, Verdict::Dead | Verdict::Stopped);
+    if let (true, Some(reason)) = (rests_on_silence, case.doubt) {
+        return doubted(reason, evidence);
+    }
+    evidence.extend(ruled_out(case, verdict));
     Judgement {
         verdict,
         summary: format!(
@@ -106,7 +162,7 @@ pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
             said_silence(case, now),
             describe_duration(case.deadline)
         ),
-        evidence: vec![Evidence::new(kind, what), heard],
+        evidence,
     }
 }
 
@@ -119,6 +175,32 @@ pub fn judge_heard(silent_before: Option<Duration>) -> Judgement {
     };
     let evidence = vec![Evidence::new(EvidenceKind::Silence, summary.trim_start_matches("alive: ").to_owned())];
     Judgement { verdict: Verdict::Alive, summary, evidence }
+}
+
+/// The verdict on a publisher whose heartbeats come while its source stands still.
+#[must_use]
+pub fn judge_stuck(cursor: u64, still_for: Duration, deadline: Duration) -> Judgement {
+    let what = format!("its source has stood at {cursor} for {}", describe_duration(still_for));
+    Judgement {
+        verdict: Verdict::Hung,
+        summary: format!("hung: it beats, but {what} (deadline {})", describe_duration(deadline)),
+        evidence: vec![
+            Evidence::new(EvidenceKind::Progress, what),
+            Evidence::new(EvidenceKind::RuledOut, "not idle: it says that there is something to read"),
+            Evidence::new(EvidenceKind::RuledOut, "not silent: its heartbeats come in time"),
+        ],
+    }
+}
+
+/// The verdict on a publisher whose source moves again.
+#[must_use]
+pub fn judge_moving(still_for: Duration) -> Judgement {
+    let what = format!("its source moves again after {}", describe_duration(still_for));
+    Judgement {
+        verdict: Verdict::Alive,
+        summary: format!("alive: {what}"),
+        evidence: vec![Evidence::new(EvidenceKind::Progress, what)],
+    }
 }
 
 /// The verdict on a publisher that said goodbye.
@@ -145,6 +227,10 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
     let pid = case.process.map_or_else(String::new, |process| format!("PID {}", process.pid));
     let at = answer.looked_at.time_of_day();
     match &answer.state {
+        ProcessState::Running | ProcessState::Sleeping if case.cpu.is_some_and(CpuProgress::stands_still) => {
+            let within = case.cpu.map_or(Duration::ZERO, |cpu| cpu.within);
+            (Verdict::Hung, format!("{pid} exists and has used no CPU time for {}", describe_duration(within)))
+        }
         ProcessState::Running => (Verdict::Silent, format!("{pid} is running (seen at {at}), but nothing reaches us")),
         ProcessState::Sleeping => {
             (Verdict::Silent, format!("{pid} exists and is waiting (seen at {at}), but nothing reaches us"))
@@ -152,10 +238,7 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
         ProcessState::Stopped => {
             (Verdict::Stopped, format!("{pid} is stopped by a signal or a debugger (seen at {at})"))
         }
-        ProcessState::Zombie => {
-            (Verdict::Dead, format!("{pid} has ended and waits for its parent to collect it (zombie, seen at {at})"))
-        }
-        ProcessState::Gone => (Verdict::Dead, format!("{pid} is gone (seen at {at})")),
+        ProcessState::Zombie | ProcessState::Gone => (Verdict::Dead, said_end(case, answer, &pid)),
         ProcessState::Replaced { by } => {
             (Verdict::Dead, format!("{pid} now belongs to another process: {by} (seen at {at})"))
         }
@@ -168,12 +251,74 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
     }
 }
 
-fn doubt(reason: &str, heard: Evidence) -> Judgement {
-    Judgement {
-        verdict: Verdict::Unknown,
-        summary: format!("unknown: the monitor hears nobody: {reason}"),
-        evidence: vec![Evidence::new(EvidenceKind::Observer, reason), heard],
+fn said_end(case: &Case<'_>, answer: &ProbeAnswer, pid: &str) -> String {
+    match known_exit(case) {
+        Some(exit) => format!("{pid} exited on {} at {}", exit.how, exit.at.time_of_day()),
+        None => {
+            let at = answer.looked_at.time_of_day();
+            match answer.state {
+                ProcessState::Zombie => {
+                    format!("{pid} has ended and waits for its parent to collect it (zombie, seen at {at})")
+                }
+                _ => format!("{pid} is gone (seen at {at})"),
+            }
+        }
     }
+}
+
+/// The exit that its parent told, when it is the one of the process in question.
+fn known_exit<'a>(case: &Case<'a>) -> Option<&'a ProcessExit> {
+    case.exit.filter(|exit| case.process.is_some_and(|process| process.pid == exit.pid))
+}
+
+fn exit_evidence(case: &Case<'_>, answer: &ProbeAnswer) -> Option<Evidence> {
+    let exit = known_exit(case)?;
+    let seen = match answer.state {
+        ProcessState::Zombie => "a zombie",
+        _ => "gone",
+    };
+    let detail = format!("its parent saw it end: {} at {}; the probe saw it {seen}", exit.how, exit.at.time_of_day());
+    Some(Evidence::new(EvidenceKind::Exit, detail))
+}
+
+fn will_evidence(case: &Case<'_>) -> Option<Evidence> {
+    let at = case.last_will?.time_of_day();
+    Some(Evidence::new(EvidenceKind::LastWill, format!("the broker published its last will at {at}")))
+}
+
+/// What else it could have been, and why it is not.
+fn ruled_out(case: &Case<'_>, verdict: Verdict) -> Vec<Evidence> {
+    let mut out = Vec::new();
+    let mut not = |text: String| out.push(Evidence::new(EvidenceKind::RuledOut, text));
+    let Testimony::Probe(answer) = &case.testimony else { return out };
+    let exists = matches!(answer.state, ProcessState::Running | ProcessState::Sleeping | ProcessState::Stopped);
+    if exists && let Some(process) = case.process {
+        let ProcessIdentity { pid, start_ticks, .. } = process;
+        not(format!("not dead: PID {pid} exists and is the same process (started at tick {start_ticks})"));
+    }
+    if matches!(answer.state, ProcessState::Running | ProcessState::Sleeping) {
+        not("not stopped: the kernel runs it".to_owned());
+    }
+    if verdict == Verdict::Silent
+        && let Some(cpu) = case.cpu
+    {
+        let (used, within) = (cpu.used.as_micros(), describe_duration(cpu.within));
+        not(if cpu.used.is_zero() {
+            format!("hung cannot be told yet: no CPU time used, but only within {within}")
+        } else {
+            format!("not hung: it used {used} µs of CPU time within {within}")
+        });
+    }
+    if verdict == Verdict::Dead && case.last_heard.is_some() {
+        not("not ended: no goodbye came".to_owned());
+    }
+    not("not us: the monitor is connected and runs".to_owned());
+    out
+}
+
+fn doubted(reason: &str, mut evidence: Vec<Evidence>) -> Judgement {
+    evidence.insert(0, Evidence::new(EvidenceKind::Observer, reason));
+    Judgement { verdict: Verdict::Unknown, summary: format!("unknown: the monitor doubts itself: {reason}"), evidence }
 }
 
 fn said_silence(case: &Case<'_>, now: Monotonic) -> String {
@@ -191,126 +336,4 @@ fn heard_evidence(case: &Case<'_>, now: Monotonic) -> Evidence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(millis: u64) -> Monotonic {
-        Monotonic::START + Duration::from_millis(millis)
-    }
-
-    fn host() -> HostName {
-        HostName::parse("here").unwrap()
-    }
-
-    fn identity() -> ProcessIdentity {
-        ProcessIdentity { pid: 812, start_ticks: 5, boot_id: "boot".to_owned() }
-    }
-
-    fn answer(state: ProcessState) -> ProbeAnswer {
-        ProbeAnswer { state, cpu_time: None, looked_at: Timestamp::from_nanos(3_214_000_000) }
-    }
-
-    fn verdict_of(state: ProcessState, deaf: Option<&str>) -> Judgement {
-        let (host, identity, answer) = (host(), identity(), answer(state));
-        let case = Case {
-            host: &host,
-            last_heard: Some((at(0), Timestamp::from_nanos(0))),
-            silent_since: at(0),
-            late_after: Duration::from_secs(2),
-            deadline: Duration::from_secs(5),
-            deaf,
-            process: Some(&identity),
-            testimony: Testimony::Probe(&answer),
-        };
-        judge_after_deadline(&case, at(5_200))
-    }
-
-    #[test]
-    fn every_answer_of_the_probe_has_its_verdict() {
-        let by = || "other".to_owned();
-        let table = [
-            (ProcessState::Running, Verdict::Silent),
-            (ProcessState::Sleeping, Verdict::Silent),
-            (ProcessState::Stopped, Verdict::Stopped),
-            (ProcessState::Zombie, Verdict::Dead),
-            (ProcessState::Gone, Verdict::Dead),
-            (ProcessState::Replaced { by: by() }, Verdict::Dead),
-            (ProcessState::NotPermitted, Verdict::Silent),
-            (ProcessState::ProbeFailed { reason: "timeout".to_owned() }, Verdict::Silent),
-        ];
-        for (state, expected) in table {
-            assert_eq!(verdict_of(state.clone(), None).verdict, expected, "{state:?}");
-        }
-    }
-
-    #[test]
-    fn doubt_holds_back_silence_and_not_direct_evidence() {
-        let deaf = Some("the broker is gone");
-        assert_eq!(verdict_of(ProcessState::Sleeping, deaf).verdict, Verdict::Unknown);
-        assert_eq!(verdict_of(ProcessState::Gone, deaf).verdict, Verdict::Dead);
-        assert_eq!(verdict_of(ProcessState::Stopped, deaf).verdict, Verdict::Stopped);
-    }
-
-    #[test]
-    fn the_summary_is_one_line_that_a_person_understands() {
-        let judgement = verdict_of(ProcessState::Gone, None);
-        assert_eq!(judgement.summary, "dead: silent 5.2 s (deadline 5 s); PID 812 is gone (seen at 00:00:03.214)");
-        assert_eq!(judgement.evidence[0].kind, EvidenceKind::Process);
-        assert_eq!(judgement.evidence[1].detail, "last heard at 00:00:00.000, 5.2 s ago");
-    }
-
-    #[test]
-    fn silence_alone_makes_late_and_then_a_case_for_the_probe() {
-        let host = host();
-        let case = Case {
-            host: &host,
-            last_heard: Some((at(0), Timestamp::from_nanos(0))),
-            silent_since: at(0),
-            late_after: Duration::from_secs(2),
-            deadline: Duration::from_secs(5),
-            deaf: None,
-            process: None,
-            testimony: Testimony::NoProcessNamed,
-        };
-        assert_eq!(judge_silence(&case, at(1_999)).unwrap().verdict, Verdict::Alive);
-        assert_eq!(judge_silence(&case, at(2_000)).unwrap().verdict, Verdict::Late);
-        assert_eq!(judge_silence(&case, at(5_000)), None);
-        assert_eq!(judge_after_deadline(&case, at(5_000)).verdict, Verdict::Silent);
-    }
-
-    #[test]
-    fn an_expected_publisher_that_never_came_never_started() {
-        let host = host();
-        let mut case = Case {
-            host: &host,
-            last_heard: None,
-            silent_since: at(0),
-            late_after: Duration::from_secs(5),
-            deadline: Duration::from_secs(5),
-            deaf: None,
-            process: None,
-            testimony: Testimony::NoProcessNamed,
-        };
-        assert_eq!(judge_after_deadline(&case, at(6_000)).verdict, Verdict::NeverStarted);
-        case.deaf = Some("not connected");
-        assert_eq!(judge_after_deadline(&case, at(6_000)).verdict, Verdict::Unknown);
-    }
-
-    #[test]
-    fn another_host_is_unreachable_for_now() {
-        let (host, identity) = (HostName::parse("far").unwrap(), identity());
-        let case = Case {
-            host: &host,
-            last_heard: Some((at(0), Timestamp::from_nanos(0))),
-            silent_since: at(0),
-            late_after: Duration::from_secs(5),
-            deadline: Duration::from_secs(5),
-            deaf: None,
-            process: Some(&identity),
-            testimony: Testimony::OtherHost,
-        };
-        let judgement = judge_after_deadline(&case, at(6_000));
-        assert_eq!(judgement.verdict, Verdict::Unreachable);
-        assert!(judgement.summary.contains("far"), "{}", judgement.summary);
-    }
-}
+mod tests;

@@ -57,3 +57,29 @@ pub struct ProbeAnswer {
     /// When the probe looked.
     pub looked_at: Timestamp,
 }
+
+/// How a process ended, as its parent saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessExit {
+    /// Which process.
+    pub pid: u32,
+    /// The signal that ended it, where one did.
+    pub signal: Option<i32>,
+    /// In words: `exit code 3`, `signal 9`.
+    pub how: String,
+    /// When its parent knew.
+    pub at: Timestamp,
+}
+
+/// What a question after a process is asked for; it decides what its answer can mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedFor {
+    /// Its interval has passed: direct evidence counts, and its CPU time is noted for later.
+    Lateness,
+    /// Its deadline has passed: a verdict is due.
+    Deadline,
+    /// The broker published its last will: direct evidence counts.
+    LastWill,
+    /// The kernel reported the end of the process.
+    Exit,
+}

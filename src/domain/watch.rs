@@ -5,19 +5,22 @@
 //! life only moves `last_heard`; the timer notices lazily that it has to run on.
 //!
 //! Invariants:
-//! - a publisher that was heard within its deadline, on a monitor that hears, is never `dead`;
-//! - the probe is asked only when a deadline has passed;
-//! - the answer to a question older than the last sign of life decides nothing.
+//! - a publisher whose process is there, heard within its deadline by a monitor that hears, is never
+//!   `dead`; only direct evidence about its process can say so earlier;
+//! - an answer older than the last sign of life decides nothing, unless it says that the process is
+//!   gone: that cannot be taken back;
+//! - what a dead process had still sent does not revive it.
 
 use std::time::Duration;
 
-use crate::domain::beat::{Beat, BeatKind};
+use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::deadline::late_after;
 use crate::domain::judge::{
-    Case, Judgement, Testimony, judge_after_deadline, judge_goodbye, judge_heard, judge_silence,
+    Case, CpuProgress, Judgement, Testimony, judge_after_deadline, judge_goodbye, judge_heard, judge_moving,
+    judge_process, judge_silence, judge_stuck,
 };
 use crate::domain::observer::Observer;
-use crate::domain::process::{ProbeAnswer, ProcessIdentity};
+use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState};
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::domain::verdict::{Trigger, Verdict};
@@ -44,15 +47,39 @@ pub struct Transition {
     pub trigger: Trigger,
 }
 
-/// What a look at a publisher whose time has come leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
-    /// Nothing has changed.
-    Nothing,
-    /// The verdict changes.
-    Change(Box<Transition>),
-    /// Its deadline has passed: ask the probe about this process, then call [`Watch::answered`].
-    AskProbe(ProcessIdentity),
+/// What is to be done about a publisher.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Its verdict changes.
+    pub change: Option<Box<Transition>>,
+    /// The probe is to be asked about this process; then call [`Watch::answered`].
+    pub ask: Option<ProcessIdentity>,
+}
+
+/// What is behind a judgement besides the publisher itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Our host and boot.
+    pub home: &'a Home,
+    /// What the monitor knows of its own ears.
+    pub observer: &'a Observer,
+    /// Why silence of many at once is rather our fault; none when it is not.
+    pub doubt: Option<&'a str>,
+}
+
+/// The source's position, and since when it has been there without being idle.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    sequence: u64,
+    cursor: u64,
+    since: Monotonic,
+}
+
+/// A process that was found to have ended.
+#[derive(Debug, Clone, Copy)]
+struct Death {
+    incarnation: Option<Incarnation>,
+    at: Monotonic,
 }
 
 /// What the watchdog knows of one publisher.
@@ -68,7 +95,12 @@ pub struct Watch {
     process: Option<Box<ProcessIdentity>>,
     verdict: Verdict,
     looked_at: Option<Monotonic>,
-    asked_at: Option<Monotonic>,
+    asked: Option<(AskedFor, Monotonic)>,
+    cpu: Option<(Duration, Monotonic)>,
+    position: Option<Position>,
+    exit: Option<Box<ProcessExit>>,
+    death: Option<Death>,
+    last_will: Option<Timestamp>,
 }
 
 impl Watch {
@@ -86,7 +118,12 @@ impl Watch {
             process: None,
             verdict: Verdict::Unknown,
             looked_at: None,
-            asked_at: None,
+            asked: None,
+            cpu: None,
+            position: None,
+            exit: None,
+            death: None,
+            last_will: None,
         }
     }
 
@@ -121,6 +158,14 @@ impl Watch {
         self.process.as_deref()
     }
 
+    /// Its process, when it runs on our host and can be asked after.
+    #[must_use]
+    pub fn process_here(&self, home: &Home) -> Option<&ProcessIdentity> {
+        self.process
+            .as_deref()
+            .filter(|process| self.host == home.host || Some(&process.boot_id) == home.boot_id.as_ref())
+    }
+
     /// Its deadline.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
@@ -139,31 +184,39 @@ impl Watch {
         self.last_heard
     }
 
+    /// Whether it said goodbye.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The configuration has changed.
     pub const fn set_deadline(&mut self, deadline: Duration) {
         self.deadline = deadline;
     }
 
-    /// A sign of life came. Returns the change of verdict that it makes, if any.
-    pub fn hear(&mut self, beat: &Beat) -> Option<Box<Transition>> {
+    /// Whether it has been silent for longer than is usual.
+    #[must_use]
+    pub fn is_late(&self, observer: &Observer, now: Monotonic) -> bool {
+        !self.ended && now.since(self.silent_since(observer)) >= late_after(self.interval, self.deadline)
+    }
+
+    /// A sign of life came.
+    pub fn hear(&mut self, beat: &Beat, around: Surroundings<'_>) -> Outcome {
         match &beat.kind {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation),
-            BeatKind::LastWill { .. } => return None,
+            BeatKind::LastWill { incarnation } => return self.hear_last_will(beat, *incarnation, around),
             BeatKind::Readings { incarnation } => {
-                if self.is_from_a_past_life(*incarnation) {
-                    return None;
+                if self.is_from_a_past_life(*incarnation, beat.at) {
+                    return Outcome::default();
                 }
                 self.incarnation = incarnation.or(self.incarnation);
             }
             BeatKind::Heartbeat(heartbeat) => {
-                if self.is_from_a_past_life(Some(heartbeat.incarnation)) {
-                    return None;
+                if self.is_from_a_past_life(Some(heartbeat.incarnation), beat.at) {
+                    return Outcome::default();
                 }
-                self.incarnation = Some(heartbeat.incarnation);
-                self.interval = Some(heartbeat.interval);
-                if heartbeat.process.as_ref() != self.process.as_deref() {
-                    self.process = heartbeat.process.clone().map(Box::new);
-                }
+                self.hear_heartbeat(heartbeat, beat.at);
             }
         }
         if self.host != beat.host {
@@ -172,10 +225,10 @@ impl Watch {
         let silent_before = self.last_heard.map(|(at, _)| beat.at.since(at));
         self.last_heard = Some((self.last_heard.map_or(beat.at, |(at, _)| at.max(beat.at)), beat.wall));
         self.ended = false;
-        if self.verdict == Verdict::Alive {
-            return None;
-        }
-        Some(self.change(judge_heard(silent_before), beat.at, Trigger::Heartbeat))
+        self.death = None;
+        self.last_will = None;
+        let change = self.judge_position(beat, silent_before);
+        Outcome { change, ask: None }
     }
 
     /// When to [`Watch::look`] again; `None` while there is nothing to wait for.
@@ -191,55 +244,184 @@ impl Watch {
             None => Some(late_at),
             Some(looked_at) if looked_at < late_at => Some(late_at),
             Some(looked_at) if looked_at < deadline_at => Some(deadline_at),
+            // Doubt is looked at again soon: it ends when the others are heard.
+            Some(looked_at) if self.verdict == Verdict::Unknown => Some(looked_at + self.deadline.min(DOUBT_AGAIN)),
             Some(looked_at) => Some(looked_at + self.deadline),
         }
     }
 
     /// Its time has come.
-    pub fn look(&mut self, home: &Home, observer: &Observer, now: Monotonic) -> Look {
+    pub fn look(&mut self, around: Surroundings<'_>, now: Monotonic) -> Outcome {
         if self.ended {
-            return Look::Nothing;
+            return Outcome::default();
         }
         self.looked_at = Some(now);
-        let case = self.case(home, observer, None);
-        if let Some(judgement) = judge_silence(&case, now) {
-            let sooner = self.last_heard.is_none() || judgement.verdict == Verdict::Alive;
-            if sooner || judgement.verdict == self.verdict || self.verdict != Verdict::Alive {
-                return Look::Nothing;
-            }
-            let at = case.silent_since + case.late_after;
-            return Look::Change(self.change(judgement, at, Trigger::Deadline));
+        let case = self.case(around, None, now);
+        let judgement = judge_silence(&case, now);
+        let (late_at, alone) = (case.silent_since + case.late_after, matches!(case.testimony, Testimony::OtherHost));
+        let here = self.process_here(around.home).cloned();
+        let Some(judgement) = judgement else {
+            return match here {
+                Some(process) => self.ask(AskedFor::Deadline, process, now),
+                None => Outcome { change: self.decide(around, None, now), ask: None },
+            };
+        };
+        if judgement.verdict != Verdict::Late || self.last_heard.is_none() {
+            return Outcome::default();
         }
-        if let (Testimony::NoProcessNamed, Some(process)) = (&case.testimony, &self.process) {
-            self.asked_at = Some(now);
-            return Look::AskProbe(process.as_ref().clone());
+        let mut outcome = match here {
+            // How much CPU time it has used by now tells at the deadline whether it hangs.
+            Some(process) if !alone => self.ask(AskedFor::Lateness, process, now),
+            _ => Outcome::default(),
+        };
+        if self.verdict == Verdict::Alive {
+            outcome.change = Some(self.change(judgement, late_at, Trigger::Deadline));
         }
-        self.decide(home, observer, None, now).map_or(Look::Nothing, Look::Change)
+        outcome
     }
 
-    /// The probe has answered the question of [`Look::AskProbe`].
+    /// The probe has answered the question that [`Outcome::ask`] asked.
     pub fn answered(
         &mut self,
-        home: &Home,
-        observer: &Observer,
+        around: Surroundings<'_>,
         answer: &ProbeAnswer,
         now: Monotonic,
     ) -> Option<Box<Transition>> {
-        let asked_at = self.asked_at.take()?;
-        if self.ended || self.last_heard.is_some_and(|(at, _)| at > asked_at) {
+        let (asked_for, asked_at) = self.asked.take()?;
+        if self.ended {
             return None;
         }
-        self.decide(home, observer, Some(answer), now)
+        let heard_since = self.last_heard.is_some_and(|(at, _)| at > asked_at);
+        let ends = matches!(answer.state, ProcessState::Gone | ProcessState::Zombie | ProcessState::Replaced { .. });
+        if heard_since && !ends {
+            return None;
+        }
+        let transition = match asked_for {
+            AskedFor::Deadline if !heard_since => self.decide(around, Some(answer), now),
+            _ => self.decide_by_process(around, asked_for, answer, now),
+        };
+        if let Some(cpu_time) = answer.cpu_time {
+            self.cpu = Some((cpu_time, now));
+        }
+        transition
+    }
+
+    /// The kernel reported the end of a process, and the probe has looked at what is left of it.
+    pub fn exited(
+        &mut self,
+        around: Surroundings<'_>,
+        process: &ProcessIdentity,
+        answer: &ProbeAnswer,
+        now: Monotonic,
+    ) -> Option<Box<Transition>> {
+        if self.ended || self.process.as_deref() != Some(process) {
+            return None;
+        }
+        self.decide_by_process(around, AskedFor::Exit, answer, now)
+    }
+
+    /// Its parent tells how its process ended. After a signal no goodbye can come any more, so that
+    /// decides at once; otherwise it is kept as evidence until [`Watch::exited`].
+    pub fn parent_told(
+        &mut self,
+        around: Surroundings<'_>,
+        exit: ProcessExit,
+        now: Monotonic,
+    ) -> Option<Box<Transition>> {
+        let is_ours = self.process.as_ref().is_some_and(|process| process.pid == exit.pid);
+        let answer = ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at: exit.at };
+        let by_signal = exit.signal.is_some();
+        self.exit = Some(Box::new(exit));
+        if self.ended || !is_ours || !by_signal {
+            return None;
+        }
+        self.decide_by_process(around, AskedFor::Exit, &answer, now)
+    }
+
+    fn hear_heartbeat(&mut self, heartbeat: &Heartbeat, at: Monotonic) {
+        self.incarnation = Some(heartbeat.incarnation);
+        self.interval = Some(heartbeat.interval);
+        if heartbeat.process.as_ref() != self.process.as_deref() {
+            self.process = heartbeat.process.clone().map(Box::new);
+            self.cpu = None;
+            self.position = None;
+        }
+        let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;
+        // What it did while nothing was heard of it is not known: the count starts again.
+        let unheard =
+            self.last_heard.is_some_and(|(heard, _)| at.since(heard) >= late_after(self.interval, self.deadline));
+        let moved = self.position.is_none_or(|before| (before.sequence, before.cursor) != (sequence, cursor));
+        let since = match self.position {
+            Some(before) if !moved && !idle && !unheard => before.since,
+            _ => at,
+        };
+        self.position = Some(Position { sequence, cursor, since });
+    }
+
+    /// Alive, or beating without advancing.
+    fn judge_position(&mut self, beat: &Beat, silent_before: Option<Duration>) -> Option<Box<Transition>> {
+        let beats = matches!(beat.kind, BeatKind::Heartbeat(_));
+        if let Some(position) = self.position.filter(|_| beats) {
+            let still_for = beat.at.since(position.since);
+            if still_for >= self.deadline {
+                if self.verdict == Verdict::Hung {
+                    return None;
+                }
+                let judgement = judge_stuck(position.cursor, still_for, self.deadline);
+                return Some(self.change(judgement, position.since + self.deadline, Trigger::Heartbeat));
+            }
+            let was_stuck = self.verdict == Verdict::Hung && silent_before.is_some_and(|gap| gap < self.deadline);
+            if was_stuck {
+                let judgement = judge_moving(still_for.max(self.deadline));
+                return Some(self.change(judgement, beat.at, Trigger::Heartbeat));
+            }
+        }
+        if self.verdict == Verdict::Alive {
+            return None;
+        }
+        Some(self.change(judge_heard(silent_before), beat.at, Trigger::Heartbeat))
+    }
+
+    fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation) -> Outcome {
+        if self.incarnation.is_some_and(|known| incarnation < known) {
+            return Outcome::default();
+        }
+        self.incarnation = Some(incarnation);
+        self.last_heard = Some((beat.at, beat.wall));
+        self.ended = true;
+        self.asked = None;
+        let change = (self.verdict != Verdict::Ended).then(|| self.change(judge_goodbye(), beat.at, Trigger::Goodbye));
+        Outcome { change, ask: None }
+    }
+
+    /// A hint that makes us look at once, never a verdict by itself: last wills can be stale or late.
+    fn hear_last_will(&mut self, beat: &Beat, incarnation: Incarnation, around: Surroundings<'_>) -> Outcome {
+        if self.ended || self.incarnation.is_some_and(|known| incarnation != known) {
+            return Outcome::default();
+        }
+        self.last_will = Some(beat.wall);
+        match self.process_here(around.home).cloned() {
+            Some(process) => self.ask(AskedFor::LastWill, process, beat.at),
+            None => Outcome::default(),
+        }
+    }
+
+    fn ask(&mut self, asked_for: AskedFor, process: ProcessIdentity, now: Monotonic) -> Outcome {
+        // A question of less weight never takes the place of one that a verdict waits for.
+        if asked_for != AskedFor::Deadline && matches!(self.asked, Some((AskedFor::Deadline, _))) {
+            return Outcome::default();
+        }
+        self.asked = Some((asked_for, now));
+        Outcome { change: None, ask: Some(process) }
     }
 
     fn decide(
         &mut self,
-        home: &Home,
-        observer: &Observer,
+        around: Surroundings<'_>,
         answer: Option<&ProbeAnswer>,
         now: Monotonic,
     ) -> Option<Box<Transition>> {
-        let case = self.case(home, observer, answer);
+        let case = self.case(around, answer, now);
         let judgement = judge_after_deadline(&case, now);
         if judgement.verdict == self.verdict {
             return None;
@@ -253,55 +435,79 @@ impl Watch {
         Some(self.change(judgement, at, trigger))
     }
 
-    fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation) -> Option<Box<Transition>> {
-        if self.incarnation.is_some_and(|known| incarnation < known) {
+    /// What the process alone says, before any deadline.
+    fn decide_by_process(
+        &mut self,
+        around: Surroundings<'_>,
+        asked_for: AskedFor,
+        answer: &ProbeAnswer,
+        now: Monotonic,
+    ) -> Option<Box<Transition>> {
+        let case = self.case(around, Some(answer), now);
+        let judgement = judge_process(&case, now)?;
+        if judgement.verdict == self.verdict {
             return None;
         }
-        self.incarnation = Some(incarnation);
-        self.last_heard = Some((beat.at, beat.wall));
-        self.ended = true;
-        self.asked_at = None;
-        (self.verdict != Verdict::Ended).then(|| self.change(judge_goodbye(), beat.at, Trigger::Goodbye))
+        let trigger = match asked_for {
+            AskedFor::Exit => Trigger::ProcessExit,
+            AskedFor::LastWill => Trigger::LastWill,
+            AskedFor::Lateness | AskedFor::Deadline => Trigger::Probe,
+        };
+        Some(self.change(judgement, now, trigger))
     }
 
-    /// Readings and heartbeats of an earlier life (a replayed backlog), or of the life that has
-    /// already said goodbye (overtaken by it), are no signs of life.
-    fn is_from_a_past_life(&self, incarnation: Option<Incarnation>) -> bool {
-        match (incarnation, self.incarnation) {
-            (Some(speaks), Some(known)) => speaks < known || (self.ended && speaks == known),
-            _ => false,
-        }
+    /// What is no sign of life: readings and heartbeats of an earlier life (a replayed backlog), of the
+    /// life that has said goodbye (overtaken by it), or of a process that was just found to have ended
+    /// (still on their way). If the latter go on coming, it was another process that ended: believe them.
+    fn is_from_a_past_life(&self, incarnation: Option<Incarnation>, at: Monotonic) -> bool {
+        let (Some(speaks), Some(known)) = (incarnation, self.incarnation) else { return false };
+        let on_its_way = self.death.is_some_and(|death| {
+            death.incarnation == Some(speaks) && at.since(death.at) < late_after(self.interval, self.deadline)
+        });
+        speaks < known || (speaks == known && (self.ended || on_its_way))
     }
 
     fn silent_since(&self, observer: &Observer) -> Monotonic {
         self.last_heard.map_or(self.watched_since, |(at, _)| at).max(observer.hears_since())
     }
 
-    fn case<'a>(&'a self, home: &Home, observer: &'a Observer, answer: Option<&'a ProbeAnswer>) -> Case<'a> {
-        let ours = self.host == home.host
-            || self.process.as_ref().is_some_and(|process| Some(&process.boot_id) == home.boot_id.as_ref());
+    fn case<'a>(&'a self, around: Surroundings<'a>, answer: Option<&'a ProbeAnswer>, now: Monotonic) -> Case<'a> {
         let testimony = match answer {
             Some(answer) => Testimony::Probe(answer),
-            None if self.process.is_some() && !ours => Testimony::OtherHost,
+            None if self.process.is_some() && self.process_here(around.home).is_none() => Testimony::OtherHost,
             None => Testimony::NoProcessNamed,
         };
+        let cpu_time = answer.and_then(|answer| answer.cpu_time);
+        let cpu = cpu_time.zip(self.cpu).map(|(cpu_time, (before, at))| CpuProgress {
+            used: cpu_time.saturating_sub(before),
+            within: now.since(at),
+        });
         Case {
             host: &self.host,
             last_heard: self.last_heard,
-            silent_since: self.silent_since(observer),
+            silent_since: self.silent_since(around.observer),
             late_after: late_after(self.interval, self.deadline),
             deadline: self.deadline,
-            deaf: (!observer.hears()).then(|| observer.reason()),
+            doubt: if around.observer.hears() { around.doubt } else { Some(around.observer.reason()) },
             process: self.process.as_deref(),
             testimony,
+            exit: self.exit.as_deref(),
+            cpu,
+            last_will: self.last_will,
         }
     }
 
     fn change(&mut self, judgement: Judgement, at: Monotonic, trigger: Trigger) -> Box<Transition> {
+        if judgement.verdict == Verdict::Dead {
+            self.death = Some(Death { incarnation: self.incarnation, at });
+        }
         let from = std::mem::replace(&mut self.verdict, judgement.verdict);
         Box::new(Transition { from, judgement, at, trigger })
     }
 }
+
+/// How soon a doubt is looked at again, at the latest.
+const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use actix::Message;
 
-use crate::domain::process::ProcessIdentity;
+use crate::domain::process::{ProcessExit, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 
@@ -78,3 +78,13 @@ pub enum ChildSignal {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Option<u32>")]
 pub struct Signal(pub ChildSignal);
+
+/// child → watchdog: how a publisher's process ended, which only its parent knows.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct ChildEnded {
+    /// Whose process.
+    pub publisher: PublisherId,
+    /// How it ended.
+    pub exit: ProcessExit,
+}

@@ -15,7 +15,7 @@ use crate::domain::publisher::PublisherId;
 use crate::domain::restart::RestartPolicy;
 
 use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
-use crate::messages::child::{AskChild, ChildSignal, Signal};
+use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Signal};
 use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
 use crate::roles::assemble;
@@ -35,14 +35,21 @@ pub struct Feeds {
     clock: Clock,
     processes: Arc<dyn ProcessTable>,
     restart: RestartPolicy,
+    report: Outlet<ChildEnded>,
     started: BTreeMap<PublisherId, Started>,
 }
 
 impl Feeds {
-    /// None yet. `restart` says what happens to a child that ends.
+    /// None yet. `restart` says what happens to a child that ends, `report` is told how it ended.
     #[must_use]
-    pub fn new(supervisor: Supervisor, clock: Clock, processes: Arc<dyn ProcessTable>, restart: RestartPolicy) -> Self {
-        Self { supervisor, clock, processes, restart, started: BTreeMap::new() }
+    pub fn new(
+        supervisor: Supervisor,
+        clock: Clock,
+        processes: Arc<dyn ProcessTable>,
+        restart: RestartPolicy,
+        report: Outlet<ChildEnded>,
+    ) -> Self {
+        Self { supervisor, clock, processes, restart, report, started: BTreeMap::new() }
     }
 
     /// Starts one, when there is something to start.
@@ -66,6 +73,7 @@ impl Feeds {
                 config.arguments = arguments.context("it has no source")?.to_arguments();
                 config.environment = PublishArgs::child_environment(&settings.mqtt);
                 config.policy = self.restart;
+                config.report = Some(self.report.clone());
                 let (clock, processes) = (self.clock, self.processes.clone());
                 Started::Child(
                     self.supervisor.start("child", move |_| Child::new(config.clone(), clock, processes.clone())),

@@ -100,6 +100,7 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
     let watched = Rc::new(RefCell::new(watched));
     let outlets = watchdog::Outlets {
         probe: probe_address.outlet(),
+        exits: probe_address.outlet(),
         changes: writer_address.outlet(),
         standing: writer_address.outlet(),
     };
@@ -172,7 +173,7 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         }
     };
 
-    let feeds = Feeds::new(supervisor, clock, processes, restart);
+    let feeds = Feeds::new(supervisor, clock, processes, restart, watchdog_address.outlet());
     let deadlines = watchdog_address.outlet();
     let mut pipeline = Pipeline { clock, outlets, feeds, mqtt_url, page, escalations, broker, deadlines, shutdown };
     for publisher in &settings.publishers {

@@ -15,27 +15,33 @@ use std::time::Duration;
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
 
+use self::table::Question;
 pub use self::table::{Table, WatchdogConfig};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
 use crate::messages::ask::{AskPublisher, AskStatus, PublisherStatus, StatusReply};
 use crate::messages::beats::{Beats, Hearing};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
+use crate::messages::child::ChildEnded;
 use crate::messages::drain::Drain;
-use crate::messages::probe::Probe;
+use crate::messages::probe::{AwaitExit, Probe};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
 /// How often the watchdog notes that the monitor itself still runs.
 const TICK: Duration = Duration::from_millis(250);
+/// How long after the end of a process its goodbye may still come.
+const GOODBYE_GRACE: Duration = Duration::from_millis(20);
 /// Most changes handed on in one message.
 const CHANGES_A_MESSAGE_MAX: usize = 1_000;
 
 /// Whom the watchdog talks to, all of them downstream.
 #[derive(Debug, Clone)]
 pub struct Outlets {
-    /// The process probe.
+    /// The process probe, for a look at a process.
     pub probe: Outlet<Probe>,
+    /// The process probe, for the end of a process.
+    pub exits: Outlet<AwaitExit>,
     /// The writer, for changes.
     pub changes: Outlet<RecordChanges>,
     /// The writer, for standing verdicts.
@@ -58,6 +64,18 @@ impl Watchdog {
         Self { table, clock, outlets, handing_on: false, repeating: false }
     }
 
+    /// Asks what the table wants to know, and hands on what it has decided.
+    fn follow_up(&mut self, ctx: &mut Context<Self>) {
+        let questions = self.table.borrow_mut().take_questions();
+        for question in questions {
+            match question {
+                Question::Look(publisher, process) => self.ask_probe(publisher, process, ctx),
+                Question::AwaitExit(publisher, process) => self.await_exit(publisher, process, ctx),
+            }
+        }
+        self.hand_on(ctx);
+    }
+
     fn ask_probe(&self, publisher: PublisherId, process: ProcessIdentity, ctx: &mut Context<Self>) {
         let probe = self.outlets.probe.clone();
         let clock = self.clock;
@@ -72,7 +90,28 @@ impl Watchdog {
         ctx.spawn(question.into_actor(self).map(|(publisher, answer), actor, ctx| {
             let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
             actor.table.borrow_mut().answered(&publisher, &answer, now, wall);
-            actor.hand_on(ctx);
+            actor.follow_up(ctx);
+        }));
+    }
+
+    fn await_exit(&self, publisher: PublisherId, process: ProcessIdentity, ctx: &mut Context<Self>) {
+        let outlet = self.outlets.exits.clone();
+        let question = async move {
+            let answer = outlet.deliver(AwaitExit(process.clone())).await;
+            // A goodbye that was sent just before the end may still be on its way.
+            tokio::time::sleep(GOODBYE_GRACE).await;
+            (publisher, process, answer)
+        };
+        ctx.spawn(question.into_actor(self).map(|(publisher, process, answer), actor, ctx| {
+            let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
+            match answer {
+                Ok(Ok(answer)) => actor.table.borrow_mut().exited(&publisher, &process, &answer, now, wall),
+                Ok(Err(reason)) => {
+                    tracing::debug!(%publisher, reason, "its end is noticed at its deadline, not at once");
+                }
+                Err(error) => tracing::debug!(%publisher, %error, "its end is noticed at its deadline, not at once"),
+            }
+            actor.follow_up(ctx);
         }));
     }
 
@@ -130,10 +169,11 @@ impl Actor for Watchdog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         // Questions that a former life had asked were lost with it: ask again.
-        self.table.borrow_mut().rearm_all(self.clock.monotonic());
+        self.table.borrow_mut().rearm_all();
+        self.table.borrow_mut().ask_again();
         ctx.spawn(Expiries);
         self.tick(ctx);
-        self.hand_on(ctx);
+        self.follow_up(ctx);
     }
 }
 
@@ -151,14 +191,11 @@ impl ActorFuture<Watchdog> for Expiries {
     ) -> Poll<()> {
         loop {
             let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
-            let due = actor.table.borrow_mut().poll_due(task, now, wall);
-            match due {
-                Poll::Pending => break,
-                Poll::Ready(None) => {}
-                Poll::Ready(Some((publisher, process))) => actor.ask_probe(publisher, process, ctx),
+            if actor.table.borrow_mut().poll_due(task, now, wall).is_pending() {
+                break;
             }
         }
-        actor.hand_on(ctx);
+        actor.follow_up(ctx);
         Poll::Pending
     }
 }
@@ -168,7 +205,7 @@ impl Handler<Beats> for Watchdog {
     fn handle(&mut self, beats: Beats, ctx: &mut Context<Self>) {
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         self.table.borrow_mut().hear(&beats.0, now, wall);
-        self.hand_on(ctx);
+        self.follow_up(ctx);
     }
 }
 
@@ -176,6 +213,15 @@ impl Handler<Hearing> for Watchdog {
     type Result = ();
     fn handle(&mut self, hearing: Hearing, _: &mut Context<Self>) {
         self.table.borrow_mut().hearing(&hearing);
+    }
+}
+
+impl Handler<ChildEnded> for Watchdog {
+    type Result = ();
+    fn handle(&mut self, ended: ChildEnded, ctx: &mut Context<Self>) {
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        self.table.borrow_mut().parent_told(&ended.publisher, ended.exit, now, wall);
+        self.follow_up(ctx);
     }
 }
 

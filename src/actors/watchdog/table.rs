@@ -12,13 +12,14 @@ use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
 use crate::domain::beat::Beat;
+use crate::domain::crowd::Crowd;
 use crate::domain::deadline::DeadlineRules;
 use crate::domain::observer::Observer;
-use crate::domain::process::{ProbeAnswer, ProcessIdentity};
+use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::{Change, Verdict};
-use crate::domain::watch::{Home, Look, Transition, Watch};
+use crate::domain::watch::{Home, Outcome, Surroundings, Transition, Watch};
 use crate::messages::ask::{ObserverState, ObserverStatus, PublisherStatus};
 use crate::messages::beats::Hearing;
 use crate::messages::change::{SetDeadlines, Standing};
@@ -59,6 +60,9 @@ impl WatchdogConfig {
     }
 }
 
+/// How often the silent are counted while there is a silence to judge.
+const CROWD_EVERY: Duration = Duration::from_millis(200);
+
 #[derive(Debug)]
 struct Entry {
     id: PublisherId,
@@ -66,6 +70,17 @@ struct Entry {
     since: Timestamp,
     change: Option<Box<Change>>,
     armed: Option<(Key, Monotonic)>,
+    /// PID and start of the process whose end is waited for.
+    exit_awaited: Option<(u32, u64)>,
+}
+
+/// A question that the actor is to ask about a publisher's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// What has become of it?
+    Look(PublisherId, ProcessIdentity),
+    /// Tell when it ends.
+    AwaitExit(PublisherId, ProcessIdentity),
 }
 
 /// Everybody that is watched. It outlives the actor that works on it.
@@ -73,6 +88,9 @@ pub struct Table {
     config: WatchdogConfig,
     clock: Clock,
     observer: Observer,
+    crowd: Crowd,
+    crowd_counted_at: Option<Monotonic>,
+    questions: VecDeque<Question>,
     entries: Vec<Entry>,
     by_id: HashMap<PublisherId, u32>,
     due: DelayQueue<u32>,
@@ -100,6 +118,9 @@ impl Table {
         let mut table = Self {
             observer: Observer::new(config.pause_max, now),
             clock,
+            crowd: Crowd::default(),
+            crowd_counted_at: None,
+            questions: VecDeque::new(),
             entries: Vec::new(),
             by_id: HashMap::new(),
             due: DelayQueue::new(),
@@ -130,10 +151,10 @@ impl Table {
         self.tick(now);
         for beat in beats {
             let Some(index) = self.index_of(beat) else { continue };
-            let entry = &mut self.entries[index as usize];
-            if let Some(transition) = entry.watch.hear(beat) {
-                self.record(index, &transition, now, wall);
-            }
+            let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
+            let outcome = self.entries[index as usize].watch.hear(beat, around);
+            self.follow(index, outcome, now, wall);
+            self.await_exit_of(index);
             let wanted = self.entries[index as usize].watch.look_again_at(&self.observer);
             let armed = self.entries[index as usize].armed.as_ref().map(|(_, at)| *at);
             if wanted.is_some_and(|wanted| armed.is_none_or(|armed| wanted < armed)) {
@@ -154,41 +175,113 @@ impl Table {
             let paused_ms = gap.as_millis();
             tracing::warn!(paused_ms, "the monitor itself stood still; silence counts from now");
         }
+        if self.crowd.doubt().is_some() {
+            self.count_the_silent(now);
+        }
     }
 
-    /// The next thing that is due: `Ready(Some)` when the probe is to be asked, `Ready(None)` when
-    /// something was done, `Pending` when nothing is due.
-    pub fn poll_due(
-        &mut self,
-        task: &mut Context<'_>,
-        now: Monotonic,
-        wall: Timestamp,
-    ) -> Poll<Option<(PublisherId, ProcessIdentity)>> {
+    /// The next thing that is due is done: `Ready` when something was, `Pending` when nothing is due.
+    pub fn poll_due(&mut self, task: &mut Context<'_>, now: Monotonic, wall: Timestamp) -> Poll<()> {
         let Poll::Ready(Some(expired)) = self.due.poll_expired(task) else { return Poll::Pending };
         self.tick(now);
         let index = expired.into_inner();
-        let entry = &mut self.entries[index as usize];
-        entry.armed = None;
-        let look = entry.watch.look(&self.config.home, &self.observer, now);
+        self.entries[index as usize].armed = None;
+        self.count_the_silent_with(index, now);
+        let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
+        let outcome = self.entries[index as usize].watch.look(around, now);
         self.arm(index);
-        match look {
-            Look::Nothing => Poll::Ready(None),
-            Look::Change(transition) => {
-                self.record(index, &transition, now, wall);
-                Poll::Ready(None)
-            }
-            Look::AskProbe(process) => Poll::Ready(Some((self.entries[index as usize].id.clone(), process))),
-        }
+        self.follow(index, outcome, now, wall);
+        Poll::Ready(())
     }
 
     /// The probe has answered.
     pub fn answered(&mut self, publisher: &PublisherId, answer: &ProbeAnswer, now: Monotonic, wall: Timestamp) {
+        self.decide(publisher, now, wall, |watch, around| watch.answered(around, answer, now));
+    }
+
+    /// The kernel reported the end of a publisher's process.
+    pub fn exited(
+        &mut self,
+        publisher: &PublisherId,
+        process: &ProcessIdentity,
+        answer: &ProbeAnswer,
+        now: Monotonic,
+        wall: Timestamp,
+    ) {
+        self.decide(publisher, now, wall, |watch, around| watch.exited(around, process, answer, now));
+    }
+
+    /// The parent of a publisher's process told how it ended.
+    pub fn parent_told(&mut self, publisher: &PublisherId, exit: ProcessExit, now: Monotonic, wall: Timestamp) {
+        self.decide(publisher, now, wall, |watch, around| watch.parent_told(around, exit, now));
+    }
+
+    /// The questions to ask; each is given out once.
+    pub fn take_questions(&mut self) -> Vec<Question> {
+        self.questions.drain(..).collect()
+    }
+
+    fn decide(
+        &mut self,
+        publisher: &PublisherId,
+        now: Monotonic,
+        wall: Timestamp,
+        decide: impl FnOnce(&mut Watch, Surroundings<'_>) -> Option<Box<Transition>>,
+    ) {
         self.tick(now);
         let Some(&index) = self.by_id.get(publisher) else { return };
-        let watch = &mut self.entries[index as usize].watch;
-        if let Some(transition) = watch.answered(&self.config.home, &self.observer, answer, now) {
+        self.count_the_silent_with(index, now);
+        let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
+        let change = decide(&mut self.entries[index as usize].watch, around);
+        self.follow(index, Outcome { change, ask: None }, now, wall);
+    }
+
+    fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {
+        if let Some(process) = outcome.ask {
+            let id = self.entries[index as usize].id.clone();
+            self.questions.push_back(Question::Look(id, process));
+        }
+        if let Some(transition) = outcome.change {
             self.record(index, &transition, now, wall);
         }
+    }
+
+    /// Has the end of a publisher's process on our host waited for, once a process.
+    fn await_exit_of(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        let Some(process) = entry.watch.process_here(&self.config.home) else { return };
+        let this = Some((process.pid, process.start_ticks));
+        if entry.exit_awaited != this {
+            self.questions.push_back(Question::AwaitExit(entry.id.clone(), process.clone()));
+            entry.exit_awaited = this;
+        }
+    }
+
+    /// Whether a silence stands alone or in a crowd; counted only when there is one to judge.
+    fn count_the_silent_with(&mut self, index: u32, now: Monotonic) {
+        if self.entries[index as usize].watch.is_late(&self.observer, now) {
+            self.count_the_silent(now);
+        }
+    }
+
+    fn count_the_silent(&mut self, now: Monotonic) {
+        if self.crowd_counted_at.is_some_and(|at| now.since(at) < CROWD_EVERY) {
+            return;
+        }
+        self.crowd_counted_at = Some(now);
+        let is_well = |watch: &Watch| {
+            watch.last_heard().is_some() && matches!(watch.verdict(), Verdict::Alive | Verdict::Late | Verdict::Unknown)
+        };
+        let (mut late, mut well, mut patience) = (0, 0, Duration::ZERO);
+        for entry in self.entries.iter().filter(|entry| is_well(&entry.watch)) {
+            well += 1;
+            if entry.watch.is_late(&self.observer, now) {
+                late += 1;
+                patience = patience.max(entry.watch.deadline());
+            }
+        }
+        // The longest of their deadlines once more, from when the crowd was first seen.
+        self.crowd.counted(late, well, patience.saturating_mul(2), now);
     }
 
     /// New deadlines and newly expected publishers.
@@ -198,14 +291,24 @@ impl Table {
             entry.watch.set_deadline(self.config.rules.of(&entry.id));
         }
         self.expect(&deadlines.expected, now, wall);
-        self.rearm_all(now);
+        self.rearm_all();
     }
 
     /// Sets every timer anew.
-    pub fn rearm_all(&mut self, _now: Monotonic) {
+    pub fn rearm_all(&mut self) {
         for index in 0..self.entries.len() {
             if let Ok(index) = u32::try_from(index) {
                 self.arm(index);
+            }
+        }
+    }
+
+    /// Questions that were asked by a former life of the actor are asked again.
+    pub fn ask_again(&mut self) {
+        for index in 0..self.entries.len() {
+            if let Ok(index) = u32::try_from(index) {
+                self.entries[index as usize].exit_awaited = None;
+                self.await_exit_of(index);
             }
         }
     }
@@ -242,6 +345,9 @@ impl Table {
     pub fn observer_status(&self) -> ObserverStatus {
         if !self.observer.hears() {
             return ObserverStatus { state: ObserverState::Suspect, reason: self.observer.reason().to_owned() };
+        }
+        if let Some(doubt) = self.crowd.doubt() {
+            return ObserverStatus { state: ObserverState::Suspect, reason: doubt.to_owned() };
         }
         match self.paused_for {
             Some((gap, at)) if self.clock.monotonic().since(at) < self.config.rules.default => ObserverStatus {
@@ -297,7 +403,7 @@ impl Table {
             return None;
         };
         self.by_id.insert(id.clone(), index);
-        self.entries.push(Entry { id, watch, since, change: None, armed: None });
+        self.entries.push(Entry { id, watch, since, change: None, armed: None, exit_awaited: None });
         self.arm(index);
         Some(index)
     }

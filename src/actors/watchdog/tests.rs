@@ -22,6 +22,13 @@ impl Handler<Probe> for Probing {
     }
 }
 
+impl Handler<AwaitExit> for Probing {
+    type Result = Result<ProbeAnswer, String>;
+    fn handle(&mut self, _: AwaitExit, _: &mut Context<Self>) -> Self::Result {
+        Err("not under a paused clock".to_owned())
+    }
+}
+
 /// Stands in for the writer: keeps what it is given.
 struct Recording(Rc<RefCell<Vec<Change>>>, Rc<RefCell<Vec<usize>>>);
 impl Actor for Recording {
@@ -67,8 +74,12 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
     config.rules.default = Duration::from_secs(5);
     config.expected = expected;
     let table = Rc::new(RefCell::new(Table::new(config, clock, &[], 7, broadcast::channel(16).0)));
-    let outlets =
-        Outlets { probe: probe.address.outlet(), changes: writer.address.outlet(), standing: writer.address.outlet() };
+    let outlets = Outlets {
+        probe: probe.address.outlet(),
+        exits: probe.address.outlet(),
+        changes: writer.address.outlet(),
+        standing: writer.address.outlet(),
+    };
     let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(table.clone(), clock, outlets.clone()));
     House { clock, watchdog, changes, standing, _parts: (probe, writer) }
 }
@@ -85,7 +96,7 @@ impl House {
             incarnation: Incarnation(1),
             process: Some(process),
             sequence: 0,
-            cursor: 0,
+            cursor: self.clock.monotonic().as_nanos(),
             idle: false,
             interval: Duration::from_secs(1),
         };

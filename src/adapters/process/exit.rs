@@ -1,0 +1,27 @@
+//! The end of a process as an event: a pidfd (pidfd_open(2)) becomes readable when its process ends,
+//! also for a process of another user, and at once for a zombie.
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::domain::process::ProcessIdentity;
+
+/// Resolves when the process has ended. `is_still_it` tells whether the PID is still this process,
+/// asked after the pidfd is open: from then on no other process can take its place.
+pub(super) async fn await_exit(identity: ProcessIdentity, is_still_it: impl FnOnce() -> bool) -> Result<(), String> {
+    let pid = identity.pid;
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| format!("{pid} is no process id"))?;
+    let pidfd = match pidfd_open(raw, PidfdFlags::NONBLOCK) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(format!("pidfd_open({pid}): {error}")),
+    };
+    if !is_still_it() {
+        return Ok(());
+    }
+    let pidfd =
+        AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(|error| format!("pidfd of {pid}: {error}"))?;
+    pidfd.readable().await.map(|_| ()).map_err(|error| format!("pidfd of {pid}: {error}"))
+}
