@@ -6,7 +6,7 @@ use clap::Parser;
 use heartwatch::config::{Diagnostics, Layers, Loaded, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
-use heartwatch::roles::{ask, demo, publish, run};
+use heartwatch::roles::{ask, demo, export, publish, run};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -59,7 +59,11 @@ fn start(command: Command) -> anyhow::Result<u8> {
         Command::Explain(args) => asking(ask::explain(&args)),
         Command::Events(args) => asking(ask::events(&args)),
         Command::Ledger(args) => asking(ask::ledger(&args)),
-        Command::Export(_) => anyhow::bail!("export"),
+        Command::Export(args) => {
+            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            log(LevelFilter::WARN);
+            on_this_thread(export::export(&args, &settings))
+        }
         Command::Check(args) => Ok(check(&args, &mut anstream::stdout())?),
     }
 }

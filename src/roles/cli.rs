@@ -257,6 +257,9 @@ pub struct ExportArgs {
     /// Only this measurement
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub measurement: Option<String>,
+    /// A line for every value instead of a column for every field
+    #[arg(long)]
+    pub long: bool,
     /// Read from this InfluxDB [env: HEARTWATCH_INFLUX_URL]
     #[arg(long, value_name = "URL", value_parser = influx_url)]
     pub influx_url: Option<Url>,

@@ -6,6 +6,7 @@ pub mod assemble;
 pub mod check;
 pub mod cli;
 pub mod demo;
+pub mod export;
 pub mod feeds;
 pub mod pipeline;
 pub mod publish;

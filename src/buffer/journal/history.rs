@@ -17,6 +17,7 @@ pub struct History {
     from: i64,
     to: i64,
     after: i64,
+    through: i64,
     /// Rows of all blocks that have a row in the time range.
     pub rows_about: u64,
 }
@@ -47,7 +48,7 @@ impl History {
         let rows: i64 = connection
             .query_row(sql, [from, to], |row| row.get(0))
             .map_err(|error| JournalError::Read { reason: error.to_string() })?;
-        Ok(Self { connection, from, to, after: i64::MIN, rows_about: rows.cast_unsigned() })
+        Ok(Self { connection, from, to, after: i64::MIN, through: i64::MAX, rows_about: rows.cast_unsigned() })
     }
 
     /// The next block with a row in the time range (`from` included, `to` not); none at the end.
@@ -59,12 +60,12 @@ impl History {
         let mut select = self
             .connection
             .prepare_cached(
-                "SELECT id, rows, row_index, lines FROM blocks WHERE id > ?1
+                "SELECT id, rows, row_index, lines FROM blocks WHERE id > ?1 AND id <= ?4
                  AND (time_max IS NULL OR time_max >= ?2) AND (time_min IS NULL OR time_min < ?3)
                  ORDER BY id LIMIT 1",
             )
             .map_err(failed)?;
-        let mut rows = select.query(params![self.after, self.from, self.to]).map_err(failed)?;
+        let mut rows = select.query(params![self.after, self.from, self.to, self.through]).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
         self.after = row.get(0).map_err(failed)?;
         let count: i64 = row.get(1).map_err(failed)?;
@@ -81,8 +82,9 @@ impl History {
         }
     }
 
-    /// Reads the same blocks again from the first one.
+    /// Reads the same blocks again from the first one, and none that came since.
     pub const fn rewind(&mut self) {
+        self.through = self.after;
         self.after = i64::MIN;
     }
 }

@@ -78,9 +78,6 @@ impl Store {
         let (connection, (known, last_changes)) =
             database::first_use(&config.path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
         let last_epoch = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0);
-        for damage in &damage {
-            tracing::error!(path = %config.path.display(), damage, "the journal was damaged");
-        }
         let recovery = Recovery { undelivered_rows: known.level.undelivered_rows, last_changes, last_epoch, damage };
         let store = Self {
             connection: Some(connection),

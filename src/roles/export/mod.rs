@@ -1,0 +1,215 @@
+//! `heartwatch export`: rows to CSV, from the local journal (also while a monitor runs) or from
+//! InfluxDB, in constant memory.
+//!
+//! A wide table needs its columns before its first line, so the rows are read twice. Without
+//! `--measurement` the readings are exported, not heartwatch's own measurements (`heartwatch_…`). From
+//! the journal rows come in the order of their arrival, from InfluxDB by measurement and time. The file
+//! appears under its name when it is complete.
+
+mod table;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::table::{Columns, Table};
+use super::assemble;
+use super::cli::ExportArgs;
+use crate::adapters::influx::{InfluxConfig, InfluxReader};
+use crate::buffer::journal::History;
+use crate::config::Settings;
+use crate::formats::line_protocol::{DecodedRow, Rows, decode};
+
+/// Measurements of heartwatch itself begin like this.
+const OWN_PREFIX: &str = "heartwatch_";
+
+/// What was exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exported {
+    /// Rows written.
+    pub rows: u64,
+    /// Rows that could not be read: damaged on disk, or not line protocol.
+    pub unreadable_rows: u64,
+    /// Values left out, because their column came up only while the file was being written.
+    pub values_left_out: u64,
+}
+
+/// Exports, says what it did, and answers the exit code: 0, or 1 when something could not be read.
+///
+/// # Errors
+/// When the store can't be read or the file can't be written.
+pub async fn export(args: &ExportArgs, settings: &Settings) -> anyhow::Result<u8> {
+    let exported = match influx(args, settings) {
+        Some(influx) => from_influx(args, influx).await?,
+        None => from_journal(args, &assemble::journal(settings).path)?,
+    };
+    let mut out = std::io::stdout();
+    writeln!(out, "{} rows written to {}", exported.rows, args.out.display())?;
+    let partly = |count: u64, what: &str| -> std::io::Result<bool> {
+        if count > 0 {
+            writeln!(std::io::stderr(), "heartwatch: {count} {what}")?;
+        }
+        Ok(count > 0)
+    };
+    let unreadable = partly(exported.unreadable_rows, "rows could not be read and are not in it")?;
+    let left_out = partly(exported.values_left_out, "values of new columns came while it was written: export again")?;
+    Ok(u8::from(unreadable || left_out))
+}
+
+/// InfluxDB when one is configured, unless only a data directory was asked for.
+fn influx(args: &ExportArgs, settings: &Settings) -> Option<InfluxConfig> {
+    let asked_for_journal = args.data_dir.is_some() && args.influx_url.is_none();
+    assemble::influx(settings).filter(|_| !asked_for_journal)
+}
+
+/// Exports from a journal.
+///
+/// # Errors
+/// When the journal can't be read or the file can't be written.
+pub fn from_journal(args: &ExportArgs, journal: &Path) -> anyhow::Result<Exported> {
+    let mut history = History::open(journal, args.from, args.to)
+        .context("nothing to export: start `heartwatch run` first, or name its --data-dir")?;
+    let bar = progress(history.rows_about * if args.long { 1 } else { 2 });
+    let mut exported = Exported::default();
+    let mut columns = Columns::default();
+    if !args.long {
+        each_row(args, &mut history, &bar, |row| columns.note(row))?;
+        history.rewind();
+    }
+    let mut out = Output::start(&args.out, args.long, columns)?;
+    exported.unreadable_rows = each_row(args, &mut history, &bar, |row| {
+        exported.rows += 1;
+        out.table.add(row)
+    })?;
+    bar.finish_and_clear();
+    exported.values_left_out = out.finish()?;
+    Ok(exported)
+}
+
+/// Hands on every row that was asked for; answers how many could not be read.
+fn each_row(
+    args: &ExportArgs,
+    history: &mut History,
+    bar: &ProgressBar,
+    mut take: impl FnMut(&DecodedRow) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
+    let mut unreadable = 0;
+    while let Some(block) = history.next_block()? {
+        unreadable += block.damaged_rows;
+        for line in Rows::of(&block.lines) {
+            match decode(line) {
+                Ok(row) if is_asked_for(args, &row) => take(&row)?,
+                Ok(_) => {}
+                Err(error) => {
+                    unreadable += 1;
+                    tracing::warn!(%error, "a row cannot be read");
+                }
+            }
+        }
+        bar.inc(block.rows);
+    }
+    Ok(unreadable)
+}
+
+/// Exports from InfluxDB.
+///
+/// # Errors
+/// When InfluxDB can't be read or the file can't be written.
+pub async fn from_influx(args: &ExportArgs, influx: InfluxConfig) -> anyhow::Result<Exported> {
+    let reader = InfluxReader::new(influx)?;
+    let measurements = match &args.measurement {
+        Some(measurement) => vec![measurement.clone()],
+        None => reader.measurements().await?.into_iter().filter(|name| !name.starts_with(OWN_PREFIX)).collect(),
+    };
+    let bar = progress(0);
+    let mut columns = Columns::default();
+    if !args.long {
+        each_stored_row(args, &reader, &measurements, &bar, |row| columns.note(row)).await?;
+    }
+    let mut out = Output::start(&args.out, args.long, columns)?;
+    let mut rows = 0;
+    each_stored_row(args, &reader, &measurements, &bar, |row| {
+        rows += 1;
+        out.table.add(row)
+    })
+    .await?;
+    bar.finish_and_clear();
+    Ok(Exported { rows, unreadable_rows: 0, values_left_out: out.finish()? })
+}
+
+async fn each_stored_row(
+    args: &ExportArgs,
+    reader: &InfluxReader,
+    measurements: &[String],
+    bar: &ProgressBar,
+    mut take: impl FnMut(&DecodedRow) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for measurement in measurements {
+        let mut rows = Box::pin(reader.rows(measurement, args.from, args.to).await?);
+        while let Some(row) = rows.next().await {
+            take(&row?)?;
+            bar.inc(1);
+        }
+    }
+    Ok(())
+}
+
+fn is_asked_for(args: &ExportArgs, row: &DecodedRow) -> bool {
+    let measurement = match &args.measurement {
+        Some(measurement) => row.measurement == *measurement,
+        None => !row.measurement.starts_with(OWN_PREFIX),
+    };
+    let after = args.from.is_none_or(|from| row.time.is_some_and(|time| time >= from));
+    measurement && after && args.to.is_none_or(|to| row.time.is_some_and(|time| time < to))
+}
+
+/// The file while it is being written, under a name of its own.
+struct Output {
+    table: Table<BufWriter<File>>,
+    part: PathBuf,
+    name: PathBuf,
+}
+
+impl Output {
+    fn start(name: &Path, long: bool, columns: Columns) -> anyhow::Result<Self> {
+        let mut part = OsString::from(name);
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = File::create(&part).with_context(|| format!("cannot write {}", part.display()))?;
+        let file = BufWriter::with_capacity(1 << 18, file);
+        let table = if long { Table::long(file) } else { Table::wide(file, columns) }?;
+        Ok(Self { table, part, name: name.to_owned() })
+    }
+
+    /// Answers how many values were left out.
+    fn finish(self) -> anyhow::Result<u64> {
+        let left_out = self.table.left_out;
+        let file = self.table.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        file.sync_all().with_context(|| format!("cannot write {}", self.part.display()))?;
+        fs::rename(&self.part, &self.name).with_context(|| format!("cannot write {}", self.name.display()))?;
+        Ok(left_out)
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere. A total of 0 is not known: it counts.
+fn progress(rows: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match rows {
+        0 => (ProgressBar::new_spinner(), "{spinner} {human_pos} rows, {per_sec}"),
+        rows => (ProgressBar::new(rows), "{wide_bar} {percent} %  {human_pos}/{human_len} rows  {eta} left"),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests;
