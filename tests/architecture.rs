@@ -1,6 +1,8 @@
 //! Who may import whom. A room imports rooms on lower floors only, and on its own floor none but
 //! what is written here. The plan of the house is in ARCHITECTURE.md.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

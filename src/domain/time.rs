@@ -153,7 +153,11 @@ pub fn describe_duration(duration: Duration) -> String {
         0 => format!("{} ms", duration.as_millis()),
         1..=59 => {
             let tenths = duration.as_millis() / 100;
-            if tenths % 10 == 0 { format!("{seconds} s") } else { format!("{}.{} s", tenths / 10, tenths % 10) }
+            if tenths.is_multiple_of(10) {
+                format!("{seconds} s")
+            } else {
+                format!("{}.{} s", tenths / 10, tenths % 10)
+            }
         }
         60..=3_599 if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         60..=3_599 => format!("{} min {} s", seconds / 60, seconds % 60),

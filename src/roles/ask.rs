@@ -95,7 +95,10 @@ pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
         epoch = last.epoch;
         past.iter().try_for_each(print)?;
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(0);
+    }
+    loop {
         match monitor.follow(epoch).await {
             Ok(changes) => {
                 let mut changes = std::pin::pin!(changes);
@@ -109,5 +112,4 @@ pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
         }
         tokio::time::sleep(RECONNECT_EVERY).await;
     }
-    Ok(0)
 }

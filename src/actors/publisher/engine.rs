@@ -35,6 +35,8 @@ pub(super) struct Engine {
     pub produced: u64,
     pub refused: bool,
     pub connected: bool,
+    pub ending: bool,
+    pub last_read: Instant,
 }
 
 /// Runs a blocking step of the worker off this thread.
@@ -69,7 +71,8 @@ impl Engine {
             if end_by.is_some() && self.delivery.unconfirmed() == 0 && self.given_up.is_empty() {
                 break;
             }
-            let reading = end_by.is_none() && self.may_read();
+            self.ending = end_by.is_some();
+            let reading = !self.ending && self.may_read();
             let at_once = self.config.interval.is_zero();
             tokio::select! {
                 biased;
@@ -98,6 +101,13 @@ impl Engine {
         Ended { produced: self.produced, left: self.delivery.unconfirmed() }
     }
 
+    /// Whether it is right that nothing moves: the next reading is not due, or it may not be read because
+    /// what is there already has to go out first, or there is none to come.
+    fn is_idle(&self) -> bool {
+        let due = self.config.interval + self.config.heartbeat;
+        self.refused || self.ending || !self.may_read() || self.last_read.elapsed() < due
+    }
+
     /// As fast as it goes means: as fast as the monitor confirms.
     fn may_read(&self) -> bool {
         !self.config.interval.is_zero() || self.delivery.unconfirmed() < self.config.delivery.in_flight_max
@@ -106,6 +116,7 @@ impl Engine {
     async fn read(&mut self) -> bool {
         let rows_max = if self.config.interval.is_zero() { self.config.batch_readings_max } else { 1 };
         let now = self.clock.wall();
+        self.last_read = Instant::now();
         let Some(produced) = off_thread(&self.worker, move |worker| worker.produce(rows_max, now)).await else {
             return false;
         };
@@ -239,7 +250,7 @@ impl Engine {
             process: self.process.clone(),
             sequence,
             cursor,
-            idle: false,
+            idle: self.is_idle(),
             interval: self.config.heartbeat,
         };
         let note = HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed };

@@ -186,6 +186,8 @@ impl Actor for Publisher {
             produced: 0,
             refused: false,
             connected: false,
+            ending: false,
+            last_read: Instant::now(),
             config,
         };
         let stop = self.stop.subscribe();

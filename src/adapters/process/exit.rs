@@ -21,7 +21,9 @@ pub(super) async fn await_exit(identity: ProcessIdentity, is_still_it: impl FnOn
     if !is_still_it() {
         return Ok(());
     }
-    let pidfd =
-        AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(|error| format!("pidfd of {pid}: {error}"))?;
+    #[expect(unsafe_code, reason = "tokio asks for a promise that an OwnedFd keeps by itself")]
+    // SAFETY: the OwnedFd stays the same open descriptor until the AsyncFd that owns it is dropped.
+    let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+    let pidfd = pidfd.map_err(|error| format!("pidfd of {pid}: {error}"))?;
     pidfd.readable().await.map(|_| ()).map_err(|error| format!("pidfd of {pid}: {error}"))
 }

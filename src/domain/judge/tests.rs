@@ -21,7 +21,7 @@ fn judged(state: ProcessState, change: impl FnOnce(&mut Case<'_>)) -> Judgement 
     judged_with(state, None, change)
 }
 
-fn judged_with(state: ProcessState, exit: Option<ProcessExit>, change: impl FnOnce(&mut Case<'_>)) -> Judgement {
+fn judged_with(state: ProcessState, exit: Option<&ProcessExit>, change: impl FnOnce(&mut Case<'_>)) -> Judgement {
     let (host, identity, answer) = (host(), identity(), answer(state));
     let mut case = Case {
         host: &host,
@@ -32,7 +32,7 @@ fn judged_with(state: ProcessState, exit: Option<ProcessExit>, change: impl FnOn
         doubt: None,
         process: Some(&identity),
         testimony: Testimony::Probe(&answer),
-        exit: exit.as_ref(),
+        exit,
         cpu: None,
         last_will: None,
     };
@@ -103,10 +103,10 @@ fn the_summary_is_one_line_that_a_person_understands() {
 fn its_parent_knows_how_it_ended() {
     let exit =
         ProcessExit { pid: 812, signal: Some(9), how: "signal 9".to_owned(), at: Timestamp::from_nanos(3_100_000_000) };
-    let judgement = judged_with(ProcessState::Zombie, Some(exit.clone()), |_| ());
+    let judgement = judged_with(ProcessState::Zombie, Some(&exit), |_| ());
     assert_eq!(judgement.summary, "dead: silent 5.2 s (deadline 5 s); PID 812 exited on signal 9 at 00:00:03.100");
     let another = ProcessExit { pid: 7, ..exit };
-    let judgement = judged_with(ProcessState::Gone, Some(another), |_| ());
+    let judgement = judged_with(ProcessState::Gone, Some(&another), |_| ());
     assert!(judgement.summary.contains("PID 812 is gone"), "the exit of another process is no evidence");
 }
 
