@@ -91,7 +91,7 @@ pub fn influx(settings: &Settings) -> Option<InfluxConfig> {
     config.user = influx.user.clone();
     config.password = influx.password.as_ref().map(|secret| secret.expose().to_owned());
     config.org = influx.org.clone();
-    config.bucket = influx.bucket.clone().or_else(|| Some(influx.db.clone()));
+    config.bucket = influx.bucket.clone();
     config.token = influx.token.as_ref().map(|secret| secret.expose().to_owned());
     config.request_timeout = influx.timeout;
     config.gzip = influx.gzip;
@@ -177,4 +177,19 @@ pub fn publisher(
         outbox_bytes_max: feed.outbox_bytes_max,
         full_policy: FullPolicy::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_bucket_the_server_is_asked_for_its_version() {
+        let mut settings = Settings::default();
+        settings.influx.url = Some("http://127.0.0.1:8086".parse().unwrap());
+        // a bucket would mean the API of 2.x, which a 1.x does not have
+        assert_eq!(influx(&settings).unwrap().bucket, None);
+        settings.influx.bucket = Some("plant".to_owned());
+        assert_eq!(influx(&settings).unwrap().bucket.as_deref(), Some("plant"));
+    }
 }
