@@ -5,7 +5,7 @@ BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := influxdb mosquitto mosquitto-clients openssl
 
-.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools fixtures dist clean
+.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools fixtures pictures dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,11 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 
 fixtures: ## make the CSV fixtures again
 	$(CARGO) run --locked --example generate_fixtures
+
+# `script` (util-linux) gives the demo a terminal to write to, so that the picture has its colours.
+pictures: build ## make the README's picture again, from a real run of the demo
+	script -qec 'stty cols 118; ./$(BIN) demo 2 2>/dev/null' /dev/null </dev/null >target/demo-2.ansi
+	$(CARGO) run --locked --quiet --example terminal_picture 'make demo-scenario-2' <target/demo-2.ansi >docs/img/demo-2.svg
 
 dist: ## the program as it is handed to users: smaller, slower to build
 	$(CARGO) build --profile dist --locked
