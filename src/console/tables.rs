@@ -103,11 +103,7 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
             view.subscriber.malformed, view.subscriber.messages
         ));
         if let Some(bad) = view.subscriber.bad_messages.last() {
-            text.push_str(&format!(
-                "; the last one on '{}': {}",
-                bad.topic.escape_default(),
-                bad.reason.escape_debug()
-            ));
+            text.push_str(&format!("; the last one on '{}': {}", harmless(&bad.topic), harmless(&bad.reason)));
         }
         text.push('\n');
     }
@@ -195,6 +191,18 @@ fn sinks(sinks: &[SinkStatus]) -> String {
     text
 }
 
+/// Text from outside, with everything escaped that could steer a terminal; quotes stay as they are.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\'' | '"' => out.push(c),
+            c => out.extend(c.escape_debug()),
+        }
+    }
+    out
+}
+
 fn trimmed(table: &Table) -> String {
     let mut text = String::new();
     for line in table.to_string().lines() {
@@ -236,5 +244,10 @@ mod tests {
         assert_eq!(lines[1], "b dead 00:00:01.000 2.5 s ago 5 s 812 42 0 because");
         assert!(lines[2].starts_with("a alive"), "{}", lines[2]);
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn text_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(harmless("key 'a': \u{1b}[2J\n"), "key 'a': \\u{1b}[2J\\n");
     }
 }

@@ -19,6 +19,8 @@ pub struct Case<'a> {
     pub host: &'a HostName,
     /// The last sign of life.
     pub last_heard: Option<(Monotonic, Timestamp)>,
+    /// Whether an earlier run of the monitor has heard it.
+    pub heard_before: bool,
     /// From when silence counts: the last sign of life, or later when the monitor could not hear.
     pub silent_since: Monotonic,
     /// How much silence makes it late.
@@ -128,7 +130,7 @@ pub fn judge_process(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
 #[must_use]
 pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
     let heard = heard_evidence(case, now);
-    if case.last_heard.is_none() && case.process.is_none() {
+    if case.last_heard.is_none() && case.process.is_none() && !case.heard_before {
         return match case.doubt {
             Some(reason) => doubted(reason, vec![heard]),
             None => Judgement {
@@ -330,6 +332,7 @@ fn heard_evidence(case: &Case<'_>, now: Monotonic) -> Evidence {
         Some((at, wall)) => {
             format!("last heard at {}, {} ago", wall.time_of_day(), describe_duration(now.since(at)))
         }
+        None if case.heard_before => "not heard since the monitor started".to_owned(),
         None => "never heard".to_owned(),
     };
     Evidence::new(EvidenceKind::Silence, detail)

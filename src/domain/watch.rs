@@ -90,6 +90,7 @@ pub struct Watch {
     interval: Option<Duration>,
     watched_since: Monotonic,
     last_heard: Option<(Monotonic, Timestamp)>,
+    heard_before: bool,
     incarnation: Option<Incarnation>,
     ended: bool,
     process: Option<Box<ProcessIdentity>>,
@@ -113,6 +114,7 @@ impl Watch {
             interval: None,
             watched_since: now,
             last_heard: None,
+            heard_before: false,
             incarnation: None,
             ended: false,
             process: None,
@@ -137,7 +139,8 @@ impl Watch {
         now: Monotonic,
     ) -> Self {
         let ended = verdict == Verdict::Ended;
-        Self { verdict, ended, process: process.map(Box::new), ..Self::expected(host, deadline, now) }
+        let heard_before = verdict != Verdict::NeverStarted;
+        Self { verdict, ended, heard_before, process: process.map(Box::new), ..Self::expected(host, deadline, now) }
     }
 
     /// Its verdict as it stands.
@@ -485,6 +488,7 @@ impl Watch {
         Case {
             host: &self.host,
             last_heard: self.last_heard,
+            heard_before: self.heard_before,
             silent_since: self.silent_since(around.observer),
             late_after: late_after(self.interval, self.deadline),
             deadline: self.deadline,

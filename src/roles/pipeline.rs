@@ -70,9 +70,6 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
 
     let (journal, recovery) = Journal::open(assemble::journal(settings))?;
-    for damage in &recovery.damage {
-        tracing::error!(damage, "the journal was damaged");
-    }
     if recovery.undelivered_rows > 0 {
         tracing::info!(rows = recovery.undelivered_rows, "rows of an earlier run wait on disk");
     }

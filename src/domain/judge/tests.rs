@@ -26,6 +26,7 @@ fn judged_with(state: ProcessState, exit: Option<&ProcessExit>, change: impl FnO
     let mut case = Case {
         host: &host,
         last_heard: Some((at(0), Timestamp::from_nanos(0))),
+        heard_before: false,
         silent_since: at(0),
         late_after: Duration::from_secs(2),
         deadline: Duration::from_secs(5),
@@ -116,6 +117,7 @@ fn silence_alone_makes_late_and_then_a_case_for_the_probe() {
     let case = Case {
         host: &host,
         last_heard: Some((at(0), Timestamp::from_nanos(0))),
+        heard_before: false,
         silent_since: at(0),
         late_after: Duration::from_secs(2),
         deadline: Duration::from_secs(5),

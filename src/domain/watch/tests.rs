@@ -175,6 +175,18 @@ fn one_that_never_came_never_started_once() {
 }
 
 #[test]
+fn one_that_an_earlier_run_had_heard_did_start() {
+    let (home, observer) = (home(), hearing_since(0));
+    let look = |before| {
+        let mut watch = Watch::remembered(home.host.clone(), DEADLINE, before, None, at(0));
+        watch.look(around(&home, &observer), at(5_000)).change.map(|change| change.judgement.verdict)
+    };
+    assert_eq!(look(Verdict::Alive), Some(Verdict::Silent));
+    assert_eq!(look(Verdict::Silent), None);
+    assert_eq!(look(Verdict::NeverStarted), None);
+}
+
+#[test]
 fn a_reboot_of_our_host_is_not_another_host() {
     let (home, observer) = (home(), hearing_since(0));
     let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "the boot before".to_owned() };
