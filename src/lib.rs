@@ -14,5 +14,4 @@ pub mod ports;
 pub mod roles;
 pub mod runtime;
 pub mod sources;
-pub mod telemetry;
 pub mod web;

@@ -7,13 +7,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; the room of a file is the first folder (or file) below `src/`.
-const FLOORS: [(&str, u32); 15] = [
+const FLOORS: [(&str, u32); 14] = [
     ("domain", 1),
     ("messages", 2),
     ("ports", 2),
     ("formats", 2),
     ("console", 2),
-    ("telemetry", 2),
     ("adapters", 3),
     ("sources", 3),
     ("buffer", 3),
