@@ -6,7 +6,7 @@ use clap::Parser;
 use heartwatch::config::{Diagnostics, Layers, Loaded, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
-use heartwatch::roles::{ask, demo, export, publish, run};
+use heartwatch::roles::{ask, bench, demo, export, publish, run};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -64,6 +64,7 @@ fn start(command: Command) -> anyhow::Result<u8> {
             log(LevelFilter::WARN);
             on_this_thread(export::export(&args, &settings))
         }
+        Command::Bench(args) => asking(bench::bench(&args)),
         Command::Check(args) => Ok(check(&args, &mut anstream::stdout())?),
     }
 }

@@ -72,6 +72,16 @@ fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
     )
 }
 
+/// A table of words and figures.
+#[must_use]
+pub fn plain(titles: &[&str], rows: impl Iterator<Item = Vec<String>>, drawing: Drawing) -> String {
+    let mut table = drawing.table(titles);
+    for row in rows {
+        table.add_row(row);
+    }
+    trimmed(&table)
+}
+
 /// The verdict table, worst first, with the sinks and the observer below it.
 #[must_use]
 pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {

@@ -13,8 +13,10 @@ use crate::config::values::{WebListen, address, influx_url, monitor_url, mqtt_ur
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 
+mod bench;
 mod publish;
 
+pub use bench::{Bench, BenchArgs, DeliveryBenchArgs};
 pub use publish::{PublishArgs, Size};
 
 /// The whole command line.
@@ -66,6 +68,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Name every mistake in the configuration, and what it would connect to
     Check(CheckArgs),
+    /// Measure this program on this machine
+    Bench(BenchArgs),
 }
 
 /// `heartwatch demo`.
@@ -317,7 +321,10 @@ mod tests {
     fn every_command_and_option_has_a_help_text_and_every_command_an_example() {
         let cli = Cli::command();
         let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
-        assert_eq!(commands, ["demo", "run", "publish", "status", "explain", "events", "ledger", "export", "check"]);
+        assert_eq!(
+            commands,
+            ["demo", "run", "publish", "status", "explain", "events", "ledger", "export", "check", "bench"]
+        );
         for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
             let name = command.get_name();
             assert!(command.get_about().is_some(), "{name}");

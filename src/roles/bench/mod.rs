@@ -1,0 +1,16 @@
+//! `heartwatch bench`: the project's own measurements, on the user's machine.
+
+mod delivery;
+mod programs;
+
+use crate::roles::cli::{Bench, BenchArgs};
+
+/// Measures and prints; the answer is the exit code.
+///
+/// # Errors
+/// When a program that takes part cannot start or does not finish.
+pub async fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
+    match &args.bench {
+        Bench::Delivery(args) => delivery::delivery(args).await,
+    }
+}

@@ -1,0 +1,134 @@
+//! The programs that a measurement starts, each in a directory of its own, gone when it is over.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use crate::adapters::monitor::Monitor;
+
+/// How long a program may take to answer for the first time.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A directory that goes away with the measurement.
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// A new one below `parent`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn below(parent: &Path) -> anyhow::Result<Self> {
+        let path = parent.join(format!("heartwatch-bench-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // What is left is the system's temporary directory's business.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When the system has none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// This program with arguments, silent unless something goes wrong, and killed when it is dropped.
+///
+/// # Errors
+/// When this program cannot be found.
+pub fn heartwatch(directory: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HEARTWATCH_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(directory).env("RUST_LOG", "error").stdin(Stdio::null()).kill_on_drop(true);
+    Ok(command)
+}
+
+/// A monitor and where to ask it.
+pub struct RunningMonitor {
+    /// To ask it.
+    pub monitor: Monitor,
+    /// Its broker, or the one that it uses.
+    pub mqtt_url: String,
+    program: Child,
+}
+
+impl RunningMonitor {
+    /// Starts one; without `mqtt_url` with its own broker.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start(directory: &Path, mqtt_url: Option<&str>) -> anyhow::Result<Self> {
+        let (mqtt_port, web_port) = (free_port()?, free_port()?);
+        let mut command = heartwatch(directory)?;
+        command.args(["run", "--data-dir", "data", "--web", &format!("127.0.0.1:{web_port}")]);
+        match mqtt_url {
+            Some(url) => command.args(["--mqtt", url]),
+            None => command.args(["--mqtt-listen", &format!("127.0.0.1:{mqtt_port}")]),
+        };
+        let program = command.spawn()?;
+        let monitor = Monitor::at(format!("http://127.0.0.1:{web_port}").parse()?)?;
+        let own = format!("mqtt://127.0.0.1:{mqtt_port}");
+        let mqtt_url = mqtt_url.map_or(own, str::to_owned);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while monitor.status().await.map_or(true, |status| !status.observer.reason.is_empty()) {
+            anyhow::ensure!(Instant::now() < deadline, "the monitor was not ready within {START_TIMEOUT:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Self { monitor, mqtt_url, program })
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(pid) = self.program.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        self.program.wait().await?;
+        Ok(())
+    }
+}
+
+/// A mosquitto with its default limits; none where it is not installed.
+///
+/// # Errors
+/// When it is installed and does not answer.
+pub async fn mosquitto(directory: &Path) -> anyhow::Result<Option<(Child, String)>> {
+    let known = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"];
+    let Some(program) = known.into_iter().find(|path| Path::new(path).exists()) else { return Ok(None) };
+    let port = free_port()?;
+    let config = directory.join("mosquitto.conf");
+    std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n"))?;
+    let mut command = Command::new(program);
+    command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let program = command.spawn()?;
+    let deadline = Instant::now() + START_TIMEOUT;
+    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        anyhow::ensure!(Instant::now() < deadline, "mosquitto did not answer within {START_TIMEOUT:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(Some((program, format!("mqtt://127.0.0.1:{port}"))))
+}
