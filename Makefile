@@ -58,6 +58,6 @@ pictures: build ## make the README's picture again, from a real run of the demo
 dist: ## the program as it is handed to users: smaller, slower to build
 	$(CARGO) build --profile dist --locked
 
-clean: ## remove what was built and the demo's data
+# Not data/: it may hold readings that nobody has confirmed yet.
+clean: ## remove what was built
 	$(CARGO) clean
-	rm -rf data
