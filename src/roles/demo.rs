@@ -1,6 +1,6 @@
 //! `heartwatch demo`: a scenario from start to end with everything embedded, told as it happens.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::{BrokerSettings, FeedSettings, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, load};
 use crate::console::{paint, story, tables};
+use crate::domain::evidence::EvidenceKind;
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::RestartPolicy;
 use crate::domain::time::describe_duration;
@@ -53,6 +54,15 @@ struct Stage<'a> {
     live: broadcast::Receiver<Change>,
     requests: mpsc::Receiver<Request>,
     progress: ProgressBar,
+    told: Told,
+}
+
+/// What the story has told so far.
+#[derive(Debug, Default)]
+struct Told {
+    changes: Vec<Change>,
+    /// Changes that came faster than they could be told.
+    missed: u64,
 }
 
 /// Plays the scenario; the answer is the exit code: 0 only when the verdicts are the scenario's.
@@ -79,14 +89,18 @@ pub async fn demo(args: &DemoArgs, requests: mpsc::Receiver<Request>) -> anyhow:
     let live = pipeline.outlets.live.subscribe();
     let progress = ProgressBar::with_draw_target(None, progress_target(args));
     progress.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
-    let mut stage = Stage { args, pipeline, live, requests, progress };
+    let mut stage = Stage { args, pipeline, live, requests, progress, told: Told::default() };
     stage.introduce(&settings);
     let played = stage.play().await;
     stage.progress.finish_and_clear();
     stage.tell_changes();
     let code = match played {
         Ok(true) => stage.conclude(&settings).await,
-        Ok(false) => Ok(1),
+        Ok(false) => {
+            stage.say("\nStopped by a signal before the end.");
+            stage.say_result(&["stopped by a signal before the end".to_owned()]);
+            Ok(1)
+        }
         Err(error) => Err(error),
     };
     stage.pipeline.stop(settings.grace).await;
@@ -145,7 +159,7 @@ fn publishers(data_dir: &Path) -> anyhow::Result<Vec<PublisherSettings>> {
 impl Stage<'_> {
     fn say(&self, text: &str) {
         if !self.args.json {
-            self.progress.suspend(|| anstream::println!("{text}"));
+            self.progress.suspend(|| print_line(text));
         }
     }
 
@@ -153,8 +167,13 @@ impl Stage<'_> {
         if self.args.json
             && let Ok(json) = serde_json::to_string(line)
         {
-            anstream::println!("{json}");
+            print_line(&json);
         }
+    }
+
+    fn say_result(&self, reasons: &[String]) {
+        let scenario = number(self.args.scenario);
+        self.say_json(&Line::Result { scenario, passed: reasons.is_empty(), reasons });
     }
 
     fn introduce(&self, settings: &Settings) {
@@ -225,8 +244,11 @@ impl Stage<'_> {
         let end = Instant::now() + timeout;
         loop {
             let status = self.pipeline.outlets.status.ask(AskStatus, ASK_TIMEOUT).await?;
+            // A verdict that an earlier run has left in the data directory does not count: it was not heard.
             let stands = |(id, verdict): &(PublisherId, Verdict)| {
-                status.publishers.iter().any(|publisher| publisher.id == *id && publisher.verdict == *verdict)
+                status.publishers.iter().any(|publisher| {
+                    publisher.id == *id && publisher.verdict == *verdict && publisher.last_seen.is_some()
+                })
             };
             if wanted.iter().all(stands) || Instant::now() >= end {
                 return Ok(true);
@@ -268,9 +290,11 @@ impl Stage<'_> {
                 Ok(change) => {
                     self.say(&story::line(&change));
                     self.say_json(&Line::Change { change: &change });
+                    self.told.changes.push(change);
                 }
                 Err(broadcast::error::TryRecvError::Lagged(missed)) => {
                     self.say(&format!("({missed} changes not shown)"));
+                    self.told.missed += missed;
                 }
                 Err(_) => return,
             }
@@ -286,9 +310,11 @@ impl Stage<'_> {
         let view = StatusView::new(status, ledger, subscriber);
         self.say(&format!("\n{}", tables::status(&view, self.pipeline.clock.wall(), drawing()).trim_end()));
         self.say_json(&Line::Status { status: &view });
-        let reasons = objections(self.args.scenario, &view);
+        self.tell_changes();
+        let mut reasons = objections(self.args.scenario, &view);
+        reasons.extend(objections_to_the_story(self.args.scenario, &self.told));
         let scenario = number(self.args.scenario);
-        self.say_json(&Line::Result { scenario, passed: reasons.is_empty(), reasons: &reasons });
+        self.say_result(&reasons);
         if reasons.is_empty() {
             self.say(&format!("\nScenario {scenario} is as it should be."));
             if self.args.data_dir.is_some() {
@@ -312,15 +338,55 @@ const fn number(scenario: Scenario) -> u8 {
     }
 }
 
-/// What of this status is not the scenario's.
-fn objections(scenario: Scenario, view: &StatusView) -> Vec<String> {
-    let expected = match scenario {
+/// One line to standard output. A reader that has gone away (`| head`) does not end the demo.
+fn print_line(text: &str) {
+    let mut out = anstream::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// The verdicts of [`FIXTURES`] at the end.
+const fn verdicts_of(scenario: Scenario) -> [Verdict; 2] {
+    match scenario {
         Scenario::BothWork => [Verdict::Alive, Verdict::Alive],
         Scenario::OneKilled => [Verdict::Dead, Verdict::Alive],
         Scenario::BothKilled => [Verdict::Dead, Verdict::Dead],
-    };
+    }
+}
+
+/// What happened on the way that the scenario has not: a survivor that was ever taken for anything
+/// but alive or late, a death without its evidence.
+fn objections_to_the_story(scenario: Scenario, told: &Told) -> Vec<String> {
     let mut objections = Vec::new();
-    for ((name, _), verdict) in FIXTURES.iter().zip(expected) {
+    if told.missed > 0 {
+        objections.push(format!("{} changes of verdicts were not seen", told.missed));
+    }
+    for ((name, _), end) in FIXTURES.iter().zip(verdicts_of(scenario)) {
+        for change in told.changes.iter().filter(|change| change.publisher.as_str() == *name) {
+            let fits = match change.to {
+                Verdict::Alive | Verdict::Late => true,
+                Verdict::Dead => end == Verdict::Dead,
+                _ => false,
+            };
+            let at = change.decided_at.time_of_day();
+            if !fits {
+                objections.push(format!("{name} was taken for {} at {at}: {}", change.to, change.summary));
+            }
+            let proved = change
+                .evidence
+                .iter()
+                .any(|evidence| matches!(evidence.kind, EvidenceKind::Process | EvidenceKind::Exit));
+            if fits && change.to == Verdict::Dead && !proved {
+                objections.push(format!("{name} was called dead at {at} without evidence of its process"));
+            }
+        }
+    }
+    objections
+}
+
+/// What of this status is not the scenario's.
+fn objections(scenario: Scenario, view: &StatusView) -> Vec<String> {
+    let mut objections = Vec::new();
+    for ((name, _), verdict) in FIXTURES.iter().zip(verdicts_of(scenario)) {
         match view.publishers.iter().find(|publisher| publisher.id.as_str() == *name) {
             None => objections.push(format!("{name} is not known")),
             Some(publisher) if publisher.verdict != verdict => {
@@ -360,9 +426,11 @@ impl Drop for RemovedAtEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::evidence::Evidence;
     use crate::domain::ledger::Account;
     use crate::domain::publisher::HostName;
     use crate::domain::time::Timestamp;
+    use crate::domain::verdict::Trigger;
     use crate::formats::api::PublisherView;
 
     fn view(verdicts: [Verdict; 2]) -> StatusView {
@@ -395,5 +463,35 @@ mod tests {
                 assert!(!objections(scenario, &view(wrong)).is_empty(), "{scenario:?} {wrong:?}");
             }
         }
+    }
+
+    fn change(to: Verdict, evidence: Vec<Evidence>) -> Change {
+        Change {
+            epoch: 1,
+            publisher: PublisherId::parse("light-2").unwrap(),
+            host: HostName::parse("here").unwrap(),
+            from: Verdict::Alive,
+            to,
+            at: Timestamp::default(),
+            decided_at: Timestamp::default(),
+            trigger: Trigger::Deadline,
+            summary: format!("{to}: so"),
+            evidence,
+            process: None,
+        }
+    }
+
+    #[test]
+    fn a_survivor_that_was_doubted_on_the_way_fails_the_scenario() {
+        let told = |to, evidence| Told { changes: vec![change(to, evidence)], missed: 0 };
+        let proof = || vec![Evidence::new(EvidenceKind::Process, "PID 812 is gone")];
+        assert_eq!(objections_to_the_story(Scenario::OneKilled, &told(Verdict::Late, vec![])), Vec::<String>::new());
+        for wrong in [Verdict::Dead, Verdict::Silent, Verdict::Unknown, Verdict::Ended] {
+            let objections = objections_to_the_story(Scenario::OneKilled, &told(wrong, proof()));
+            assert_eq!(objections.len(), 1, "{wrong}: {objections:?}");
+        }
+        assert!(objections_to_the_story(Scenario::BothKilled, &told(Verdict::Dead, proof())).is_empty());
+        assert_eq!(objections_to_the_story(Scenario::BothKilled, &told(Verdict::Dead, vec![])).len(), 1);
+        assert_eq!(objections_to_the_story(Scenario::BothWork, &Told { changes: vec![], missed: 1 }).len(), 1);
     }
 }

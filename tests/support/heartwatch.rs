@@ -361,3 +361,34 @@ pub fn publish_command(directory: &Path, id: &str, mqtt_url: &str) -> Command {
 pub fn publish(directory: &Path, id: &str, mqtt_url: &str) -> Program {
     Program::start(publish_command(directory, id, mqtt_url))
 }
+
+/// The processes that this one has started and that have not ended.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if stat(child).is_some_and(|(state, parent)| parent == pid && state != 'Z') {
+            children.push(child);
+        }
+    }
+    children
+}
+
+/// Whether a process works no more. A zombie does not: whoever should collect it may take long.
+pub fn has_ended(pid: u32) -> bool {
+    stat(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
+}
+
+/// State and parent (proc_pid_stat(5)); none when there is no such process.
+fn stat(pid: u32) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it is in parentheses and may hold any character.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Waits until all of these have ended; panics after [`PATIENCE`].
+pub async fn all_ended(pids: &[u32]) {
+    eventually(&format!("{pids:?} have ended"), PATIENCE, async || pids.iter().all(|pid| has_ended(*pid))).await;
+}
