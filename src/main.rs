@@ -24,11 +24,25 @@ fn main() -> ExitCode {
         }
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            eprintln!("heartwatch: {error:#}");
+            eprintln!("heartwatch: {}", said_once(&error));
             EXIT_FAILED
         }
     };
     ExitCode::from(code)
+}
+
+/// The error with its causes, without those that it has already told in its own words.
+fn said_once(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut said, cause| {
+        let cause = cause.to_string();
+        if !said.contains(&cause) {
+            if !said.is_empty() {
+                said.push_str(": ");
+            }
+            said.push_str(&cause);
+        }
+        said
+    })
 }
 
 /// A reader that has read enough (`heartwatch status | head -1`) is no failure.
@@ -39,19 +53,19 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn start(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Demo(args) => {
-            log(LevelFilter::ERROR);
+            log(LevelFilter::ERROR, Time::Told);
             let requests = signals::listen()?;
             on_this_thread(demo::demo(&args, requests))
         }
         Command::Run(args) => {
             let loaded = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
-            log(loaded.settings.log.level);
+            log(loaded.settings.log.level, Time::Told);
             let requests = signals::listen()?;
             on_this_thread(run::run(&args, loaded, requests))
         }
         Command::Publish(args) => {
             let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
-            log(settings.log.level);
+            log(settings.log.level, if args.as_child { Time::LeftOut } else { Time::Told });
             let requests = signals::listen()?;
             on_this_thread(publish::publish(&args, &settings, requests))
         }
@@ -61,7 +75,7 @@ fn start(command: Command) -> anyhow::Result<u8> {
         Command::Ledger(args) => asking(ask::ledger(&args)),
         Command::Export(args) => {
             let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
-            log(LevelFilter::WARN);
+            log(LevelFilter::WARN, Time::Told);
             on_this_thread(export::export(&args, &settings))
         }
         Command::Bench(args) => asking(bench::bench(&args)),
@@ -70,7 +84,7 @@ fn start(command: Command) -> anyhow::Result<u8> {
 }
 
 fn asking(question: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
-    log(LevelFilter::WARN);
+    log(LevelFilter::WARN, Time::Told);
     on_this_thread(question)
 }
 
@@ -79,9 +93,17 @@ fn on_this_thread(role: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Res
     actix_rt::System::new().block_on(role)
 }
 
+/// Whether a log line says when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Time {
+    Told,
+    /// Whoever reads it (the monitor, of its children) notes the time itself.
+    LeftOut,
+}
+
 /// Logs to standard error; `RUST_LOG` says more, or less. The embedded broker's own words and the
 /// HTTP client's are left out unless asked for.
-fn log(level: LevelFilter) {
+fn log(level: LevelFilter, time: Time) {
     let filter = EnvFilter::builder().with_default_directive(level.into());
     let filter = filter.from_env_lossy();
     let quiet = ["rumqttd=off", "rumqttc=off", "hyper=warn", "hyper_util=warn", "reqwest=warn", "actix_server=warn"];
@@ -90,10 +112,13 @@ fn log(level: LevelFilter) {
         _ => quiet.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive),
     };
     let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(to_terminal)
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match time {
+        Time::Told => subscriber.init(),
+        Time::LeftOut => subscriber.without_time().init(),
+    }
 }

@@ -38,6 +38,10 @@ impl Drawing {
             let cell = Cell::new(title);
             if self.colour { cell.add_attribute(Attribute::Bold) } else { cell }
         }));
+        // A column starts two characters after the one before it, and the first where the line does.
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((if index == 0 { 0 } else { 2 }, 0));
+        }
         table
     }
 
@@ -186,7 +190,7 @@ pub fn explanation(view: &ExplanationView, now: Timestamp) -> String {
 fn sinks(sinks: &[SinkStatus]) -> String {
     let mut text = String::new();
     for sink in sinks {
-        text.push_str(&format!("{}: {}", sink.name, sink.state));
+        text.push_str(&format!("store {}: {}", sink.name, sink.state));
         if sink.buffered_rows > 0 {
             text.push_str(&format!(", {} rows ({} bytes) wait on disk", sink.buffered_rows, sink.buffered_bytes));
         }
@@ -250,6 +254,7 @@ mod tests {
             subscriber: Default::default(),
         };
         let text = status(&view, Timestamp::from_nanos(4_500_000_000), Drawing::PLAIN);
+        assert!(text.starts_with("PUBLISHER  VERDICT"), "{text}");
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(lines[1], "b dead 00:00:01.000 2.5 s ago 5 s 812 42 0 because");
         assert!(lines[2].starts_with("a alive"), "{}", lines[2]);

@@ -96,7 +96,7 @@ pub fn judge_silence(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
         return Some(Judgement {
             verdict: Verdict::Late,
             summary: format!(
-                "late: nothing for {} where {} is usual (deadline {})",
+                "late: nothing for {}, expected within {} (deadline {})",
                 describe_duration(silence),
                 describe_duration(case.late_after),
                 describe_duration(case.deadline)

@@ -51,7 +51,10 @@ pub async fn run(args: &RunArgs, loaded: Loaded, mut requests: mpsc::Receiver<Re
         tracing::warn!(?stragglers, "not done within the grace period; what they held is on disk");
     }
     match failure {
-        None => Ok(0),
+        None => {
+            tracing::info!("heartwatch has stopped");
+            Ok(0)
+        }
         Some(reason) => anyhow::bail!("{reason}; the rows are safe in {}", settings.data_dir.display()),
     }
 }
