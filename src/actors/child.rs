@@ -265,6 +265,8 @@ fn die_with_parent(command: &mut Command) {
     };
 }
 
+crate::messages::crash::can_crash!(Child);
+
 impl Actor for Child {
     type Context = Context<Self>;
 

@@ -52,6 +52,8 @@ impl ProcessProbe {
     }
 }
 
+crate::messages::crash::can_crash!(ProcessProbe);
+
 impl Actor for ProcessProbe {
     type Context = Context<Self>;
 }

@@ -1,6 +1,7 @@
 //! The publishers that the monitor starts itself, as child processes or in its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -16,6 +17,7 @@ use crate::domain::restart::RestartPolicy;
 
 use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
 use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Signal};
+use crate::messages::crash::Crash;
 use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
 use crate::roles::assemble;
@@ -37,6 +39,9 @@ pub struct Feeds {
     restart: RestartPolicy,
     report: Outlet<ChildEnded>,
     started: BTreeMap<PublisherId, Started>,
+    /// The program that is started as a child: this one, found once, so that an upgrade that replaces the
+    /// file takes no publisher away.
+    pub program: PathBuf,
 }
 
 impl Feeds {
@@ -48,8 +53,9 @@ impl Feeds {
         processes: Arc<dyn ProcessTable>,
         restart: RestartPolicy,
         report: Outlet<ChildEnded>,
+        program: PathBuf,
     ) -> Self {
-        Self { supervisor, clock, processes, restart, report, started: BTreeMap::new() }
+        Self { supervisor, clock, processes, restart, report, started: BTreeMap::new(), program }
     }
 
     /// Starts one, when there is something to start.
@@ -67,11 +73,10 @@ impl Feeds {
         let id = publisher.id.clone();
         let started = match feed.run {
             RunAs::Child => {
-                let mut config =
-                    ChildConfig::new(id.clone(), std::env::current_exe().context("cannot find this program")?);
+                let mut config = ChildConfig::new(id.clone(), self.program.clone());
                 let arguments = PublishArgs::for_child(settings, publisher, &mqtt_url.parse()?);
                 config.arguments = arguments.context("it has no source")?.to_arguments();
-                config.environment = PublishArgs::child_environment(&settings.mqtt);
+                config.environment = PublishArgs::child_environment(settings);
                 config.policy = self.restart;
                 config.report = Some(self.report.clone());
                 let (clock, processes) = (self.clock, self.processes.clone());
@@ -107,6 +112,15 @@ impl Feeds {
         let Some(Started::Child(child)) = self.started.get(id) else { return None };
         let status = child.address.outlet::<AskChild>().deliver(AskChild).await.ok()?;
         status.identity.map(|identity| identity.pid)
+    }
+
+    /// The actor of one, to make it panic: tests do.
+    #[must_use]
+    pub fn crash_of(&self, id: &PublisherId) -> Option<Outlet<Crash>> {
+        self.started.get(id).map(|started| match started {
+            Started::Child(child) => child.address.outlet(),
+            Started::Here(publisher) => publisher.address.outlet(),
+        })
     }
 
     /// Ends one in order.

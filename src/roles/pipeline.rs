@@ -24,6 +24,7 @@ use crate::buffer::journal::Journal;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::messages::change::SetDeadlines;
+use crate::messages::crash::Crash;
 use crate::messages::drain::Drain;
 use crate::ports::{ProcessTable, Transport as _};
 use crate::roles::assemble;
@@ -49,6 +50,8 @@ pub struct Pipeline {
     pub mqtt_url: String,
     /// Where its page is, when it is on.
     pub page: Option<String>,
+    /// Every actor of the monitor itself, to make it panic: tests do. Those of the publishers are in the feeds.
+    pub crashes: Vec<(&'static str, Outlet<Crash>)>,
     /// What has failed for good.
     pub escalations: mpsc::Receiver<Escalation>,
     broker: Option<EmbeddedBroker>,
@@ -170,9 +173,17 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         }
     };
 
-    let feeds = Feeds::new(supervisor, clock, processes, restart, watchdog_address.outlet());
+    let program = std::env::current_exe().context("cannot find this program's file")?;
+    let feeds = Feeds::new(supervisor, clock, processes, restart, watchdog_address.outlet(), program);
+    let crashes = vec![
+        ("influx writer", writer_address.outlet()),
+        ("process probe", probe_address.outlet()),
+        ("watchdog", watchdog_address.outlet()),
+        ("subscriber", reader_address.outlet()),
+    ];
     let deadlines = watchdog_address.outlet();
-    let mut pipeline = Pipeline { clock, outlets, feeds, mqtt_url, page, escalations, broker, deadlines, shutdown };
+    let mut pipeline =
+        Pipeline { clock, outlets, feeds, mqtt_url, page, crashes, escalations, broker, deadlines, shutdown };
     for publisher in &settings.publishers {
         let started = pipeline.feeds.start(settings, &pipeline.mqtt_url, publisher).await;
         if let Err(error) = started {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::oneshot;
+use tracing::Level;
 
 use crate::domain::publisher::PublisherId;
 
@@ -41,8 +42,13 @@ impl Output {
     async fn log_one(&self, stream: &'static str, pipe: Option<impl AsyncRead + Unpin>) {
         let Some(pipe) = pipe else { return };
         let publisher = &self.publisher;
-        let logged = self.lines(pipe, |line| {
-            tracing::info!(%publisher, stream, "{line}");
+        let logged = self.lines(pipe, |line| match split_level(line) {
+            (Some(Level::ERROR), line) => tracing::error!(%publisher, "{line}"),
+            (Some(Level::WARN), line) => tracing::warn!(%publisher, "{line}"),
+            (Some(Level::INFO), line) => tracing::info!(%publisher, "{line}"),
+            (Some(Level::DEBUG), line) => tracing::debug!(%publisher, "{line}"),
+            (Some(Level::TRACE), line) => tracing::trace!(%publisher, "{line}"),
+            (None, line) => tracing::info!(%publisher, stream, "{line}"),
         });
         if let Err(error) = logged.await {
             tracing::warn!(%publisher, stream, %error, "the child's output cannot be read");
@@ -84,9 +90,27 @@ impl Output {
     }
 }
 
+/// The level that a log line begins with (our own children's do), and the rest of it.
+fn split_level(line: &str) -> (Option<Level>, &str) {
+    let trimmed = line.trim_start();
+    for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
+        if let Some(rest) = trimmed.strip_prefix(level.as_str()).and_then(|rest| rest.strip_prefix(' ')) {
+            return (Some(level), rest);
+        }
+    }
+    (None, line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_childs_own_level_is_kept() {
+        assert_eq!(split_level(" WARN no connection"), (Some(Level::WARN), "no connection"));
+        assert_eq!(split_level("ERROR: no"), (None, "ERROR: no"));
+        assert_eq!(split_level("  INFORMATION"), (None, "  INFORMATION"));
+    }
 
     #[tokio::test]
     async fn lines_are_bounded_and_harmless() {

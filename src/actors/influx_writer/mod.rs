@@ -173,6 +173,8 @@ impl InfluxWriter {
     }
 }
 
+crate::messages::crash::can_crash!(InfluxWriter);
+
 impl Actor for InfluxWriter {
     type Context = Context<Self>;
 

@@ -150,6 +150,8 @@ impl Publisher {
     }
 }
 
+crate::messages::crash::can_crash!(Publisher);
+
 impl Actor for Publisher {
     type Context = Context<Self>;
 

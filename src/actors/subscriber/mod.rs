@@ -174,6 +174,8 @@ impl Record {
     }
 }
 
+crate::messages::crash::can_crash!(Subscriber);
+
 impl Actor for Subscriber {
     type Context = Context<Self>;
     fn started(&mut self, ctx: &mut Context<Self>) {

@@ -164,6 +164,8 @@ impl Watchdog {
     }
 }
 
+crate::messages::crash::can_crash!(Watchdog);
+
 impl Actor for Watchdog {
     type Context = Context<Self>;
 

@@ -11,7 +11,7 @@ use crate::config::values::{
     TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, name, positive_duration, time_column,
     time_column_text, topic_prefix,
 };
-use crate::config::{FeedSettings, MqttSettings, OUTBOX_BYTES_MAX, Overrides, PublisherSettings, Settings};
+use crate::config::{FeedSettings, OUTBOX_BYTES_MAX, Overrides, PublisherSettings, Settings};
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::Prefix;
 use crate::sources::csv::TimeColumn;
@@ -80,6 +80,9 @@ pub struct PublishArgs {
     /// The key (PEM) of our certificate [env: HEARTWATCH_MQTT_CLIENT_KEY_FILE]
     #[arg(long, value_name = "FILE")]
     pub mqtt_client_key_file: Option<PathBuf>,
+    /// Log for the monitor that has started this, which adds the time itself
+    #[arg(long, hide = true)]
+    pub as_child: bool,
 }
 
 impl PublishArgs {
@@ -136,13 +139,15 @@ impl PublishArgs {
             mqtt_ca_file: settings.mqtt.ca_file.clone(),
             mqtt_client_certificate_file: certificate.as_ref().map(|pair| pair.certificate_file.clone()),
             mqtt_client_key_file: certificate.map(|pair| pair.key_file),
+            as_child: true,
         })
     }
 
     /// What a child needs beyond its arguments, to be set over our own environment: the password, which is
     /// not for the process table, and what has no flag. An empty variable counts as not set.
     #[must_use]
-    pub fn child_environment(mqtt: &MqttSettings) -> Vec<(OsString, OsString)> {
+    pub fn child_environment(settings: &Settings) -> Vec<(OsString, OsString)> {
+        let mqtt = &settings.mqtt;
         let password = mqtt.password.as_ref().map_or("", |password| password.expose());
         let variables = [
             ("HEARTWATCH_MQTT_PASSWORD", password.to_owned()),
@@ -151,6 +156,7 @@ impl PublishArgs {
             ("HEARTWATCH_MQTT_BACKOFF_MIN", milliseconds(mqtt.backoff_min)),
             ("HEARTWATCH_MQTT_BACKOFF_MAX", milliseconds(mqtt.backoff_max)),
             ("HEARTWATCH_MQTT_MESSAGE_BYTES_MAX", mqtt.message_bytes_max.to_string()),
+            ("HEARTWATCH_LOG_LEVEL", settings.log.level.to_string()),
         ];
         variables.map(|(name, value)| (name.into(), value.into())).to_vec()
     }
@@ -185,6 +191,7 @@ impl PublishArgs {
             mqtt_ca_file,
             mqtt_client_certificate_file,
             mqtt_client_key_file,
+            as_child,
         } = self;
         let texts = [
             ("--id", Some(id.to_string())),
@@ -217,8 +224,10 @@ impl PublishArgs {
                 flag(name, path.as_os_str());
             }
         }
-        if *once {
-            arguments.push("--once".into());
+        for (name, is_set) in [("--once", *once), ("--as-child", *as_child)] {
+            if is_set {
+                arguments.push(name.into());
+            }
         }
         arguments
     }
@@ -288,13 +297,13 @@ mod tests {
 
     #[test]
     fn a_child_comes_to_the_same_connection_and_its_arguments_show_no_secret() {
-        let text = "[mqtt]\nurl = 'mqtt://b:1883'\nuser = 'u'\nkeep_alive = '3s'\nbackoff_max = '7s'\n\
+        let text = "log.level = 'debug'\n[mqtt]\nurl = 'mqtt://b:1883'\nuser = 'u'\nkeep_alive = '3s'\nbackoff_max = '7s'\n\
                     message_bytes_max = 2048\n[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
         let parent = settings(text, &[("HEARTWATCH_MQTT_PASSWORD", "hunter2")]);
         let BrokerSettings::At(broker) = &parent.mqtt.broker else { panic!() };
         let child = PublishArgs::for_child(&parent, &parent.publishers[0], broker).unwrap();
         assert!(!format!("{:?}", child.to_arguments()).contains("hunter2"));
-        let environment: Environment = PublishArgs::child_environment(&parent.mqtt)
+        let environment: Environment = PublishArgs::child_environment(&parent)
             .into_iter()
             .map(|(name, value)| (name.into_string().unwrap(), value))
             .collect();
@@ -302,5 +311,6 @@ mod tests {
         let of_child = load(&layers).unwrap().settings;
         assert_eq!(of_child.mqtt, parent.mqtt);
         assert_eq!(of_child.data_dir, parent.data_dir);
+        assert_eq!(of_child.log, parent.log);
     }
 }
