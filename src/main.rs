@@ -6,7 +6,7 @@ use clap::Parser;
 use heartwatch::config::{Diagnostics, Layers, Loaded, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
-use heartwatch::roles::{ask, bench, demo, export, publish, run};
+use heartwatch::roles::{ask, bench, demo, export, prove, publish, run};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -80,6 +80,15 @@ fn start(command: Command) -> anyhow::Result<u8> {
         }
         Command::Bench(args) => asking(bench::bench(&args)),
         Command::Check(args) => Ok(check(&args, &mut anstream::stdout())?),
+        Command::Prove(args) => {
+            log(LevelFilter::ERROR, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(prove::prove(&args, requests))
+        }
+        Command::FaultyPublisher(args) => {
+            log(LevelFilter::ERROR, Time::Told);
+            on_this_thread(prove::faulty::publish(&args))
+        }
     }
 }
 

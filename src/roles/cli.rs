@@ -17,6 +17,8 @@ mod bench;
 mod publish;
 
 pub use bench::{Bench, BenchArgs, DeliveryBenchArgs};
+mod prove;
+pub use prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use publish::{PublishArgs, Size};
 
 /// The whole command line.
@@ -70,6 +72,11 @@ pub enum Command {
     Check(CheckArgs),
     /// Measure this program on this machine
     Bench(BenchArgs),
+    /// Inject faults and print what was detected, and how fast
+    Prove(ProveArgs),
+    /// A publisher that can be made to fail, for `prove`
+    #[command(hide = true)]
+    FaultyPublisher(FaultyArgs),
 }
 
 /// `heartwatch demo`.
@@ -321,10 +328,9 @@ mod tests {
     fn every_command_and_option_has_a_help_text_and_every_command_an_example() {
         let cli = Cli::command();
         let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
-        assert_eq!(
-            commands,
-            ["demo", "run", "publish", "status", "explain", "events", "ledger", "export", "check", "bench"]
-        );
+        let visible =
+            ["demo", "run", "publish", "status", "explain", "events", "ledger", "export", "check", "bench", "prove"];
+        assert_eq!(commands, visible.into_iter().chain(["faulty-publisher"]).collect::<Vec<_>>());
         for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
             let name = command.get_name();
             assert!(command.get_about().is_some(), "{name}");

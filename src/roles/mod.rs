@@ -10,5 +10,6 @@ pub mod demo;
 pub mod export;
 pub mod feeds;
 pub mod pipeline;
+pub mod prove;
 pub mod publish;
 pub mod run;

@@ -1,0 +1,19 @@
+//! `heartwatch prove`: faults with a known truth, and what the monitor makes of them.
+
+pub mod faulty;
+mod rows;
+mod verdicts;
+
+use tokio::sync::mpsc;
+
+use crate::roles::cli::ProveArgs;
+use crate::runtime::signals::Request;
+
+/// Proves the verdicts, or with `--rows` the account of every row; the answer is the exit code: 1 when
+/// a limit is broken.
+///
+/// # Errors
+/// When a part cannot be started.
+pub async fn prove(args: &ProveArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+    if args.rows { rows::prove(args, requests).await } else { verdicts::prove(args, requests).await }
+}
