@@ -1,0 +1,88 @@
+//! The write API of InfluxDB 2.x against a server that is not ours: VictoriaMetrics speaks it. A
+//! stand-in for the good path alone: it answers 204 to bad rows as well, and keeps milliseconds.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use heartwatch::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion};
+use heartwatch::ports::Sink;
+use support::{eventually, free_port, installed};
+use tempfile::TempDir;
+use url::Url;
+
+const PROGRAM: &str = "/usr/bin/victoria-metrics";
+
+/// A VictoriaMetrics of the test's own, gone when the test ends.
+struct VictoriaMetrics {
+    program: Child,
+    url: String,
+    _directory: TempDir,
+}
+
+impl VictoriaMetrics {
+    async fn start() -> Option<Self> {
+        if !installed(PROGRAM) {
+            return None;
+        }
+        let directory = TempDir::new().unwrap();
+        let port = free_port();
+        let program = Command::new(PROGRAM)
+            .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
+            .arg(format!("-storageDataPath={}", directory.path().display()))
+            .arg("-memory.allowedBytes=64MB")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { program, url: format!("http://127.0.0.1:{port}"), _directory: directory };
+        let health = format!("{}/health", server.url);
+        eventually("VictoriaMetrics answers", Duration::from_secs(20), async || {
+            reqwest::get(&health).await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+        Some(server)
+    }
+
+    async fn exported(&self, metric: &str) -> String {
+        let url = format!("{}/api/v1/export?match[]={metric}", self.url);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+}
+
+impl Drop for VictoriaMetrics {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+#[tokio::test]
+async fn rows_arrive_over_the_write_api_of_2x() {
+    heartwatch::adapters::rustls_provider::install();
+    let Some(server) = VictoriaMetrics::start().await else { return };
+    let mut config = InfluxConfig::at(Url::parse(&server.url).unwrap());
+    config.version = InfluxVersion::V2;
+    config.org = Some("plant".to_owned());
+    config.bucket = Some("hall 3".to_owned());
+    config.token = Some("a token".to_owned());
+    for gzip in [false, true] {
+        config.gzip = gzip;
+        let sink = InfluxSink::new(config.clone()).unwrap();
+        sink.prepare().await.unwrap();
+        let now = heartwatch::runtime::clock::Clock::start().wall().as_nanos();
+        let rows: String =
+            (0..50).map(|n: i64| format!("light_{gzip},publisher=p value={n}i {}\n", now + n * 1_000_000)).collect();
+        sink.write(rows.into_bytes()).await.unwrap();
+        let metric = format!("light_{gzip}_value");
+        eventually("all rows are there", Duration::from_secs(30), async || {
+            let exported = server.exported(&metric).await;
+            let values = exported.split_once("\"values\":[").and_then(|(_, rest)| rest.split_once(']'));
+            values.is_some_and(|(values, _)| values.split(',').count() == 50)
+                && exported.contains("\"publisher\":\"p\"")
+        })
+        .await;
+    }
+}
