@@ -61,7 +61,12 @@ pub fn heartwatch(directory: &Path) -> anyhow::Result<Command> {
             command.env_remove(name);
         }
     }
-    command.current_dir(directory).env("RUST_LOG", "error").stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .current_dir(directory)
+        .env_remove("RUST_LOG")
+        .env("HEARTWATCH_LOG_LEVEL", "error")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     Ok(command)
 }
 
