@@ -38,11 +38,18 @@ fn the_readme_has_every_verdict_with_its_level() {
     }
 }
 
+/// Commands that are not finished: the README promises nothing of them.
+const UNFINISHED: [&str; 1] = ["prove"];
+
 #[test]
-fn the_readme_has_every_command() {
+fn the_readme_has_every_command_that_works() {
     let readme = read("README.md");
-    for command in Cli::command().get_subcommands() {
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = command.get_name();
+        if UNFINISHED.contains(&name) {
+            assert!(!readme.contains(&format!("heartwatch {name}")), "README.md speaks of {name}: is it finished?");
+            continue;
+        }
         let named = |before: &str| [" ", "`"].iter().any(|after| readme.contains(&format!("{before}{name}{after}")));
         assert!(named("| `") || named(", `"), "README.md's table of commands lacks {name}");
     }
