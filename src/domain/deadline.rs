@@ -63,6 +63,12 @@ impl DeadlineRules {
     pub fn of(&self, id: &PublisherId) -> Duration {
         self.overrides.iter().find(|(pattern, _)| pattern.matches(id)).map_or(self.default, |(_, deadline)| *deadline)
     }
+
+    /// The shortest of them.
+    #[must_use]
+    pub fn shortest(&self) -> Duration {
+        self.overrides.iter().map(|(_, deadline)| *deadline).fold(self.default, Duration::min)
+    }
 }
 
 /// How long after its last sign of life a publisher becomes `late`: its promised interval and half

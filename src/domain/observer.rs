@@ -32,6 +32,11 @@ impl Observer {
         }
     }
 
+    /// Another longest gap between two ticks that is no standstill.
+    pub const fn set_pause_max(&mut self, pause_max: Duration) {
+        self.pause_max = pause_max;
+    }
+
     /// The connection came or went.
     pub fn connection(&mut self, connected: bool, reason: &str, now: Monotonic) {
         self.hears = connected;

@@ -168,6 +168,8 @@ pub fn start_here(
     // Readings that the broker would keep for us while we are away do not exist: it only sends confirmations.
     connection.clean_session = true;
     connection.send_queue_messages_max = SEND_QUEUE_MESSAGES_MAX;
+    // It has promised a sign of life: after an outage of the broker it does not wait for longer than that.
+    connection.backoff_max = connection.backoff_max.min(config.heartbeat.max(connection.backoff_min));
     connection.validate()?;
     let mut first = Some(publisher::prepare(config.clone(), clock)?);
     let factory = move |_: &mut actix::Context<Publisher>| {

@@ -34,7 +34,8 @@ pub struct WatchdogConfig {
     pub expected: Vec<PublisherId>,
     /// Our host and boot.
     pub home: Home,
-    /// A gap in our own running longer than this restarts the count of everyone's silence.
+    /// A gap in our own running longer than this, or than half of the shortest deadline, restarts the
+    /// count of everyone's silence.
     pub pause_max: Duration,
     /// How often standing verdicts are repeated.
     pub standing_every: Duration,
@@ -58,7 +59,16 @@ impl WatchdogConfig {
             changes_waiting_max: 1_000_000,
         }
     }
+
+    /// Half a deadline: a publisher that beats several times within it is silent for less than all of it,
+    /// however the pause falls.
+    fn pause_max(&self) -> Duration {
+        self.pause_max.min((self.rules.shortest() / 2).max(PAUSE_LEAST))
+    }
 }
+
+/// Shorter gaps between two ticks are ordinary on a busy machine.
+const PAUSE_LEAST: Duration = Duration::from_millis(500);
 
 /// How often the silent are counted while there is a silence to judge.
 const CROWD_EVERY: Duration = Duration::from_millis(200);
@@ -116,7 +126,7 @@ impl Table {
     ) -> Self {
         let now = clock.monotonic();
         let mut table = Self {
-            observer: Observer::new(config.pause_max, now),
+            observer: Observer::new(config.pause_max(), now),
             clock,
             crowd: Crowd::default(),
             crowd_counted_at: None,
@@ -287,6 +297,7 @@ impl Table {
     /// New deadlines and newly expected publishers.
     pub fn set_deadlines(&mut self, deadlines: SetDeadlines, now: Monotonic, wall: Timestamp) {
         self.config.rules = deadlines.rules;
+        self.observer.set_pause_max(self.config.pause_max());
         for entry in &mut self.entries {
             entry.watch.set_deadline(self.config.rules.of(&entry.id));
         }

@@ -1,0 +1,345 @@
+//! Verdicts on real publishers by a real monitor: every way to fall silent, and what is said about it.
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use heartwatch::adapters::process::HostProcesses;
+use heartwatch::domain::beat::Heartbeat;
+use heartwatch::domain::evidence::EvidenceKind;
+use heartwatch::domain::process::ProcessIdentity;
+use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch::domain::verdict::{Change, Trigger, Verdict};
+use heartwatch::formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
+use heartwatch::messages::ask::ObserverState;
+use heartwatch::ports::ProcessTable;
+use heartwatch::runtime::clock::Clock;
+use rumqttc::{AsyncClient, MqttOptions, QoS};
+use rustix::process::Signal;
+use support::heartwatch::{PATIENCE, Program, RunOptions, Running, publish, publish_command};
+use support::mosquitto::Mosquitto;
+use support::{eventually, free_port};
+use tokio::time::Instant;
+use url::Url;
+
+const DEADLINE: Duration = Duration::from_secs(2);
+
+async fn monitor() -> Running {
+    Running::start(RunOptions { deadline: DEADLINE, ..RunOptions::default() }).await
+}
+
+/// The change that led to the verdict of now, with its evidence.
+async fn reason(monitor: &Running, publisher: &str) -> Change {
+    monitor.explain(publisher).await.change.unwrap()
+}
+
+fn evidence(change: &Change, kind: EvidenceKind) -> String {
+    let of_kind: Vec<_> = change.evidence.iter().filter(|fact| fact.kind == kind).map(|fact| &*fact.detail).collect();
+    of_kind.join("; ")
+}
+
+/// Whether nobody was ever called anything but this.
+async fn only(monitor: &Running, publisher: &str, verdicts: &[Verdict]) {
+    let course = monitor.course(publisher).await;
+    assert!(course.iter().all(|(_, to)| verdicts.contains(to)), "{publisher}: {course:?}");
+}
+
+#[tokio::test]
+async fn killed_and_not_collected_is_a_zombie_and_dead() {
+    let monitor = monitor().await;
+    let publisher = publish(monitor.directory(), "light", monitor.mqtt_url());
+    let _other = publish(monitor.directory(), "other", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+    monitor.until("other", Verdict::Alive).await;
+    let killed = Instant::now();
+    publisher.signal(Signal::KILL);
+    let view = monitor.until("light", Verdict::Dead).await;
+    assert!(killed.elapsed() < DEADLINE, "the end of its process is told at once, not at its deadline");
+    assert_eq!(view.pid, Some(publisher.pid()));
+    let change = reason(&monitor, "light").await;
+    let process = evidence(&change, EvidenceKind::Process);
+    assert!(process.contains(&format!("PID {}", publisher.pid())) && process.contains("zombie"), "{change:?}");
+    // Whichever comes first: the kernel's word or the broker's.
+    assert!(matches!(change.trigger, Trigger::ProcessExit | Trigger::LastWill), "{change:?}");
+    assert!(change.at <= change.decided_at);
+    only(&monitor, "other", &[Verdict::Alive, Verdict::Late]).await;
+}
+
+#[tokio::test]
+async fn killed_and_collected_is_gone_and_dead() {
+    let monitor = monitor().await;
+    let mut publisher = publish(monitor.directory(), "light", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+    // The monitor does not run while the process ends and is collected: it finds nothing any more.
+    monitor.program.signal(Signal::STOP);
+    publisher.kill();
+    monitor.program.signal(Signal::CONT);
+    monitor.until("light", Verdict::Dead).await;
+    let change = reason(&monitor, "light").await;
+    assert!(evidence(&change, EvidenceKind::Process).contains("is gone"), "{change:?}");
+}
+
+#[tokio::test]
+async fn stopped_and_continued() {
+    let monitor = monitor().await;
+    let publisher = publish(monitor.directory(), "light", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+    publisher.signal(Signal::STOP);
+    monitor.until("light", Verdict::Stopped).await;
+    let change = reason(&monitor, "light").await;
+    assert!(change.summary.contains("is stopped by a signal"), "{change:?}");
+    publisher.signal(Signal::CONT);
+    monitor.until("light", Verdict::Alive).await;
+    let wanted = [Verdict::Alive, Verdict::Late, Verdict::Stopped];
+    only(&monitor, "light", &wanted).await;
+}
+
+#[tokio::test]
+async fn an_end_in_order_is_no_death() {
+    let monitor = monitor().await;
+    let mut publisher = publish(monitor.directory(), "light", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+    publisher.signal(Signal::TERM);
+    assert_eq!(publisher.exit(PATIENCE).await.code(), Some(0));
+    monitor.until("light", Verdict::Ended).await;
+    assert_eq!(reason(&monitor, "light").await.trigger, Trigger::Goodbye);
+    // It stays ended: silence after a goodbye is no news.
+    tokio::time::sleep(DEADLINE + Duration::from_millis(500)).await;
+    only(&monitor, "light", &[Verdict::Alive, Verdict::Late, Verdict::Ended]).await;
+    assert_eq!(monitor.publisher("light").await.unwrap().verdict, Verdict::Ended);
+    // And it may come again.
+    let _again = publish(monitor.directory(), "light", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+}
+
+#[tokio::test]
+async fn a_short_life_ends_in_order_with_every_reading_stored() {
+    let monitor = monitor().await;
+    let mut command = publish_command(monitor.directory(), "short", monitor.mqtt_url());
+    command.args(["--limit", "25"]);
+    let mut publisher = Program::start(command);
+    assert_eq!(publisher.exit(PATIENCE).await.code(), Some(0), "{}", publisher.stderr());
+    let view = monitor.until("short", Verdict::Ended).await;
+    assert_eq!((view.ledger.produced, view.ledger.stored, view.ledger.lost), (25, 25, 0));
+}
+
+#[tokio::test]
+async fn expected_and_never_heard() {
+    let config = "[[publisher]]\nid = 'ghost'\n".to_owned();
+    let monitor = Running::start(RunOptions { deadline: DEADLINE, config, ..RunOptions::default() }).await;
+    monitor.until("ghost", Verdict::NeverStarted).await;
+    let change = reason(&monitor, "ghost").await;
+    assert!(change.summary.contains("expected"), "{change:?}");
+    let _late = publish(monitor.directory(), "ghost", monitor.mqtt_url());
+    monitor.until("ghost", Verdict::Alive).await;
+}
+
+/// A publisher of the test's own making, which can say anything of itself.
+struct Fake {
+    id: PublisherId,
+    client: AsyncClient,
+    connection: tokio::task::JoinHandle<()>,
+    sequence: u64,
+}
+
+impl Fake {
+    fn connect(id: &str, mqtt_url: &str) -> Self {
+        let url: Url = mqtt_url.parse().unwrap();
+        let name = format!("fake-{id}");
+        let options = MqttOptions::new(name, url.host_str().unwrap(), url.port().unwrap());
+        let (client, mut events) = AsyncClient::new(options, 100);
+        let connection = tokio::spawn(async move { while events.poll().await.is_ok() {} });
+        Self { id: PublisherId::parse(id).unwrap(), client, connection, sequence: 0 }
+    }
+
+    async fn beat(&mut self, host: &str, process: Option<ProcessIdentity>) {
+        self.sequence += 1;
+        let heartbeat = Heartbeat {
+            incarnation: Incarnation(1),
+            process,
+            sequence: self.sequence,
+            cursor: self.sequence,
+            idle: false,
+            interval: Duration::from_millis(200),
+        };
+        let note = HeartbeatNote { host: HostName::parse(host).unwrap(), heartbeat, confirmed: 0 };
+        let topic = Prefix::default().topic(&self.id, TopicKind::Heartbeat);
+        self.client.publish(topic, QoS::AtLeastOnce, false, encode_heartbeat(&note)).await.unwrap();
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// A process that does nothing, ended with the test.
+struct Bystander(Child);
+
+impl Bystander {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn identity(&self) -> ProcessIdentity {
+        HostProcesses::new(Clock::start()).identity(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn our_host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[tokio::test]
+async fn a_pid_that_now_belongs_to_another_is_no_sign_of_life() {
+    let monitor = monitor().await;
+    let bystander = Bystander::start();
+    let identity = bystander.identity();
+    // The same PID in the same boot, given to a process that had started earlier and is gone.
+    let former = ProcessIdentity { start_ticks: identity.start_ticks - 1, ..identity.clone() };
+    // The bystander itself as a publisher: the only difference is when it started.
+    let mut reused = Fake::connect("reused", monitor.mqtt_url());
+    let mut same = Fake::connect("same", monitor.mqtt_url());
+    reused.beat(&our_host(), Some(former)).await;
+    same.beat(&our_host(), Some(identity.clone())).await;
+    monitor.until("reused", Verdict::Dead).await;
+    let change = reason(&monitor, "reused").await;
+    let said = format!("PID {} now belongs to another process: sleep", identity.pid);
+    assert!(evidence(&change, EvidenceKind::Process).contains(&said), "{change:?}");
+    let view = monitor.until_publisher("same", "past its deadline", |view| view.verdict.level() >= 2).await;
+    assert!(matches!(view.verdict, Verdict::Silent | Verdict::Hung), "its process is there: {view:?}");
+}
+
+#[tokio::test]
+async fn a_publisher_on_another_host_cannot_be_asked_after() {
+    let monitor = monitor().await;
+    // A PID that lives on this host, named by somebody else.
+    let elsewhere = ProcessIdentity { pid: std::process::id(), start_ticks: 1, boot_id: "of-another-host".to_owned() };
+    let mut far = Fake::connect("far", monitor.mqtt_url());
+    let mut near = Fake::connect("near", monitor.mqtt_url());
+    far.beat("far-away", Some(elsewhere)).await;
+    near.beat(&our_host(), None).await;
+    monitor.until("far", Verdict::Unreachable).await;
+    let change = reason(&monitor, "far").await;
+    assert!(evidence(&change, EvidenceKind::Host).contains("far-away"), "{change:?}");
+    monitor.until("near", Verdict::Silent).await;
+    only(&monitor, "far", &[Verdict::Alive, Verdict::Late, Verdict::Unreachable]).await;
+}
+
+#[tokio::test]
+async fn a_monitor_that_stood_still_accuses_nobody() {
+    let deadline = Duration::from_millis(1_500);
+    let monitor = Running::start(RunOptions { deadline, ..RunOptions::default() }).await;
+    let _one = publish(monitor.directory(), "one", monitor.mqtt_url());
+    let _two = publish(monitor.directory(), "two", monitor.mqtt_url());
+    monitor.until("one", Verdict::Alive).await;
+    monitor.until("two", Verdict::Alive).await;
+    // Somebody whose process cannot be asked after: nothing but the monitor's own doubt protects it.
+    let mut quiet = Fake::connect("quiet", monitor.mqtt_url());
+    quiet.beat(&our_host(), None).await;
+    let quiet = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            quiet.beat(&our_host(), None).await;
+        }
+    });
+    monitor.until("quiet", Verdict::Alive).await;
+    for pause in [deadline * 3, deadline + Duration::from_millis(200)] {
+        monitor.program.signal(Signal::STOP);
+        tokio::time::sleep(pause).await;
+        monitor.program.signal(Signal::CONT);
+        monitor.program.says("the monitor itself stood still").await;
+        // Everybody is heard again, and nobody was anything worse than late.
+        let since = monitor.status().await.publishers.iter().filter_map(|view| view.last_seen).max();
+        for publisher in ["one", "two", "quiet"] {
+            let heard = |view: &heartwatch::formats::api::PublisherView| view.last_seen > since;
+            monitor.until_publisher(publisher, "heard again", heard).await;
+            monitor.until(publisher, Verdict::Alive).await;
+            only(&monitor, publisher, &[Verdict::Alive, Verdict::Late]).await;
+        }
+    }
+    quiet.abort();
+}
+
+#[tokio::test]
+async fn a_broker_that_dies_and_returns_accuses_nobody() {
+    let Some(mut broker) = Mosquitto::start().await else { return };
+    let mqtt = Some(broker.url());
+    let monitor = Running::start(RunOptions { mqtt, deadline: DEADLINE, ..RunOptions::default() }).await;
+    let _one = publish(monitor.directory(), "one", &broker.url());
+    let mut two = publish(monitor.directory(), "two", &broker.url());
+    monitor.until("one", Verdict::Alive).await;
+    monitor.until("two", Verdict::Alive).await;
+    assert_eq!(monitor.status().await.observer.state, ObserverState::Ok);
+
+    broker.kill();
+    let suspects = async || monitor.status().await.observer.state == ObserverState::Suspect;
+    eventually("the monitor doubts itself", PATIENCE, suspects).await;
+    let status = monitor.status().await;
+    assert!(!status.observer.reason.is_empty(), "{status:?}");
+    // Past the deadline there is no verdict on anyone whose process is there …
+    monitor.until("one", Verdict::Unknown).await;
+    // … and direct evidence still counts.
+    two.kill();
+    monitor.until("two", Verdict::Dead).await;
+
+    broker.restart().await;
+    monitor.until("one", Verdict::Alive).await;
+    assert_eq!(monitor.status().await.observer.state, ObserverState::Ok);
+    tokio::time::sleep(DEADLINE).await;
+    only(&monitor, "one", &[Verdict::Alive, Verdict::Late, Verdict::Unknown]).await;
+    assert_eq!(monitor.publisher("two").await.unwrap().verdict, Verdict::Dead);
+}
+
+#[tokio::test]
+async fn events_are_followed_as_they_happen_and_status_is_read() {
+    let monitor = monitor().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = support::heartwatch::command(directory.path());
+    command.args(["events", "--follow", "--json", "--url", monitor.page()]);
+    let follower = Program::start(command);
+    let publisher = publish(monitor.directory(), "light", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+    publisher.signal(Signal::KILL);
+    monitor.until("light", Verdict::Dead).await;
+    eventually("the death is told", PATIENCE, async || follower.stdout().contains("\"to\":\"dead\"")).await;
+    let epochs: Vec<u64> =
+        follower.stdout().lines().map(|line| serde_json::from_str::<Change>(line).unwrap().epoch).collect();
+    assert!(epochs.is_sorted_by(|a, b| a < b), "{epochs:?}");
+
+    let ask = async |words: &[&str]| {
+        let mut all = words.to_vec();
+        all.extend(["--url", monitor.page()]);
+        let answer = support::heartwatch::finished(directory.path(), &all, PATIENCE).await;
+        assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{words:?}");
+        answer.stdout
+    };
+    let status = ask(&["status"]).await;
+    assert!(status.starts_with("PUBLISHER"), "{status}");
+    assert!(status.lines().any(|line| line.starts_with("light ") && line.contains("dead")), "{status}");
+    let explanation = ask(&["explain", "light"]).await;
+    assert!(explanation.contains("evidence") && explanation.contains("history"), "{explanation}");
+    assert!(ask(&["events"]).await.lines().count() >= 2);
+    let ledger = ask(&["ledger"]).await;
+    assert!(ledger.contains("balanced"), "{ledger}");
+    let status: serde_json::Value = serde_json::from_str(&ask(&["status", "--json"]).await).unwrap();
+    assert_eq!(status["publishers"][0]["verdict"], "dead");
+
+    let words = ["explain", "nobody", "--url", monitor.page()];
+    let unknown = support::heartwatch::finished(directory.path(), &words, PATIENCE).await;
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("nobody"), "{}", unknown.stderr);
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let absent = support::heartwatch::finished(directory.path(), &["status", "--url", &nobody], PATIENCE).await;
+    assert_eq!(absent.code, Some(1));
+    assert!(absent.stderr.contains(&nobody) && absent.stderr.contains("heartwatch run"), "{}", absent.stderr);
+}
