@@ -392,3 +392,8 @@ fn stat(pid: u32) -> Option<(char, u32)> {
 pub async fn all_ended(pids: &[u32]) {
     eventually(&format!("{pids:?} have ended"), PATIENCE, async || pids.iter().all(|pid| has_ended(*pid))).await;
 }
+
+/// Sends a signal to a process that is not ours to collect: a child of a program under test.
+pub fn kill(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+}
