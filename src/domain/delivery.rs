@@ -19,7 +19,8 @@ use crate::domain::time::Monotonic;
 /// What bounds sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryLimits {
-    /// Most readings sent and not yet confirmed.
+    /// Most readings sent and not yet confirmed. An eighth of them is for new ones only, so that what is new
+    /// goes out at once while a backlog drains.
     pub in_flight_max: u64,
     /// Least wait for a report before what is in flight is sent again; doubles while nothing moves.
     pub resend_min: Duration,
@@ -29,7 +30,7 @@ pub struct DeliveryLimits {
 
 impl Default for DeliveryLimits {
     fn default() -> Self {
-        Self { in_flight_max: 20_000, resend_min: Duration::from_secs(3), resend_max: Duration::from_secs(60) }
+        Self { in_flight_max: 20_000, resend_min: Duration::from_secs(3), resend_max: Duration::from_secs(20) }
     }
 }
 
@@ -127,7 +128,8 @@ impl Delivery {
     /// The next readings of the backlog to send, oldest first, at most `readings_max`; they are in
     /// flight from now on. `None` when nothing waits, or there is no room, or no connection.
     pub fn next_waiting(&mut self, readings_max: u64, now: Monotonic) -> Option<Run> {
-        let room = self.limits.in_flight_max.saturating_sub(count(&self.in_flight)).min(readings_max);
+        let backlog_max = self.limits.in_flight_max - self.limits.in_flight_max / 8;
+        let room = backlog_max.saturating_sub(count(&self.in_flight)).min(readings_max);
         if !self.connected || room == 0 {
             return None;
         }
@@ -355,6 +357,18 @@ mod tests {
         assert_eq!(delivery.next_waiting(10, at(1)), Some(run(3, 3)));
         delivery.reported(LIFE, 3, 3, &[], at(2));
         assert_eq!(delivery.unconfirmed(), 0);
+    }
+
+    #[test]
+    fn new_readings_go_out_at_once_while_a_backlog_fills_the_window() {
+        let left = Run { incarnation: Incarnation(3), first: 1, last: 1_000 };
+        let limits = DeliveryLimits { in_flight_max: 80, ..DeliveryLimits::default() };
+        let mut delivery = Delivery::new(limits, &[left], at(0));
+        delivery.connected(at(0));
+        assert_eq!(delivery.next_waiting(500, at(0)), Some(Run { last: 70, ..left }));
+        assert_eq!(delivery.next_waiting(500, at(0)), None);
+        assert!(delivery.produced(run(1, 10), at(1)), "an eighth is theirs");
+        assert!(!delivery.produced(run(11, 11), at(1)));
     }
 
     #[test]

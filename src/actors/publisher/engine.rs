@@ -20,6 +20,10 @@ use crate::runtime::clock::Clock;
 
 /// How often the backlog is looked at when the connection could not take more.
 const BACKLOG_TICK: Duration = Duration::from_millis(20);
+/// How often it is looked at whether confirmations stay away for too long.
+const PROGRESS_TICK: Duration = Duration::from_millis(500);
+/// How often an outbox that has refused readings is asked again.
+const REFUSED_RETRY: Duration = Duration::from_millis(100);
 /// Most wait for an orderly DISCONNECT at the end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -66,6 +70,8 @@ impl Engine {
         let mut beats = every(self.config.heartbeat);
         let mut reads = every(self.config.interval.max(Duration::from_millis(1)));
         let mut backlog = every(BACKLOG_TICK);
+        let mut progress = every(PROGRESS_TICK);
+        let mut retries = every(REFUSED_RETRY);
         let mut end_by: Option<Instant> = None;
         loop {
             if end_by.is_some() && self.delivery.unconfirmed() == 0 && self.given_up.is_empty() {
@@ -73,7 +79,11 @@ impl Engine {
             }
             self.ending = end_by.is_some();
             let reading = !self.ending && self.may_read();
-            let at_once = self.config.interval.is_zero();
+            let pace = match (self.refused, self.config.interval.is_zero()) {
+                (true, _) => Pace::Every(&mut retries),
+                (false, true) => Pace::AtOnce,
+                (false, false) => Pace::Every(&mut reads),
+            };
             tokio::select! {
                 biased;
                 () = at(end_by) => break,
@@ -88,8 +98,9 @@ impl Engine {
                     None => break,
                 },
                 _ = beats.tick() => self.beat().await,
+                _ = progress.tick() => self.check_progress(),
                 _ = backlog.tick(), if self.delivery.backlog() > 0 => self.send_backlog().await,
-                () = next_read(&mut reads, at_once), if reading => {
+                () = pace.next(), if reading => {
                     if self.read().await {
                         end_by = Some(Instant::now() + self.config.confirm_grace);
                         tracing::info!(readings = self.produced, "the source has ended; waiting for the last confirmations");
@@ -234,12 +245,15 @@ impl Engine {
         self.send_backlog().await;
     }
 
-    async fn beat(&mut self) {
+    fn check_progress(&mut self) {
         let again = self.delivery.check_progress(self.clock.monotonic());
         if again > 0 {
             tracing::debug!(readings = again, "no confirmation for too long, sending again");
             self.tell_given_up();
         }
+    }
+
+    async fn beat(&mut self) {
         if !self.connected {
             return;
         }
@@ -299,11 +313,22 @@ async fn at(instant: Option<Instant>) {
     }
 }
 
-async fn next_read(reads: &mut Interval, at_once: bool) {
-    if at_once {
-        // Lets the connection and the confirmations have their turn.
-        tokio::task::yield_now().await;
-    } else {
-        reads.tick().await;
+/// When the next reading is due.
+enum Pace<'a> {
+    /// As fast as it goes.
+    AtOnce,
+    /// With the next tick.
+    Every(&'a mut Interval),
+}
+
+impl Pace<'_> {
+    async fn next(self) {
+        match self {
+            // Lets the connection and the confirmations have their turn.
+            Self::AtOnce => tokio::task::yield_now().await,
+            Self::Every(ticks) => {
+                ticks.tick().await;
+            }
+        }
     }
 }

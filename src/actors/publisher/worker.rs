@@ -31,6 +31,7 @@ pub struct Worker {
     looping: bool,
     readings_left: Option<u64>,
     next_sequence: Sequence,
+    last_kept: Sequence,
     last_time: Timestamp,
     /// Read from the source and refused by the outbox: numbered, not yet durable.
     held: Vec<Reading>,
@@ -54,6 +55,7 @@ impl Worker {
             looping,
             readings_left: limit,
             next_sequence: 1,
+            last_kept: 0,
             last_time: Timestamp::from_nanos(0),
             held: Vec::new(),
             bad_rows: 0,
@@ -66,12 +68,27 @@ impl Worker {
         if self.held.is_empty() {
             finished = self.read(rows_max, now);
         }
-        match self.outbox.keep(&self.held) {
+        let (count, kept) = self.keep_what_fits();
+        match kept {
             Ok(given_up) => {
-                let readings = std::mem::take(&mut self.held);
-                Produced { finished: finished || self.readings_left == Some(0), readings, given_up, refused: None }
+                let readings: Vec<_> = self.held.drain(..count).collect();
+                self.last_kept = readings.last().map_or(self.last_kept, |reading| reading.sequence);
+                let finished = self.held.is_empty() && (finished || self.readings_left == Some(0));
+                Produced { finished, readings, given_up, refused: None }
             }
             Err(error) => Produced { refused: Some(error), ..Produced::default() },
+        }
+    }
+
+    /// Keeps all that is held, or as much of it as a nearly full outbox takes: or a batch that is larger
+    /// than the whole outbox would wait for ever.
+    fn keep_what_fits(&mut self) -> (usize, Result<Vec<GivenUpRange>, OutboxError>) {
+        let mut count = self.held.len();
+        loop {
+            match self.outbox.keep(&self.held[..count]) {
+                Err(OutboxError::Full { .. }) if count > 1 => count /= 2,
+                kept => return (count, kept),
+            }
         }
     }
 
@@ -129,10 +146,11 @@ impl Worker {
         self.source.cursor()
     }
 
-    /// The last number given out.
+    /// The last number given out to a reading that is kept. One that is only held does not count: it is gone
+    /// with this process, and a number that was told would be missed for ever.
     #[must_use]
     pub const fn last_sequence(&self) -> Sequence {
-        self.next_sequence - 1
+        self.last_kept
     }
 
     /// Reads rows into `held`; returns whether the source has come to its end.
