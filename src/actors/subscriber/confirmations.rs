@@ -56,7 +56,8 @@ impl Confirmations {
         }
     }
 
-    /// A heartbeat shows how much its publisher knows to be confirmed.
+    /// A heartbeat shows how much its publisher knows to be confirmed; so do readings of a life that has
+    /// ended, which has no heartbeats: their publisher sends what it takes for unconfirmed.
     pub fn known_to_publisher(&mut self, publisher: &PublisherId, incarnation: Incarnation, confirmed: Sequence) {
         let key = (publisher.clone(), incarnation);
         if let Some(told) = self.told.get_mut(&key)

@@ -17,7 +17,8 @@ pub struct Translation {
     pub beat: Option<Beat>,
     /// What is to be kept.
     pub entries: Vec<IntakeEntry>,
-    /// The publisher says that it knows of confirmation up to this number of its incarnation.
+    /// The publisher knows of no confirmation beyond this number of its incarnation: its heartbeat says so,
+    /// or it sends the next one (again).
     pub confirmed: Option<(PublisherId, Incarnation, Sequence)>,
     /// Readings in it that no database can hold: first the number, then why.
     pub unstorable: Vec<(Sequence, String)>,
@@ -66,6 +67,8 @@ pub fn translate(
     match message {
         Message::Readings(batch) => {
             meaning.beat = Some(beat(&batch.host, BeatKind::Readings { incarnation: Some(batch.incarnation) }));
+            let first = batch.readings.iter().map(|reading| reading.sequence).min().unwrap_or(Sequence::MAX);
+            meaning.confirmed = Some((publisher.clone(), batch.incarnation, first.saturating_sub(1)));
             keep_readings(&mut meaning, &publisher, batch);
         }
         Message::Heartbeat(note) => {
