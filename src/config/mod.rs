@@ -37,7 +37,8 @@ pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
     BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, InfluxVersion, LogSettings,
-    MqttSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, WatchSettings, WebSettings, heartbeat_within,
+    MqttSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RunAs, Settings, WatchSettings, WebSettings,
+    heartbeat_within,
 };
 
 use document::SourceFile;

@@ -3,7 +3,9 @@
 use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::resolve::{Settled as _, boolean, duration, positive_duration};
-use super::settings::{FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, WatchSettings};
+use super::settings::{
+    FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RunAs, WatchSettings,
+};
 use super::values;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::describe_duration;
@@ -83,7 +85,7 @@ fn feed<'a>(
     let time_format =
         reader.read(table, "time_format", None, |given| given.text("auto", str::parse::<values::TimeForm>));
     let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
-    let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(1 << 16, 1 << 50));
+    let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(OUTBOX_BYTES_MIN, 1 << 50));
     let keys = vec![
         ("interval", origin(&interval)),
         ("heartbeat", origin(heartbeat)),

@@ -249,7 +249,7 @@ impl Default for Settings {
                 timeout: Duration::from_secs(10),
                 gzip: true,
                 backoff_min: Duration::from_millis(250),
-                backoff_max: Duration::from_secs(30),
+                backoff_max: Duration::from_secs(5),
             },
             buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
             watch: WatchSettings::default(),
@@ -263,6 +263,8 @@ impl Default for Settings {
 pub(super) const FEED_INTERVAL: Duration = Duration::from_secs(1);
 /// What an outbox may hold where nothing else is said: 64 MiB.
 pub const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The smallest outbox: the largest reading fits into it.
+pub const OUTBOX_BYTES_MIN: u64 = 256 * 1024;
 
 impl Settings {
     /// The deadline of every publisher: its own one first, then the overrides in their order, then the general one.

@@ -11,7 +11,7 @@ use crate::config::values::{
     TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, name, positive_duration, time_column,
     time_column_text, topic_prefix,
 };
-use crate::config::{FeedSettings, OUTBOX_BYTES_MAX, Overrides, PublisherSettings, Settings};
+use crate::config::{FeedSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings};
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::Prefix;
 use crate::sources::csv::TimeColumn;
@@ -60,7 +60,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Most bytes of readings that wait
-    #[arg(long, value_name = "SIZE", default_value_t = Size(OUTBOX_BYTES_MAX))]
+    #[arg(long, value_name = "SIZE", default_value_t = Size(OUTBOX_BYTES_MAX), value_parser = outbox_size)]
     pub outbox_bytes_max: Size,
     /// What every topic starts with [default: heartwatch] [env: HEARTWATCH_MQTT_PREFIX]
     #[arg(long, value_name = "PREFIX", value_parser = topic_prefix)]
@@ -251,6 +251,15 @@ impl std::str::FromStr for Size {
     }
 }
 
+/// A size that an outbox may have.
+fn outbox_size(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse()?;
+    if size.0 < OUTBOX_BYTES_MIN {
+        return Err(format!("at least {}, so that the largest reading fits", describe_bytes(OUTBOX_BYTES_MIN)));
+    }
+    Ok(size)
+}
+
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // a bare number stands for bytes
@@ -282,7 +291,7 @@ mod tests {
         let everything = "[mqtt]\nurl = 'mqtts://b:8883'\nuser = '-u'\nca_file = 'Cargo.toml'\nprefix = 'a/b'\n\
                           client_certificate_file = 'Cargo.toml'\nclient_key_file = 'Cargo.lock'\n[[publisher]]\n\
                           id = '-a'\ncsv = 'Cargo.toml'\ninterval = '0'\nloop = false\nlimit = 7\ntime_column = '-t'\n\
-                          time_format = 'day-first'\nmeasurement = 'm x'\noutbox_bytes_max = 65537\ndeadline = '9s'";
+                          time_format = 'day-first'\nmeasurement = 'm x'\noutbox_bytes_max = 262145\ndeadline = '9s'";
         let least = "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
         for text in [everything, least] {
             let settings = settings(text, &[]);
