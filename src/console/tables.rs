@@ -11,6 +11,11 @@ use crate::domain::verdict::Verdict;
 use crate::formats::api::{ExplanationView, LedgerView, PublisherView, StatusView};
 use crate::messages::ask::{ObserverState, SinkStatus};
 
+/// Most bad messages below the verdict table; the JSON has more.
+const BAD_MESSAGES_SHOWN_MAX: usize = 5;
+/// Characters of each.
+const EXCERPT_CHARS_MAX: usize = 60;
+
 /// How a table is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drawing {
@@ -113,13 +118,14 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
     text.push_str(&sinks(&view.sinks));
     if view.subscriber.malformed > 0 {
         text.push_str(&format!(
-            "{} of {} messages could not be read",
+            "{} of {} messages could not be read, the last ones:\n",
             view.subscriber.malformed, view.subscriber.messages
         ));
-        if let Some(bad) = view.subscriber.bad_messages.last() {
-            text.push_str(&format!("; the last one on '{}': {}", harmless(&bad.topic), harmless(&bad.reason)));
+        for bad in view.subscriber.bad_messages.iter().rev().take(BAD_MESSAGES_SHOWN_MAX) {
+            let (at, topic, reason) = (bad.at.time_of_day(), harmless(&bad.topic), harmless(&bad.reason));
+            let excerpt: String = bad.excerpt.chars().take(EXCERPT_CHARS_MAX).collect();
+            text.push_str(&format!("  {at} '{topic}': {reason}; it begins \"{}\"\n", harmless(&excerpt)));
         }
-        text.push('\n');
     }
     if view.observer.state == ObserverState::Suspect {
         text.push_str(&format!("the monitor doubts itself: {}\n", view.observer.reason));
