@@ -261,6 +261,11 @@ impl Running {
         self.page = value("page");
     }
 
+    /// What it is started with, for its next start.
+    pub fn options_mut(&mut self) -> &mut RunOptions {
+        &mut self.options
+    }
+
     /// Where its broker is.
     pub fn mqtt_url(&self) -> &str {
         &self.mqtt_url

@@ -1,0 +1,139 @@
+//! What comes in is not always what it should be.
+
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Outgoing, Packet, QoS};
+
+use crate::support::eventually;
+use crate::support::heartwatch::{Program, RunOptions, Running, command, finished};
+use crate::support::influxd::Influxd;
+use crate::support::mosquitto::Mosquitto;
+use crate::{DATABASE, all_stored, ends_with_nothing_left, into, publisher};
+
+/// Publishes these messages as some other client would, and returns when the broker has them.
+async fn send(url: &str, messages: &[(&str, Vec<u8>)]) {
+    let port = url.rsplit(':').next().unwrap().parse().unwrap();
+    let mut options = MqttOptions::new("somebody", "127.0.0.1", port);
+    options.set_max_packet_size(8 << 20, 8 << 20);
+    let (client, mut connection) = AsyncClient::new(options, 100);
+    for (topic, payload) in messages {
+        client.try_publish(*topic, QoS::AtLeastOnce, false, payload.clone()).unwrap();
+    }
+    let (mut left, mut disconnecting) = (messages.len(), false);
+    loop {
+        match connection.poll().await.unwrap() {
+            Event::Incoming(Packet::PubAck(_)) => left -= 1,
+            Event::Outgoing(Outgoing::Disconnect) => return,
+            _ => {}
+        }
+        if left == 0 && !disconnecting {
+            disconnecting = true;
+            client.try_disconnect().unwrap();
+        }
+    }
+}
+
+async fn bad_messages(monitor: Running) {
+    let arguments = ["--interval", "5ms", "--limit", "600"];
+    let mut light = publisher(monitor.directory(), "light-1", monitor.mqtt_url(), &arguments);
+    let noise: Vec<u8> = (0..4_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let wrong_number = br#"{"v":1,"host":"h","incarnation":5,"readings":[{"seq":"one"}]}"#;
+    let messages: [(&str, Vec<u8>); 8] = [
+        ("heartwatch/v1/noise/readings", noise.clone()),
+        ("heartwatch/v1/noise/heartbeat", noise),
+        ("heartwatch/v1/other/readings", b"{\"v\":1,\"host\":".to_vec()),
+        ("heartwatch/v1/other/readings", wrong_number.to_vec()),
+        ("heartwatch/v1/other/goodbye", Vec::new()),
+        ("heartwatch/v1/no id!/readings", b"{}".to_vec()),
+        ("heartwatch/v1/large/readings", vec![b'['; 2 << 20]),
+        ("heartwatch/v1/last/given-up", b"\x1b[31mred".to_vec()),
+    ];
+    send(monitor.mqtt_url(), &messages).await;
+    // not ours: nobody asked for them
+    let foreign = [("heartwatch/v2/x/readings", b"{}".to_vec()), ("elsewhere", b"{}".to_vec())];
+    send(monitor.mqtt_url(), &foreign).await;
+    eventually("all bad messages are counted", Duration::from_secs(20), async || {
+        monitor.status().await.subscriber.malformed >= 8
+    })
+    .await;
+    ends_with_nothing_left(&mut light).await;
+    all_stored(&monitor, 600).await;
+    let status = monitor.status().await;
+    let counted = &status.subscriber;
+    assert_eq!((counted.malformed, counted.oversized, counted.bad_messages.len()), (8, 1, 8), "{counted:?}");
+    assert_eq!(status.publishers.len(), 1, "no publisher comes of noise: {status:?}");
+    let (large, last) = (&counted.bad_messages[6], &counted.bad_messages[7]);
+    assert!(large.topic == "heartwatch/v1/large/readings" && large.reason.contains("2097152 bytes"), "{large:?}");
+    assert!(last.excerpt.contains("red") && last.reason.contains("not JSON"), "{last:?}");
+
+    let shown = finished(monitor.directory(), &["status", "--url", monitor.page()], Duration::from_secs(20)).await;
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(shown.stdout.contains("8 of ") && shown.stdout.contains("messages could not be read"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("heartwatch/v1/no id!/readings"), "{}", shown.stdout);
+    assert!(!shown.stdout.contains('\u{1b}'), "nothing from outside reaches the terminal as it came");
+}
+
+#[tokio::test]
+async fn bad_messages_through_the_embedded_broker_are_counted_and_everything_else_goes_on() {
+    bad_messages(Running::start(RunOptions::default()).await).await;
+}
+
+#[tokio::test]
+async fn bad_messages_through_mosquitto_are_counted_and_everything_else_goes_on() {
+    let Some(mosquitto) = Mosquitto::start().await else { return };
+    bad_messages(Running::start(RunOptions { mqtt: Some(mosquitto.url()), ..RunOptions::default() }).await).await;
+}
+
+#[tokio::test]
+async fn bad_rows_of_a_file_are_skipped_and_become_an_error_metric() {
+    let Some(influxd) = Influxd::start().await else { return };
+    let monitor = Running::start(into(&influxd)).await;
+    let csv = monitor.directory().join("light.csv");
+    let mut rows = String::from("time,value\n");
+    for minute in 0..50 {
+        rows += &format!("2/10/2026 10:{minute:02},{minute}\n");
+        if minute % 10 == 4 {
+            rows += "2/10/2026 10:00,4,too,many,cells\n";
+        }
+    }
+    std::fs::write(&csv, rows).unwrap();
+    let mut command = command(monitor.directory());
+    command.args(["publish", "--id", "light-1", "--mqtt", monitor.mqtt_url(), "--interval", "0", "--once"]);
+    command.args(["--measurement", "light", "--csv", "light.csv"]);
+    let mut light = Program::start(command);
+    ends_with_nothing_left(&mut light).await;
+    let said = light.stderr();
+    assert!(said.contains("light.csv:7") || said.contains("light.csv, line 7"), "file and line are named: {said}");
+    all_stored(&monitor, 55).await;
+    assert_eq!(influxd.count(DATABASE, "light", "value").await, 50);
+    assert_eq!(influxd.count(DATABASE, "sensor.error.light", "value").await, 5);
+    assert_eq!(influxd.count(DATABASE, "light", "source_time").await, 50);
+}
+
+#[tokio::test]
+async fn a_missing_and_an_empty_file_end_the_program_at_once_and_say_so() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("empty.csv"), "").unwrap();
+    for (file, reason) in [("missing.csv", "cannot read"), ("empty.csv", "is empty")] {
+        let arguments = ["publish", "--id", "light-1", "--csv", file];
+        let end = finished(directory.path(), &arguments, Duration::from_secs(20)).await;
+        assert_eq!(end.code, Some(1), "{end:?}");
+        assert!(end.stderr.contains(file) && end.stderr.contains(reason), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_demo_writes_readings_heartbeats_and_verdicts_into_influxdb() {
+    let Some(influxd) = Influxd::start().await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["demo", "2", "--deadline", "2s", "--web", "off", "--influx-url", &influxd.url()];
+    let demo = finished(directory.path(), &arguments, Duration::from_secs(90)).await;
+    assert_eq!(demo.code, Some(0), "{demo:?}");
+    let count = async |measurement, field| influxd.count(DATABASE, measurement, field).await;
+    let (readings, heartbeats) = (count("light", "value").await, count("heartwatch_heartbeat", "seq").await);
+    println!("the demo left {readings} readings and {heartbeats} heartbeats");
+    assert!(readings >= 10 && heartbeats >= 10, "{readings} readings, {heartbeats} heartbeats");
+    let verdicts = influxd.rows(DATABASE, "SELECT verdict FROM heartwatch_verdict WHERE verdict = 'dead'").await;
+    assert!(!verdicts.is_empty());
+    assert!(count("heartwatch_verdict", "level").await > 2);
+}
