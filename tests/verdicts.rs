@@ -343,3 +343,26 @@ async fn events_are_followed_as_they_happen_and_status_is_read() {
     assert_eq!(absent.code, Some(1));
     assert!(absent.stderr.contains(&nobody) && absent.stderr.contains("heartwatch run"), "{}", absent.stderr);
 }
+
+#[tokio::test]
+async fn a_publisher_in_a_container_is_not_taken_for_the_process_with_its_number() {
+    // In a PID namespace of its own it is PID 1; on this host that is somebody else.
+    let able = Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).status();
+    if !able.is_ok_and(|status| status.success()) {
+        println!("skipped: `unshare --pid` needs to be there and to be allowed (root)");
+        return;
+    }
+    let monitor = monitor().await;
+    let inside = publish_command(monitor.directory(), "inside", monitor.mqtt_url());
+    let mut command = support::heartwatch::command_of("unshare", monitor.directory());
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(inside.get_program()).args(inside.get_args());
+    let container = Program::start(command);
+    let view = monitor.until("inside", Verdict::Alive).await;
+    assert_eq!(view.pid, Some(1), "{view:?}");
+    tokio::time::sleep(DEADLINE).await;
+    only(&monitor, "inside", &[Verdict::Alive, Verdict::Late]).await;
+    container.signal(Signal::KILL);
+    monitor.until("inside", Verdict::Unreachable).await;
+    let change = reason(&monitor, "inside").await;
+    assert!(evidence(&change, EvidenceKind::Host).contains("container"), "{change:?}");
+}

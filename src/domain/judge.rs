@@ -70,6 +70,8 @@ pub enum Testimony<'a> {
     NoProcessNamed,
     /// It runs on another host, which this monitor cannot ask.
     OtherHost,
+    /// It runs on this machine, but it or the monitor is in a container, where PIDs have another meaning.
+    OtherContainer,
 }
 
 /// A verdict with its reasons.
@@ -224,6 +226,10 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
         }
         Testimony::OtherHost => {
             return (Verdict::Unreachable, format!("it runs on {host}, which this monitor cannot ask"));
+        }
+        Testimony::OtherContainer => {
+            let what = format!("it runs on this machine ({host}), but not in one container with this monitor");
+            return (Verdict::Unreachable, format!("{what}, which cannot ask after it"));
         }
     };
     let pid = case.process.map_or_else(String::new, |process| format!("PID {}", process.pid));

@@ -10,14 +10,24 @@ use crate::domain::time::Timestamp;
 ///
 /// `boot_id` is `/proc/sys/kernel/random/boot_id`, `start_ticks` field 22 of `/proc/PID/stat`
 /// (proc(5)). Wall-clock creation times are never compared: they jitter in containers.
+///
+/// A PID counts within its PID namespace (pid_namespaces(7)): a container on this very host, in the same
+/// boot, has a PID 1 of its own. Outside the host's own namespace `boot_id` therefore is `BOOT/NAMESPACE`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// The process id on its host.
     pub pid: u32,
     /// Clock ticks after boot at which it started.
     pub start_ticks: u64,
-    /// The boot that the ticks count from.
+    /// The boot that the ticks count from, with the PID namespace in a container.
     pub boot_id: String,
+}
+
+/// Whether two boot ids are of the same boot of the same machine, if of different PID namespaces.
+#[must_use]
+pub fn is_same_boot(one: &str, other: &str) -> bool {
+    let boot = |id: &str| id.split('/').next().map(str::to_owned);
+    boot(one) == boot(other)
 }
 
 /// What the probe saw when it looked at a process.

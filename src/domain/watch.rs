@@ -20,7 +20,7 @@ use crate::domain::judge::{
     judge_process, judge_silence, judge_stuck,
 };
 use crate::domain::observer::Observer;
-use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState};
+use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState, is_same_boot};
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::domain::verdict::{Trigger, Verdict};
@@ -161,12 +161,13 @@ impl Watch {
         self.process.as_deref()
     }
 
-    /// Its process, when it runs on our host and can be asked after.
+    /// Its process, when it runs on our host and in our PID namespace, so that it can be asked after.
     #[must_use]
     pub fn process_here(&self, home: &Home) -> Option<&ProcessIdentity> {
-        self.process
-            .as_deref()
-            .filter(|process| self.host == home.host || Some(&process.boot_id) == home.boot_id.as_ref())
+        self.process.as_deref().filter(|process| match &home.boot_id {
+            Some(ours) if is_same_boot(&process.boot_id, ours) => process.boot_id == *ours,
+            _ => self.host == home.host,
+        })
     }
 
     /// Its deadline.
@@ -261,7 +262,7 @@ impl Watch {
         self.looked_at = Some(now);
         let case = self.case(around, None, now);
         let judgement = judge_silence(&case, now);
-        let (late_at, alone) = (case.silent_since + case.late_after, matches!(case.testimony, Testimony::OtherHost));
+        let late_at = case.silent_since + case.late_after;
         let here = self.process_here(around.home).cloned();
         let Some(judgement) = judgement else {
             return match here {
@@ -274,7 +275,7 @@ impl Watch {
         }
         let mut outcome = match here {
             // How much CPU time it has used by now tells at the deadline whether it hangs.
-            Some(process) if !alone => self.ask(AskedFor::Lateness, process, now),
+            Some(process) => self.ask(AskedFor::Lateness, process, now),
             _ => Outcome::default(),
         };
         if self.verdict == Verdict::Alive {
@@ -477,8 +478,13 @@ impl Watch {
     fn case<'a>(&'a self, around: Surroundings<'a>, answer: Option<&'a ProbeAnswer>, now: Monotonic) -> Case<'a> {
         let testimony = match answer {
             Some(answer) => Testimony::Probe(answer),
-            None if self.process.is_some() && self.process_here(around.home).is_none() => Testimony::OtherHost,
-            None => Testimony::NoProcessNamed,
+            None => match (&self.process, &around.home.boot_id) {
+                // It will be asked after: nothing can be said yet.
+                (Some(_), _) if self.process_here(around.home).is_some() => Testimony::NoProcessNamed,
+                (Some(process), Some(ours)) if is_same_boot(&process.boot_id, ours) => Testimony::OtherContainer,
+                (Some(_), _) => Testimony::OtherHost,
+                (None, _) => Testimony::NoProcessNamed,
+            },
         };
         let cpu_time = answer.and_then(|answer| answer.cpu_time);
         let cpu = cpu_time.zip(self.cpu).map(|(cpu_time, (before, at))| CpuProgress {

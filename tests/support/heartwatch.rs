@@ -30,7 +30,12 @@ pub fn fixture(name: &str) -> PathBuf {
 /// A command of the program in this directory (where no `heartwatch.toml` of somebody else lies), without
 /// the variables of whoever runs the tests.
 pub fn command(directory: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
+    command_of(PROGRAM, directory)
+}
+
+/// The same with another program, such as one that starts ours.
+pub fn command_of(program: &str, directory: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HEARTWATCH_") || name == "RUST_LOG" {
             command.env_remove(name);

@@ -12,6 +12,8 @@ use crate::domain::process::{ProcessIdentity, ProcessState};
 
 /// Most threads of a process that are looked at.
 const THREADS_MAX: usize = 1_024;
+/// The host's own PID namespace (`PROC_PID_INIT_INO` in the kernel's include/linux/proc_ns.h).
+const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// This host, as seen through a `/proc`.
 #[derive(Debug, Clone)]
@@ -35,7 +37,7 @@ impl Host {
     /// With another place for `/proc`, so that a test can take entries away.
     pub(super) fn with_proc(proc: impl Into<PathBuf>) -> Self {
         let path = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+        let boot_id = std::fs::read_to_string(path).map(|text| text.trim().to_owned() + &container());
         Self { proc: proc.into(), boot_id: boot_id.map_err(|error| format!("cannot read {path}: {error}")) }
     }
 
@@ -105,6 +107,17 @@ impl Host {
     fn stat(&self, pid: u32) -> io::Result<Stat> {
         let bytes = std::fs::read(self.proc.join(pid.to_string()).join("stat"))?;
         parse_stat(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not in the form of proc(5)"))
+    }
+}
+
+/// `/NAMESPACE` when this program is in a PID namespace that is not the host's; nothing where that cannot be told.
+fn container() -> String {
+    match std::fs::read_link("/proc/self/ns/pid") {
+        Ok(own) if own.as_os_str() != HOST_PID_NAMESPACE => {
+            let own = own.to_string_lossy();
+            format!("/{}", own.trim_start_matches("pid:[").trim_end_matches(']'))
+        }
+        _ => String::new(),
     }
 }
 

@@ -165,6 +165,25 @@ fn one_on_another_host_is_unreachable() {
 }
 
 #[test]
+fn one_in_a_container_is_not_the_process_with_its_number_here() {
+    let (home, observer) = (home(), hearing_since(0));
+    for host in ["here", "container"] {
+        let mut watch = Watch::expected(home.host.clone(), DEADLINE, at(0));
+        let mut inside = heartbeat(0, 1);
+        inside.host = HostName::parse(host).unwrap();
+        if let BeatKind::Heartbeat(heartbeat) = &mut inside.kind {
+            heartbeat.process.as_mut().unwrap().boot_id = "boot/4026532178".to_owned();
+        }
+        hear(&mut watch, &inside);
+        assert_eq!(watch.process_here(&home), None, "nobody waits for the end of another's process");
+        watch.look(around(&home, &observer), at(1_500));
+        let Some(change) = watch.look(around(&home, &observer), at(5_000)).change else { panic!("no change") };
+        assert_eq!(change.judgement.verdict, Verdict::Unreachable, "{host}");
+        assert!(change.judgement.summary.contains("container"), "{}", change.judgement.summary);
+    }
+}
+
+#[test]
 fn one_that_never_came_never_started_once() {
     let (home, observer) = (home(), hearing_since(0));
     let mut watch = Watch::expected(home.host.clone(), DEADLINE, at(0));
