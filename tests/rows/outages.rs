@@ -124,7 +124,7 @@ async fn a_wrong_password_and_missing_rights_are_said_once_and_the_rows_come_whe
 
     monitor.options_mut().environment[0].1 = "right".to_owned();
     monitor.restart().await;
-    said_once(&monitor, "GRANT ALL ON \"heartwatch\" TO \"writer\"").await;
+    said_once(&monitor, "the user 'writer' may not write to database 'heartwatch'").await;
 
     influxd.query("", &format!("GRANT ALL ON {DATABASE} TO writer")).await;
     monitor.restart().await;
