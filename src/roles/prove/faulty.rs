@@ -1,11 +1,154 @@
-//! A publisher that can be made to fail in ways that a healthy one cannot.
+//! A publisher that can be made to fail in ways that a healthy one cannot: `prove` starts it and tells
+//! it what to do, one command a line on standard input. Without an input it ends.
 
+use std::io::BufRead as _;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::adapters::mqtt::{self, MqttConfig, Will};
+use crate::adapters::process::HostProcesses;
+use crate::domain::beat::Heartbeat;
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::Incarnation;
+use crate::formats::envelope::{HeartbeatNote, LastWill, Prefix, TopicKind, encode_heartbeat, encode_last_will};
+use crate::ports::{Outgoing, ProcessTable as _, Transport as _, TransportEvent};
+use crate::roles::assemble;
 use crate::roles::cli::FaultyArgs;
+use crate::runtime::clock::Clock;
+
+/// Commands that may wait.
+const COMMANDS_MAX: usize = 8;
+/// The pause before it connects again.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// What it can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Command {
+    /// Its source stands still from now on, and it goes on beating.
+    Wedge,
+    /// Its source moves again.
+    Unwedge,
+    /// Nothing in it moves until `thaw`: no thread runs.
+    Freeze,
+    /// It names this process as its own, once, and is never heard again.
+    Claim { pid: u32, start_ticks: u64 },
+    /// It ends with 0, without a word to anybody.
+    Exit,
+}
+
+impl Command {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        Some(match words.next()? {
+            "wedge" => Self::Wedge,
+            "unwedge" => Self::Unwedge,
+            "freeze" => Self::Freeze,
+            "claim" => Self::Claim { pid: words.next()?.parse().ok()?, start_ticks: words.next()?.parse().ok()? },
+            "exit" => Self::Exit,
+            _ => return None,
+        })
+    }
+}
 
 /// Publishes until it is told to exit; the answer is the exit code.
 ///
 /// # Errors
 /// When its connection cannot be configured.
-pub async fn publish(_args: &FaultyArgs) -> anyhow::Result<u8> {
-    anyhow::bail!("not built yet")
+pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
+    let clock = Clock::start();
+    let (mut commands, thaws) = commands()?;
+    let host = assemble::host_name()?;
+    let incarnation = Incarnation(u64::try_from(clock.wall().as_nanos() / 1_000)?);
+    let prefix = Prefix::default();
+    let will = Will {
+        topic: prefix.topic(&args.id, TopicKind::LastWill),
+        payload: encode_last_will(&LastWill { host: host.clone(), incarnation }),
+    };
+    let mut connection = MqttConfig::new(args.mqtt.as_str(), format!("heartwatch-publisher-{}", args.id));
+    connection.clean_session = true;
+    (connection.backoff_min, connection.backoff_max) = (BACKOFF, BACKOFF);
+    let (transport, mut events) = mqtt::connect(connection, Vec::new(), Some(will), clock)?;
+
+    let mut process = HostProcesses::new(clock).own_identity();
+    let (mut cursor, mut wedged, mut mute) = (0, false, false);
+    let mut connected = false;
+    let mut beats = interval(args.heartbeat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(TransportEvent::Connected { .. }) => connected = true,
+                Some(TransportEvent::Disconnected { .. }) => connected = false,
+                Some(TransportEvent::Delivery(_)) => {}
+                None => anyhow::bail!("the connection has ended for good"),
+            },
+            command = commands.recv() => match command {
+                Some(Command::Wedge) => wedged = true,
+                Some(Command::Unwedge) => wedged = false,
+                // This blocks the one thread that everything here runs on.
+                Some(Command::Freeze) => thaws.recv()?,
+                Some(Command::Claim { pid, start_ticks }) => {
+                    process = process.map(|own| ProcessIdentity { pid, start_ticks, ..own });
+                    beats.reset_immediately();
+                }
+                Some(Command::Exit) | None => return Ok(0),
+            },
+            _ = beats.tick(), if connected && !mute => {
+                cursor += u64::from(!wedged);
+                let heartbeat = Heartbeat {
+                    incarnation,
+                    process: process.clone(),
+                    sequence: 0,
+                    cursor,
+                    idle: false,
+                    interval: args.heartbeat,
+                };
+                let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0 };
+                let topic = prefix.topic(&args.id, TopicKind::Heartbeat);
+                let beat = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: false };
+                let sent = transport.try_publish(beat).is_ok();
+                mute = sent && process.as_ref().is_some_and(|process| process.pid != std::process::id());
+            }
+        }
+    }
+}
+
+/// Reads commands off this thread, so that `thaw` is heard while nothing else runs.
+fn commands() -> anyhow::Result<(mpsc::Receiver<Command>, Receiver<()>)> {
+    let (commands, commands_end) = mpsc::channel(COMMANDS_MAX);
+    let (thaws, thaws_end) = sync_channel(COMMANDS_MAX);
+    std::thread::Builder::new().name("commands".to_owned()).spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            let told = match (line.trim(), Command::parse(&line)) {
+                ("thaw", _) => thaws.send(()).is_ok(),
+                (_, Some(command)) => commands.blocking_send(command).is_ok(),
+                (unknown, None) => {
+                    tracing::error!(command = unknown, "not a command");
+                    true
+                }
+            };
+            if !told {
+                return;
+            }
+        }
+    })?;
+    Ok((commands_end, thaws_end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_words() {
+        assert_eq!(Command::parse("claim 7 88"), Some(Command::Claim { pid: 7, start_ticks: 88 }));
+        assert_eq!(Command::parse(" wedge\n"), Some(Command::Wedge));
+        for wrong in ["", "claim", "claim x 1", "thaw", "die"] {
+            assert_eq!(Command::parse(wrong), None, "{wrong}");
+        }
+    }
 }

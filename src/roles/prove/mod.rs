@@ -1,6 +1,8 @@
 //! `heartwatch prove`: faults with a known truth, and what the monitor makes of them.
 
 pub mod faulty;
+mod program;
+mod proxy;
 mod rows;
 mod verdicts;
 

@@ -1,0 +1,149 @@
+//! The programs that a proof starts: real processes, ended with it in any way that it ends.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
+
+/// How often a program that should have ended is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// A program to start.
+pub struct Launch<'a> {
+    /// Its file.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// What it gets beside our environment, of which every `HEARTWATCH_…` is left out.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it runs.
+    pub folder: &'a Path,
+    /// What it says goes to the end of this file.
+    pub log: &'a Path,
+    /// Whether it takes commands on its standard input.
+    pub takes_commands: bool,
+}
+
+/// A program that runs, or has ended and is not collected yet. Dropped, it is killed and collected.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+}
+
+impl Program {
+    /// Starts it. To be called on the main thread: the kernel kills it when this thread ends.
+    ///
+    /// # Errors
+    /// When it cannot be started or its log cannot be written.
+    pub fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
+        let Launch { program, arguments, environment, folder, log, takes_commands } = launch;
+        let log_file = File::options().create(true).append(true).open(log);
+        let log_file = log_file.with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HEARTWATCH_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(arguments)
+            .envs(environment)
+            .current_dir(folder)
+            .stdin(if takes_commands { Stdio::piped() } else { Stdio::null() })
+            .stdout(log_file.try_clone()?)
+            .stderr(log_file)
+            .process_group(0);
+        die_with_parent(&mut command);
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        Ok(Self { child })
+    }
+
+    /// Sends it a signal. It is not collected before that, so the PID is still its own.
+    ///
+    /// # Errors
+    /// When it has been collected, or the system refuses.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .with_context(|| format!("cannot signal PID {}", self.child.id()))
+    }
+
+    /// Writes it a command, one line.
+    ///
+    /// # Errors
+    /// When it does not read any more.
+    pub fn command(&mut self, line: &str) -> anyhow::Result<()> {
+        let stdin = self.child.stdin.as_mut().context("it takes no commands")?;
+        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).context("it reads no commands any more")
+    }
+
+    /// Whether it still runs; one that has ended is collected by the question.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end and collects it.
+    ///
+    /// # Errors
+    /// When it has not ended in time.
+    pub async fn collect(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
+        let end = Instant::now() + timeout;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            anyhow::ensure!(Instant::now() < end, "PID {} has not ended within {timeout:?}", self.child.id());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Both do nothing when it has been collected.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Has the kernel kill it when the thread that started it ends.
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) {
+    let set_up = || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "pre_exec: the closure makes one system call and allocates nothing")]
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is.
+    unsafe {
+        command.pre_exec(set_up)
+    };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent(_: &mut Command) {}
+
+/// A TCP port of 127.0.0.1 that nobody listens on at this moment.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// A program by its name, in the usual places.
+#[must_use]
+pub fn find(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(Into::into));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}

@@ -1,0 +1,192 @@
+//! Faults that hit everybody at once: what the monitor says of the others while it is itself the one
+//! that cannot hear.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use rustix::process::Signal;
+
+use super::finding::{Finding, Truth};
+use super::stage::Stage;
+use super::subject::{Subject, Watched};
+use crate::domain::verdict::Verdict;
+use crate::roles::cli::FaultKind;
+use crate::roles::prove::proxy::Line;
+
+/// Pauses of the monitor, in deadlines: around every edge that it could fall over.
+const MONITOR_PAUSES: [f64; 6] = [0.4, 0.8, 0.95, 1.05, 1.5, 3.0];
+/// A stall of the monitor that is shorter than this may pass without a word.
+const PAUSE_SAID_FROM: f64 = 1.2;
+/// Busy threads for each core of the machine.
+const BUSY_THREADS_A_CORE: usize = 4;
+
+/// Everybody is alive and at rest.
+async fn settle(subjects: &mut [Subject<'_>]) -> anyhow::Result<()> {
+    try_join_all(subjects.iter_mut().map(Subject::be_alive)).await?;
+    Ok(())
+}
+
+fn judge(
+    subjects: &[Subject<'_>],
+    since: &[Watched],
+    fault: FaultKind,
+    truth: Truth,
+    tolerated: &[Verdict],
+) -> Vec<Finding> {
+    let pairs = subjects.iter().zip(since);
+    pairs.map(|(subject, since)| subject.judge_since(fault, truth, tolerated, since)).collect()
+}
+
+/// The monitor had to say that it doubts itself, and did not.
+fn object(findings: &mut [Finding], what: &str) {
+    for finding in findings {
+        finding.objection.get_or_insert_with(|| what.to_owned());
+    }
+}
+
+/// Carries one out on everybody.
+///
+/// # Errors
+/// When it could not be injected.
+pub async fn go_through(
+    stage: &Stage,
+    subjects: &mut [Subject<'_>],
+    fault: FaultKind,
+    random: &mut fastrand::Rng,
+) -> anyhow::Result<Vec<Finding>> {
+    settle(subjects).await?;
+    tokio::time::sleep(Duration::from_millis(random.u64(0..500))).await;
+    match fault {
+        FaultKind::MonitorStop => {
+            let pause = random.choice(MONITOR_PAUSES).unwrap_or(3.0);
+            monitor_stopped(stage, subjects, pause).await
+        }
+        FaultKind::CpuLoad => cpu_loaded(stage, subjects).await,
+        _ => everyone_silent(stage, subjects, random).await,
+    }
+}
+
+/// The monitor stands still and goes on: whatever it missed, everybody is alive.
+async fn monitor_stopped(stage: &Stage, subjects: &[Subject<'_>], pause: f64) -> anyhow::Result<Vec<Finding>> {
+    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    stage.monitor.borrow().signal(Signal::STOP)?;
+    tokio::time::sleep(stage.args.deadline.mul_f64(pause)).await;
+    stage.monitor.borrow().signal(Signal::CONT)?;
+    let doubted = stage.is_suspect().await?;
+    tokio::time::sleep(stage.args.deadline.mul_f64(1.5)).await;
+    let fault = FaultKind::MonitorStop;
+    let mut findings = judge(subjects, &since, fault, Truth::Alive, &[Verdict::Unknown]);
+    if pause >= PAUSE_SAID_FROM && !doubted {
+        object(&mut findings, &format!("it stood still for {pause} deadlines and did not say so"));
+    }
+    Ok(findings)
+}
+
+/// Stops its busy threads when it goes.
+struct Load(Arc<AtomicBool>);
+
+impl Load {
+    fn start(threads: usize) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let load = Self(stop.clone());
+        for _ in 0..threads {
+            let stop = stop.clone();
+            std::thread::Builder::new().name("load".to_owned()).spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })?;
+        }
+        Ok(load)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn cpu_loaded(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let load = Load::start(cores * BUSY_THREADS_A_CORE)?;
+    tokio::time::sleep(stage.args.deadline * 2).await;
+    drop(load);
+    tokio::time::sleep(stage.args.deadline).await;
+    // A doubt about itself is right when the machine hardly runs it.
+    Ok(judge(subjects, &since, FaultKind::CpuLoad, Truth::Alive, &[Verdict::Unknown]))
+}
+
+/// Every line freezes in one moment. One of the publishers is killed as well: doubt about ears is no
+/// doubt about a process that is gone.
+async fn everyone_silent(
+    stage: &Stage,
+    subjects: &mut [Subject<'_>],
+    random: &mut fastrand::Rng,
+) -> anyhow::Result<Vec<Finding>> {
+    let fault = FaultKind::EveryoneSilent;
+    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    for subject in subjects.iter() {
+        subject.line(Line::Frozen);
+    }
+    tokio::time::sleep(stage.args.deadline.mul_f64(1.4)).await;
+    let doubted = stage.is_suspect().await?;
+    let mut findings = judge(subjects, &since, fault, Truth::NotToBeKnown, &[]);
+    if !doubted {
+        object(&mut findings, "everyone was silent, and it did not say that it doubts itself");
+    }
+    let one = random.usize(..subjects.len());
+    let killed = subjects.get_mut(one).context("there is nobody")?;
+    let killed_since = killed.watched();
+    killed.kill().await?;
+    killed.wait_standing(Verdict::Dead).await;
+    findings.push(killed.judge_since(fault, Truth::Dead, &[], &killed_since));
+    // It recovers with the others, and is not judged with them: it is started again.
+    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    for subject in subjects.iter() {
+        subject.line(Line::Open);
+    }
+    settle(subjects).await?;
+    let mut recovered = judge(subjects, &since, fault, Truth::Alive, &[Verdict::Unknown]);
+    recovered.iter_mut().for_each(|finding| finding.latency = None);
+    findings.extend(recovered);
+    Ok(findings)
+}
+
+/// The broker dies, is away for longer than a deadline, and comes back.
+///
+/// # Errors
+/// When it could not be injected.
+pub async fn broker_killed(
+    stage: &Stage,
+    subjects: &mut [Subject<'_>],
+    file: &Path,
+    random: &mut fastrand::Rng,
+) -> anyhow::Result<Vec<Finding>> {
+    let fault = FaultKind::BrokerKill;
+    settle(subjects).await?;
+    tokio::time::sleep(Duration::from_millis(random.u64(0..500))).await;
+    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    {
+        let mosquitto = stage.mosquitto.as_ref().context("there is no broker to kill")?;
+        mosquitto.borrow().signal(Signal::KILL)?;
+    }
+    tokio::time::sleep(stage.args.deadline.mul_f64(1.4 + random.f64())).await;
+    let doubted = stage.is_suspect().await?;
+    let mut findings = judge(subjects, &since, fault, Truth::NotToBeKnown, &[]);
+    if !doubted {
+        object(&mut findings, "its broker was gone, and it did not say that it doubts itself");
+    }
+    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    stage.restart_mosquitto(file).await?;
+    settle(subjects).await?;
+    let mut recovered = judge(subjects, &since, fault, Truth::Alive, &[Verdict::Unknown]);
+    recovered.iter_mut().for_each(|finding| finding.latency = None);
+    findings.extend(recovered);
+    Ok(findings)
+}

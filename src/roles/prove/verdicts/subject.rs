@@ -1,0 +1,283 @@
+//! A publisher that faults happen to, one at a time: its process, its network, and how it recovers.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::Signal;
+
+use super::finding::{Finding, Truth};
+use super::record::Mark;
+use super::stage::{START_TIMEOUT, Stage};
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::Verdict;
+use crate::roles::cli::FaultKind;
+use crate::roles::prove::program::{Launch, Program};
+use crate::roles::prove::proxy::{Line, Proxy};
+
+/// Time between two readings of a real publisher.
+const READINGS_EVERY: Duration = Duration::from_millis(500);
+/// How long a program may take to end once it was told to.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a right verdict is watched for a change of mind, at most.
+const SETTLE_MAX: Duration = Duration::from_millis(600);
+/// The longest pause before a fault, so that it falls anywhere between two heartbeats.
+const PAUSE_MAX: Duration = Duration::from_millis(700);
+
+/// Which program a subject is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// `heartwatch publish`, as anybody starts it.
+    Real,
+    /// `heartwatch faulty-publisher`.
+    Faulty,
+}
+
+/// One publisher under test.
+pub struct Subject<'a> {
+    stage: &'a Stage,
+    make: Make,
+    /// Its id.
+    pub id: PublisherId,
+    program: Option<Program>,
+    network: Proxy,
+    random: fastrand::Rng,
+    lives: Cell<u32>,
+}
+
+/// What was there before a fault.
+struct Before {
+    mark: Mark,
+    standing: Option<Verdict>,
+    at: Timestamp,
+}
+
+impl<'a> Subject<'a> {
+    /// One that does not run yet, with a network of its own.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn new(stage: &'a Stage, make: Make, id: PublisherId, random: fastrand::Rng) -> anyhow::Result<Self> {
+        let network = Proxy::start(stage.broker).await?;
+        Ok(Self { stage, make, id, program: None, network, random, lives: Cell::new(0) })
+    }
+
+    fn start_program(&mut self) -> anyhow::Result<()> {
+        let stage = self.stage;
+        let mut arguments = vec![match self.make {
+            Make::Real => "publish".to_owned(),
+            Make::Faulty => "faulty-publisher".to_owned(),
+        }];
+        let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
+        let heartbeat = milliseconds(stage.args.heartbeat);
+        let mqtt = format!("mqtt://{}", self.network.address());
+        arguments.extend(["--id", self.id.as_str(), "--mqtt", &mqtt, "--heartbeat", &heartbeat].map(str::to_owned));
+        if self.make == Make::Real {
+            let interval = milliseconds(READINGS_EVERY);
+            let of_real = ["--csv", "series.csv", "--interval", &interval, "--data-dir", "publishers"];
+            arguments.extend(of_real.map(str::to_owned));
+        }
+        let program = Program::start(Launch {
+            program: &stage.program,
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: vec![("HEARTWATCH_MQTT_BACKOFF_MAX".into(), "500ms".into())],
+            folder: &stage.folder,
+            log: &stage.folder.join("publishers.log"),
+            takes_commands: self.make == Make::Faulty,
+        })?;
+        self.program = Some(program);
+        self.lives.set(self.lives.get() + 1);
+        Ok(())
+    }
+
+    fn program(&mut self) -> anyhow::Result<&mut Program> {
+        self.program.as_mut().with_context(|| format!("{} does not run", self.id))
+    }
+
+    /// Has it run, connected and be `alive`.
+    ///
+    /// # Errors
+    /// When it cannot be started, or the monitor does not say so.
+    pub async fn be_alive(&mut self) -> anyhow::Result<()> {
+        self.network.set(Line::Open);
+        if !self.program.as_mut().is_some_and(Program::runs) {
+            self.start_program()?;
+        }
+        let heard = self.stage.record.wait_standing(&self.id, Verdict::Alive, START_TIMEOUT).await;
+        anyhow::ensure!(heard, "{} runs and is not alive within {START_TIMEOUT:?}", self.id);
+        Ok(())
+    }
+
+    /// Freezes or opens its network.
+    pub fn line(&self, line: Line) {
+        self.network.set(line);
+    }
+
+    fn before(&self) -> Before {
+        let record = &self.stage.record;
+        Before { mark: record.mark(&self.id), standing: record.standing(&self.id), at: self.stage.clock.wall() }
+    }
+
+    fn judge(&self, fault: FaultKind, truth: Truth, tolerated: &[Verdict], before: &Before) -> Finding {
+        let said = self.stage.record.since(&self.id, before.mark);
+        Finding::of(fault, &self.id, truth, tolerated, before.at, before.standing, &said)
+    }
+
+    /// Waits for the right verdict and watches it for a while.
+    async fn await_verdict(&mut self, fault: FaultKind, truth: Truth, before: &Before) -> Finding {
+        let record = &self.stage.record;
+        if record.wait(&self.id, before.mark, truth.verdict(), self.stage.patience()).await {
+            let settle = SETTLE_MAX.mul_f64(self.random.f64());
+            tokio::time::sleep(settle).await;
+        }
+        self.judge(fault, truth, &[], before)
+    }
+
+    /// What came since is judged as a recovery: nothing but `alive` may come, after what stood before.
+    async fn await_recovery(&mut self, fault: FaultKind, before: &Before) -> Finding {
+        let patience = self.stage.patience() + START_TIMEOUT;
+        self.stage.record.wait(&self.id, before.mark, Verdict::Alive, patience).await;
+        let mut finding = self.judge(fault, Truth::Alive, &[], before);
+        // How fast it recovers is up to its own backoff, not to the monitor.
+        finding.latency = None;
+        finding
+    }
+
+    /// One round: whole, fault, verdict, recovery, verdict.
+    ///
+    /// # Errors
+    /// When the fault could not be injected.
+    pub async fn go_through(&mut self, fault: FaultKind) -> anyhow::Result<Vec<Finding>> {
+        self.be_alive().await?;
+        tokio::time::sleep(PAUSE_MAX.mul_f64(self.random.f64())).await;
+        match fault {
+            FaultKind::Kill => self.killed(fault, true).await,
+            FaultKind::Zombie => self.killed(fault, false).await,
+            FaultKind::Stop => self.stopped().await,
+            FaultKind::Goodbye => self.says_goodbye().await,
+            FaultKind::NetworkCut => self.cut_off().await,
+            FaultKind::ExitSilently => self.exits_silently().await,
+            FaultKind::PidReuse => self.pid_is_reused().await,
+            FaultKind::WedgedBeating => self.told(fault, "wedge", "unwedge").await,
+            FaultKind::WedgedSilent => self.told(fault, "freeze", "thaw").await,
+            _ => self.left_alone(fault).await,
+        }
+    }
+
+    async fn left_alone(&mut self, fault: FaultKind) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        tokio::time::sleep(self.stage.args.deadline.mul_f64(1.0 + self.random.f64())).await;
+        Ok(vec![self.judge(fault, Truth::Alive, &[], &before)])
+    }
+
+    /// SIGKILL; collected at once as by a good parent, or not before the verdict.
+    async fn killed(&mut self, fault: FaultKind, collected: bool) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        let mut program = self.program.take().context("it does not run")?;
+        program.signal(Signal::KILL)?;
+        if collected {
+            program.collect(END_TIMEOUT).await?;
+        }
+        let finding = self.await_verdict(fault, Truth::Dead, &before).await;
+        drop(program);
+        self.restarted(fault, finding).await
+    }
+
+    async fn restarted(&mut self, fault: FaultKind, finding: Finding) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        self.start_program()?;
+        Ok(vec![finding, self.await_recovery(fault, &before).await])
+    }
+
+    async fn stopped(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        self.program()?.signal(Signal::STOP)?;
+        let finding = self.await_verdict(FaultKind::Stop, Truth::Stopped, &before).await;
+        // Past the deadline too it stays what it is.
+        tokio::time::sleep(self.stage.args.deadline.mul_f64(self.random.f64() * 1.5)).await;
+        let finding = Finding { latency: finding.latency, ..self.judge(FaultKind::Stop, Truth::Stopped, &[], &before) };
+        let before = self.before();
+        self.program()?.signal(Signal::CONT)?;
+        Ok(vec![finding, self.await_recovery(FaultKind::Stop, &before).await])
+    }
+
+    async fn says_goodbye(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        let mut program = self.program.take().context("it does not run")?;
+        program.signal(Signal::TERM)?;
+        let ended = program.collect(END_TIMEOUT).await?;
+        anyhow::ensure!(ended.success(), "{} ended with {ended} on SIGTERM", self.id);
+        let finding = self.await_verdict(FaultKind::Goodbye, Truth::Ended, &before).await;
+        self.restarted(FaultKind::Goodbye, finding).await
+    }
+
+    async fn cut_off(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        self.network.set(if self.random.bool() { Line::Cut } else { Line::Frozen });
+        let finding = self.await_verdict(FaultKind::NetworkCut, Truth::Silent, &before).await;
+        let before = self.before();
+        self.network.set(Line::Open);
+        Ok(vec![finding, self.await_recovery(FaultKind::NetworkCut, &before).await])
+    }
+
+    async fn exits_silently(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        let mut program = self.program.take().context("it does not run")?;
+        program.command("exit")?;
+        let ended = program.collect(END_TIMEOUT).await?;
+        anyhow::ensure!(ended.success(), "{} ended with {ended}", self.id);
+        let finding = self.await_verdict(FaultKind::ExitSilently, Truth::Dead, &before).await;
+        self.restarted(FaultKind::ExitSilently, finding).await
+    }
+
+    /// Its last word names a process that lives and started at another time.
+    async fn pid_is_reused(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        let (pid, start_ticks) = (self.stage.bystander.pid, self.stage.bystander.start_ticks + 1);
+        self.program()?.command(&format!("claim {pid} {start_ticks}"))?;
+        let finding = self.await_verdict(FaultKind::PidReuse, Truth::Dead, &before).await;
+        self.program = None;
+        self.restarted(FaultKind::PidReuse, finding).await
+    }
+
+    async fn told(&mut self, fault: FaultKind, to_fail: &str, to_go_on: &str) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        self.program()?.command(to_fail)?;
+        let finding = self.await_verdict(fault, Truth::Hung, &before).await;
+        let before = self.before();
+        self.program()?.command(to_go_on)?;
+        Ok(vec![finding, self.await_recovery(fault, &before).await])
+    }
+
+    /// What a fault that hits everybody begins with.
+    #[must_use]
+    pub fn watched(&self) -> Watched {
+        Watched(self.before())
+    }
+
+    /// What came of it, with this truth.
+    #[must_use]
+    pub fn judge_since(&self, fault: FaultKind, truth: Truth, tolerated: &[Verdict], since: &Watched) -> Finding {
+        self.judge(fault, truth, tolerated, &since.0)
+    }
+
+    /// Waits until this verdict stands, at most the patience of a proof.
+    pub async fn wait_standing(&self, verdict: Verdict) -> bool {
+        self.stage.record.wait_standing(&self.id, verdict, self.stage.patience()).await
+    }
+
+    /// SIGKILL outside of a round; the next one starts it again.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        let mut program = self.program.take().context("it does not run")?;
+        program.signal(Signal::KILL)?;
+        program.collect(END_TIMEOUT).await?;
+        Ok(())
+    }
+}
+
+/// Where the record of a publisher stood when a fault that hits everybody began.
+pub struct Watched(Before);
