@@ -45,7 +45,7 @@ fn feed(name: &str, run: RunAs) -> PublisherSettings {
         measurement: None,
         outbox_bytes_max: OUTBOX_BYTES_MAX,
     };
-    PublisherSettings { id: id(name), expected: true, deadline: None, feed: Some(feed) }
+    PublisherSettings { id: id(name), expected: true, deadline: None, grace: None, feed: Some(feed) }
 }
 
 struct Monitor {

@@ -92,6 +92,8 @@ pub(super) enum Given<'a> {
     Boolean(bool),
     /// Text of the environment, which may stand for any of these.
     Plain(&'a str),
+    /// A number with a fraction.
+    Fraction(f64),
     /// Something that no key takes, by name.
     Other(&'static str),
 }
@@ -106,7 +108,9 @@ impl<'a> Given<'a> {
                 number.map_or(Self::Other("a number that is too large"), Self::Integer)
             }
             DeValue::Boolean(yes) => Self::Boolean(*yes),
-            DeValue::Float(_) => Self::Other("a fraction"),
+            DeValue::Float(number) => {
+                number.as_str().parse().map_or(Self::Other("a number that is too large"), Self::Fraction)
+            }
             DeValue::Datetime(_) => Self::Other("a date"),
             DeValue::Array(_) => Self::Other("a list"),
             DeValue::Table(_) => Self::Other("a table"),
@@ -121,6 +125,7 @@ impl<'a> Given<'a> {
                 Err(format!("{number} is a bare number: write text in quotes, like \"{example}\""))
             }
             Self::Boolean(yes) => Err(format!("{yes} is not text: write it in quotes, like \"{example}\"")),
+            Self::Fraction(_) => Self::Other("a fraction").text(example, check),
             Self::Other(what) => Err(format!("is {what}: write text in quotes, like \"{example}\"")),
         }
     }
@@ -134,6 +139,7 @@ impl<'a> Given<'a> {
             Self::Plain(text) => Err(format!("'{text}' is not true or false")),
             Self::Text(text) => Err(format!("'{text}' is text: write true or false, without quotes")),
             Self::Integer(number) => Err(format!("{number} is a number: write true or false")),
+            Self::Fraction(number) => Err(format!("{number} is a number: write true or false")),
             Self::Other(what) => Err(format!("is {what}: write true or false")),
         }
     }
@@ -149,9 +155,23 @@ impl<'a> Given<'a> {
             Self::Plain(text) => text.parse().map_err(|_| format!("'{text}' is not a whole number"))?,
             Self::Text(text) => return Err(format!("'{text}' is text: write a whole number, without quotes")),
             Self::Boolean(yes) => return Err(format!("{yes} is not a whole number")),
+            Self::Fraction(_) => return Err("is a fraction: write a whole number".to_owned()),
             Self::Other(what) => return Err(format!("is {what}: write a whole number")),
         };
         if (min..=max).contains(&number) { Ok(number) } else { Err(out_of_bounds(&number)) }
+    }
+
+    /// A number, with a fraction or without.
+    pub(super) fn fraction(self) -> Result<f64, String> {
+        match self {
+            Self::Fraction(number) => Ok(number),
+            #[expect(clippy::cast_precision_loss, reason = "numbers here are small")]
+            Self::Integer(number) => Ok(number as f64),
+            Self::Plain(text) => text.parse().map_err(|_| format!("'{text}' is not a number")),
+            Self::Text(text) => Err(format!("'{text}' is text: write a number, without quotes")),
+            Self::Boolean(yes) => Err(format!("{yes} is not a number")),
+            Self::Other(what) => Err(format!("is {what}: write a number")),
+        }
     }
 
     /// A number of bytes: text with a unit, or a bare number.

@@ -18,6 +18,7 @@ use url::Url;
 use crate::formats::envelope::Prefix;
 
 mod changes;
+mod deadlines;
 mod diagnostics;
 mod document;
 mod environment;

@@ -1,5 +1,6 @@
 //! The `[[publisher]]` tables.
 
+use super::deadlines::deadline_keys;
 use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::resolve::{Settled as _, boolean, duration, positive_duration};
@@ -41,7 +42,7 @@ fn publisher<'a>(
     if !reader.has(table, "id") {
         reader.missing(table, "id", "is missing: every publisher has an id, like \"light-1\"");
     }
-    let deadline = reader.read(table, "deadline", None, positive_duration).value();
+    let deadline = deadline_keys(reader, table, watch.deadlines.default);
     let expected = reader.read(table, "expected", None, boolean).or_default(true);
     let heartbeat = reader.read(table, "heartbeat", None, positive_duration);
     let (feed, feed_keys) = feed(reader, table, &heartbeat);
@@ -53,7 +54,7 @@ fn publisher<'a>(
     }
     let id = id?;
     if let Some(heartbeat) = heartbeat {
-        let deadline = deadline.unwrap_or_else(|| watch.deadlines.of(&id.value));
+        let deadline = deadline.kind.unwrap_or_else(|| watch.deadlines.of(&id.value).kind).longest();
         if heartbeat.value >= deadline {
             let (heartbeat_text, deadline) = (describe_duration(heartbeat.value), describe_duration(deadline));
             let message = format!(
@@ -62,7 +63,8 @@ fn publisher<'a>(
             reader.mistake(&heartbeat.origin, &table.key("heartbeat"), message);
         }
     }
-    Some((PublisherSettings { id: id.value, expected, deadline, feed }, id.origin))
+    let (deadline, grace) = (deadline.kind, deadline.grace);
+    Some((PublisherSettings { id: id.value, expected, deadline, grace, feed }, id.origin))
 }
 
 /// Every key that only a publisher with a source has, and where it stands.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Overrides;
+use super::deadlines::deadline_keys;
 use super::document::Given;
 use super::publishers::publishers;
 use super::reader::{Origin, Reader, Scope, Sourced};
@@ -14,7 +15,7 @@ use super::settings::{
     Settings, WatchSettings, WebSettings,
 };
 use super::values;
-use crate::domain::deadline::DeadlineRules;
+use crate::domain::deadline::{DeadlineOverride, DeadlineRules};
 use crate::formats::envelope::PAYLOAD_BYTES_MAX;
 
 /// Most rows in one request.
@@ -218,11 +219,13 @@ fn buffer(reader: &mut Reader<'_>, default: &BufferSettings) -> BufferSettings {
 fn watch(reader: &mut Reader<'_>, flags: &Overrides, default: &WatchSettings) -> WatchSettings {
     let table = reader.table("watch");
     let deadline = reader.read(&table, "deadline", named("--deadline", &flags.deadline), positive_duration);
+    let general = deadline.or_default(default.deadlines.default);
+    let grace = reader.read(&table, "grace", None, duration).or_default(default.deadlines.grace);
     let mut overrides = Vec::new();
     for entry in reader.tables(&table, "override") {
         let publisher =
             reader.read(&entry, "publisher", None, |given| given.text("light-*", values::id_pattern)).value();
-        let deadline = reader.read(&entry, "deadline", None, positive_duration).value();
+        let keys = deadline_keys(reader, &entry, general);
         if !reader.has(&entry, "publisher") {
             reader.missing(
                 &entry,
@@ -230,12 +233,14 @@ fn watch(reader: &mut Reader<'_>, flags: &Overrides, default: &WatchSettings) ->
                 "is missing: whose deadline is it? Write an id or a pattern like 'light-*'",
             );
         }
-        if !reader.has(&entry, "deadline") {
-            reader.missing(&entry, "deadline", "is missing: write a duration like 10s");
+        if !keys.given {
+            let message = "is missing: write a duration like 10s, or deadline_intervals, adaptive or grace";
+            reader.missing(&entry, "deadline", message);
         }
-        overrides.extend(publisher.zip(deadline));
+        let (kind, grace) = (keys.kind, keys.grace);
+        overrides.extend(publisher.map(|publishers| DeadlineOverride { publishers, kind, grace }));
     }
-    WatchSettings { deadlines: DeadlineRules { default: deadline.or_default(default.deadlines.default), overrides } }
+    WatchSettings { deadlines: DeadlineRules { default: general, grace, overrides } }
 }
 
 /// What several parts read in the same way.

@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use url::Url;
 
 use super::secret::Secret;
-use crate::domain::deadline::{DeadlineRules, IdPattern};
+use crate::domain::deadline::{DeadlineKind, DeadlineOverride, DeadlineRules, IdPattern};
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 use crate::formats::source_time::TimeFormat;
@@ -173,7 +173,9 @@ pub struct PublisherSettings {
     /// Whether it is `never-started` when it is never heard.
     pub expected: bool,
     /// Its own deadline, before any override.
-    pub deadline: Option<Duration>,
+    pub deadline: Option<DeadlineKind>,
+    /// Its own grace, before any override.
+    pub grace: Option<Duration>,
     /// What the monitor starts for it; none: someone else starts it, we only expect it.
     pub feed: Option<FeedSettings>,
 }
@@ -270,12 +272,15 @@ impl Settings {
     /// The deadline of every publisher: its own one first, then the overrides in their order, then the general one.
     #[must_use]
     pub fn deadline_rules(&self) -> DeadlineRules {
-        let own = self.publishers.iter().filter_map(|publisher| {
+        let has_own = |publisher: &&PublisherSettings| publisher.deadline.is_some() || publisher.grace.is_some();
+        let own = self.publishers.iter().filter(has_own).map(|publisher| DeadlineOverride {
             // an id has no '*' in it, so that as a pattern it matches only itself
-            publisher.deadline.map(|deadline| (IdPattern::new(publisher.id.as_str()), deadline))
+            publishers: IdPattern::new(publisher.id.as_str()),
+            kind: publisher.deadline,
+            grace: publisher.grace,
         });
         let overrides = own.chain(self.watch.deadlines.overrides.iter().cloned()).collect();
-        DeadlineRules { default: self.watch.deadlines.default, overrides }
+        DeadlineRules { overrides, ..self.watch.deadlines }
     }
 
     /// How often a publisher that we start sends a heartbeat: what its table says, else five times within its
@@ -284,8 +289,8 @@ impl Settings {
     pub fn heartbeat_of(&self, publisher: &PublisherSettings) -> Duration {
         let configured = publisher.feed.as_ref().and_then(|feed| feed.heartbeat);
         configured.unwrap_or_else(|| {
-            let deadline = publisher.deadline.unwrap_or_else(|| self.watch.deadlines.of(&publisher.id));
-            heartbeat_within(deadline)
+            let deadline = publisher.deadline.unwrap_or_else(|| self.watch.deadlines.of(&publisher.id).kind);
+            heartbeat_within(deadline.initial())
         })
     }
 }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
+use crate::domain::arrivals::Phi;
+use crate::domain::deadline::{DeadlineKind, DeadlineRule};
 use crate::domain::publisher::PublisherId;
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
@@ -128,7 +130,7 @@ fn every_kind_of_value_is_read() {
         "grace = \"3s\"\nlog.level = \"debug\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\nmessage_bytes_max = 65536\n\
          [influx]\nversion = 1\ngzip = false\nbatch_rows_max = 1_000\n[buffer]\nbytes_max = \"512MiB\"\nhistory = \"0\"\n\
          [[watch.override]]\npublisher = \"slow-*\"\ndeadline = \"10m\"\n\
-         [[publisher]]\nid = \"boiler\"\ndeadline = \"5m\"\nexpected = false\n\
+         [[publisher]]\nid = \"boiler\"\ndeadline = \"5m\"\ngrace = \"7s\"\nexpected = false\n\
          [[publisher]]\nid = \"light\"\ncsv = \"Cargo.toml\"\ninterval = \"0\"\nrun = \"in-process\"\nloop = false\nlimit = 7\n\
          time_column = 1\ntime_format = \"mdy\"\nmeasurement = \"lux\"\noutbox_bytes_max = \"1MiB\"\nheartbeat = \"2s\"",
     );
@@ -138,11 +140,12 @@ fn every_kind_of_value_is_read() {
     assert_eq!((all.influx.version, all.influx.gzip, all.influx.batch_rows_max), (InfluxVersion::V1, false, 1_000));
     assert_eq!(all.buffer, BufferSettings { bytes_max: 512 << 20, history: Duration::ZERO });
     let rules = all.deadline_rules();
-    assert_eq!(rules.of(&id("slow-9")), Duration::from_secs(600));
-    assert_eq!(rules.of(&id("boiler")), Duration::from_secs(300));
-    assert_eq!(rules.of(&id("other")), Duration::from_secs(50));
-    let boiler =
-        PublisherSettings { id: id("boiler"), expected: false, deadline: Some(Duration::from_secs(300)), feed: None };
+    let fixed = |seconds| DeadlineKind::Fixed(Duration::from_secs(seconds));
+    assert_eq!(rules.of(&id("slow-9")).kind, fixed(600));
+    assert_eq!(rules.of(&id("boiler")), DeadlineRule { kind: fixed(300), grace: Duration::from_secs(7) });
+    assert_eq!(rules.of(&id("other")), Duration::from_secs(50).into());
+    let grace = Some(Duration::from_secs(7));
+    let boiler = PublisherSettings { id: id("boiler"), expected: false, deadline: Some(fixed(300)), grace, feed: None };
     let feed = FeedSettings {
         csv: "Cargo.toml".into(),
         interval: Duration::ZERO,
@@ -155,8 +158,42 @@ fn every_kind_of_value_is_read() {
         measurement: Some("lux".into()),
         outbox_bytes_max: 1 << 20,
     };
-    let light = PublisherSettings { id: id("light"), expected: true, deadline: None, feed: Some(feed) };
+    let light = PublisherSettings { id: id("light"), expected: true, deadline: None, grace: None, feed: Some(feed) };
     assert_eq!(all.publishers, [boiler, light]);
+}
+
+#[test]
+fn a_deadline_may_be_of_intervals_or_adaptive() {
+    let all = settings(
+        "[watch]\ngrace = \"3s\"\n[[watch.override]]\npublisher = \"n-*\"\ndeadline_intervals = 4\nfloor = \"2s\"\n\
+         [[watch.override]]\npublisher = \"a-*\"\nadaptive = true\nfloor = \"2s\"\nceiling = \"60s\"\nphi = 9.5\n\
+         [[watch.override]]\npublisher = \"*\"\ngrace = \"1m\"\n\
+         [[publisher]]\nid = \"p\"\nadaptive = true\ngrace = \"0\"",
+    );
+    let seconds = Duration::from_secs;
+    let rules = all.deadline_rules();
+    let n = DeadlineKind::Intervals { count: 4, floor: seconds(2), ceiling: seconds(86_400), unpromised: seconds(50) };
+    assert_eq!(rules.of(&id("n-1")), DeadlineRule { kind: n, grace: seconds(60) });
+    let phi = Phi::new(9.5).unwrap();
+    let a = DeadlineKind::Adaptive { phi, floor: seconds(2), ceiling: seconds(60) };
+    assert_eq!(rules.of(&id("a-1")).kind, a);
+    assert_eq!(rules.grace, seconds(3));
+    let p = DeadlineKind::Adaptive { phi: Phi::default(), floor: seconds(1), ceiling: seconds(50) };
+    assert_eq!(rules.of(&id("p")), DeadlineRule { kind: p, grace: Duration::ZERO });
+}
+
+#[test]
+fn what_a_deadline_cannot_be_is_named() {
+    let entry = |keys: &str| format!("[[watch.override]]\npublisher = 'x*'\n{keys}");
+    let at = |line: u32, key: &str| format!("heartwatch.toml:{line}: watch.override.{key}:");
+    only_mistake(&entry("deadline = '5s'\nadaptive = true"), &at(4, "adaptive"), "exclude each other");
+    only_mistake(&entry("deadline = '5s'\nfloor = '1s'"), &at(4, "floor"), "'deadline_intervals' or 'adaptive = true'");
+    only_mistake(&entry("deadline_intervals = 3\nphi = 8"), &at(4, "phi"), "set 'adaptive = true'");
+    only_mistake(&entry("adaptive = true\nphi = 0.5"), &at(4, "phi"), "from 1 to 30");
+    only_mistake(&entry("adaptive = true\nphi = 'high'"), &at(4, "phi"), "write a number");
+    only_mistake(&entry("deadline_intervals = 0"), &at(3, "deadline_intervals"), "out of bounds");
+    only_mistake(&entry("adaptive = true\nfloor = '2m'"), &at(4, "floor"), "longer than the longest one, 50 s");
+    only_mistake(&entry(""), "heartwatch.toml:1: watch.override.deadline:", "deadline_intervals, adaptive or grace");
 }
 
 #[test]
@@ -448,6 +485,11 @@ fn every_key_is_in_the_example() {
         "timeout",
         "gzip",
         "bytes_max",
+        "deadline_intervals",
+        "adaptive",
+        "floor",
+        "ceiling",
+        "phi",
         "history",
         "deadline",
         "publisher",

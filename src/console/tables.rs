@@ -91,6 +91,15 @@ pub fn plain(titles: &[&str], rows: impl Iterator<Item = Vec<String>>, drawing: 
     trimmed(&table)
 }
 
+/// A deadline that is not fixed is marked: it is its present value.
+fn deadline(publisher: &PublisherView) -> String {
+    let value = describe_duration(Duration::from_millis(publisher.deadline_ms));
+    match publisher.deadline_kind.as_str() {
+        "" | "fixed" => value,
+        kind => format!("{value} ({kind})"),
+    }
+}
+
 /// The verdict table, worst first, with the sinks and the observer below it.
 #[must_use]
 pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
@@ -104,7 +113,7 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
             drawing.verdict(publisher.verdict),
             Cell::new(publisher.since.time_of_day()),
             Cell::new(ago(publisher.last_seen, now)),
-            Cell::new(describe_duration(Duration::from_millis(publisher.deadline_ms))),
+            Cell::new(deadline(publisher)),
             Cell::new(publisher.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
             number(publisher.ledger.stored),
             number(publisher.ledger.lost),
@@ -170,7 +179,11 @@ pub fn explanation(view: &ExplanationView, now: Timestamp) -> String {
         None => text.push_str(&format!("{}: no verdict yet\n", publisher.verdict)),
     }
     text.push_str(&format!("\nlast seen  {}\n", ago(publisher.last_seen, now)));
-    text.push_str(&format!("deadline   {}\n", describe_duration(Duration::from_millis(publisher.deadline_ms))));
+    text.push_str(&format!("deadline   {}", describe_duration(Duration::from_millis(publisher.deadline_ms))));
+    if let Some(basis) = &publisher.deadline_basis {
+        text.push_str(&format!(" ({basis})"));
+    }
+    text.push('\n');
     if let Some(interval) = view.interval_ms {
         text.push_str(&format!(
             "promises   a sign of life every {}\n",
@@ -246,6 +259,8 @@ mod tests {
             since: Timestamp::from_nanos(1_000_000_000),
             last_seen: Some(Timestamp::from_nanos(2_000_000_000)),
             deadline_ms: 5_000,
+            deadline_kind: "fixed".to_owned(),
+            deadline_basis: None,
             summary: format!("{verdict}: because"),
             ledger: Account { stored: 42, produced: 42, ..Account::default() },
         }

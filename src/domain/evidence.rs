@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum EvidenceKind {
     /// What was heard from the publisher, or how long nothing was.
     Silence,
+    /// What its deadline rests on, where it is not fixed.
+    Deadline,
     /// The configuration expects it.
     Expected,
     /// What the probe saw of its process.

@@ -27,6 +27,12 @@ pub struct Case<'a> {
     pub late_after: Duration,
     /// How much silence makes it a case for the probe.
     pub deadline: Duration,
+    /// When it is late: after that silence, and after its grace.
+    pub late_at: Monotonic,
+    /// When it is a case for the probe: after that silence, its grace, and a stall of our own.
+    pub deadline_at: Monotonic,
+    /// What its deadline rests on, in words; none when it is fixed.
+    pub basis: Option<String>,
     /// Whether the monitor doubts its own ears, and why.
     pub doubt: Option<&'a str>,
     /// Its process, where it has named one.
@@ -90,11 +96,11 @@ pub struct Judgement {
 #[must_use]
 pub fn judge_silence(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
     let silence = now.since(case.silent_since);
-    if silence >= case.deadline {
+    if now >= case.deadline_at {
         return None;
     }
     let heard = heard_evidence(case, now);
-    if case.last_heard.is_some() && silence >= case.late_after {
+    if case.last_heard.is_some() && now >= case.late_at {
         return Some(Judgement {
             verdict: Verdict::Late,
             summary: format!(
@@ -103,7 +109,7 @@ pub fn judge_silence(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
                 describe_duration(case.late_after),
                 describe_duration(case.deadline)
             ),
-            evidence: vec![heard],
+            evidence: [Some(heard), basis_evidence(case)].into_iter().flatten().collect(),
         });
     }
     Some(Judgement { verdict: Verdict::Alive, summary: "alive: heard in time".to_owned(), evidence: vec![heard] })
@@ -154,6 +160,7 @@ pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
     }
     evidence.extend(will_evidence(case));
     evidence.push(heard);
+    evidence.extend(basis_evidence(case));
     let rests_on_silence = !matches!(verdict, Verdict::Dead | Verdict::Stopped);
     if let (true, Some(reason)) = (rests_on_silence, case.doubt) {
         return doubted(reason, evidence);
@@ -292,6 +299,11 @@ fn exit_evidence(case: &Case<'_>, answer: &ProbeAnswer) -> Option<Evidence> {
 fn will_evidence(case: &Case<'_>) -> Option<Evidence> {
     let at = case.last_will?.time_of_day();
     Some(Evidence::new(EvidenceKind::LastWill, format!("the broker published its last will at {at}")))
+}
+
+fn basis_evidence(case: &Case<'_>) -> Option<Evidence> {
+    let detail = format!("its deadline is {}: {}", describe_duration(case.deadline), case.basis.as_ref()?);
+    Some(Evidence::new(EvidenceKind::Deadline, detail))
 }
 
 /// What else it could have been, and why it is not.

@@ -16,7 +16,13 @@ pub struct Observer {
     reason: String,
     pause_max: Duration,
     last_tick: Monotonic,
+    settled_at: Monotonic,
 }
+
+/// A gap between two ticks from which on signs of life may wait unread: twice the time between ticks.
+const HITCH: Duration = Duration::from_millis(500);
+/// How long after such a gap we only listen: what waits is read within that time.
+const SETTLING: Duration = Duration::from_millis(250);
 
 impl Observer {
     /// A monitor that is not connected yet. A gap between two ticks longer than `pause_max` means
@@ -29,6 +35,7 @@ impl Observer {
             reason: "not connected to the broker yet".to_owned(),
             pause_max,
             last_tick: now,
+            settled_at: now,
         }
     }
 
@@ -48,6 +55,9 @@ impl Observer {
     pub fn tick(&mut self, now: Monotonic) -> Option<Duration> {
         let gap = now.since(self.last_tick);
         self.last_tick = self.last_tick.max(now);
+        if gap > HITCH {
+            self.settled_at = self.settled_at.max(now + SETTLING);
+        }
         if gap <= self.pause_max {
             return None;
         }
@@ -65,6 +75,13 @@ impl Observer {
     #[must_use]
     pub const fn hears_since(&self) -> Monotonic {
         self.since
+    }
+
+    /// Before this no deadline is judged: signs of life that came in time may still wait to be read
+    /// after a gap in our own running that was too short to restart the count of silence.
+    #[must_use]
+    pub const fn settled_at(&self) -> Monotonic {
+        self.settled_at
     }
 
     /// Why it does not hear; empty when it does.
@@ -91,6 +108,16 @@ mod tests {
         assert_eq!(observer.tick(at(30)), Some(Duration::from_secs(28)));
         assert_eq!(observer.hears_since(), at(30));
         assert!(observer.hears());
+    }
+
+    #[test]
+    fn after_a_short_gap_it_listens_before_it_judges() {
+        let mut observer = Observer::new(Duration::from_secs(2), at(0));
+        observer.connection(true, "", at(0));
+        assert_eq!(observer.tick(at(0) + Duration::from_millis(400)), None);
+        assert_eq!(observer.settled_at(), at(0));
+        assert_eq!(observer.tick(at(2)), None);
+        assert_eq!((observer.hears_since(), observer.settled_at()), (at(0), at(2) + SETTLING));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
-use crate::domain::deadline::late_after;
+use crate::domain::deadline::{DeadlineKind, DeadlineRule, Fit, late_after};
 use crate::domain::judge::{
     Case, CpuProgress, Judgement, Testimony, judge_after_deadline, judge_goodbye, judge_heard, judge_moving,
     judge_process, judge_silence, judge_stuck,
@@ -87,6 +87,7 @@ struct Death {
 pub struct Watch {
     host: HostName,
     deadline: Duration,
+    fit: Option<Box<Fit>>,
     interval: Option<Duration>,
     watched_since: Monotonic,
     last_heard: Option<(Monotonic, Timestamp)>,
@@ -107,10 +108,12 @@ pub struct Watch {
 impl Watch {
     /// A publisher that is expected, or known from before, and has not been heard by this monitor.
     #[must_use]
-    pub fn expected(host: HostName, deadline: Duration, now: Monotonic) -> Self {
+    pub fn expected(host: HostName, rule: impl Into<DeadlineRule>, now: Monotonic) -> Self {
+        let rule = rule.into();
         Self {
             host,
-            deadline,
+            deadline: rule.kind.initial(),
+            fit: Fit::of(rule, now),
             interval: None,
             watched_since: now,
             last_heard: None,
@@ -133,14 +136,14 @@ impl Watch {
     #[must_use]
     pub fn remembered(
         host: HostName,
-        deadline: Duration,
+        rule: impl Into<DeadlineRule>,
         verdict: Verdict,
         process: Option<ProcessIdentity>,
         now: Monotonic,
     ) -> Self {
         let ended = verdict == Verdict::Ended;
         let heard_before = verdict != Verdict::NeverStarted;
-        Self { verdict, ended, heard_before, process: process.map(Box::new), ..Self::expected(host, deadline, now) }
+        Self { verdict, ended, heard_before, process: process.map(Box::new), ..Self::expected(host, rule, now) }
     }
 
     /// Its verdict as it stands.
@@ -170,10 +173,22 @@ impl Watch {
         })
     }
 
-    /// Its deadline.
+    /// Its deadline as it stands.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// How its deadline is found.
+    #[must_use]
+    pub fn deadline_kind(&self) -> DeadlineKind {
+        self.fit.as_ref().map_or(DeadlineKind::Fixed(self.deadline), |fit| fit.rule().kind)
+    }
+
+    /// What its present deadline rests on, in words; none when it is fixed.
+    #[must_use]
+    pub fn deadline_basis(&self) -> Option<String> {
+        self.fit.as_ref().and_then(|fit| fit.basis(self.interval))
     }
 
     /// The interval that it promises, once it has.
@@ -194,19 +209,25 @@ impl Watch {
         self.ended
     }
 
-    /// The configuration has changed.
-    pub const fn set_deadline(&mut self, deadline: Duration) {
-        self.deadline = deadline;
+    /// The configuration has changed. What was learned of its arrivals stays.
+    pub fn set_deadline(&mut self, rule: impl Into<DeadlineRule>) {
+        let rule = rule.into();
+        self.fit = Fit::under(self.fit.as_deref(), rule, self.watched_since);
+        self.deadline = match &mut self.fit {
+            Some(fit) => fit.heard(None, self.interval),
+            None => rule.kind.initial(),
+        };
     }
 
     /// Whether it has been silent for longer than is usual.
     #[must_use]
     pub fn is_late(&self, observer: &Observer, now: Monotonic) -> bool {
-        !self.ended && now.since(self.silent_since(observer)) >= late_after(self.interval, self.deadline)
+        !self.ended && now >= self.late_at(observer)
     }
 
     /// A sign of life came.
     pub fn hear(&mut self, beat: &Beat, around: Surroundings<'_>) -> Outcome {
+        let life_before = self.incarnation;
         match &beat.kind {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation),
             BeatKind::LastWill { incarnation } => return self.hear_last_will(beat, *incarnation, around),
@@ -227,6 +248,7 @@ impl Watch {
             self.host = beat.host.clone();
         }
         let silent_before = self.last_heard.map(|(at, _)| beat.at.since(at));
+        self.fit_deadline(beat.at, life_before, around.observer);
         self.last_heard = Some((self.last_heard.map_or(beat.at, |(at, _)| at.max(beat.at)), beat.wall));
         self.ended = false;
         self.death = None;
@@ -241,9 +263,7 @@ impl Watch {
         if self.ended {
             return None;
         }
-        let silent_since = self.silent_since(observer);
-        let late_at = silent_since + late_after(self.interval, self.deadline);
-        let deadline_at = silent_since + self.deadline;
+        let (late_at, deadline_at) = (self.late_at(observer), self.deadline_at(observer));
         match self.looked_at {
             None => Some(late_at),
             Some(looked_at) if looked_at < late_at => Some(late_at),
@@ -262,7 +282,7 @@ impl Watch {
         self.looked_at = Some(now);
         let case = self.case(around, None, now);
         let judgement = judge_silence(&case, now);
-        let late_at = case.silent_since + case.late_after;
+        let late_at = case.late_at;
         let here = self.process_here(around.home).cloned();
         let Some(judgement) = judgement else {
             return match here {
@@ -367,12 +387,14 @@ impl Watch {
         let beats = matches!(beat.kind, BeatKind::Heartbeat(_));
         if let Some(position) = self.position.filter(|_| beats) {
             let still_for = beat.at.since(position.since);
-            if still_for >= self.deadline {
+            let stuck_after = self.deadline_kind().stuck_after(self.deadline);
+            let stuck_at = (position.since + stuck_after).max(self.grace_until());
+            if beat.at >= stuck_at {
                 if self.verdict == Verdict::Hung {
                     return None;
                 }
-                let judgement = judge_stuck(position.cursor, still_for, self.deadline);
-                return Some(self.change(judgement, position.since + self.deadline, Trigger::Heartbeat));
+                let judgement = judge_stuck(position.cursor, still_for, stuck_after);
+                return Some(self.change(judgement, stuck_at, Trigger::Heartbeat));
             }
             let was_stuck = self.verdict == Verdict::Hung && silent_before.is_some_and(|gap| gap < self.deadline);
             if was_stuck {
@@ -432,7 +454,7 @@ impl Watch {
         }
         let first = matches!(self.verdict, Verdict::Alive | Verdict::Late | Verdict::Unknown);
         let (at, trigger) = if first && judgement.verdict != Verdict::Unknown {
-            ((case.silent_since + case.deadline).min(now), Trigger::Deadline)
+            ((case.silent_since + case.deadline).max(self.grace_until()).min(now), Trigger::Deadline)
         } else {
             (now, Trigger::Probe)
         };
@@ -471,6 +493,34 @@ impl Watch {
         speaks < known || (speaks == known && (self.ended || on_its_way))
     }
 
+    /// The deadline learns from a sign of life, when the silence before it was the publisher's own: not
+    /// ours, not that of a process that was stopped or had ended, not the gap between two lives.
+    fn fit_deadline(&mut self, at: Monotonic, life_before: Option<Incarnation>, observer: &Observer) {
+        let Some(fit) = &mut self.fit else { return };
+        let is_new_life = self.incarnation != life_before || self.last_heard.is_none();
+        if is_new_life {
+            fit.started(at);
+        }
+        let tells = matches!(self.verdict, Verdict::Alive | Verdict::Late | Verdict::Silent);
+        let after = self
+            .last_heard
+            .filter(|(heard, _)| tells && !is_new_life && *heard >= observer.hears_since())
+            .map(|(heard, _)| at.since(heard));
+        self.deadline = fit.heard(after, self.interval);
+    }
+
+    fn grace_until(&self) -> Monotonic {
+        self.fit.as_ref().map_or(Monotonic::START, |fit| fit.grace_until())
+    }
+
+    fn late_at(&self, observer: &Observer) -> Monotonic {
+        (self.silent_since(observer) + late_after(self.interval, self.deadline)).max(self.grace_until())
+    }
+
+    fn deadline_at(&self, observer: &Observer) -> Monotonic {
+        (self.silent_since(observer) + self.deadline).max(self.grace_until()).max(observer.settled_at())
+    }
+
     fn silent_since(&self, observer: &Observer) -> Monotonic {
         self.last_heard.map_or(self.watched_since, |(at, _)| at).max(observer.hears_since())
     }
@@ -498,6 +548,9 @@ impl Watch {
             silent_since: self.silent_since(around.observer),
             late_after: late_after(self.interval, self.deadline),
             deadline: self.deadline,
+            late_at: self.late_at(around.observer),
+            deadline_at: self.deadline_at(around.observer),
+            basis: self.deadline_basis(),
             doubt: if around.observer.hears() { around.doubt } else { Some(around.observer.reason()) },
             process: self.process.as_deref(),
             testimony,

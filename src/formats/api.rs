@@ -44,6 +44,12 @@ pub struct PublisherView {
     pub last_seen: Option<Timestamp>,
     /// Its deadline in milliseconds.
     pub deadline_ms: u64,
+    /// How its deadline is found: `fixed`, `intervals` or `adaptive`.
+    #[serde(default)]
+    pub deadline_kind: String,
+    /// What its deadline rests on, in words, where it is not fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_basis: Option<String>,
     /// Why, in one line; empty before the first verdict.
     #[serde(default)]
     pub summary: String,
@@ -101,6 +107,8 @@ impl PublisherView {
             since: status.since,
             last_seen: status.last_seen,
             deadline_ms: millis(status.deadline),
+            deadline_kind: status.deadline_kind.to_owned(),
+            deadline_basis: status.deadline_basis,
             summary: status.change.map(|change| change.summary).unwrap_or_default(),
             ledger,
         }
@@ -168,6 +176,8 @@ mod tests {
             since: Timestamp::from_nanos(0),
             last_seen: None,
             deadline: std::time::Duration::from_secs(5),
+            deadline_kind: "fixed",
+            deadline_basis: None,
             interval: None,
             change: None,
         };

@@ -35,8 +35,12 @@ pub struct PublisherStatus {
     pub since: Timestamp,
     /// When it was last heard.
     pub last_seen: Option<Timestamp>,
-    /// Its deadline.
+    /// Its deadline as it stands.
     pub deadline: Duration,
+    /// How it is found: `fixed`, `intervals` or `adaptive`.
+    pub deadline_kind: &'static str,
+    /// What it rests on, in words; none when it is fixed.
+    pub deadline_basis: Option<String>,
     /// The interval that it promises, once known.
     pub interval: Option<Duration>,
     /// The change that led to the verdict; none before the first.

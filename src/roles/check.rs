@@ -60,14 +60,19 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     let (bytes_max, history) = (describe_bytes(settings.buffer.bytes_max), describe_duration(settings.buffer.history));
     line("data", format!("{}, at most {bytes_max}, history of {history}", settings.data_dir.display()))?;
     let deadlines = &settings.watch.deadlines;
-    line("deadline", describe_duration(deadlines.default))?;
+    line("deadline", describe_duration(deadlines.default) + &graced(deadlines.grace))?;
     let rules = settings.deadline_rules();
     for publisher in &settings.publishers {
         let source = publisher.feed.as_ref().map_or_else(|| "started by someone else".to_owned(), feed);
-        let deadline = describe_duration(rules.of(&publisher.id));
+        let rule = rules.of(&publisher.id);
+        let deadline = rule.kind.describe() + &graced(rule.grace);
         line("publisher", format!("{}: {source}, deadline {deadline}", publisher.id))?;
     }
     Ok(())
+}
+
+fn graced(grace: std::time::Duration) -> String {
+    if grace.is_zero() { String::new() } else { format!(" after a grace of {}", describe_duration(grace)) }
 }
 
 fn broker(mqtt: &MqttSettings) -> String {
@@ -144,7 +149,8 @@ mod tests {
     #[test]
     fn it_says_what_it_would_connect_to_and_shows_no_secret() {
         let text = "[mqtt]\nurl = 'mqtts://broker.example:8883'\nuser = 'u'\n[influx]\nurl = 'http://i:8086'\norg = 'o'\n\
-                    [[publisher]]\nid = 'a'\ncsv = 'a.csv'\ndeadline = '9s'\n[[publisher]]\nid = 'b'";
+                    [[publisher]]\nid = 'a'\ncsv = 'a.csv'\ndeadline = '9s'\n[[publisher]]\nid = 'b'\n\
+                    adaptive = true\ngrace = '1m'";
         let secrets = [("HEARTWATCH_MQTT_PASSWORD", "hunter2"), ("HEARTWATCH_INFLUX_TOKEN", "hunter2")];
         let (code, said) = checked(text, &secrets);
         assert_eq!(code, 0, "{said}");
@@ -156,7 +162,7 @@ heartwatch.toml can be used. It would connect to:
   data        data, at most 1 GiB, history of 168 h
   deadline    50 s
   publisher   a: a.csv every 1 s, a child process, deadline 9 s
-  publisher   b: started by someone else, deadline 50 s
+  publisher   b: started by someone else, deadline adaptive, φ 8 (1 s to 50 s) after a grace of 1 min
 ";
         assert_eq!(said, expected);
     }

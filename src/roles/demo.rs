@@ -150,6 +150,7 @@ fn publishers(data_dir: &Path) -> anyhow::Result<Vec<PublisherSettings>> {
             id: PublisherId::parse(name)?,
             expected: true,
             deadline: None,
+            grace: None,
             feed: Some(feed),
         });
     }
@@ -442,6 +443,8 @@ mod tests {
             since: Timestamp::default(),
             last_seen: None,
             deadline_ms: 5_000,
+            deadline_kind: String::new(),
+            deadline_basis: None,
             summary: String::new(),
             ledger: Account { received: 1, ..Account::default() },
         };

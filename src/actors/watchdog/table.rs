@@ -144,8 +144,8 @@ impl Table {
             config,
         };
         for change in remembered {
-            let deadline = table.config.rules.of(&change.publisher);
-            let watch = Watch::remembered(change.host.clone(), deadline, change.to, change.process.clone(), now);
+            let rule = table.config.rules.of(&change.publisher);
+            let watch = Watch::remembered(change.host.clone(), rule, change.to, change.process.clone(), now);
             if let Some(index) = table.add(change.publisher.clone(), watch, change.at) {
                 table.entries[index as usize].change = Some(Box::new(change.clone()));
             }
@@ -387,8 +387,8 @@ impl Table {
     fn expect(&mut self, expected: &[PublisherId], now: Monotonic, wall: Timestamp) {
         for id in expected {
             if !self.by_id.contains_key(id) {
-                let deadline = self.config.rules.of(id);
-                let watch = Watch::expected(self.config.home.host.clone(), deadline, now);
+                let rule = self.config.rules.of(id);
+                let watch = Watch::expected(self.config.home.host.clone(), rule, now);
                 self.add(id.clone(), watch, wall);
             }
         }
@@ -398,8 +398,8 @@ impl Table {
         if let Some(&index) = self.by_id.get(&beat.publisher) {
             return Some(index);
         }
-        let deadline = self.config.rules.of(&beat.publisher);
-        let watch = Watch::expected(beat.host.clone(), deadline, beat.at);
+        let rule = self.config.rules.of(&beat.publisher);
+        let watch = Watch::expected(beat.host.clone(), rule, beat.at);
         self.add(beat.publisher.clone(), watch, beat.wall)
     }
 
@@ -489,6 +489,8 @@ fn status_of(entry: &Entry) -> PublisherStatus {
         since: entry.since,
         last_seen: entry.watch.last_heard().map(|(_, wall)| wall),
         deadline: entry.watch.deadline(),
+        deadline_kind: entry.watch.deadline_kind().as_str(),
+        deadline_basis: entry.watch.deadline_basis(),
         interval: entry.watch.interval(),
         change: entry.change.as_deref().cloned(),
     }
