@@ -6,7 +6,7 @@ use clap::Parser;
 use heartwatch::config::{Diagnostics, Layers, Loaded, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
-use heartwatch::roles::{ask, bench, demo, export, prove, publish, run};
+use heartwatch::roles::{ask, bench, demo, export, prove, publish, reconcile, run};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -72,7 +72,11 @@ fn start(command: Command) -> anyhow::Result<u8> {
         Command::Status(args) => asking(ask::status(&args)),
         Command::Explain(args) => asking(ask::explain(&args)),
         Command::Events(args) => asking(ask::events(&args)),
-        Command::Ledger(args) => asking(ask::ledger(&args)),
+        Command::Ledger(args) if args.reconcile => {
+            let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
+            asking(reconcile::reconcile(&args, &settings))
+        }
+        Command::Ledger(args) => asking(ask::ledger(&args.ask)),
         Command::Export(args) => {
             let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
             log(LevelFilter::WARN, Time::Told);

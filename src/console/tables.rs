@@ -5,10 +5,10 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
 
-use crate::domain::ledger::Account;
+use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::time::{Timestamp, describe_duration};
 use crate::domain::verdict::Verdict;
-use crate::formats::api::{ExplanationView, LedgerView, PublisherView, StatusView};
+use crate::formats::api::{ExplanationView, LedgerView, PublisherView, ReconciliationView, StatusView};
 use crate::messages::ask::{ObserverState, SinkStatus};
 
 /// Most bad messages below the verdict table; the JSON has more.
@@ -162,7 +162,52 @@ pub fn ledger(view: &LedgerView, drawing: Drawing) -> String {
     } else {
         "NOT balanced: produced differs from stored + buffered + missing + lost"
     };
-    format!("{}{}{balance}\n", trimmed(&table), sinks(&view.sinks))
+    format!("{}{}{}{balance}\n", trimmed(&table), sinks(&view.sinks), losses(view))
+}
+
+/// Most named losses below the ledger; the JSON has more.
+const LOSSES_SHOWN_MAX: usize = 20;
+
+/// Which rows are lost, and why.
+fn losses(view: &LedgerView) -> String {
+    let mut text = String::new();
+    for loss in view.losses.iter().take(LOSSES_SHOWN_MAX) {
+        let NamedLoss { publisher, incarnation, first, last, count, reason } = loss;
+        let numbers = match (first == last, *count == last - first + 1) {
+            (true, _) => format!("number {first}"),
+            (false, true) => format!("{count} rows, numbers {first} to {last}"),
+            (false, false) => format!("{count} rows among the numbers {first} to {last}"),
+        };
+        text.push_str(&format!(
+            "lost: {publisher} (incarnation {incarnation}), {numbers}: {}\n",
+            reason.escape_debug()
+        ));
+    }
+    let more = view.losses.len().saturating_sub(LOSSES_SHOWN_MAX) as u64 + view.losses_left_out;
+    if more > 0 {
+        text.push_str(&format!("and {more} more such ranges: --json lists them\n"));
+    }
+    text
+}
+
+/// The ledger against a count of the store: one line a publisher, and whether they agree.
+#[must_use]
+pub fn reconciliation(view: &ReconciliationView, drawing: Drawing) -> String {
+    let mut table = drawing.table(&["PUBLISHER", "STORED", "BUFFERED", "COUNTED", "DIFFERENCE"]);
+    for line in &view.publishers {
+        let difference = if line.difference == 0 { "0".to_owned() } else { format!("{:+}", line.difference) };
+        let mut row = vec![Cell::new(&line.publisher)];
+        row.extend([line.stored, line.buffered, line.counted].map(number));
+        row.push(Cell::new(difference).set_alignment(CellAlignment::Right));
+        table.add_row(row);
+    }
+    let differing = view.publishers.iter().filter(|line| line.difference != 0).count();
+    let verdict = match (view.agrees, view.exact) {
+        (true, true) => "they agree to the row".to_owned(),
+        (true, false) => "they agree, apart from rows that are on their way at this moment".to_owned(),
+        (false, _) => format!("they do NOT agree about {differing} publishers"),
+    };
+    format!("{}the ledger of {}, rows counted in {}: {verdict}\n", trimmed(&table), view.ledger, view.store)
 }
 
 /// Why a publisher has its verdict, and what came before.

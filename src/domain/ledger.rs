@@ -1,6 +1,11 @@
 //! The account of every row: for each publisher, produced = stored + buffered + missing + lost.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
+
+use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::reading::Sequence;
 
 /// The account of one publisher, in rows (readings; heartbeats and verdicts are not counted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,5 +45,88 @@ impl Account {
     #[must_use]
     pub const fn balances(self) -> bool {
         self.produced == self.stored + self.buffered + self.missing + self.lost
+    }
+}
+
+/// Readings that are gone for good, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedLoss {
+    /// Whose they were.
+    pub publisher: PublisherId,
+    /// Which of its lives.
+    pub incarnation: Incarnation,
+    /// First number.
+    pub first: Sequence,
+    /// Last number.
+    pub last: Sequence,
+    /// How many of this range; fewer than it holds where only their count is known.
+    pub count: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// One publisher in a reconciliation: what the ledger says is in the store, against what was counted there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reconciled {
+    /// Whose rows.
+    pub publisher: String,
+    /// Rows that the ledger calls stored, read after the count.
+    pub stored: u64,
+    /// Rows that the ledger calls buffered, read after the count: some of them may be in the store already.
+    pub buffered: u64,
+    /// Rows counted in the store.
+    pub counted: u64,
+    /// Rows too many (or, negative, too few) beyond what can be on its way; 0 when both agree.
+    pub difference: i64,
+    /// Whether they agree to the row, with nothing on its way.
+    pub exact: bool,
+}
+
+/// Compares a count of the store with the accounts that were read before and after it. What was called
+/// stored before has to be there; beyond what was called stored or buffered after nothing can be. With
+/// nothing on its way that is equality.
+#[must_use]
+pub fn reconcile(
+    before: &BTreeMap<String, Account>,
+    counted: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, Account>,
+) -> Vec<Reconciled> {
+    let publishers: BTreeSet<&String> = before.keys().chain(counted.keys()).chain(after.keys()).collect();
+    let compare = |publisher: &String| {
+        let counted = counted.get(publisher).copied().unwrap_or(0);
+        let least = before.get(publisher).map_or(0, |account| account.stored);
+        let Account { stored, buffered, .. } = after.get(publisher).copied().unwrap_or_default();
+        // an account that was put right after damage may have gone back in between
+        let (least, most) = (least.min(stored + buffered), stored + buffered);
+        let expected = counted.clamp(least, most);
+        let difference = i64::try_from(counted).unwrap_or(i64::MAX) - i64::try_from(expected).unwrap_or(i64::MAX);
+        let exact = counted == stored && buffered == 0 && least == stored;
+        Reconciled { publisher: publisher.clone(), stored, buffered, counted, difference, exact }
+    };
+    publishers.into_iter().map(compare).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(stored: u64, buffered: u64) -> BTreeMap<String, Account> {
+        BTreeMap::from([("light".to_owned(), Account { stored, buffered, ..Account::default() })])
+    }
+
+    #[test]
+    fn what_is_on_its_way_may_be_counted_or_not_and_nothing_else() {
+        let outcome = |before, counted, after| {
+            let counted = BTreeMap::from([("light".to_owned(), counted)]);
+            let reconciled = reconcile(&before, &counted, &after).remove(0);
+            (reconciled.difference, reconciled.exact)
+        };
+        assert_eq!(outcome(one(10, 0), 10, one(10, 0)), (0, true));
+        assert_eq!(outcome(one(10, 0), 9, one(10, 0)), (-1, false), "one is not there");
+        assert_eq!(outcome(one(10, 0), 11, one(10, 0)), (1, false), "one too many");
+        assert_eq!(outcome(one(10, 5), 12, one(14, 3)), (0, false), "on its way");
+        assert_eq!(outcome(one(10, 5), 18, one(14, 3)), (1, false));
+        assert_eq!(outcome(BTreeMap::new(), 2, BTreeMap::new()), (2, false), "unknown to the ledger");
+        assert_eq!(outcome(one(2, 0), 0, one(2, 0)), (-2, false));
     }
 }

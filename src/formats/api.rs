@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ledger::Account;
+use crate::domain::ledger::{Account, NamedLoss, Reconciled};
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
@@ -80,8 +80,29 @@ pub struct LedgerView {
     pub total: Account,
     /// Whether every row is accounted for.
     pub balances: bool,
+    /// What `lost` consists of: which numbers, and why.
+    #[serde(default)]
+    pub losses: Vec<NamedLoss>,
+    /// How many more such ranges there are than fit in here.
+    #[serde(default)]
+    pub losses_left_out: u64,
     /// Where rows end up, and what waits.
     pub sinks: Vec<SinkStatus>,
+}
+
+/// `ledger --reconcile --json`: the ledger against a count of the rows in the store itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconciliationView {
+    /// Whether every publisher's rows agree.
+    pub agrees: bool,
+    /// Whether they agree to the row, with nothing on its way.
+    pub exact: bool,
+    /// Where the account was read: the monitor's URL, or the journal of one that does not run.
+    pub ledger: String,
+    /// Where the rows were counted.
+    pub store: String,
+    /// Each publisher that the ledger or the store knows, ordered.
+    pub publishers: Vec<Reconciled>,
 }
 
 /// An error in JSON, with what to do.
@@ -141,7 +162,8 @@ impl From<LedgerReply> for LedgerView {
     fn from(reply: LedgerReply) -> Self {
         let total = reply.accounts.iter().fold(Account::default(), |sum, line| sum.plus(line.account));
         let balances = reply.accounts.iter().all(|line| line.account.balances());
-        Self { accounts: reply.accounts, total, balances, sinks: reply.sinks }
+        let LedgerReply { accounts, losses, losses_left_out, sinks } = reply;
+        Self { accounts, total, balances, losses, losses_left_out, sinks }
     }
 }
 
@@ -181,7 +203,8 @@ mod tests {
             interval: None,
             change: None,
         };
-        let ledger = LedgerReply { accounts: vec![line("light", 1, 5, 1), line("light", 2, 7, 0)], sinks: vec![] };
+        let accounts = vec![line("light", 1, 5, 1), line("light", 2, 7, 0)];
+        let ledger = LedgerReply { accounts, ..LedgerReply::default() };
         let status = StatusReply { observer: ObserverStatus::default(), publishers: vec![status] };
         let view = StatusView::new(status, ledger.clone(), SubscriberStatus::default());
         let json = serde_json::to_value(&view).unwrap();

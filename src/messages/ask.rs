@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ledger::Account;
+use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
@@ -112,11 +112,20 @@ pub struct SinkStatus {
     pub dead_letters: u64,
 }
 
+/// Most named losses in one answer.
+pub const LOSSES_MAX: usize = 1_000;
+
 /// The writer's answer to [`AskLedger`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LedgerReply {
     /// One line an incarnation, ordered by publisher and incarnation.
     pub accounts: Vec<LedgerLine>,
+    /// What their `lost` consists of, ordered by publisher, incarnation and number; at most [`LOSSES_MAX`].
+    #[serde(default)]
+    pub losses: Vec<NamedLoss>,
+    /// How many more of them there are.
+    #[serde(default)]
+    pub losses_left_out: u64,
     /// The sinks.
     pub sinks: Vec<SinkStatus>,
 }

@@ -25,12 +25,12 @@ pub fn drawing() -> Drawing {
     Drawing { colour, width }
 }
 
-fn print_json<T: serde::Serialize>(view: &T) -> anyhow::Result<()> {
+pub(super) fn print_json<T: serde::Serialize>(view: &T) -> anyhow::Result<()> {
     println_to_stdout(&serde_json::to_string(view)?)
 }
 
 /// Like `println!`, but a reader that has gone away (`| head`) is an error, not a panic.
-fn println_to_stdout(text: &str) -> anyhow::Result<()> {
+pub(super) fn println_to_stdout(text: &str) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()?;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 use crate::config::Overrides;
-use crate::config::values::{WebListen, address, influx_url, monitor_url, mqtt_url, name, positive_duration};
+use crate::config::values::{WebListen, address, duration, influx_url, monitor_url, mqtt_url, name, positive_duration};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 
@@ -64,8 +64,13 @@ pub enum Command {
     /// Ask a running monitor for the account of every row
     #[command(after_help = "Examples:
   heartwatch ledger
-  heartwatch ledger --json | jq '.accounts[] | select(.lost > 0)'")]
-    Ledger(AskArgs),
+  heartwatch ledger --json | jq '.accounts[] | select(.lost > 0)'
+  heartwatch ledger --reconcile --influx-url http://127.0.0.1:8086 --influx-db heartwatch
+
+With --reconcile the rows are counted in InfluxDB itself, or in the embedded store of a monitor without
+one; exit code 1 when the ledger and the count differ. It knows the database from the flags, the
+environment or heartwatch.toml. When no monitor answers, the account is read from its data directory.")]
+    Ledger(LedgerArgs),
     /// Write readings to a CSV file, from InfluxDB or from the local store
     Export(ExportArgs),
     /// Name every mistake in the configuration, and what it would connect to
@@ -217,6 +222,45 @@ pub struct AskArgs {
     /// Print JSON, for a program
     #[arg(long)]
     pub json: bool,
+}
+
+/// `heartwatch ledger`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct LedgerArgs {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// Count the rows in the store itself and compare
+    #[arg(long)]
+    pub reconcile: bool,
+    /// Wait so long for rows that are on their way
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, requires = "reconcile")]
+    pub wait: Duration,
+    /// The configuration of the monitor [default: heartwatch.toml where it is there] [env: HEARTWATCH_CONFIG]
+    #[arg(long, value_name = "FILE", requires = "reconcile")]
+    pub config: Option<PathBuf>,
+    /// The InfluxDB to count in [env: HEARTWATCH_INFLUX_URL]
+    #[arg(long, value_name = "URL", value_parser = influx_url, requires = "reconcile")]
+    pub influx_url: Option<Url>,
+    /// Its database [default: heartwatch] [env: HEARTWATCH_INFLUX_DB]
+    #[arg(long, value_name = "DATABASE", value_parser = name, requires = "reconcile")]
+    pub influx_db: Option<String>,
+    /// The monitor's data directory [default: data] [env: HEARTWATCH_DATA_DIR]
+    #[arg(long, value_name = "DIR", requires = "reconcile")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl LedgerArgs {
+    /// What it sets over the environment and the file.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            influx_url: self.influx_url.clone(),
+            influx_db: self.influx_db.clone(),
+            data_dir: self.data_dir.clone(),
+            ..Overrides::default()
+        }
+    }
 }
 
 /// `heartwatch explain`.

@@ -12,4 +12,5 @@ pub mod feeds;
 pub mod pipeline;
 pub mod prove;
 pub mod publish;
+pub mod reconcile;
 pub mod run;

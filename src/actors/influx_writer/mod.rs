@@ -24,7 +24,7 @@ use self::shared::Shared;
 pub use self::shared::WriterCounters;
 use crate::buffer::journal::{Journal, JournalError};
 use crate::domain::verdict::Change;
-use crate::messages::ask::{AskChanges, AskLedger, LedgerReply, SinkStatus};
+use crate::messages::ask::{AskChanges, AskLedger, LOSSES_MAX, LedgerReply, SinkStatus};
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
 use crate::messages::intake::{DeliveryState, Intake};
@@ -222,14 +222,17 @@ impl Handler<AskLedger> for InfluxWriter {
     type Result = ResponseActFuture<Self, LedgerReply>;
     fn handle(&mut self, _: AskLedger, _: &mut Context<Self>) -> Self::Result {
         let journal = self.parts.journal.clone();
-        let accounts = async move { journal.accounts().await };
-        Box::pin(accounts.into_actor(self).map(|accounts, actor, _| {
+        let asked = async move { (journal.accounts().await, journal.losses().await) };
+        Box::pin(asked.into_actor(self).map(|(accounts, losses), actor, _| {
             let mut status = actor.sink_status();
             let accounts = accounts.unwrap_or_else(|error| {
                 status.last_error = error.to_string();
                 Vec::new()
             });
-            LedgerReply { accounts, sinks: vec![status] }
+            let mut losses = losses.unwrap_or_default();
+            let losses_left_out = losses.len().saturating_sub(LOSSES_MAX) as u64;
+            losses.truncate(LOSSES_MAX);
+            LedgerReply { accounts, losses, losses_left_out, sinks: vec![status] }
         }))
     }
 }

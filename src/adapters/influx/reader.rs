@@ -1,7 +1,7 @@
 //! InfluxDB → rows, for export and reconciliation, through InfluxQL (`/query`: 1.x, 3.x, and 2.x with a
 //! DBRP mapping).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -143,6 +143,46 @@ impl InfluxReader {
             row.zip(&series.columns).filter(|(_, name)| *name != "time").filter_map(|(value, _)| value.as_u64()).max()
         };
         Ok(series.iter().filter_map(most).sum())
+    }
+
+    /// How many rows of each publisher a measurement has; rows without a publisher are not ours.
+    ///
+    /// `count(*)` counts each field by itself, so it is the number of rows only where every row has the
+    /// same fields. Where the counts of a publisher's fields differ, its rows are read and counted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn count_by_publisher(&self, measurement: &str) -> Result<BTreeMap<String, u64>, ReadError> {
+        let name = quoted(measurement);
+        let mut counts = BTreeMap::new();
+        for series in self.query(&format!("SELECT count(*) FROM {name} GROUP BY \"publisher\"")).await? {
+            let Some(publisher) = series.tags.get("publisher").filter(|publisher| !publisher.is_empty()) else {
+                continue;
+            };
+            let row = series.values.first().into_iter().flatten().zip(&series.columns);
+            let fields: Vec<u64> =
+                row.filter(|(_, column)| *column != "time").filter_map(|(value, _)| value.as_u64()).collect();
+            let most = fields.iter().copied().max().unwrap_or(0);
+            let rows = if fields.iter().all(|count| *count == most) {
+                most
+            } else {
+                self.count_one_by_one(&name, publisher).await?
+            };
+            counts.insert(publisher.clone(), rows);
+        }
+        Ok(counts)
+    }
+
+    async fn count_one_by_one(&self, quoted_name: &str, publisher: &str) -> Result<u64, ReadError> {
+        let publisher = publisher.replace('\\', "\\\\").replace('\'', "\\'");
+        // by series: rows of two series with one time would be told apart in any case
+        let query = format!("SELECT * FROM {quoted_name} WHERE \"publisher\" = '{publisher}' GROUP BY *");
+        let mut chunks = Box::pin(self.chunks(query));
+        let mut rows = 0;
+        while let Some(series) = chunks.next().await {
+            rows += series?.iter().map(|series| series.values.len() as u64).sum::<u64>();
+        }
+        Ok(rows)
     }
 
     /// The rows of a measurement in the order of time, from `from` (included) to `to` (not), as the

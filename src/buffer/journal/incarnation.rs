@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::Owner;
 use crate::buffer::encoding::{sealed, unsealed};
-use crate::domain::ledger::Account;
+use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::sequence::{RANGES_MAX, SavedTracker, SequenceTracker};
 use crate::messages::ask::LedgerLine;
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
@@ -65,6 +65,26 @@ impl IncarnationState {
             lost: counts.lost + gone,
         };
         LedgerLine { publisher: owner.0.clone(), incarnation: owner.1, account }
+    }
+
+    /// What its `lost` consists of.
+    pub(super) fn losses(&self, owner: &Owner) -> Vec<NamedLoss> {
+        let named = |first, last, count, reason| NamedLoss {
+            publisher: owner.0.clone(),
+            incarnation: owner.1,
+            first,
+            last,
+            count,
+            reason,
+        };
+        let tracked = self.tracker.losses().map(|loss| named(loss.first, loss.last, loss.count, loss.reason));
+        let summed = [
+            (self.rejected, "refused by the sink: see the dead letters"),
+            (self.damaged, "the disk changed its bytes"),
+        ];
+        let highest = self.tracker.highest();
+        let summed = summed.into_iter().filter(|(count, _)| *count > 0);
+        tracked.chain(summed.map(|(count, reason)| named(1, highest, count, reason.to_owned()))).collect()
     }
 
     /// What is confirmed to the publisher.

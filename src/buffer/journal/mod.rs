@@ -24,6 +24,7 @@ mod history;
 mod incarnation;
 mod recovery;
 mod schema;
+mod snapshot;
 mod store;
 mod verdict_row;
 
@@ -38,9 +39,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::committer::{Command, Reply};
 pub use self::history::{History, HistoryBlock};
+pub use self::snapshot::{Snapshot, snapshot};
 use self::store::{Store, Write};
-use crate::domain::publisher::{Incarnation, PublisherId};
-use crate::domain::reading::Sequence;
+pub use crate::domain::ledger::NamedLoss;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
@@ -136,23 +137,6 @@ pub struct DeadLetter {
     pub reason: String,
     /// When it was refused.
     pub at: Timestamp,
-}
-
-/// Readings that are gone for good, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedLoss {
-    /// Whose they were.
-    pub publisher: PublisherId,
-    /// Which of its lives.
-    pub incarnation: Incarnation,
-    /// First number.
-    pub first: Sequence,
-    /// Last number.
-    pub last: Sequence,
-    /// How many of this range; fewer than it holds where only their count is known.
-    pub count: u64,
-    /// Why.
-    pub reason: String,
 }
 
 /// How full the journal is.

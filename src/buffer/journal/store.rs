@@ -11,7 +11,7 @@ use super::draft::{Changed, Draft};
 use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::verdict_row::LastVerdict;
-use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, Recovery, recovery};
+use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, NamedLoss, Recovery, recovery};
 use crate::buffer::database;
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
@@ -248,46 +248,32 @@ impl Store {
 
     pub(super) fn accounts(&mut self) -> Result<Vec<LedgerLine>, JournalError> {
         self.read(|_| Ok(()))?;
-        let has_sink = self.config.has_sink;
-        let mut lines: Vec<_> =
-            self.known.incarnations.iter().map(|(owner, state)| state.ledger_line(owner, has_sink)).collect();
-        lines.sort_by(|a, b| (&a.publisher, a.incarnation).cmp(&(&b.publisher, b.incarnation)));
-        Ok(lines)
+        Ok(ledger_lines(&self.known.incarnations, self.config.has_sink))
     }
 
-    pub(super) fn losses(&mut self) -> Result<Vec<super::NamedLoss>, JournalError> {
+    pub(super) fn losses(&mut self) -> Result<Vec<NamedLoss>, JournalError> {
         self.read(|_| Ok(()))?;
-        let mut losses = Vec::new();
-        for ((publisher, incarnation), state) in &self.known.incarnations {
-            let named = |first, last, count, reason| super::NamedLoss {
-                publisher: publisher.clone(),
-                incarnation: *incarnation,
-                first,
-                last,
-                count,
-                reason,
-            };
-            losses.extend(state.tracker.losses().map(|loss| named(loss.first, loss.last, loss.count, loss.reason)));
-            let highest = state.tracker.highest();
-            let summed = [
-                (state.rejected, "refused by the sink: see the dead letters"),
-                (state.damaged, "the disk changed its bytes"),
-            ];
-            losses.extend(
-                summed
-                    .iter()
-                    .filter(|(count, _)| *count > 0)
-                    .map(|(count, reason)| named(1, highest, *count, (*reason).to_owned())),
-            );
-        }
-        losses.sort_by(|a, b| (&a.publisher, a.incarnation, a.first).cmp(&(&b.publisher, b.incarnation, b.first)));
-        Ok(losses)
+        Ok(named_losses(&self.known.incarnations))
     }
 
     #[cfg(test)]
     pub(super) fn execute(&mut self, sql: &str) -> Result<(), JournalError> {
         self.read(|connection| connection.execute_batch(sql))
     }
+}
+
+/// The account of every incarnation, ordered.
+pub(super) fn ledger_lines(incarnations: &HashMap<Owner, IncarnationState>, has_sink: bool) -> Vec<LedgerLine> {
+    let mut lines: Vec<_> = incarnations.iter().map(|(owner, state)| state.ledger_line(owner, has_sink)).collect();
+    lines.sort_by(|a, b| (&a.publisher, a.incarnation).cmp(&(&b.publisher, b.incarnation)));
+    lines
+}
+
+/// What their `lost` consists of, ordered.
+pub(super) fn named_losses(incarnations: &HashMap<Owner, IncarnationState>) -> Vec<NamedLoss> {
+    let mut losses: Vec<_> = incarnations.iter().flat_map(|(owner, state)| state.losses(owner)).collect();
+    losses.sort_by(|a, b| (&a.publisher, a.incarnation, a.first).cmp(&(&b.publisher, b.incarnation, b.first)));
+    losses
 }
 
 /// The oldest undelivered blocks of a range of ids, and whether a row of theirs is damaged.

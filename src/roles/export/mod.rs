@@ -26,7 +26,7 @@ use crate::config::Settings;
 use crate::formats::line_protocol::{DecodedRow, Rows, decode};
 
 /// Measurements of heartwatch itself begin like this.
-const OWN_PREFIX: &str = "heartwatch_";
+pub(crate) const OWN_PREFIX: &str = "heartwatch_";
 
 /// What was exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

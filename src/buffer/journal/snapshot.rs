@@ -1,0 +1,54 @@
+//! The ledger as it is on disk, without the monitor: also right after it was killed.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::block::Owner;
+use super::incarnation::IncarnationState;
+use super::schema::LAYOUT;
+use super::store::{ledger_lines, named_losses};
+use super::{JournalError, NamedLoss};
+use crate::buffer::database;
+use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::messages::ask::LedgerLine;
+
+/// What the ledger says on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// One line an incarnation, ordered.
+    pub accounts: Vec<LedgerLine>,
+    /// What their `lost` consists of, ordered.
+    pub losses: Vec<NamedLoss>,
+    /// Accounts that were damaged; the next start of the monitor builds them again.
+    pub damaged_accounts: u64,
+}
+
+/// Reads the ledger of a journal without changing anything, also while a monitor writes to it.
+///
+/// # Errors
+/// [`JournalError::Open`] or [`JournalError::Read`].
+pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
+    let open = |reason: String| JournalError::Open { path: path.to_owned(), reason };
+    let failed = |error: rusqlite::Error| JournalError::Read { reason: error.to_string() };
+    let connection = database::open_read_only(path, &LAYOUT).map_err(open)?;
+    let mut select = connection.prepare("SELECT publisher, incarnation, state FROM incarnations").map_err(failed)?;
+    let mut rows = select.query([]).map_err(failed)?;
+    let mut incarnations: HashMap<Owner, IncarnationState> = HashMap::new();
+    let mut damaged_accounts = 0;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let publisher = row.get_ref(0).map_err(failed)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());
+        let incarnation: i64 = row.get(1).map_err(failed)?;
+        let state = row.get_ref(2).map_err(failed)?.as_blob().ok().and_then(IncarnationState::restore);
+        match (publisher, state) {
+            (Some(publisher), Some(state)) => {
+                incarnations.insert((publisher, Incarnation(incarnation.cast_unsigned())), state);
+            }
+            _ => damaged_accounts += 1,
+        }
+    }
+    Ok(Snapshot {
+        accounts: ledger_lines(&incarnations, has_sink),
+        losses: named_losses(&incarnations),
+        damaged_accounts,
+    })
+}
