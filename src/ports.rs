@@ -144,3 +144,64 @@ pub trait ProcessTable: Send + Sync + 'static {
         Box::pin(async move { Err(format!("the end of PID {pid} cannot be waited for on this system")) })
     }
 }
+
+/// A message for one target, ready to be sent. The same message has the same id at every attempt, so
+/// that a receiver can tell a repetition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyMessage {
+    /// Distinct for every message of a monitor, over its restarts.
+    pub id: String,
+    /// One line: a mail's subject.
+    pub headline: String,
+    /// Plain text for a person.
+    pub text: String,
+    /// The same for a program: one JSON object.
+    pub json: Vec<u8>,
+}
+
+/// A way to tell someone outside.
+pub trait Notify: Send + Sync + 'static {
+    /// What kind of way it is: `webhook`, `command`, `email`.
+    fn kind(&self) -> &'static str;
+    /// Delivers a message, within a time limit of its own. Dropping the future gives it up.
+    fn deliver<'a>(&'a self, message: &'a NotifyMessage) -> BoxFuture<'a, Result<(), NotifyError>>;
+}
+
+/// Why a message was not delivered. The text names no secret: an address may be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotifyError {
+    /// It may work later.
+    #[error("{reason}")]
+    Retry {
+        /// What went wrong.
+        reason: String,
+        /// How long the receiver asked us to wait, where it did.
+        retry_after: Option<Duration>,
+    },
+    /// This very message will never be taken.
+    #[error("{reason}")]
+    Refused {
+        /// The receiver's words.
+        reason: String,
+    },
+}
+
+/// A URL that is asked for as long as we are well: who no longer hears from us raises the alarm.
+pub trait Ping: Send + Sync + 'static {
+    /// Asks for it once.
+    fn ping(&self) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// The service manager that started the program, where there is one.
+pub trait ServiceManager: Send + Sync + 'static {
+    /// Everything runs.
+    fn ready(&self);
+    /// The configuration is being read again; [`ServiceManager::ready`] ends it.
+    fn reloading(&self);
+    /// The end in order has begun.
+    fn stopping(&self);
+    /// We are well.
+    fn alive(&self);
+    /// How long it may not hear that we are well before it ends us; none: it does not watch.
+    fn patience(&self) -> Option<Duration>;
+}

@@ -25,10 +25,11 @@ const FLOORS: [(&str, u32); 14] = [
 ];
 
 /// Imports within one floor that are meant: from, to.
-const NEIGHBOURS: [(&str, &str); 8] = [
+const NEIGHBOURS: [(&str, &str); 9] = [
     ("ports", "messages"),
     ("messages", "ports"),
     ("formats", "messages"),
+    ("formats", "ports"),
     ("console", "messages"),
     ("console", "formats"),
     // Timers and addresses are the floor that adapters, stores and the page stand on.

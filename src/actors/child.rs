@@ -11,7 +11,6 @@ mod output;
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -34,6 +33,7 @@ use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
+use crate::runtime::tied::tie_to_this_thread;
 
 /// What to run, and what to do when it ends.
 #[derive(Debug, Clone)]
@@ -239,30 +239,8 @@ fn command(config: &ChildConfig) -> Command {
         // A group of its own: Ctrl-C in the terminal reaches us alone, and we end the children in order.
         .process_group(0)
         .kill_on_drop(true);
-    #[cfg(target_os = "linux")]
-    die_with_parent(&mut command);
+    tie_to_this_thread(&mut command);
     command
-}
-
-/// Has the kernel kill the child when the thread that started it ends.
-#[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
-    let parent = std::process::id();
-    let set_up = move || {
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-        // The parent may have died before the call; then nobody would send the signal any more.
-        let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
-        if now.is_some_and(|now| u32::try_from(now) == Ok(parent)) {
-            Ok(())
-        } else {
-            Err(io::Error::from(rustix::io::Errno::SRCH))
-        }
-    };
-    #[expect(unsafe_code, reason = "pre_exec: the closure makes two system calls and allocates nothing")]
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl and getppid are.
-    unsafe {
-        command.pre_exec(set_up)
-    };
 }
 
 crate::messages::crash::can_crash!(Child);

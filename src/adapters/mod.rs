@@ -1,8 +1,12 @@
 //! Floor 3: the outside world, each part behind a port.
 
 pub mod broker;
+pub mod command;
 pub mod influx;
+pub mod mail;
 pub mod monitor;
 pub mod mqtt;
 pub mod process;
 pub mod rustls_provider;
+pub mod service_manager;
+pub mod webhook;

@@ -1,9 +1,10 @@
 //! Floor 3: all that is on disk. [`journal`] is the monitor's durable buffer and embedded store,
-//! [`outbox`] a publisher's.
+//! [`outbox`] a publisher's, [`notifications`] what waits to be told.
 
 mod database;
 mod encoding;
 pub mod journal;
+pub mod notifications;
 pub mod outbox;
 mod salvage;
 mod write_ahead_log;

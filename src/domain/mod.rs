@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod evidence;
 pub mod judge;
 pub mod ledger;
+pub mod notice;
 pub mod observer;
 pub mod process;
 pub mod publisher;

@@ -4,4 +4,5 @@ pub mod api;
 pub mod csv_row;
 pub mod envelope;
 pub mod line_protocol;
+pub mod notification;
 pub mod source_time;

@@ -9,4 +9,6 @@ pub mod crash;
 pub mod deliveries;
 pub mod drain;
 pub mod intake;
+pub mod notice;
 pub mod probe;
+pub mod progress;

@@ -5,3 +5,4 @@ pub mod outlet;
 pub mod shutdown;
 pub mod signals;
 pub mod supervisor;
+pub mod tied;

@@ -1,0 +1,299 @@
+//! What a target is told, which of it, and how often: pure, every function takes `now`.
+//!
+//! A target gets at most so many messages a minute. The last one of them is a digest when more than
+//! one notice waits, so a storm of changes costs a person one message more than an ordinary minute.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::deadline::IdPattern;
+use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::time::{Monotonic, Timestamp};
+use crate::domain::verdict::{Change, Verdict};
+
+/// The window in which messages are counted.
+pub const MINUTE: Duration = Duration::from_secs(60);
+/// How long the last message of a window is held back, so that it covers the whole storm.
+pub const DIGEST_HOLD: Duration = Duration::from_secs(2);
+/// Most notices that a digest lists one by one; the others are only counted.
+pub const DIGEST_LISTED_MAX: usize = 20;
+
+/// Something that a person or a program may want to be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Notice {
+    /// A verdict changed.
+    Change(Change),
+    /// A child of ours ended too often: it is not started again.
+    GaveUp(GaveUp),
+}
+
+/// The end of the restarts of a child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaveUp {
+    /// Whose program.
+    pub publisher: PublisherId,
+    /// Where it ran.
+    pub host: HostName,
+    /// When it was given up.
+    pub at: Timestamp,
+    /// One line that a person understands.
+    pub summary: String,
+}
+
+impl Notice {
+    /// Whom it is about.
+    #[must_use]
+    pub const fn publisher(&self) -> &PublisherId {
+        match self {
+            Self::Change(change) => &change.publisher,
+            Self::GaveUp(gave_up) => &gave_up.publisher,
+        }
+    }
+
+    /// When the monitor knew.
+    #[must_use]
+    pub const fn known_at(&self) -> Timestamp {
+        match self {
+            Self::Change(change) => change.decided_at,
+            Self::GaveUp(gave_up) => gave_up.at,
+        }
+    }
+
+    /// Why, in one line.
+    #[must_use]
+    pub fn summary(&self) -> &str {
+        match self {
+            Self::Change(change) => &change.summary,
+            Self::GaveUp(gave_up) => &gave_up.summary,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    /// A headline: `light-1: alive → dead`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change(change) => write!(f, "{}: {} → {}", change.publisher, change.from, change.to),
+            Self::GaveUp(gave_up) => write!(f, "{}: not started again", gave_up.publisher),
+        }
+    }
+}
+
+/// Which notices a target wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoticeFilter {
+    /// About these publishers; empty: about all.
+    pub publishers: Vec<IdPattern>,
+    /// Changes to these verdicts; empty: to any.
+    pub to: Vec<Verdict>,
+    /// Changes to a verdict of at least this level (see [`Verdict::level`]).
+    pub level_min: i64,
+    /// Also when a publisher is well again after a verdict that was told.
+    pub recovery: bool,
+}
+
+/// What a target is told where it says nothing about it: everything from `silent` up.
+pub const LEVEL_MIN_DEFAULT: i64 = 2;
+
+impl Default for NoticeFilter {
+    fn default() -> Self {
+        Self { publishers: Vec::new(), to: Vec::new(), level_min: LEVEL_MIN_DEFAULT, recovery: true }
+    }
+}
+
+impl NoticeFilter {
+    /// Whether the target wants this one.
+    #[must_use]
+    pub fn wants(&self, notice: &Notice) -> bool {
+        let publisher = notice.publisher();
+        if !self.publishers.is_empty() && !self.publishers.iter().any(|pattern| pattern.matches(publisher)) {
+            return false;
+        }
+        match notice {
+            // Nothing more will be done about it: that is worth a word whatever the verdict becomes.
+            Notice::GaveUp(_) => true,
+            Notice::Change(change) => {
+                let well_again = self.recovery && change.to.level() == 0 && self.wants_verdict(change.from);
+                well_again || self.wants_verdict(change.to)
+            }
+        }
+    }
+
+    fn wants_verdict(&self, verdict: Verdict) -> bool {
+        (self.to.is_empty() || self.to.contains(&verdict)) && verdict.level() >= self.level_min
+    }
+}
+
+/// What to do for a target now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing waits.
+    Idle,
+    /// Look again then.
+    WaitUntil(Monotonic),
+    /// Send the oldest notice alone.
+    One,
+    /// Send all that waits as one digest.
+    Digest,
+}
+
+/// How many messages a target gets, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    per_minute_max: usize,
+    sent: VecDeque<Monotonic>,
+    held_since: Option<Monotonic>,
+}
+
+impl Pace {
+    /// At most `per_minute_max` messages (at least one) in any minute. `sent` are the times of those
+    /// that were sent before, oldest first.
+    #[must_use]
+    pub fn new(per_minute_max: usize, sent: impl IntoIterator<Item = Monotonic>) -> Self {
+        Self { per_minute_max: per_minute_max.max(1), sent: sent.into_iter().collect(), held_since: None }
+    }
+
+    /// What to do when `waiting` notices wait.
+    pub fn next(&mut self, waiting: usize, now: Monotonic) -> Step {
+        while self.sent.front().is_some_and(|sent| now.since(*sent) >= MINUTE) {
+            self.sent.pop_front();
+        }
+        if waiting == 0 {
+            self.held_since = None;
+            return Step::Idle;
+        }
+        if let Some(oldest) = self.sent.front().filter(|_| self.sent.len() >= self.per_minute_max) {
+            return Step::WaitUntil(*oldest + MINUTE);
+        }
+        if self.sent.len() + 1 < self.per_minute_max {
+            return Step::One;
+        }
+        let held_until = *self.held_since.get_or_insert(now) + DIGEST_HOLD;
+        match (now < held_until, waiting) {
+            (true, _) => Step::WaitUntil(held_until),
+            (false, 1) => Step::One,
+            (false, _) => Step::Digest,
+        }
+    }
+
+    /// A message was sent.
+    pub fn sent(&mut self, now: Monotonic) {
+        self.held_since = None;
+        self.sent.push_back(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::verdict::Trigger;
+
+    fn change(publisher: &str, from: Verdict, to: Verdict) -> Notice {
+        Notice::Change(Change {
+            epoch: 1,
+            publisher: PublisherId::parse(publisher).unwrap(),
+            host: HostName::parse("here").unwrap(),
+            from,
+            to,
+            at: Timestamp::from_nanos(1),
+            decided_at: Timestamp::from_nanos(2),
+            trigger: Trigger::Deadline,
+            summary: "because".to_owned(),
+            evidence: Vec::new(),
+            process: None,
+        })
+    }
+
+    #[test]
+    fn a_filter_knows_who_and_how_bad_and_that_it_is_over() {
+        use Verdict::{Alive, Dead, Late, Silent, Unknown};
+        let all = NoticeFilter::default();
+        assert!(all.wants(&change("a", Alive, Dead)) && all.wants(&change("a", Late, Silent)));
+        assert!(all.wants(&change("a", Dead, Alive)), "it is well again");
+        assert!(!all.wants(&change("a", Alive, Late)) && !all.wants(&change("a", Late, Alive)));
+        assert!(!all.wants(&change("a", Alive, Unknown)));
+        let light = NoticeFilter { publishers: vec![IdPattern::new("light-*")], ..NoticeFilter::default() };
+        assert!(light.wants(&change("light-1", Alive, Dead)) && !light.wants(&change("a", Alive, Dead)));
+        let dead = NoticeFilter { to: vec![Dead], recovery: false, ..NoticeFilter::default() };
+        assert!(dead.wants(&change("a", Alive, Dead)) && !dead.wants(&change("a", Alive, Silent)));
+        assert!(!dead.wants(&change("a", Dead, Alive)));
+        let unknown = NoticeFilter { to: vec![Unknown], level_min: -1, ..NoticeFilter::default() };
+        assert!(unknown.wants(&change("a", Alive, Unknown)));
+    }
+
+    #[test]
+    fn a_notice_survives_its_json_and_reads_like_the_change() {
+        let notice = change("a", Verdict::Alive, Verdict::Dead);
+        let json = serde_json::to_value(&notice).unwrap();
+        assert_eq!((json["kind"].as_str(), json["to"].as_str()), (Some("change"), Some("dead")));
+        assert_eq!(serde_json::from_value::<Notice>(json).unwrap(), notice);
+        assert_eq!(notice.to_string(), "a: alive → dead");
+    }
+
+    #[test]
+    fn a_storm_is_nine_messages_and_one_digest() {
+        let mut pace = Pace::new(10, []);
+        let start = Monotonic::START;
+        let mut waiting = 46;
+        for _ in 0..9 {
+            assert_eq!(pace.next(waiting, start), Step::One);
+            pace.sent(start);
+            waiting -= 1;
+        }
+        let held = start + DIGEST_HOLD;
+        assert_eq!(pace.next(waiting, start), Step::WaitUntil(held));
+        assert_eq!(pace.next(waiting, held), Step::Digest, "… and {waiting} more changes");
+        pace.sent(held);
+        assert_eq!(pace.next(3, held), Step::WaitUntil(start + MINUTE));
+        assert_eq!(pace.next(3, start + MINUTE), Step::One);
+        assert_eq!(pace.next(0, start + MINUTE), Step::Idle);
+    }
+
+    #[test]
+    fn what_was_sent_before_a_restart_counts() {
+        let before = [Monotonic::START, Monotonic::START];
+        let mut pace = Pace::new(2, before);
+        assert_eq!(pace.next(1, Monotonic::START + DIGEST_HOLD), Step::WaitUntil(Monotonic::START + MINUTE));
+    }
+
+    proptest! {
+        /// However notices come, no minute has more messages than allowed, none waits for ever, and
+        /// a wait is always for a later time.
+        #[test]
+        fn no_minute_has_more_than_allowed(
+            per_minute_max in 1_usize..6,
+            pauses in prop::collection::vec(0_u64..30_000, 1..200),
+        ) {
+            let mut pace = Pace::new(per_minute_max, []);
+            let (mut now, mut waiting, mut sent) = (Monotonic::START, 0_usize, Vec::new());
+            let mut coming = pauses.into_iter();
+            loop {
+                match pace.next(waiting, now) {
+                    Step::Idle => match coming.next() {
+                        Some(pause) => { now = now + Duration::from_millis(pause); waiting += 1; }
+                        None => break,
+                    },
+                    Step::WaitUntil(at) => {
+                        prop_assert!(at > now);
+                        prop_assert!(at.since(now) <= MINUTE);
+                        now = at;
+                        waiting += usize::from(coming.next().is_some());
+                    }
+                    step => {
+                        waiting -= if step == Step::One { 1 } else { waiting };
+                        pace.sent(now);
+                        sent.push(now);
+                        let recent = sent.iter().filter(|at| now.since(**at) < MINUTE).count();
+                        prop_assert!(recent <= per_minute_max);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A notice or a digest of many as a message: one JSON object for a program, plain text for a person.
+//!
+//! ```json
+//! {"id": "monitor-here-17", "monitor": "monitor-here", "kind": "change", "epoch": 9, "publisher": "light-1",
+//!  "from": "alive", "to": "dead", "summary": "…", …}
+//! {"id": "monitor-here-54", "monitor": "monitor-here", "kind": "digest", "count": 37, "since": "…", "until": "…",
+//!  "summary": "37 more changes: 12 × dead, 25 × alive", "notices": [the first 20], "omitted": 17}
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::domain::notice::{DIGEST_LISTED_MAX, Notice};
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::Timestamp;
+use crate::ports::NotifyMessage;
+
+#[derive(Serialize)]
+struct Single<'a> {
+    id: &'a str,
+    monitor: &'a PublisherId,
+    #[serde(flatten)]
+    notice: &'a Notice,
+}
+
+#[derive(Serialize)]
+struct Digest<'a> {
+    id: &'a str,
+    monitor: &'a PublisherId,
+    kind: &'static str,
+    count: usize,
+    since: Timestamp,
+    until: Timestamp,
+    summary: &'a str,
+    notices: &'a [Notice],
+    omitted: usize,
+}
+
+/// The message for notices in the order in which they came; one alone, several as a digest. None for none.
+#[must_use]
+pub fn message(id: String, monitor: &PublisherId, notices: &[Notice]) -> Option<NotifyMessage> {
+    match notices {
+        [] => None,
+        [notice] => {
+            let json = serde_json::to_vec(&Single { id: &id, monitor, notice }).ok()?;
+            Some(NotifyMessage { headline: notice.to_string(), text: text_of(notice, monitor), json, id })
+        }
+        [first, .., last] => {
+            let listed = notices.get(..DIGEST_LISTED_MAX).unwrap_or(notices);
+            let omitted = notices.len() - listed.len();
+            let summary = summary_of(notices);
+            let digest = Digest {
+                id: &id,
+                monitor,
+                kind: "digest",
+                count: notices.len(),
+                since: first.known_at(),
+                until: last.known_at(),
+                summary: &summary,
+                notices: listed,
+                omitted,
+            };
+            let json = serde_json::to_vec(&digest).ok()?;
+            let mut text = format!("… and {summary}\n\n");
+            for notice in listed {
+                text.push_str(&format!("{}  {notice}  {}\n", notice.known_at(), notice.summary()));
+            }
+            if omitted > 0 {
+                text.push_str(&format!("… and {omitted} not listed here\n"));
+            }
+            text.push_str(&format!("\n-- \nheartwatch, monitor {monitor}\n"));
+            Some(NotifyMessage { headline: format!("… and {summary}"), text, json, id })
+        }
+    }
+}
+
+fn text_of(notice: &Notice, monitor: &PublisherId) -> String {
+    let mut text = format!("{}\n", notice.summary());
+    if let Notice::Change(change) = notice {
+        let process = change.process.as_ref().map_or_else(String::new, |process| format!(", PID {}", process.pid));
+        text.push_str(&format!(
+            "\n{} on {}{process}: {} → {}\n",
+            change.publisher, change.host, change.from, change.to
+        ));
+        text.push_str(&format!("true since {}, known at {}\n", change.at, change.decided_at));
+        for evidence in &change.evidence {
+            text.push_str(&format!("  - {}\n", evidence.detail));
+        }
+        text.push_str(&format!("\nmore: heartwatch explain {}\n", change.publisher));
+    }
+    text.push_str(&format!("\n-- \nheartwatch, monitor {monitor}\n"));
+    text
+}
+
+/// `37 more changes: 12 × dead, 25 × alive`, the most frequent first.
+fn summary_of(notices: &[Notice]) -> String {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for notice in notices {
+        let kind = match notice {
+            Notice::Change(change) => change.to.as_str(),
+            Notice::GaveUp(_) => "not started again",
+        };
+        *kinds.entry(kind).or_default() += 1;
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
+    format!("{} more changes: {}", notices.len(), kinds.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::notice::GaveUp;
+    use crate::domain::publisher::HostName;
+
+    fn notice(number: i64) -> Notice {
+        Notice::GaveUp(GaveUp {
+            publisher: PublisherId::parse("light").unwrap(),
+            host: HostName::parse("here").unwrap(),
+            at: Timestamp::from_nanos(number * 1_000_000_000),
+            summary: "ended too often".to_owned(),
+        })
+    }
+
+    #[test]
+    fn one_is_itself_and_many_are_a_digest() {
+        let monitor = PublisherId::parse("m").unwrap();
+        assert_eq!(message("m-1".into(), &monitor, &[]), None);
+        let one = message("m-1".into(), &monitor, &[notice(1)]).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&one.json).unwrap();
+        assert_eq!((json["id"].as_str(), json["kind"].as_str()), (Some("m-1"), Some("gave-up")));
+        assert_eq!((json["monitor"].as_str(), json["publisher"].as_str()), (Some("m"), Some("light")));
+        assert_eq!(one.headline, "light: not started again");
+
+        let many: Vec<_> = (1..=37).map(notice).collect();
+        let digest = message("m-2".into(), &monitor, &many).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&digest.json).unwrap();
+        assert_eq!((json["kind"].as_str(), json["count"].as_u64()), (Some("digest"), Some(37)));
+        assert_eq!(json["omitted"].as_u64(), Some(17));
+        assert_eq!(json["notices"].as_array().map(Vec::len), Some(20));
+        assert_eq!(digest.headline, "… and 37 more changes: 37 × not started again");
+        assert!(digest.text.contains("… and 17 not listed here"), "{}", digest.text);
+    }
+}

@@ -1,0 +1,87 @@
+//! watchdog and child → notifier: something may have to be told; roles → notifier: to whom.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::notice::{Notice, NoticeFilter};
+use crate::domain::time::Timestamp;
+use crate::ports::Notify;
+
+/// Verdict changes up to this epoch are durable: look at those that you have not seen yet. It says
+/// "look", not "this changed", so that one that is lost or comes late loses nothing.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct ChangesRecorded {
+    /// The highest epoch that is durable.
+    pub through_epoch: u64,
+}
+
+/// A notice that is in no journal. The reply comes when it is on disk.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Announce(pub Arc<Notice>);
+
+/// Who is told from now on. What waits for a target that is no longer there is given up, and said.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SetTargets(pub Arc<Vec<Target>>);
+
+/// Someone who is told, and how.
+#[derive(Clone)]
+pub struct Target {
+    /// Its name in the configuration, the logs and the accounts; distinct.
+    pub name: String,
+    /// What it is told.
+    pub filter: NoticeFilter,
+    /// Most messages a minute; the last of them is a digest when more waits.
+    pub per_minute_max: usize,
+    /// A notice that could not be delivered for so long is given up.
+    pub age_max: Duration,
+    /// How it is reached.
+    pub way: Arc<dyn Notify>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({}, {})", self.name, self.way.kind())
+    }
+}
+
+/// Asks the notifier for the account of every target.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<TargetStatus>")]
+pub struct AskNotifications;
+
+/// The account of one target: `taken` = `sent` + `waiting` + `given_up`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Its name.
+    pub target: String,
+    /// `webhook`, `command` or `email`.
+    pub way: String,
+    /// `ok` or `retrying`.
+    pub state: String,
+    /// Notices that were meant for it.
+    pub taken: u64,
+    /// Notices that were delivered, alone or in a digest.
+    pub sent: u64,
+    /// Notices that wait: for the next attempt, or for the next minute.
+    pub waiting: u64,
+    /// Notices that were given up: too old, too many, refused, or for a target that was removed.
+    pub given_up: u64,
+    /// Messages that were delivered; fewer than `sent` when there were digests.
+    pub messages: u64,
+    /// The last error in words; empty when the last attempt worked.
+    #[serde(default)]
+    pub last_error: String,
+    /// When the last message was delivered.
+    #[serde(default)]
+    pub last_sent: Option<Timestamp>,
+    /// The last reason for giving something up; empty when nothing was.
+    #[serde(default)]
+    pub last_given_up: String,
+}

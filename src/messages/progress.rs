@@ -1,0 +1,41 @@
+//! supervisor's watch → every actor: do you still handle messages?
+//!
+//! An actor that exists and does not answer is stuck: it is ended and started again. The answer says
+//! that its mailbox moves, and nothing about what it waits for: slow neighbours are no reason to end it.
+
+use actix::Message;
+use serde::{Deserialize, Serialize};
+
+/// A question that costs nothing to answer.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct AskProgress;
+
+/// Lets an actor answer [`AskProgress`]: every actor that the supervisor starts does.
+#[macro_export]
+macro_rules! answers_progress {
+    ($actor:ty) => {
+        impl actix::Handler<$crate::messages::progress::AskProgress> for $actor {
+            type Result = ();
+            fn handle(&mut self, _: $crate::messages::progress::AskProgress, _: &mut Self::Context) {}
+        }
+    };
+}
+
+/// Asks the watchman how the monitor's own actors do.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<ActorStatus>")]
+pub struct AskActors;
+
+/// How one actor does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorStatus {
+    /// Its name; several children share one.
+    pub actor: String,
+    /// How often it was started again, for whatever reason.
+    pub restarts: u64,
+    /// How often of these because it no longer answered.
+    pub stuck: u64,
+    /// Checks in a row that it has not answered by now.
+    pub unanswered: u32,
+}
