@@ -304,7 +304,8 @@ impl Watch {
         outcome
     }
 
-    /// The probe has answered the question that [`Outcome::ask`] asked.
+    /// The probe has answered the question that [`Outcome::ask`] asked. An answer about another process
+    /// than [`Watch::process`] is not for it: whoever carries answers drops that one.
     pub fn answered(
         &mut self,
         around: Surroundings<'_>,
@@ -369,6 +370,8 @@ impl Watch {
             self.process = heartbeat.process.clone().map(Box::new);
             self.cpu = None;
             self.position = None;
+            // An answer on its way is about the process before.
+            self.asked = None;
         }
         let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;
         // What it did while nothing was heard of it is not known: the count starts again.

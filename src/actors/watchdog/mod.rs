@@ -80,16 +80,16 @@ impl Watchdog {
         let probe = self.outlets.probe.clone();
         let clock = self.clock;
         let question = async move {
-            let answer = probe.deliver(Probe(process)).await.unwrap_or_else(|error| ProbeAnswer {
+            let answer = probe.deliver(Probe(process.clone())).await.unwrap_or_else(|error| ProbeAnswer {
                 state: ProcessState::ProbeFailed { reason: error.to_string() },
                 cpu_time: None,
                 looked_at: clock.wall(),
             });
-            (publisher, answer)
+            (publisher, process, answer)
         };
-        ctx.spawn(question.into_actor(self).map(|(publisher, answer), actor, ctx| {
+        ctx.spawn(question.into_actor(self).map(|(publisher, process, answer), actor, ctx| {
             let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
-            actor.table.borrow_mut().answered(&publisher, &answer, now, wall);
+            actor.table.borrow_mut().answered(&publisher, &process, &answer, now, wall);
             actor.follow_up(ctx);
         }));
     }

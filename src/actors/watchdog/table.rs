@@ -204,9 +204,19 @@ impl Table {
         Poll::Ready(())
     }
 
-    /// The probe has answered.
-    pub fn answered(&mut self, publisher: &PublisherId, answer: &ProbeAnswer, now: Monotonic, wall: Timestamp) {
-        self.decide(publisher, now, wall, |watch, around| watch.answered(around, answer, now));
+    /// The probe has answered about this process. A publisher that has started again meanwhile has
+    /// another one, of which the answer says nothing.
+    pub fn answered(
+        &mut self,
+        publisher: &PublisherId,
+        process: &ProcessIdentity,
+        answer: &ProbeAnswer,
+        now: Monotonic,
+        wall: Timestamp,
+    ) {
+        self.decide(publisher, now, wall, |watch, around| {
+            if watch.process() == Some(process) { watch.answered(around, answer, now) } else { None }
+        });
     }
 
     /// The kernel reported the end of a publisher's process.

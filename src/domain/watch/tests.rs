@@ -226,6 +226,19 @@ fn direct_evidence_does_not_wait_for_the_deadline() {
 }
 
 #[test]
+fn an_answer_about_the_life_before_says_nothing_about_this_one() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    assert!(watch.look(around(&home, &observer), at(1_500)).ask.is_some());
+    let mut next = heartbeat(1_510, 2);
+    let BeatKind::Heartbeat(heartbeat) = &mut next.kind else { panic!() };
+    heartbeat.process.as_mut().unwrap().pid = 813;
+    hear(&mut watch, &next);
+    assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(1_511)), None);
+    assert_eq!(watch.verdict(), Verdict::Alive);
+}
+
+#[test]
 fn the_kernel_reports_the_end_of_the_process_that_was_named() {
     let (home, observer) = (home(), hearing_since(0));
     let mut watch = heard_once();

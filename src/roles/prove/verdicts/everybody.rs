@@ -17,8 +17,8 @@ use crate::domain::verdict::Verdict;
 use crate::roles::cli::FaultKind;
 use crate::roles::prove::proxy::Line;
 
-/// Pauses of the monitor, in deadlines: around every edge that it could fall over.
-const MONITOR_PAUSES: [f64; 6] = [0.4, 0.8, 0.95, 1.05, 1.5, 3.0];
+/// Pauses of the monitor, in deadlines, one after the other: around every edge that it could fall over.
+const MONITOR_PAUSES: [f64; 6] = [3.0, 0.95, 1.05, 0.4, 1.5, 0.8];
 /// A stall of the monitor that is shorter than this may pass without a word.
 const PAUSE_SAID_FROM: f64 = 1.2;
 /// Busy threads for each core of the machine.
@@ -48,7 +48,7 @@ fn object(findings: &mut [Finding], what: &str) {
     }
 }
 
-/// Carries one out on everybody.
+/// Carries one out on everybody; `before` says how many of its kind were before it.
 ///
 /// # Errors
 /// When it could not be injected.
@@ -56,13 +56,14 @@ pub async fn go_through(
     stage: &Stage,
     subjects: &mut [Subject<'_>],
     fault: FaultKind,
+    before: usize,
     random: &mut fastrand::Rng,
 ) -> anyhow::Result<Vec<Finding>> {
     settle(subjects).await?;
     tokio::time::sleep(Duration::from_millis(random.u64(0..500))).await;
     match fault {
         FaultKind::MonitorStop => {
-            let pause = random.choice(MONITOR_PAUSES).unwrap_or(3.0);
+            let pause = MONITOR_PAUSES.into_iter().cycle().nth(before).unwrap_or(3.0);
             monitor_stopped(stage, subjects, pause).await
         }
         FaultKind::CpuLoad => cpu_loaded(stage, subjects).await,

@@ -178,7 +178,7 @@ impl Proof<'_> {
         self.progress.set_message("starting publishers");
         try_join_all(everybody.iter_mut().map(Subject::be_alive)).await?;
         let mut findings = Vec::new();
-        for act in &plan.acts {
+        for (number, act) in plan.acts.iter().enumerate() {
             self.progress.set_message("faults of single publishers");
             let (reals, faulties) = everybody.split_at_mut(usize::from(real));
             let (of_real, of_faulty) =
@@ -186,7 +186,8 @@ impl Proof<'_> {
             findings.extend(of_real.into_iter().chain(of_faulty));
             if let Some(fault) = act.everybody {
                 self.progress.set_message(fault.words());
-                findings.extend(everybody::go_through(stage, &mut everybody, fault, random).await?);
+                let before = plan.acts.iter().take(number).filter(|act| act.everybody == Some(fault)).count();
+                findings.extend(everybody::go_through(stage, &mut everybody, fault, before, random).await?);
                 self.progress.inc(1);
             }
         }

@@ -1,0 +1,61 @@
+//! `heartwatch prove`, short: every fault that can be injected here, and no verdict wrong. How fast it
+//! was is not asserted: the machine that runs tests has other things to do.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn prove(arguments: &[&str]) -> (Value, bool) {
+    let output = Command::new(env!("CARGO_BIN_EXE_heartwatch"))
+        .args(["prove", "--json", "--kill-p99-max", "0", "--deadline-p99-max", "0"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    (report, output.status.success())
+}
+
+/// How often this was true and that was said.
+fn count(report: &Value, truth: &str, verdict: &str) -> u64 {
+    let lines = report["matrix"].as_array().unwrap();
+    let line = lines.iter().find(|line| line["truth"] == truth);
+    line.and_then(|line| line["verdicts"][verdict].as_u64()).unwrap_or(0)
+}
+
+#[test]
+fn no_verdict_is_wrong_and_none_is_missed() {
+    let (report, passed) = prove(&["--faults", "40", "--seed", "1"]);
+    let wrong = serde_json::to_string_pretty(&report["wrong"]).unwrap();
+    assert_eq!(report["wrong"].as_array().map(Vec::len), Some(0), "{wrong}");
+    assert!(passed, "{:#}", report["limits"]);
+    for line in report["matrix"].as_array().unwrap() {
+        let verdicts = line["verdicts"].as_object().unwrap();
+        assert_eq!(verdicts.len(), 1, "off the diagonal: {line}");
+    }
+    // Two each of nine kinds at least, one of them with four ways to die.
+    for (truth, verdict, at_least) in [
+        ("alive", "alive", 40),
+        ("dead", "dead", 12),
+        ("silent", "silent", 3),
+        ("hung", "hung", 6),
+        ("stopped", "stopped", 3),
+        ("ended", "ended", 3),
+        ("not-to-be-known", "unknown", 15),
+    ] {
+        let found = count(&report, truth, verdict);
+        assert!(found >= at_least, "{truth}: {found} of at least {at_least}");
+    }
+    let skipped = report["skipped"].as_object().unwrap();
+    assert!(skipped.contains_key("clock-step"));
+    assert!(skipped.keys().all(|kind| kind == "clock-step" || kind == "broker-kill"), "{skipped:?}");
+}
+
+#[test]
+fn a_monitor_that_stands_still_for_three_deadlines_says_nothing_false_about_fifty() {
+    let (report, passed) = prove(&["--faults", "1", "--only", "monitor-stop", "--publishers", "50"]);
+    assert!(passed, "{report:#}");
+    assert_eq!(count(&report, "alive", "alive"), 50);
+}
