@@ -2,6 +2,7 @@
 //!
 //! Each test runs a whole monitor in this process, with one publisher in the same process and one as a child,
 //! and makes one actor panic while readings flow.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails its test")]
 
 mod support;
 

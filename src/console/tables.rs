@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table};
 
 use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::time::{Timestamp, describe_duration};
@@ -67,6 +67,9 @@ impl Drawing {
     }
 }
 
+/// A terminal narrower than this gets fewer columns, in characters.
+const STATUS_WIDTH_MIN: u16 = 120;
+
 fn number(value: u64) -> Cell {
     Cell::new(value).set_alignment(CellAlignment::Right)
 }
@@ -103,12 +106,20 @@ fn deadline(publisher: &PublisherView) -> String {
 /// The verdict table, worst first, with the sinks and the observer below it.
 #[must_use]
 pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
-    let mut table =
-        drawing.table(&["PUBLISHER", "VERDICT", "SINCE", "LAST SEEN", "DEADLINE", "PID", "STORED", "LOST", "WHY"]);
+    // A narrow terminal gets fewer columns rather than words cut into pieces.
+    let is_narrow = drawing.width.is_some_and(|width| width < STATUS_WIDTH_MIN);
+    let all = ["PUBLISHER", "VERDICT", "SINCE", "LAST SEEN", "DEADLINE", "PID", "STORED", "LOST", "WHY"];
+    let shown = |title: &str| !(is_narrow && matches!(title, "SINCE" | "DEADLINE" | "PID"));
+    let titles: Vec<&str> = all.into_iter().filter(|title| shown(title)).collect();
+    let mut table = drawing.table(&titles);
+    let why = titles.len() - 1;
+    for column in table.column_iter_mut().take(why) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
     let mut publishers: Vec<&PublisherView> = view.publishers.iter().collect();
     publishers.sort_by(|a, b| b.verdict.level().cmp(&a.verdict.level()).then_with(|| a.id.cmp(&b.id)));
     for publisher in publishers {
-        table.add_row([
+        let cells = [
             Cell::new(&publisher.id),
             drawing.verdict(publisher.verdict),
             Cell::new(publisher.since.time_of_day()),
@@ -118,7 +129,8 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
             number(publisher.ledger.stored),
             number(publisher.ledger.lost),
             Cell::new(publisher.summary.split_once(": ").map_or(publisher.summary.as_str(), |(_, why)| why)),
-        ]);
+        ];
+        table.add_row(all.into_iter().zip(cells).filter(|(title, _)| shown(title)).map(|(_, cell)| cell));
     }
     let mut text = trimmed(&table);
     if view.publishers.is_empty() {
@@ -330,5 +342,22 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_steer_the_terminal() {
         assert_eq!(harmless("key 'a': \u{1b}[2J\n"), "key 'a': \\u{1b}[2J\\n");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_whole_words() {
+        let view = StatusView {
+            observer: Default::default(),
+            publishers: vec![publisher("light-1", Verdict::Dead)],
+            sinks: vec![],
+            subscriber: Default::default(),
+        };
+        let now = Timestamp::from_nanos(4_500_000_000);
+        for width in [80, 100, 120, 200] {
+            let text = status(&view, now, Drawing { colour: false, width: Some(width) });
+            assert!(text.lines().all(|line| line.chars().count() <= usize::from(width)), "{text}");
+            assert!(text.contains("LAST SEEN") && text.contains("2.5 s ago"), "{width}:\n{text}");
+            assert_eq!(text.contains("PID"), width >= STATUS_WIDTH_MIN, "{width}:\n{text}");
+        }
     }
 }

@@ -274,7 +274,7 @@ impl Stage<'_> {
 
     async fn pass_quietly(&mut self, what: &str, step: Duration, end: Instant) -> anyhow::Result<bool> {
         self.tell_changes();
-        let left = end.saturating_duration_since(Instant::now()).as_secs();
+        let left = end.saturating_duration_since(Instant::now()).as_millis().div_ceil(1_000);
         self.progress.set_message(format!("{what} (at most {left} s more)"));
         self.progress.tick();
         let Self { requests, pipeline, .. } = self;
