@@ -1,15 +1,21 @@
-//! transport → subscriber: batches what arrives, keeps several batches on their way, acknowledges
+//! transport → subscriber: batches what arrives, keeps many batches on their way, acknowledges
 //! each in order when its rows are safe, and tells the watchdog whether the monitor hears at all.
+//!
+//! While our own disk takes nothing, nothing is acknowledged, and a broker sends no more than its
+//! window. So a batch that waits for too long is told to the watchdog like a lost connection: what is
+//! not heard then is our fault.
 //!
 //! Invariant: a delivery is acknowledged only after the subscriber has answered for it, or after it
 //! has proved to be poison (its reader panics on it) and was reported.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use crate::messages::beats::Hearing;
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
@@ -19,8 +25,11 @@ use crate::runtime::outlet::{Outlet, Undelivered};
 
 /// Most messages in one batch.
 pub const BATCH_MESSAGES_MAX: usize = 512;
-/// Most batches on their way at once.
-pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
+/// Most messages on their way at once; the rest waits in the transport.
+pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
+/// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
+/// commit takes some ten milliseconds.
+pub const STALL_MAX: Duration = Duration::from_millis(500);
 
 /// Runs until the transport ends.
 pub async fn pump(
@@ -32,11 +41,24 @@ pub async fn pump(
     clock: Clock,
 ) {
     let mut in_flight = FuturesOrdered::new();
+    let mut since: VecDeque<(Instant, usize)> = VecDeque::new();
     let mut arrived: Vec<TransportEvent> = Vec::with_capacity(BATCH_MESSAGES_MAX);
+    let mut ears = Ears { watchdog, clock, connected: false, stalled: false };
     loop {
+        let messages: usize = since.iter().map(|(_, messages)| messages).sum();
+        let stalls_at = since.front().map(|(since, _)| *since + STALL_MAX);
         tokio::select! {
-            Some(receipts) = in_flight.next() => transport.acknowledge(receipts),
-            count = events.recv_many(&mut arrived, BATCH_MESSAGES_MAX), if in_flight.len() < BATCHES_IN_FLIGHT_MAX => {
+            Some(receipts) = in_flight.next() => {
+                transport.acknowledge(receipts);
+                since.pop_front();
+                if since.front().is_none_or(|(since, _)| since.elapsed() < STALL_MAX) {
+                    ears.stalled(false).await;
+                }
+            }
+            () = sleep_until(stalls_at.unwrap_or_else(Instant::now)), if stalls_at.is_some() && !ears.stalled => {
+                ears.stalled(true).await;
+            }
+            count = events.recv_many(&mut arrived, BATCH_MESSAGES_MAX), if messages < MESSAGES_IN_FLIGHT_MAX => {
                 if count == 0 {
                     break;
                 }
@@ -44,11 +66,12 @@ pub async fn pump(
                 for event in arrived.drain(..) {
                     match event {
                         TransportEvent::Delivery(delivery) => batch.push(delivery),
-                        TransportEvent::Connected { .. } => hear(&watchdog, true, "", clock).await,
-                        TransportEvent::Disconnected { reason } => hear(&watchdog, false, &reason, clock).await,
+                        TransportEvent::Connected { .. } => ears.connected(true, "").await,
+                        TransportEvent::Disconnected { reason } => ears.connected(false, &reason).await,
                     }
                 }
                 if !batch.is_empty() {
+                    since.push_back((Instant::now(), batch.len()));
                     in_flight.push_back(hand_over(batch, subscriber.clone(), reports.clone()));
                 }
             }
@@ -56,6 +79,42 @@ pub async fn pump(
     }
     while let Some(receipts) = in_flight.next().await {
         transport.acknowledge(receipts);
+    }
+}
+
+/// What the watchdog is told of the monitor's own ears: they are open when the connection is up and
+/// our own disk does not hold up what comes over it.
+struct Ears {
+    watchdog: Outlet<Hearing>,
+    clock: Clock,
+    connected: bool,
+    stalled: bool,
+}
+
+impl Ears {
+    async fn connected(&mut self, connected: bool, reason: &str) {
+        self.connected = connected;
+        // While the disk stalls it stays as it is; that is told when the stall ends.
+        if !connected || !self.stalled {
+            hear(&self.watchdog, connected, reason, self.clock).await;
+        }
+    }
+
+    async fn stalled(&mut self, stalled: bool) {
+        if std::mem::replace(&mut self.stalled, stalled) == stalled {
+            return;
+        }
+        if stalled {
+            tracing::warn!(
+                stall_ms = STALL_MAX.as_millis(),
+                "the monitor's own disk takes nothing; silence is no evidence meanwhile"
+            );
+        } else {
+            tracing::info!("the monitor's own disk takes rows again; silence counts from now");
+        }
+        if self.connected {
+            hear(&self.watchdog, !stalled, "its own disk takes nothing at the moment", self.clock).await;
+        }
     }
 }
 

@@ -81,6 +81,8 @@ pub enum FaultKind {
     NetworkCut,
     /// The broker is killed and started again
     BrokerKill,
+    /// The monitor's disk takes nothing for longer than its deadline
+    JournalStall,
     /// SIGSTOP to the monitor, and SIGCONT after more than its deadline
     MonitorStop,
     /// The wall clock jumps

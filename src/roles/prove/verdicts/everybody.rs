@@ -21,6 +21,8 @@ use crate::roles::prove::proxy::Line;
 const MONITOR_PAUSES: [f64; 6] = [3.0, 0.95, 1.05, 0.4, 1.5, 0.8];
 /// A stall of the monitor that is shorter than this may pass without a word.
 const PAUSE_SAID_FROM: f64 = 1.2;
+/// How long a commit of the monitor is waited for.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Busy threads for each core of the machine.
 const BUSY_THREADS_A_CORE: usize = 4;
 
@@ -30,15 +32,9 @@ async fn settle(subjects: &mut [Subject<'_>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn judge(
-    subjects: &[Subject<'_>],
-    since: &[Watched],
-    fault: FaultKind,
-    truth: Truth,
-    tolerated: &[Verdict],
-) -> Vec<Finding> {
+fn judge(subjects: &[Subject<'_>], since: &[Watched], fault: FaultKind, truth: Truth) -> Vec<Finding> {
     let pairs = subjects.iter().zip(since);
-    pairs.map(|(subject, since)| subject.judge_since(fault, truth, tolerated, since)).collect()
+    pairs.map(|(subject, since)| subject.judge_since(fault, truth, since)).collect()
 }
 
 /// The monitor had to say that it doubts itself, and did not.
@@ -66,6 +62,7 @@ pub async fn go_through(
             let pause = MONITOR_PAUSES.into_iter().cycle().nth(before).unwrap_or(3.0);
             monitor_stopped(stage, subjects, pause).await
         }
+        FaultKind::JournalStall => journal_stalled(stage, subjects).await,
         FaultKind::CpuLoad => cpu_loaded(stage, subjects).await,
         _ => everyone_silent(stage, subjects, random).await,
     }
@@ -80,11 +77,29 @@ async fn monitor_stopped(stage: &Stage, subjects: &[Subject<'_>], pause: f64) ->
     let doubted = stage.is_suspect().await?;
     tokio::time::sleep(stage.args.deadline.mul_f64(1.5)).await;
     let fault = FaultKind::MonitorStop;
-    let mut findings = judge(subjects, &since, fault, Truth::Alive, &[Verdict::Unknown]);
+    let mut findings = judge(subjects, &since, fault, Truth::Alive);
     if pause >= PAUSE_SAID_FROM && !doubted {
         object(&mut findings, &format!("it stood still for {pause} deadlines and did not say so"));
     }
     Ok(findings)
+}
+
+/// The journal is locked, so that no row gets to the disk: everybody is alive all the same.
+async fn journal_stalled(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
+    let journal = stage.folder.join("data").join("journal.sqlite");
+    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let locked = tokio::task::spawn_blocking(move || {
+        let connection = rusqlite::Connection::open(journal)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        Ok::<_, rusqlite::Error>(connection)
+    });
+    let locked = locked.await?.context("the journal could not be locked")?;
+    tokio::time::sleep(stage.args.deadline.mul_f64(1.6)).await;
+    // Dropped, it lets go.
+    drop(locked);
+    tokio::time::sleep(stage.args.deadline).await;
+    Ok(judge(subjects, &since, FaultKind::JournalStall, Truth::Alive))
 }
 
 /// Stops its busy threads when it goes.
@@ -119,8 +134,7 @@ async fn cpu_loaded(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Result<V
     tokio::time::sleep(stage.args.deadline * 2).await;
     drop(load);
     tokio::time::sleep(stage.args.deadline).await;
-    // A doubt about itself is right when the machine hardly runs it.
-    Ok(judge(subjects, &since, FaultKind::CpuLoad, Truth::Alive, &[Verdict::Unknown]))
+    Ok(judge(subjects, &since, FaultKind::CpuLoad, Truth::Alive))
 }
 
 /// Every line freezes in one moment. One of the publishers is killed as well: doubt about ears is no
@@ -137,7 +151,7 @@ async fn everyone_silent(
     }
     tokio::time::sleep(stage.args.deadline.mul_f64(1.4)).await;
     let doubted = stage.is_suspect().await?;
-    let mut findings = judge(subjects, &since, fault, Truth::NotToBeKnown, &[]);
+    let mut findings = judge(subjects, &since, fault, Truth::NotToBeKnown);
     if !doubted {
         object(&mut findings, "everyone was silent, and it did not say that it doubts itself");
     }
@@ -146,14 +160,14 @@ async fn everyone_silent(
     let killed_since = killed.watched();
     killed.kill().await?;
     killed.wait_standing(Verdict::Dead).await;
-    findings.push(killed.judge_since(fault, Truth::Dead, &[], &killed_since));
+    findings.push(killed.judge_since(fault, Truth::Dead, &killed_since));
     // It recovers with the others, and is not judged with them: it is started again.
     let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
     for subject in subjects.iter() {
         subject.line(Line::Open);
     }
     settle(subjects).await?;
-    let mut recovered = judge(subjects, &since, fault, Truth::Alive, &[Verdict::Unknown]);
+    let mut recovered = judge(subjects, &since, fault, Truth::Alive);
     recovered.iter_mut().for_each(|finding| finding.latency = None);
     findings.extend(recovered);
     Ok(findings)
@@ -179,14 +193,14 @@ pub async fn broker_killed(
     }
     tokio::time::sleep(stage.args.deadline.mul_f64(1.4 + random.f64())).await;
     let doubted = stage.is_suspect().await?;
-    let mut findings = judge(subjects, &since, fault, Truth::NotToBeKnown, &[]);
+    let mut findings = judge(subjects, &since, fault, Truth::NotToBeKnown);
     if !doubted {
         object(&mut findings, "its broker was gone, and it did not say that it doubts itself");
     }
     let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
     stage.restart_mosquitto(file).await?;
     settle(subjects).await?;
-    let mut recovered = judge(subjects, &since, fault, Truth::Alive, &[Verdict::Unknown]);
+    let mut recovered = judge(subjects, &since, fault, Truth::Alive);
     recovered.iter_mut().for_each(|finding| finding.latency = None);
     findings.extend(recovered);
     Ok(findings)

@@ -46,14 +46,18 @@ impl Truth {
         }
     }
 
-    /// Verdicts that are right on the way to it: `alive` and `late` before a deadline has passed (`late`
-    /// says no more than that nothing came), and a doubt, which claims nothing, where the final verdict
-    /// rests on silence.
-    const fn on_the_way(self) -> &'static [Verdict] {
-        match self {
-            Self::Alive | Self::Dead | Self::Ended => &[Verdict::Late],
-            Self::Silent | Self::Hung => &[Verdict::Alive, Verdict::Late, Verdict::Unknown],
-            Self::Stopped | Self::NotToBeKnown => &[Verdict::Alive, Verdict::Late],
+    /// Whether this verdict is no lie before the right one has come: `alive`, `late`, which says no more
+    /// than that nothing came yet, and a doubt, which claims nothing.
+    const fn may_come_before(verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::Alive | Verdict::Late | Verdict::Unknown)
+    }
+
+    /// Whether this verdict is no lie after the right one has come.
+    fn may_follow(self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Late => self == Self::Alive,
+            Verdict::Unknown => !matches!(self, Self::Dead | Self::Ended | Self::Stopped),
+            _ => verdict == self.verdict(),
         }
     }
 
@@ -99,46 +103,104 @@ pub fn between(earlier: Timestamp, later: Timestamp) -> Duration {
 }
 
 impl Finding {
-    /// Judges what was said since the injection. `tolerated` are verdicts that this fault allows besides.
+    /// Judges what was said since the injection.
     #[must_use]
     pub fn of(
         fault: FaultKind,
         publisher: &PublisherId,
         truth: Truth,
-        tolerated: &[Verdict],
         injected_at: Timestamp,
         standing: Option<Verdict>,
         said: &[Change],
     ) -> Self {
         let wanted = truth.verdict();
-        let allowed = |verdict: Verdict| {
-            verdict == wanted || truth.on_the_way().contains(&verdict) || tolerated.contains(&verdict)
-        };
-        let wrong = said.iter().find(|change| !allowed(change.to));
-        let right = said.iter().find(|change| change.to == wanted);
+        let is_right = |verdict: Verdict| verdict == wanted;
+        let right = said.iter().position(|change| is_right(change.to));
+        let stood = right.is_some() || standing.is_some_and(is_right);
+        // What was true before the injection may still be said until the right verdict has come.
+        let starts_right = truth == Truth::Alive && standing == Some(Verdict::Alive);
+        let (before, after) = said.split_at(if starts_right { 0 } else { right.unwrap_or(said.len()) });
+        let before = before.iter().filter(|change| !Truth::may_come_before(change.to));
+        let after = after.iter().filter(|change| !truth.may_follow(change.to));
+        let wrong = before.chain(after).next();
+        let doubt = said.iter().any(|change| change.to == Verdict::Unknown);
         let stands = said.last().map(|change| change.to).or(standing).unwrap_or(Verdict::Unknown);
-        let (verdict, objection) = match (wrong, right) {
-            (Some(wrong), _) => (wrong.to, Some(wrong.summary.clone())),
-            (None, Some(_)) => (wanted, None),
-            (None, None) if stands == wanted => (wanted, None),
-            (None, None) => (stands, Some(format!("no verdict of {wanted} came; {stands} stood"))),
+        let (verdict, objection) = match wrong {
+            Some(wrong) => (wrong.to, Some(wrong.summary.clone())),
+            None if starts_right && doubt => (Verdict::Unknown, None),
+            None if stood && stands != wanted && stands != Verdict::Late => {
+                (stands, Some(format!("{wanted} was said, and {stands} stood in the end")))
+            }
+            None if stood => (wanted, None),
+            None => (stands, Some(format!("no verdict of {wanted} came; {stands} stood"))),
         };
         let due = |change: &&Change| change.trigger == Trigger::Deadline;
         let deadlines = said.iter().filter(due).map(|change| between(change.at, change.decided_at)).collect();
-        Self {
-            fault,
-            publisher: publisher.clone(),
-            truth,
-            verdict,
-            latency: right.map(|change| between(injected_at, change.decided_at)),
-            deadlines,
-            objection,
-        }
+        let latency = right.and_then(|right| said.get(right)).map(|change| between(injected_at, change.decided_at));
+        Self { fault, publisher: publisher.clone(), truth, verdict, latency, deadlines, objection }
     }
 
-    /// Whether the monitor was right.
+    /// Whether the monitor said something that was not so, or missed what was. A doubt about a publisher
+    /// that is well is neither, and shows in the matrix.
     #[must_use]
-    pub fn is_right(&self) -> bool {
-        self.verdict == self.truth.verdict() && self.objection.is_none()
+    pub const fn is_wrong(&self) -> bool {
+        self.objection.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::publisher::HostName;
+
+    fn said(verdicts: &[Verdict]) -> Vec<Change> {
+        let change = |(index, to): (usize, &Verdict)| Change {
+            epoch: index as u64,
+            publisher: PublisherId::parse("p").unwrap(),
+            host: HostName::parse("h").unwrap(),
+            from: Verdict::Alive,
+            to: *to,
+            at: Timestamp::from_nanos(1_000),
+            decided_at: Timestamp::from_nanos(5_000),
+            trigger: Trigger::Deadline,
+            summary: to.to_string(),
+            evidence: Vec::new(),
+            process: None,
+        };
+        verdicts.iter().enumerate().map(change).collect()
+    }
+
+    fn judged(truth: Truth, standing: Verdict, verdicts: &[Verdict]) -> (Verdict, bool) {
+        let publisher = PublisherId::parse("p").unwrap();
+        let at = Timestamp::from_nanos(2_000);
+        let finding = Finding::of(FaultKind::Kill, &publisher, truth, at, Some(standing), &said(verdicts));
+        (finding.verdict, finding.is_wrong())
+    }
+
+    #[test]
+    fn the_right_verdict_once_and_nothing_after_it() {
+        use Verdict::{Alive, Dead, Ended, Hung, Late, Silent, Unknown};
+        assert_eq!(judged(Truth::Dead, Alive, &[Dead]), (Dead, false));
+        assert_eq!(judged(Truth::Dead, Alive, &[Late, Unknown, Dead]), (Dead, false));
+        assert_eq!(judged(Truth::Dead, Alive, &[Dead, Alive]), (Alive, true), "it cannot live again");
+        assert_eq!(judged(Truth::Dead, Alive, &[Silent, Dead]), (Silent, true));
+        assert_eq!(judged(Truth::Dead, Alive, &[Late]), (Late, true), "missed");
+        assert_eq!(judged(Truth::Dead, Alive, &[]), (Alive, true), "missed");
+        assert_eq!(judged(Truth::Ended, Alive, &[Dead, Ended]), (Dead, true));
+        assert_eq!(judged(Truth::Silent, Alive, &[Late, Silent, Hung]), (Hung, true));
+        assert_eq!(judged(Truth::NotToBeKnown, Alive, &[Late, Unknown]), (Unknown, false));
+    }
+
+    #[test]
+    fn one_that_is_well_may_be_late_and_doubted_and_nothing_else() {
+        use Verdict::{Alive, Dead, Late, Silent, Unknown};
+        assert_eq!(judged(Truth::Alive, Alive, &[]), (Alive, false));
+        assert_eq!(judged(Truth::Alive, Alive, &[Late]), (Alive, false));
+        assert_eq!(judged(Truth::Alive, Alive, &[Late, Unknown, Alive]), (Unknown, false));
+        assert_eq!(judged(Truth::Alive, Alive, &[Silent, Alive]), (Silent, true));
+        assert_eq!(judged(Truth::Alive, Dead, &[Alive, Late]), (Alive, false), "a recovery");
+        assert_eq!(judged(Truth::Alive, Dead, &[Alive, Dead, Alive]), (Dead, true));
+        assert_eq!(judged(Truth::Alive, Dead, &[]), (Dead, true), "not noticed");
+        assert_eq!(judged(Truth::Alive, Alive, &[Unknown]), (Unknown, false));
     }
 }

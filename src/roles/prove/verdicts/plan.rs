@@ -24,7 +24,7 @@ pub enum Reach {
 
 impl FaultKind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Control,
         Self::Kill,
         Self::Zombie,
@@ -38,6 +38,7 @@ impl FaultKind {
         Self::EveryoneSilent,
         Self::BrokerKill,
         Self::MonitorStop,
+        Self::JournalStall,
         Self::CpuLoad,
         Self::ClockStep,
     ];
@@ -50,7 +51,7 @@ impl FaultKind {
                 Reach::Publisher
             }
             Self::ExitSilently | Self::PidReuse | Self::WedgedBeating | Self::WedgedSilent => Reach::Faulty,
-            Self::MonitorStop | Self::CpuLoad | Self::EveryoneSilent => Reach::Everybody,
+            Self::MonitorStop | Self::JournalStall | Self::CpuLoad | Self::EveryoneSilent => Reach::Everybody,
             Self::BrokerKill => Reach::Broker,
             Self::ClockStep => Reach::Nobody,
         }
@@ -72,6 +73,7 @@ impl FaultKind {
             Self::NetworkCut => "network cut",
             Self::BrokerKill => "broker killed",
             Self::MonitorStop => "SIGSTOP to the monitor",
+            Self::JournalStall => "monitor's disk stalls",
             Self::ClockStep => "clock step",
             Self::CpuLoad => "CPU load",
             Self::EveryoneSilent => "everyone silent at once",

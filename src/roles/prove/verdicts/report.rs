@@ -165,7 +165,7 @@ impl Report {
         let by_fault = FaultKind::ALL.into_iter().filter_map(|fault| {
             let of_kind = findings.iter().filter(|finding| finding.fault == fault);
             let judged = of_kind.clone().count() as u64;
-            let wrong = of_kind.filter(|finding| !finding.is_right()).count() as u64;
+            let wrong = of_kind.filter(|finding| finding.is_wrong()).count() as u64;
             (judged > 0).then(|| OfFault { fault, judged, wrong, latency: Latency::of(latencies(fault)) })
         });
         Self {
@@ -313,7 +313,7 @@ fn qualities(matrix: &[MatrixLine]) -> Vec<Quality> {
 }
 
 fn wrong(finding: &Finding) -> Option<Wrong> {
-    (!finding.is_right()).then(|| Wrong {
+    (finding.is_wrong()).then(|| Wrong {
         fault: finding.fault,
         publisher: finding.publisher.to_string(),
         truth: finding.truth,
@@ -333,7 +333,7 @@ fn limits(args: &ProveArgs, findings: &[Finding], kill: Option<Latency>, deadlin
     let is_false_dead = |finding: &Finding| finding.verdict == Verdict::Dead && finding.truth != Truth::Dead;
     let is_missed = |finding: &Finding| finding.truth != Truth::Alive && finding.verdict != finding.truth.verdict();
     let is_false_alarm = |finding: &Finding| {
-        finding.fault.reach() != Reach::Nobody && finding.truth == Truth::Alive && !finding.is_right()
+        finding.fault.reach() != Reach::Nobody && finding.truth == Truth::Alive && finding.is_wrong()
     };
     let mut limits = vec![
         none("false verdicts of dead", count(&is_false_dead)),

@@ -119,9 +119,9 @@ impl<'a> Subject<'a> {
         Before { mark: record.mark(&self.id), standing: record.standing(&self.id), at: self.stage.clock.wall() }
     }
 
-    fn judge(&self, fault: FaultKind, truth: Truth, tolerated: &[Verdict], before: &Before) -> Finding {
+    fn judge(&self, fault: FaultKind, truth: Truth, before: &Before) -> Finding {
         let said = self.stage.record.since(&self.id, before.mark);
-        Finding::of(fault, &self.id, truth, tolerated, before.at, before.standing, &said)
+        Finding::of(fault, &self.id, truth, before.at, before.standing, &said)
     }
 
     /// Waits for the right verdict and watches it for a while.
@@ -131,14 +131,14 @@ impl<'a> Subject<'a> {
             let settle = SETTLE_MAX.mul_f64(self.random.f64());
             tokio::time::sleep(settle).await;
         }
-        self.judge(fault, truth, &[], before)
+        self.judge(fault, truth, before)
     }
 
     /// What came since is judged as a recovery: nothing but `alive` may come, after what stood before.
     async fn await_recovery(&mut self, fault: FaultKind, before: &Before) -> Finding {
         let patience = self.stage.patience() + START_TIMEOUT;
         self.stage.record.wait(&self.id, before.mark, Verdict::Alive, patience).await;
-        let mut finding = self.judge(fault, Truth::Alive, &[], before);
+        let mut finding = self.judge(fault, Truth::Alive, before);
         // How fast it recovers is up to its own backoff, not to the monitor.
         finding.latency = None;
         finding
@@ -168,7 +168,7 @@ impl<'a> Subject<'a> {
     async fn left_alone(&mut self, fault: FaultKind) -> anyhow::Result<Vec<Finding>> {
         let before = self.before();
         tokio::time::sleep(self.stage.args.deadline.mul_f64(1.0 + self.random.f64())).await;
-        Ok(vec![self.judge(fault, Truth::Alive, &[], &before)])
+        Ok(vec![self.judge(fault, Truth::Alive, &before)])
     }
 
     /// SIGKILL; collected at once as by a good parent, or not before the verdict.
@@ -196,7 +196,7 @@ impl<'a> Subject<'a> {
         let finding = self.await_verdict(FaultKind::Stop, Truth::Stopped, &before).await;
         // Past the deadline too it stays what it is.
         tokio::time::sleep(self.stage.args.deadline.mul_f64(self.random.f64() * 1.5)).await;
-        let finding = Finding { latency: finding.latency, ..self.judge(FaultKind::Stop, Truth::Stopped, &[], &before) };
+        let finding = Finding { latency: finding.latency, ..self.judge(FaultKind::Stop, Truth::Stopped, &before) };
         let before = self.before();
         self.program()?.signal(Signal::CONT)?;
         Ok(vec![finding, self.await_recovery(FaultKind::Stop, &before).await])
@@ -258,8 +258,8 @@ impl<'a> Subject<'a> {
 
     /// What came of it, with this truth.
     #[must_use]
-    pub fn judge_since(&self, fault: FaultKind, truth: Truth, tolerated: &[Verdict], since: &Watched) -> Finding {
-        self.judge(fault, truth, tolerated, &since.0)
+    pub fn judge_since(&self, fault: FaultKind, truth: Truth, since: &Watched) -> Finding {
+        self.judge(fault, truth, &since.0)
     }
 
     /// Waits until this verdict stands, at most the patience of a proof.
