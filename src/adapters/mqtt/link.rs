@@ -244,9 +244,13 @@ impl Link {
         }
     }
 
-    /// When everything queued was handed over: DISCONNECT, behind it in the same queue.
+    /// When everything queued was handed over, acknowledgements too: DISCONNECT, behind it in the same queue.
     fn say_goodbye(&mut self) {
         if !matches!(self.stopping, Stopping::Flushing { .. }) || self.held.is_some() || !self.sends.is_empty() {
+            return;
+        }
+        let acknowledgements_wait = self.shared.receipts().next().is_some();
+        if acknowledgements_wait {
             return;
         }
         if self.client.try_disconnect().is_err() {
