@@ -28,12 +28,15 @@ use self::output::Output;
 use crate::domain::process::{ProcessExit, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits, RestartPolicy};
-use crate::messages::child::{AskChild, ChildEnd, ChildEnded, ChildSignal, ChildState, ChildStatus, Signal};
+use crate::messages::child::{AskChild, ChildEnd, ChildEnded, ChildSignal, ChildState, ChildStatus, Restart, Signal};
 use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::tied::tie_to_this_thread;
+
+/// How long a program may take to end before a restart on demand kills it.
+const RESTART_GRACE: Duration = Duration::from_secs(10);
 
 /// What to run, and what to do when it ends.
 #[derive(Debug, Clone)]
@@ -89,6 +92,8 @@ pub struct Child {
     lines_cut: Rc<Cell<u64>>,
     /// Drains that wait for the end. While there is one, nothing is started.
     draining: Option<Vec<oneshot::Sender<()>>>,
+    /// The process that was told to end so that another takes its place.
+    replacing: Option<u32>,
 }
 
 impl Child {
@@ -107,12 +112,17 @@ impl Child {
             last_end: None,
             lines_cut: Rc::default(),
             draining: None,
+            replacing: None,
         }
     }
 
     fn start_program(&mut self, ctx: &mut Context<Self>) {
         if self.draining.is_some() {
             self.state = ChildState::Ended;
+            return;
+        }
+        // A restart on demand may have come before the one that was waited for.
+        if self.process().is_some() {
             return;
         }
         self.starts += 1;
@@ -182,6 +192,10 @@ impl Child {
             for drain in waiting.drain(..) {
                 let _ = drain.send(());
             }
+        } else if pid.is_some() && self.replacing.take() == pid {
+            tracing::info!(%publisher, pid, how, "child ended as it was told to, starting it again");
+            self.state = ChildState::Waiting;
+            self.start_program(ctx);
         } else if !self.config.policy.asks_for_restart(ended_well) {
             tracing::info!(%publisher, pid, how, "child ended and is not started again");
             self.state = ChildState::Ended;
@@ -280,6 +294,32 @@ impl Handler<Signal> for Child {
             ChildSignal::Continue => S::CONT,
             ChildSignal::HangUp => S::HUP,
         })
+    }
+}
+
+impl Handler<Restart> for Child {
+    type Result = Option<u32>;
+
+    /// SIGTERM now, SIGKILL when that has not ended it in time.
+    fn handle(&mut self, _: Restart, ctx: &mut Context<Self>) -> Self::Result {
+        if self.draining.is_some() {
+            return None;
+        }
+        if self.process().is_none() {
+            // Somebody wants it to run: what happened before does not count.
+            self.intensity = RestartIntensity::new(self.config.limits);
+            self.start_program(ctx);
+            return self.process().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+        }
+        let pid = self.signal(rustix::process::Signal::TERM)?;
+        self.signal(rustix::process::Signal::CONT);
+        self.replacing = Some(pid);
+        ctx.run_later(RESTART_GRACE, move |actor, ctx| {
+            if actor.replacing == Some(pid) {
+                actor.kill(ctx);
+            }
+        });
+        Some(pid)
     }
 }
 

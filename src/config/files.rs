@@ -7,9 +7,12 @@ use super::environment::variables_of;
 use super::reader::{Reader, Scope, Sourced};
 use super::resolve::same_layer;
 use super::secret::Secret;
+use crate::web::users::{User, parse_users};
 
 /// Longest password or token, in bytes.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
+/// Largest users file, in bytes.
+const USERS_BYTES_MAX: u64 = 1024 * 1024;
 
 impl<'a> Reader<'a> {
     /// A path; a relative one in the file starts at the file's directory.
@@ -78,6 +81,22 @@ impl<'a> Reader<'a> {
             (Some(direct), None) => Some(direct),
             (_, Some(path)) => self.secret_file(scope, file_name, path),
             (None, None) => None,
+        }
+    }
+
+    /// The users of the file that this key names.
+    pub(super) fn users(&mut self, scope: &Scope<'a>, name: &str) -> Option<Vec<User>> {
+        let path = self.path(scope, name, None)?;
+        let file = path.value.display();
+        let text = read_at_most(&path.value, USERS_BYTES_MAX)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{file} is not UTF-8 text")));
+        match text.and_then(|text| parse_users(&text).map_err(|error| format!("{file} {error}"))) {
+            Ok(users) => Some(users),
+            Err(message) => {
+                self.mistake(&path.origin, &scope.key(name), message);
+                // there are some, only not readable: nothing else should complain that they are missing
+                Some(Vec::new())
+            }
         }
     }
 

@@ -45,10 +45,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let influx = influx(reader, flags, &default.influx, notes);
     let buffer = buffer(reader, &default.buffer);
     let watch = watch(reader, flags, &default.watch);
-    let web = reader.table("web");
-    let listen = |given: Given<'_>| given.text("127.0.0.1:8080", |text| text.parse::<values::WebListen>());
-    let listen = reader.read(&web, "listen", named("--web", &flags.web), listen);
-    let listen = listen.or_default(values::WebListen(default.web.listen)).0;
+    let web = web(reader, flags, &default.web);
     let publishers = publishers(reader, &watch);
     Settings {
         data_dir: data_dir.or_default(default.data_dir),
@@ -58,8 +55,36 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         influx,
         buffer,
         watch,
-        web: WebSettings { listen },
+        web,
         publishers,
+    }
+}
+
+fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> WebSettings {
+    let table = reader.table("web");
+    let listen = |given: Given<'_>| given.text("127.0.0.1:8080", |text| text.parse::<values::WebListen>());
+    let listen = reader.read(&table, "listen", named("--web", &flags.web), listen);
+    let token = reader.secret(&table, "token", "token_file", None);
+    let read_only_token = reader.secret(&table, "read_only_token", "read_only_token_file", None);
+    let users = reader.users(&table, "users_file");
+    let (has_token, has_users) = (token.is_some() || read_only_token.is_some(), users.is_some());
+    if let Some(Sourced { value: values::WebListen(Some(address)), origin }) = &listen
+        && !address.ip().is_loopback()
+        && !has_token
+        && !has_users
+    {
+        let message = format!(
+            "{address} is not a loopback address, and nobody would have to log in: set token_file or users_file under \
+             [web], or listen on 127.0.0.1"
+        );
+        reader.mistake(origin, "web.listen", message);
+    }
+    let secret = |found: Option<Sourced<Secret>>| found.map(|found| found.value);
+    WebSettings {
+        listen: listen.or_default(values::WebListen(default.listen)).0,
+        token: secret(token),
+        read_only_token: secret(read_only_token),
+        users: users.unwrap_or_default(),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
+use crate::web::users::User;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,8 +162,14 @@ pub struct WatchSettings {
 /// The web page and the JSON behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebSettings {
-    /// Where it listens; none: off.
+    /// Where it listens; none: off. An address that is not loopback comes with a token or users.
     pub listen: Option<SocketAddr>,
+    /// The token of operators, from a file or the environment.
+    pub token: Option<Secret>,
+    /// The token of those who may look and not change, from a file or the environment.
+    pub read_only_token: Option<Secret>,
+    /// Who may log in with a password, from a file.
+    pub users: Vec<User>,
 }
 
 /// One publisher that is started or expected.
@@ -255,7 +262,7 @@ impl Default for Settings {
             },
             buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
             watch: WatchSettings::default(),
-            web: WebSettings { listen: Some(loopback(8080)) },
+            web: WebSettings { listen: Some(loopback(8080)), token: None, read_only_token: None, users: Vec::new() },
             publishers: Vec::new(),
         }
     }

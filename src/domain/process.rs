@@ -68,6 +68,31 @@ pub struct ProbeAnswer {
     pub looked_at: Timestamp,
 }
 
+impl ProbeAnswer {
+    /// Whether the process has ended, whatever its PID stands for now.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.state, ProcessState::Gone | ProcessState::Zombie | ProcessState::Replaced { .. })
+    }
+
+    /// What was seen of the process with this PID, as a sentence for a person.
+    #[must_use]
+    pub fn describe(&self, pid: u32) -> String {
+        let used = self.cpu_time.map_or_else(String::new, |used| format!(", {:.2} s of CPU time used", used.as_secs_f64()));
+        match &self.state {
+            ProcessState::Running => format!("PID {pid} is running{used}"),
+            ProcessState::Sleeping => format!("PID {pid} is there and waits for something{used}"),
+            ProcessState::Stopped => format!("PID {pid} is stopped by a signal or a debugger{used}"),
+            ProcessState::Zombie => format!("PID {pid} has ended and its parent has not collected it"),
+            ProcessState::Gone => format!("PID {pid} is gone"),
+            ProcessState::Replaced { by } if by.is_empty() => format!("PID {pid} belongs to another process now"),
+            ProcessState::Replaced { by } => format!("PID {pid} belongs to another process now ({by})"),
+            ProcessState::NotPermitted => format!("PID {pid} exists, and looking at it is not permitted"),
+            ProcessState::ProbeFailed { reason } => format!("the probe could not look at PID {pid}: {reason}"),
+        }
+    }
+}
+
 /// How a process ended, as its parent saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessExit {

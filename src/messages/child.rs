@@ -79,6 +79,12 @@ pub enum ChildSignal {
 #[rtype(result = "Option<u32>")]
 pub struct Signal(pub ChildSignal);
 
+/// Ends the program in order and starts it again, whatever the policy says; starts it where it does not
+/// run. Answers with the PID that ends, or that was started; none when the actor itself is ending.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Option<u32>")]
+pub struct Restart;
+
 /// child → watchdog: how a publisher's process ended, which only its parent knows.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]

@@ -10,5 +10,6 @@ pub mod deliveries;
 pub mod drain;
 pub mod intake;
 pub mod notice;
+pub mod page;
 pub mod probe;
 pub mod progress;

@@ -13,12 +13,13 @@ use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVer
 use crate::adapters::mqtt::{MqttConfig, Secret};
 use crate::buffer::journal::JournalConfig;
 use crate::buffer::outbox::FullPolicy;
-use crate::config::{BrokerSettings, FeedSettings, InfluxVersion, MqttSettings, Settings};
+use crate::config::{BrokerSettings, FeedSettings, InfluxVersion, MqttSettings, Settings, WebSettings};
 use crate::domain::delivery::DeliveryLimits;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::watch::Home;
 use crate::ports::{ProcessTable, Sink};
 use crate::sources::csv::CsvConfig;
+use crate::web::WebConfig;
 
 /// Entries that may wait for the journal's next commit.
 const JOURNAL_QUEUE_ENTRIES_MAX: usize = 20_000;
@@ -119,6 +120,15 @@ pub fn writer(settings: &Settings) -> WriterConfig {
         backoff_max: influx.backoff_max,
         ..WriterConfig::default()
     }
+}
+
+/// The page, where it is on.
+#[must_use]
+pub fn web(settings: &Settings) -> Option<WebConfig> {
+    let WebSettings { listen, token, read_only_token, users } = &settings.web;
+    let text = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    let users = users.clone();
+    listen.map(|listen| WebConfig { listen, token: text(token), read_only_token: text(read_only_token), users })
 }
 
 /// The monitor's journal.

@@ -16,13 +16,14 @@ use crate::domain::publisher::PublisherId;
 use crate::domain::restart::RestartPolicy;
 
 use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
-use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Signal};
+use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Restart, Signal};
 use crate::messages::crash::Crash;
 use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
 use crate::roles::assemble;
 use crate::roles::cli::PublishArgs;
 use crate::runtime::clock::Clock;
+use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 
@@ -38,6 +39,7 @@ pub struct Feeds {
     processes: Arc<dyn ProcessTable>,
     restart: RestartPolicy,
     report: Outlet<ChildEnded>,
+    children: Directory<Restart>,
     started: BTreeMap<PublisherId, Started>,
     /// The program that is started as a child: this one, found once, so that an upgrade that replaces the
     /// file takes no publisher away.
@@ -45,7 +47,8 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// None yet. `restart` says what happens to a child that ends, `report` is told how it ended.
+    /// None yet. `restart` says what happens to a child that ends, `report` is told how it ended,
+    /// `children` is where others find the ones that run as processes.
     #[must_use]
     pub fn new(
         supervisor: Supervisor,
@@ -54,8 +57,10 @@ impl Feeds {
         restart: RestartPolicy,
         report: Outlet<ChildEnded>,
         program: PathBuf,
+        children: Directory<Restart>,
     ) -> Self {
-        Self { supervisor, clock, processes, restart, report, started: BTreeMap::new(), program }
+        let started = BTreeMap::new();
+        Self { supervisor, clock, processes, restart, report, children, started, program }
     }
 
     /// Starts one, when there is something to start.
@@ -80,9 +85,10 @@ impl Feeds {
                 config.policy = self.restart;
                 config.report = Some(self.report.clone());
                 let (clock, processes) = (self.clock, self.processes.clone());
-                Started::Child(
-                    self.supervisor.start("child", move |_| Child::new(config.clone(), clock, processes.clone())),
-                )
+                let child =
+                    self.supervisor.start("child", move |_| Child::new(config.clone(), clock, processes.clone()));
+                self.children.insert(id.clone(), child.address.outlet());
+                Started::Child(child)
             }
             RunAs::InProcess => {
                 let config = assemble::publisher(&settings.mqtt, &settings.data_dir, &id, feed, heartbeat)?;
@@ -125,6 +131,7 @@ impl Feeds {
 
     /// Ends one in order.
     pub async fn end(&mut self, id: &PublisherId, deadline: Instant) {
+        self.children.remove(id);
         if let Some(started) = self.started.remove(id) {
             stop_one(started, deadline).await;
         }

@@ -30,6 +30,7 @@ use crate::ports::{ProcessTable, Transport as _};
 use crate::roles::assemble;
 use crate::roles::feeds::Feeds;
 use crate::runtime::clock::Clock;
+use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervisor::{Escalation, Supervisor};
@@ -155,18 +156,25 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         let _ = pump.await;
     });
 
+    let children = Directory::default();
     let outlets = web::Outlets {
         status: watchdog_address.outlet(),
         publisher: watchdog_address.outlet(),
+        probe: watchdog_address.outlet(),
         ledger: writer_address.outlet(),
         changes: writer_address.outlet(),
+        newest_changes: writer_address.outlet(),
+        readings: writer_address.outlet(),
+        gone: writer_address.outlet(),
         subscriber: reader_address.outlet(),
+        recent: reader_address.outlet(),
+        children: children.clone(),
         live,
     };
-    let page = match settings.web.listen {
+    let page = match assemble::web(settings) {
         None => None,
-        Some(address) => {
-            let server = web::serve(address, outlets.clone())?;
+        Some(config) => {
+            let server = web::serve(&config, outlets.clone(), clock)?;
             let page = format!("http://{}", server.address);
             shutdown.started("page", move |_| async move { server.stop().await });
             Some(page)
@@ -174,7 +182,7 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
     };
 
     let program = std::env::current_exe().context("cannot find this program's file")?;
-    let feeds = Feeds::new(supervisor, clock, processes, restart, watchdog_address.outlet(), program);
+    let feeds = Feeds::new(supervisor, clock, processes, restart, watchdog_address.outlet(), program, children);
     let crashes = vec![
         ("influx writer", writer_address.outlet()),
         ("process probe", probe_address.outlet()),

@@ -1,13 +1,15 @@
 //! `/api/…`, `/metrics`, `/healthz`, `/readyz`.
 
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::snapshot::status as view;
 use super::{ASK_TIMEOUT, Outlets};
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Verdict;
-use crate::formats::api::{ErrorView, ExplanationView, LedgerView, StatusView, accounts_by_publisher};
-use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber, ObserverState};
+use crate::formats::api::{ErrorView, ExplanationView, LedgerView, accounts_by_publisher};
+use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, ObserverState};
+use crate::messages::page::AskNewestChanges;
 use crate::runtime::outlet::Undelivered;
 
 /// Most changes in one answer.
@@ -24,18 +26,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/readyz", web::get().to(readyz));
 }
 
-fn unavailable(error: Undelivered) -> HttpResponse {
+pub(super) fn unavailable(error: Undelivered) -> HttpResponse {
     HttpResponse::ServiceUnavailable().json(ErrorView { error: error.to_string() })
-}
-
-async fn view(outlets: &Outlets) -> Result<StatusView, Undelivered> {
-    let (status, ledger, subscriber) = tokio::join!(
-        outlets.status.ask(AskStatus, ASK_TIMEOUT),
-        outlets.ledger.ask(AskLedger, ASK_TIMEOUT),
-        outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT),
-    );
-    // The verdicts are worth showing even while the writer is being restarted.
-    Ok(StatusView::new(status?, ledger.unwrap_or_default(), subscriber.unwrap_or_default()))
 }
 
 async fn status(outlets: web::Data<Outlets>) -> HttpResponse {
@@ -45,10 +37,19 @@ async fn status(outlets: web::Data<Outlets>) -> HttpResponse {
     }
 }
 
+/// `GET /api/publishers/ID`: the explanation, and what can be done.
+#[derive(Serialize)]
+struct PublisherAnswer {
+    #[serde(flatten)]
+    explanation: ExplanationView,
+    /// `probe`, and `restart` where the monitor has started it.
+    actions: Vec<&'static str>,
+}
+
 async fn publisher(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResponse {
-    let id = match PublisherId::parse(&id) {
+    let id = match known_id(&id) {
         Ok(id) => id,
-        Err(error) => return HttpResponse::BadRequest().json(ErrorView { error: error.to_string() }),
+        Err(answer) => return answer,
     };
     let question = AskChanges { since_epoch: 0, publisher: Some(id.clone()), changes_max: CHANGES_MAX };
     let (status, ledger, history) = tokio::join!(
@@ -60,25 +61,59 @@ async fn publisher(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpRe
         Ok(Some(status)) => {
             let mut accounts = accounts_by_publisher(&ledger.unwrap_or_default().accounts);
             let account = accounts.remove(&id).unwrap_or_default();
-            HttpResponse::Ok().json(ExplanationView::new(status, account, history.unwrap_or_default()))
+            let explanation = ExplanationView::new(status, account, history.unwrap_or_default());
+            let restart = outlets.children.find(&id).map(|_| "restart");
+            let actions = ["probe"].into_iter().chain(restart).collect();
+            HttpResponse::Ok().json(PublisherAnswer { explanation, actions })
         }
-        Ok(None) => {
-            let error = format!("no publisher '{id}' is known: `heartwatch status` lists them");
-            HttpResponse::NotFound().json(ErrorView { error })
-        }
+        Ok(None) => unknown(&id),
         Err(error) => unavailable(error),
     }
 }
 
-#[derive(Deserialize)]
-struct Since {
-    #[serde(default)]
-    since: u64,
+pub(super) fn known_id(text: &str) -> Result<PublisherId, HttpResponse> {
+    PublisherId::parse(text).map_err(|error| HttpResponse::BadRequest().json(ErrorView { error: error.to_string() }))
 }
 
-async fn events(outlets: web::Data<Outlets>, since: web::Query<Since>) -> HttpResponse {
-    let question = AskChanges { since_epoch: since.since, publisher: None, changes_max: CHANGES_MAX };
-    match outlets.changes.ask(question, ASK_TIMEOUT).await {
+pub(super) fn unknown(id: &PublisherId) -> HttpResponse {
+    let error = format!("no publisher '{id}' is known: `heartwatch status` lists them");
+    HttpResponse::NotFound().json(ErrorView { error })
+}
+
+/// Which changes: those after an epoch, oldest first; or the newest ones, newest first.
+#[derive(Deserialize)]
+struct WantedChanges {
+    #[serde(default)]
+    since: u64,
+    #[serde(default)]
+    newest: bool,
+    before: Option<u64>,
+    publisher: Option<PublisherId>,
+    /// Verdicts with commas between them.
+    #[serde(default)]
+    to: String,
+    limit: Option<usize>,
+}
+
+async fn events(outlets: web::Data<Outlets>, wanted: web::Query<WantedChanges>) -> HttpResponse {
+    let WantedChanges { since, newest, before, publisher, to, limit } = wanted.into_inner();
+    let changes_max = limit.unwrap_or(CHANGES_MAX).clamp(1, CHANGES_MAX);
+    let answer = if newest {
+        let mut verdicts = Vec::new();
+        for name in to.split(',').filter(|name| !name.is_empty()) {
+            let Some(verdict) = Verdict::ALL.into_iter().find(|verdict| verdict.as_str() == name) else {
+                let known = Verdict::ALL.map(Verdict::as_str).join(", ");
+                let error = format!("'{name}' is no verdict: {known}");
+                return HttpResponse::BadRequest().json(ErrorView { error });
+            };
+            verdicts.push(verdict);
+        }
+        let question = AskNewestChanges { before_epoch: before, since: None, publisher, to: verdicts, changes_max };
+        outlets.newest_changes.ask(question, ASK_TIMEOUT).await
+    } else {
+        outlets.changes.ask(AskChanges { since_epoch: since, publisher, changes_max }, ASK_TIMEOUT).await
+    };
+    match answer {
         Ok(changes) => HttpResponse::Ok().json(changes),
         Err(error) => unavailable(error),
     }

@@ -1,25 +1,76 @@
-//! Floor 3: the page and its JSON. It reads snapshots by asking; it changes nothing behind the
-//! actors' backs.
+//! Floor 3: the page and its JSON. It reads snapshots by asking and acts by sending messages; it
+//! changes nothing behind the actors' backs.
 
+mod access;
+mod actions;
 mod api;
+mod assets;
+mod plots;
+mod pulse;
+mod rate;
+mod sessions;
+mod snapshot;
 mod stream;
+pub mod users;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::DefaultHeaders;
+use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
+use self::access::Access;
+use self::snapshot::Snapshots;
+use self::stream::{STREAMS_MAX, Streams};
+use self::users::User;
 use crate::domain::verdict::Change;
+use crate::formats::api::ErrorView;
 use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber};
+use crate::messages::child::Restart;
+use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, ProbeNow};
+use crate::runtime::clock::Clock;
+use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 
 /// Most connections at once.
 const CONNECTIONS_MAX: usize = 256;
 /// How long an actor may take to answer a question of the page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+/// Largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Nothing but our own files, no inline script or style, no other site around us.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Where the page is served, and who may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebConfig {
+    /// The address. One that is not loopback needs a token or users.
+    pub listen: SocketAddr,
+    /// What an operator's program sends: `Authorization: Bearer …`.
+    pub token: Option<String>,
+    /// What a program sends that may look and not change.
+    pub read_only_token: Option<String>,
+    /// Who may log in with a password.
+    pub users: Vec<User>,
+}
+
+impl WebConfig {
+    /// On this address, for everybody on this machine.
+    #[must_use]
+    pub const fn open(listen: SocketAddr) -> Self {
+        Self { listen, token: None, read_only_token: None, users: Vec::new() }
+    }
+
+    /// Whether somebody has to show who they are.
+    #[must_use]
+    pub fn needs_login(&self) -> bool {
+        self.token.is_some() || self.read_only_token.is_some() || !self.users.is_empty()
+    }
+}
 
 /// Whom the page asks.
 #[derive(Clone)]
@@ -28,12 +79,24 @@ pub struct Outlets {
     pub status: Outlet<AskStatus>,
     /// The watchdog, for one.
     pub publisher: Outlet<AskPublisher>,
+    /// The watchdog, for a look at a process now.
+    pub probe: Outlet<ProbeNow>,
     /// The writer, for the account of every row.
     pub ledger: Outlet<AskLedger>,
     /// The writer, for past changes.
     pub changes: Outlet<AskChanges>,
+    /// The writer, for the newest changes.
+    pub newest_changes: Outlet<AskNewestChanges>,
+    /// The writer, for readings to plot.
+    pub readings: Outlet<AskReadings>,
+    /// The writer, for what was refused or is gone.
+    pub gone: Outlet<AskGone>,
     /// The subscriber, for what came and could not be read.
     pub subscriber: Outlet<AskSubscriber>,
+    /// The subscriber, for the latest values.
+    pub recent: Outlet<AskRecent>,
+    /// The publishers that this monitor has started as processes.
+    pub children: Directory<Restart>,
     /// Verdict changes as they happen.
     pub live: broadcast::Sender<Change>,
 }
@@ -51,12 +114,15 @@ pub enum WebError {
     },
     /// Anyone on the network could read it.
     #[error(
-        "--web {address} is not a loopback address: the page has no login yet, so it serves 127.0.0.1 or [::1] alone; use an SSH tunnel or a reverse proxy with a login"
+        "--web {address} is not a loopback address, and nobody would have to log in: set web.token_file or web.users_file (see heartwatch.toml), or serve it on 127.0.0.1"
     )]
-    NotLoopback {
+    NoLogin {
         /// The address.
         address: SocketAddr,
     },
+    /// No secret could be made.
+    #[error("the system has no randomness for the page's secrets: {0}")]
+    NoRandomness(getrandom::Error),
 }
 
 /// A running server.
@@ -77,27 +143,50 @@ impl Server {
 ///
 /// # Errors
 /// [`WebError`], which names the address.
-pub fn serve(address: SocketAddr, outlets: Outlets) -> Result<Server, WebError> {
-    if !address.ip().is_loopback() {
-        return Err(WebError::NotLoopback { address });
+pub fn serve(config: &WebConfig, outlets: Outlets, clock: Clock) -> Result<Server, WebError> {
+    let address = config.listen;
+    if !address.ip().is_loopback() && !config.needs_login() {
+        return Err(WebError::NoLogin { address });
     }
     let listener = TcpListener::bind(address).map_err(|reason| WebError::Bind { address, reason })?;
     let bound = listener.local_addr().unwrap_or(address);
+    let access = web::Data::new(Access::new(config, clock).map_err(WebError::NoRandomness)?);
+    let streams = Streams { places: Arc::new(Semaphore::new(STREAMS_MAX)), started_at: clock.wall() };
+    let streams = web::Data::new(streams);
+    let snapshots = web::Data::new(Snapshots::new(outlets.clone(), clock));
+    let outlets = web::Data::new(outlets);
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(web::Data::new(outlets.clone()))
+            .app_data(outlets.clone())
+            .app_data(snapshots.clone())
+            .app_data(streams.clone())
+            .app_data(access.clone())
+            .app_data(web::Data::new(clock))
+            .app_data(web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| bad_input(error)))
+            .app_data(web::QueryConfig::default().error_handler(|error, _| bad_input(error)))
+            .app_data(web::PathConfig::default().error_handler(|error, _| bad_input(error)))
+            .wrap(from_fn(access::guard))
+            .wrap(Compress::default())
             .wrap(
                 DefaultHeaders::new()
                     .add(("X-Content-Type-Options", "nosniff"))
                     .add(("Referrer-Policy", "no-referrer"))
-                    .add(("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")),
+                    .add(("Cross-Origin-Opener-Policy", "same-origin"))
+                    .add(("Cross-Origin-Resource-Policy", "same-origin"))
+                    .add(("Content-Security-Policy", CONTENT_SECURITY_POLICY)),
+            )
+            .service(
+                web::resource("/api/session")
+                    .route(web::get().to(access::session))
+                    .route(web::post().to(access::log_in))
+                    .route(web::delete().to(access::log_out)),
             )
             .configure(api::routes)
+            .configure(plots::routes)
+            .configure(actions::routes)
             .configure(stream::routes)
-            .route("/", web::get().to(|| file("text/html; charset=utf-8", include_str!("page.html"))))
-            .route("/favicon.ico", web::get().to(HttpResponse::NoContent))
-            .route("/page.js", web::get().to(|| file("text/javascript; charset=utf-8", include_str!("page.js"))))
-            .route("/page.css", web::get().to(|| file("text/css; charset=utf-8", include_str!("page.css"))))
+            .configure(assets::routes)
+            .default_service(web::to(nothing_here))
     })
     .workers(1)
     .max_connections(CONNECTIONS_MAX)
@@ -115,6 +204,13 @@ pub fn serve(address: SocketAddr, outlets: Outlets) -> Result<Server, WebError> 
     Ok(Server { address: bound, handle })
 }
 
-async fn file(content_type: &'static str, content: &'static str) -> HttpResponse {
-    HttpResponse::Ok().content_type(content_type).body(content)
+/// A request that cannot be read, answered in JSON like every other error.
+fn bad_input(error: impl std::fmt::Display) -> actix_web::Error {
+    let answer = HttpResponse::BadRequest().json(ErrorView { error: error.to_string() });
+    actix_web::error::InternalError::from_response(error.to_string(), answer).into()
+}
+
+async fn nothing_here() -> HttpResponse {
+    let error = "there is nothing here: / is the page, /api/openapi.json describes the API".to_owned();
+    HttpResponse::NotFound().json(ErrorView { error })
 }

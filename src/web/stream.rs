@@ -1,26 +1,64 @@
-//! `/api/stream`: verdict changes as server-sent events
-//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). The event id is the epoch, so a
-//! browser that lost the connection continues where it was (`Last-Event-ID`).
+//! `/api/stream`: verdict changes as they happen, and a pulse of everything that moves, as server-sent
+//! events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). The id of a change is its
+//! epoch, so a browser that lost the connection continues where it was (`Last-Event-ID`), also after a
+//! restart of the monitor.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::{StreamExt, stream};
-use tokio::sync::broadcast::error::RecvError;
+use serde::Deserialize;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
+use super::pulse::Pulse;
+use super::snapshot::{Snapshot, Snapshots};
 use super::{ASK_TIMEOUT, Outlets};
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
+use crate::formats::api::ErrorView;
 use crate::messages::ask::AskChanges;
+use crate::messages::page::AskNewestChanges;
 
-/// How often a comment is sent so that a dead connection is noticed.
+/// How often a comment is sent, where nothing else is, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Most changes replayed to a client that comes back.
 const REPLAY_CHANGES_MAX: usize = 1_000;
+/// Most streams at once.
+pub(super) const STREAMS_MAX: usize = 64;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.route("/api/stream", web::get().to(changes));
+}
+
+/// What the streams share.
+pub(super) struct Streams {
+    pub(super) places: Arc<Semaphore>,
+    pub(super) started_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    /// Whether pulses are wanted besides the changes.
+    #[serde(default)]
+    pulse: bool,
+    /// Like `Last-Event-ID`, for a page that begins a new connection.
+    after: Option<u64>,
+}
+
+/// One client's stream.
+struct Course {
+    live: Receiver<Change>,
+    told: u64,
+    snapshots: Option<web::Data<Snapshots>>,
+    shown: Option<Arc<Snapshot>>,
+    next_pulse: Instant,
+    started_at: Timestamp,
+    _place: OwnedSemaphorePermit,
 }
 
 fn event(change: &Change) -> Bytes {
@@ -28,33 +66,103 @@ fn event(change: &Change) -> Bytes {
     Bytes::from(format!("id: {}\nevent: change\ndata: {json}\n\n", change.epoch))
 }
 
-async fn changes(request: HttpRequest, outlets: web::Data<Outlets>) -> HttpResponse {
+/// The time between pulses: what is sent grows with the number of publishers.
+const fn pulse_every(publishers: usize) -> Duration {
+    match publishers {
+        0..=1_000 => Duration::from_millis(1_000),
+        1_001..=10_000 => Duration::from_millis(2_000),
+        _ => Duration::from_millis(5_000),
+    }
+}
+
+impl Course {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            tokio::select! {
+                change = self.live.recv() => return match change {
+                    Ok(change) if change.epoch <= self.told => continue,
+                    Ok(change) => Some(event(&change)),
+                    // The client is slower than the changes: it gets everything anew.
+                    Err(RecvError::Lagged(missed)) => {
+                        self.shown = None;
+                        Some(Bytes::from(format!("event: missed\ndata: {missed}\n\n")))
+                    }
+                    Err(RecvError::Closed) => None,
+                },
+                () = tokio::time::sleep_until(self.next_pulse) => return Some(self.pulse().await),
+            }
+        }
+    }
+
+    async fn pulse(&mut self) -> Bytes {
+        let still_here = Bytes::from_static(b": still here\n\n");
+        let Some(snapshots) = &self.snapshots else {
+            self.next_pulse = Instant::now() + KEEP_ALIVE;
+            return still_here;
+        };
+        let snapshot = snapshots.take().await;
+        let every = pulse_every(snapshot.as_ref().map_or(0, |snapshot| snapshot.status.publishers.len()));
+        self.next_pulse = Instant::now() + every;
+        let Ok(snapshot) = snapshot else { return still_here };
+        let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        let pulse = Pulse::new(self.shown.as_deref(), &snapshot, self.started_at, every_ms);
+        let json = serde_json::to_string(&pulse).unwrap_or_default();
+        drop(pulse);
+        self.shown = Some(snapshot);
+        Bytes::from(format!("event: pulse\ndata: {json}\n\n"))
+    }
+}
+
+async fn newest_epoch(outlets: &Outlets) -> u64 {
+    let newest = AskNewestChanges { changes_max: 1, ..AskNewestChanges::default() };
+    let newest = outlets.newest_changes.ask(newest, ASK_TIMEOUT).await.unwrap_or_default();
+    newest.first().map_or(0, |change| change.epoch)
+}
+
+async fn changes(
+    request: HttpRequest,
+    wanted: web::Query<Wanted>,
+    outlets: web::Data<Outlets>,
+    snapshots: web::Data<Snapshots>,
+    streams: web::Data<Streams>,
+) -> HttpResponse {
+    let Ok(place) = Arc::clone(&streams.places).try_acquire_owned() else {
+        let error = format!("{STREAMS_MAX} streams are open already, which is the most");
+        return HttpResponse::ServiceUnavailable().json(ErrorView { error });
+    };
     // Subscribed before the past is asked for, so that nothing falls between.
     let live = outlets.live.subscribe();
-    let last_seen = request.headers().get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
+    let last_event_id = request.headers().get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
+    let mut last_seen = last_event_id.or(wanted.after);
     let past = match last_seen {
         None => Vec::new(),
+        // A journal that was begun anew counts from 1 again: nothing of it would be told.
+        Some(since_epoch) if newest_epoch(&outlets).await < since_epoch => {
+            last_seen = None;
+            Vec::new()
+        }
         Some(since_epoch) => {
             let question = AskChanges { since_epoch, publisher: None, changes_max: REPLAY_CHANGES_MAX };
             outlets.changes.ask(question, ASK_TIMEOUT).await.unwrap_or_default()
         }
     };
-    let told = past.last().map_or(last_seen.unwrap_or(0), |change| change.epoch);
+    let course = Course {
+        live,
+        told: past.last().map_or(last_seen.unwrap_or(0), |change| change.epoch),
+        snapshots: wanted.pulse.then_some(snapshots),
+        shown: None,
+        next_pulse: Instant::now() + if wanted.pulse { Duration::ZERO } else { KEEP_ALIVE },
+        started_at: streams.started_at,
+        _place: place,
+    };
     let replay = stream::iter(past).map(|change| event(&change));
-    let follow = stream::unfold((live, told), |(mut live, told)| async move {
-        loop {
-            let next = match tokio::time::timeout(KEEP_ALIVE, live.recv()).await {
-                Err(_) => Bytes::from_static(b": still here\n\n"),
-                Ok(Ok(change)) if change.epoch <= told => continue,
-                Ok(Ok(change)) => event(&change),
-                // The client is slower than the changes: it has to read the status anew.
-                Ok(Err(RecvError::Lagged(missed))) => Bytes::from(format!("event: missed\ndata: {missed}\n\n")),
-                Ok(Err(RecvError::Closed)) => return None,
-            };
-            return Some((next, (live, told)));
-        }
-    });
+    let follow = stream::unfold(course, |mut course| async move { Some((course.next().await?, course)) });
     let begin = stream::iter([Bytes::from_static(b"retry: 1000\n\n")]);
     let body = begin.chain(replay).chain(follow).map(Ok::<_, Infallible>);
-    HttpResponse::Ok().content_type("text/event-stream").insert_header(("Cache-Control", "no-store")).streaming(body)
+    HttpResponse::Ok()
+        .content_type("text/event-stream")
+        .insert_header(("Cache-Control", "no-store"))
+        // Compressed, it would be held back until there is enough of it.
+        .insert_header(("Content-Encoding", "identity"))
+        .streaming(body)
 }

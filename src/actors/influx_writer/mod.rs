@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseActFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -28,6 +28,7 @@ use crate::messages::ask::{AskChanges, AskLedger, LOSSES_MAX, LedgerReply, SinkS
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
 use crate::messages::intake::{DeliveryState, Intake};
+use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, GoneReply, LossLine, ReadingsReply};
 use crate::ports::Sink;
 use crate::runtime::clock::Clock;
 
@@ -248,6 +249,48 @@ impl Handler<AskChanges> for InfluxWriter {
             })
         };
         Box::pin(changes.into_actor(self))
+    }
+}
+
+impl Handler<AskNewestChanges> for InfluxWriter {
+    type Result = ResponseFuture<Vec<Change>>;
+    fn handle(&mut self, ask: AskNewestChanges, _: &mut Context<Self>) -> Self::Result {
+        let journal = self.parts.journal.clone();
+        Box::pin(async move {
+            journal.newest_changes(ask).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "past verdict changes can't be read");
+                Vec::new()
+            })
+        })
+    }
+}
+
+impl Handler<AskReadings> for InfluxWriter {
+    type Result = ResponseFuture<Result<ReadingsReply, String>>;
+    fn handle(&mut self, ask: AskReadings, _: &mut Context<Self>) -> Self::Result {
+        let journal = self.parts.journal.clone();
+        Box::pin(async move { journal.readings(ask).await.map_err(|error| error.to_string()) })
+    }
+}
+
+impl Handler<AskGone> for InfluxWriter {
+    type Result = ResponseFuture<Result<GoneReply, String>>;
+    fn handle(&mut self, ask: AskGone, _: &mut Context<Self>) -> Self::Result {
+        let journal = self.parts.journal.clone();
+        Box::pin(async move {
+            let dead_letters = journal.dead_letters(ask.entries_max).await.map_err(|error| error.to_string())?;
+            let losses = journal.losses().await.map_err(|error| error.to_string())?;
+            // the newest incarnations of every publisher are at the end of its part
+            let losses = losses.into_iter().rev().take(ask.entries_max).map(|loss| LossLine {
+                publisher: loss.publisher,
+                incarnation: loss.incarnation,
+                first: loss.first,
+                last: loss.last,
+                count: loss.count,
+                reason: loss.reason,
+            });
+            Ok(GoneReply { dead_letters, losses: losses.collect() })
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod confirmations;
 mod pump;
+mod recent;
 mod translate;
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseActFut
 
 pub use self::confirmations::Confirmations;
 pub use self::pump::pump;
+use self::recent::Recent;
 pub use self::translate::{Unreadable, translate};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Monotonic;
@@ -25,7 +27,8 @@ use crate::formats::envelope::{Prefix, TopicKind, encode_confirm};
 use crate::messages::ask::{AskSubscriber, BadMessage, SubscriberStatus};
 use crate::messages::beats::Beats;
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
-use crate::messages::intake::{DeliveryState, Intake};
+use crate::messages::intake::{DeliveryState, Intake, IntakeEntry};
+use crate::messages::page::{AskRecent, RecentValues};
 use crate::ports::{Outgoing, Transport};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
@@ -55,6 +58,7 @@ pub struct Record {
     bad: VecDeque<BadMessage>,
     confirmations: Confirmations,
     last_heartbeat: HashMap<PublisherId, Monotonic>,
+    recent: Recent,
 }
 
 /// The actor. Build each of its lives with the same [`Record`].
@@ -84,6 +88,13 @@ impl Subscriber {
                 Ok(meaning) => {
                     // What the broker had kept from before we subscribed is data, not a sign of life.
                     beats.extend(meaning.beat.filter(|_| !delivery.retained));
+                    for entry in &meaning.entries {
+                        if let IntakeEntry::Readings { publisher, lines, .. } = entry
+                            && let Some(last) = lines.last()
+                        {
+                            record.recent.note(publisher, &last.line, delivery.at);
+                        }
+                    }
                     entries.extend(meaning.entries);
                     if let Some((publisher, incarnation, confirmed)) = meaning.confirmed {
                         record.confirmations.known_to_publisher(&publisher, incarnation, confirmed);
@@ -223,5 +234,14 @@ impl Handler<AskSubscriber> for Subscriber {
     type Result = MessageResult<AskSubscriber>;
     fn handle(&mut self, _: AskSubscriber, _: &mut Context<Self>) -> MessageResult<AskSubscriber> {
         MessageResult(self.record.borrow().status())
+    }
+}
+
+impl Handler<AskRecent> for Subscriber {
+    type Result = MessageResult<AskRecent>;
+    fn handle(&mut self, ask: AskRecent, _: &mut Context<Self>) -> MessageResult<AskRecent> {
+        let record = self.record.borrow();
+        let values: Vec<RecentValues> = ask.0.iter().filter_map(|publisher| record.recent.of(publisher)).collect();
+        MessageResult(values)
     }
 }

@@ -13,7 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture};
 
 use self::table::Question;
 pub use self::table::{Table, WatchdogConfig};
@@ -24,6 +24,7 @@ use crate::messages::beats::{Beats, Hearing};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
 use crate::messages::drain::Drain;
+use crate::messages::page::{ProbeNow, ProbeReport};
 use crate::messages::probe::{AwaitExit, Probe};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
@@ -248,6 +249,40 @@ impl Handler<AskPublisher> for Watchdog {
     type Result = Option<PublisherStatus>;
     fn handle(&mut self, ask: AskPublisher, _: &mut Context<Self>) -> Option<PublisherStatus> {
         self.table.borrow().status_of(&ask.0)
+    }
+}
+
+impl Handler<ProbeNow> for Watchdog {
+    type Result = ResponseActFuture<Self, Option<ProbeReport>>;
+
+    /// A process that is found to have ended is evidence like any other.
+    fn handle(&mut self, ProbeNow(publisher): ProbeNow, _: &mut Context<Self>) -> Self::Result {
+        let process = self.table.borrow().process_to_probe(&publisher);
+        let (probe, clock) = (self.outlets.probe.clone(), self.clock);
+        let look = async move {
+            Some(match process? {
+                Err(reason) => Err(reason),
+                Ok(process) => match probe.deliver(Probe(process.clone())).await {
+                    Ok(answer) => Ok((process, answer)),
+                    Err(error) => Err(format!("the probe could not look: {error}")),
+                },
+            })
+        };
+        Box::pin(look.into_actor(self).map(move |found, actor, ctx| {
+            let found = match found? {
+                Ok((process, answer)) => {
+                    if answer.has_ended() {
+                        let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
+                        actor.table.borrow_mut().exited(&publisher, &process, &answer, now, wall);
+                        actor.follow_up(ctx);
+                    }
+                    (answer.describe(process.pid), answer.looked_at)
+                }
+                Err(reason) => (reason, clock.wall()),
+            };
+            let verdict = actor.table.borrow().status_of(&publisher)?.verdict;
+            Some(ProbeReport { found: found.0, looked_at: found.1, verdict })
+        }))
     }
 }
 

@@ -394,6 +394,19 @@ impl Table {
         self.entries.get(index as usize).map(status_of)
     }
 
+    /// The process of a publisher that the probe can look at; in words why there is none; none at all
+    /// when the publisher is not known.
+    #[must_use]
+    pub fn process_to_probe(&self, id: &PublisherId) -> Option<Result<ProcessIdentity, String>> {
+        let entry = self.entries.get(*self.by_id.get(id)? as usize)?;
+        Some(entry.watch.process_here(&self.config.home).cloned().ok_or_else(|| match entry.watch.process() {
+            None => "it has not told which process it is: there is nothing to look at".to_owned(),
+            Some(process) => {
+                format!("PID {} is on {}, which can't be asked from here", process.pid, entry.watch.host())
+            }
+        }))
+    }
+
     fn expect(&mut self, expected: &[PublisherId], now: Monotonic, wall: Timestamp) {
         for id in expected {
             if !self.by_id.contains_key(id) {

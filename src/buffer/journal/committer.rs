@@ -7,6 +7,7 @@ use super::{Batch, JournalError, Lane, Level, NamedLoss};
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::intake::DeliveryState;
+use crate::messages::page::{AskNewestChanges, DeadLetterLine};
 
 /// A group takes no more once it holds this many bytes.
 const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -31,6 +32,14 @@ pub(super) enum Command {
     Changes {
         ask: AskChanges,
         reply: Reply<Vec<Change>>,
+    },
+    NewestChanges {
+        ask: AskNewestChanges,
+        reply: Reply<Vec<Change>>,
+    },
+    DeadLetters {
+        entries_max: usize,
+        reply: Reply<Vec<DeadLetterLine>>,
     },
     Accounts {
         reply: Reply<Vec<LedgerLine>>,
@@ -120,6 +129,8 @@ fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
             let _ = reply.send(batch);
         }
         Command::Changes { ask, reply } => drop(reply.send(store.changes(&ask))),
+        Command::NewestChanges { ask, reply } => drop(reply.send(store.newest_changes(&ask))),
+        Command::DeadLetters { entries_max, reply } => drop(reply.send(store.dead_letters(entries_max))),
         Command::Accounts { reply } => drop(reply.send(store.accounts())),
         Command::Losses { reply } => drop(reply.send(store.losses())),
         Command::SplitLanes { reply } => drop(reply.send(store.split_lanes())),

@@ -22,6 +22,7 @@ mod committer;
 mod draft;
 mod history;
 mod incarnation;
+mod readings;
 mod recovery;
 mod schema;
 mod snapshot;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use self::block::line_time;
 use self::committer::{Command, Reply};
 pub use self::history::{History, HistoryBlock};
 pub use self::snapshot::{Snapshot, snapshot};
@@ -47,6 +49,8 @@ use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::change::Standing;
 use crate::messages::intake::{DeliveryState, IntakeEntry};
+use crate::messages::page::{AskNewestChanges, AskReadings, DeadLetterLine, ReadingsReply};
+use crate::runtime::clock::Clock;
 
 /// What bounds the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +162,8 @@ pub struct Level {
 const SLOW_FROM_THOUSANDTHS: u64 = 900;
 /// The longest delay of one append, just below the limit.
 const SLOW_DELAY_MAX: Duration = Duration::from_millis(100);
+/// Most plots that are read at once.
+const PLOTS_AT_ONCE_MAX: usize = 2;
 
 /// A handle to the journal; clones share it. One thread owns the database and commits in groups; it
 /// ends with [`Journal::close`], or when the last handle is gone and the queue is empty.
@@ -169,6 +175,8 @@ pub struct Journal {
     queue_entries_max: u32,
     bytes_max: u64,
     has_sink: bool,
+    path: Arc<PathBuf>,
+    plots: Arc<Semaphore>,
 }
 
 impl Journal {
@@ -179,6 +187,7 @@ impl Journal {
     /// [`JournalError::Open`]: the file cannot be opened, is not a journal, or another monitor has it.
     pub fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
         let path = config.path.clone();
+        let journal_path = path.clone();
         let (bytes_max, has_sink) = (config.bytes_max, config.has_sink);
         let queue_entries_max = u32::try_from(config.queue_entries_max.max(1)).unwrap_or(u32::MAX);
         let (store, recovery) = Store::open(config)?;
@@ -192,7 +201,9 @@ impl Journal {
         // a semaphore holds fewer than 2^29 permits on 32-bit machines
         let queue_entries_max = queue_entries_max.min(1 << 28);
         let queue = Arc::new(Semaphore::new(queue_entries_max as usize));
-        Ok((Self { commands, level, queue, queue_entries_max, bytes_max, has_sink }, recovery))
+        let plots = Arc::new(Semaphore::new(PLOTS_AT_ONCE_MAX));
+        let path = Arc::new(journal_path);
+        Ok((Self { commands, level, queue, queue_entries_max, bytes_max, has_sink, path, plots }, recovery))
     }
 
     /// Makes entries durable, duplicates removed. Resolves after the commit that holds them, with the
@@ -233,6 +244,37 @@ impl Journal {
     /// [`JournalError::Read`].
     pub async fn changes(&self, ask: AskChanges) -> Result<Vec<Change>, JournalError> {
         self.ask(|reply| Command::Changes { ask, reply }).await
+    }
+
+    /// The newest changes, newest first.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn newest_changes(&self, ask: AskNewestChanges) -> Result<Vec<Change>, JournalError> {
+        self.ask(|reply| Command::NewestChanges { ask, reply }).await
+    }
+
+    /// The newest dead letters, newest first.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn dead_letters(&self, entries_max: usize) -> Result<Vec<DeadLetterLine>, JournalError> {
+        self.ask(|reply| Command::DeadLetters { entries_max, reply }).await
+    }
+
+    /// One publisher's readings for a plot. It reads beside the journal's thread, for at most about two
+    /// seconds, and says when that was not enough.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn readings(&self, ask: AskReadings) -> Result<ReadingsReply, JournalError> {
+        let permit = Arc::clone(&self.plots).acquire_owned().await.map_err(|_| JournalError::Closed)?;
+        let path = Arc::clone(&self.path);
+        let read = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            readings::read(&path, &ask, Clock::start())
+        });
+        read.await.unwrap_or_else(|error| Err(JournalError::Read { reason: error.to_string() }))
     }
 
     /// Everything undelivered now becomes the backlog; what comes later is live. Before the first

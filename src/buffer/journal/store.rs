@@ -18,6 +18,12 @@ use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::change::Standing;
 use crate::messages::intake::{DeliveryState, IntakeEntry};
+use crate::messages::page::{AskNewestChanges, DeadLetterLine};
+
+/// Most changes that one question looks at, so that a rare verdict does not hold up the commits.
+const CHANGES_LOOKED_AT_MAX: usize = 20_000;
+/// Bytes of a dead letter that are shown.
+const DEAD_LETTER_BYTES_SHOWN_MAX: i64 = 2_048;
 
 /// One thing to make durable.
 pub(super) enum Write {
@@ -244,6 +250,62 @@ impl Store {
                 .collect(),
         })?;
         Ok(json.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
+    }
+
+    pub(super) fn newest_changes(&mut self, ask: &AskNewestChanges) -> Result<Vec<Change>, JournalError> {
+        let before = ask.before_epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX));
+        self.read(|connection| {
+            let (mut select, mut rows);
+            match &ask.publisher {
+                Some(publisher) => {
+                    let sql = "SELECT json FROM changes WHERE publisher = ?1 AND epoch < ?2 ORDER BY epoch DESC";
+                    select = connection.prepare_cached(sql)?;
+                    rows = select.query(params![publisher.as_str(), before])?;
+                }
+                None => {
+                    select =
+                        connection.prepare_cached("SELECT json FROM changes WHERE epoch < ?1 ORDER BY epoch DESC")?;
+                    rows = select.query([before])?;
+                }
+            }
+            let mut changes = Vec::new();
+            let mut looked_at = 0;
+            while changes.len() < ask.changes_max
+                && looked_at < CHANGES_LOOKED_AT_MAX
+                && let Some(row) = rows.next()?
+            {
+                looked_at += 1;
+                let json: String = row.get(0)?;
+                let Ok(change) = serde_json::from_str::<Change>(&json) else { continue };
+                if ask.since.is_some_and(|since| change.decided_at < since) {
+                    break;
+                }
+                if ask.to.is_empty() || ask.to.contains(&change.to) {
+                    changes.push(change);
+                }
+            }
+            Ok(changes)
+        })
+    }
+
+    pub(super) fn dead_letters(&mut self, entries_max: usize) -> Result<Vec<DeadLetterLine>, JournalError> {
+        let most = i64::try_from(entries_max).unwrap_or(i64::MAX);
+        self.read(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT id, refused_at, publisher, reason, substr(line, 1, ?2) FROM dead_letters ORDER BY id DESC LIMIT ?1",
+            )?;
+            let letters = select.query_map([most, DEAD_LETTER_BYTES_SHOWN_MAX], |row| {
+                let (at, publisher): (String, Option<String>) = (row.get(1)?, row.get(2)?);
+                Ok(DeadLetterLine {
+                    number: row.get(0)?,
+                    at: at.parse().unwrap_or_default(),
+                    publisher: publisher.and_then(|publisher| PublisherId::parse(&publisher).ok()),
+                    reason: row.get(3)?,
+                    line: String::from_utf8_lossy(&row.get::<_, Vec<u8>>(4)?).trim_end().to_owned(),
+                })
+            })?;
+            letters.collect()
+        })
     }
 
     pub(super) fn accounts(&mut self) -> Result<Vec<LedgerLine>, JournalError> {

@@ -1,0 +1,103 @@
+//! What an operator may do, and what went wrong: looks at a process, restarts, the errors.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use super::api::{known_id, unavailable, unknown};
+use super::{ASK_TIMEOUT, Outlets};
+use crate::formats::api::ErrorView;
+use crate::messages::ask::{AskLedger, AskSubscriber, BadMessage, SinkStatus};
+use crate::messages::child::Restart;
+use crate::messages::page::{AskGone, DeadLetterLine, LossLine, ProbeNow};
+
+/// A probe may hang on a sick process for a while.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most dead letters and losses in one answer.
+const ERRORS_MAX: usize = 200;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/api/publishers/{id}/probe", web::post().to(probe))
+        .route("/api/publishers/{id}/restart", web::post().to(restart))
+        .route("/api/errors", web::get().to(errors));
+}
+
+async fn probe(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResponse {
+    let id = match known_id(&id) {
+        Ok(id) => id,
+        Err(answer) => return answer,
+    };
+    match outlets.probe.ask(ProbeNow(id.clone()), PROBE_TIMEOUT).await {
+        Ok(Some(report)) => HttpResponse::Ok().json(report),
+        Ok(None) => unknown(&id),
+        Err(error) => unavailable(error),
+    }
+}
+
+#[derive(Serialize)]
+struct Restarted {
+    /// The process that ends and is replaced, or that was started where none ran.
+    pid: u32,
+}
+
+async fn restart(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResponse {
+    let id = match known_id(&id) {
+        Ok(id) => id,
+        Err(answer) => return answer,
+    };
+    let Some(child) = outlets.children.find(&id) else {
+        let error = format!("'{id}' was not started by this monitor as a process: only its own starter can restart it");
+        return HttpResponse::Conflict().json(ErrorView { error });
+    };
+    match child.ask(Restart, ASK_TIMEOUT).await {
+        Ok(Some(pid)) => {
+            tracing::info!(publisher = %id, pid, "restart asked for on the page");
+            HttpResponse::Accepted().json(Restarted { pid })
+        }
+        Ok(None) => {
+            let error = format!("'{id}' cannot be restarted now: the monitor is ending, or its program can't start");
+            HttpResponse::Conflict().json(ErrorView { error })
+        }
+        Err(error) => unavailable(error),
+    }
+}
+
+/// `GET /api/errors`: everything that could not be read, kept or written.
+#[derive(Serialize)]
+struct Errors {
+    /// Messages that could not be read, since the start.
+    malformed: u64,
+    /// Messages that were too large, since the start.
+    oversized: u64,
+    /// The last of them, newest first.
+    bad_messages: Vec<BadMessage>,
+    /// Rows that the database refused, newest first.
+    dead_letters: Vec<DeadLetterLine>,
+    /// Readings that are gone for good.
+    losses: Vec<LossLine>,
+    /// The sinks with their last errors.
+    sinks: Vec<SinkStatus>,
+}
+
+async fn errors(outlets: web::Data<Outlets>) -> HttpResponse {
+    let (subscriber, gone, ledger) = tokio::join!(
+        outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT),
+        outlets.gone.ask(AskGone { entries_max: ERRORS_MAX }, ASK_TIMEOUT),
+        outlets.ledger.ask(AskLedger, ASK_TIMEOUT),
+    );
+    let (subscriber, gone) = match (subscriber, gone) {
+        (Ok(subscriber), Ok(Ok(gone))) => (subscriber, gone),
+        (_, Ok(Err(error))) => return HttpResponse::ServiceUnavailable().json(ErrorView { error }),
+        (Err(error), _) | (_, Err(error)) => return unavailable(error),
+    };
+    HttpResponse::Ok().json(Errors {
+        malformed: subscriber.malformed,
+        oversized: subscriber.oversized,
+        bad_messages: subscriber.bad_messages.into_iter().rev().collect(),
+        dead_letters: gone.dead_letters,
+        losses: gone.losses,
+        sinks: ledger.map(|ledger| ledger.sinks).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,31 @@
+// A question before something is done, and what came of it.
+
+import { el } from "./dom.js";
+import { post } from "./session.js";
+
+/** Asks, does it, and shows the answer in words. `done` makes words of the answer. */
+export function confirmed({ title, words, button, path, done }) {
+  const outcome = el("p", { class: "outcome", role: "status" });
+  const yes = el("button", { class: "primary", type: "button" }, button);
+  const no = el("button", { type: "button" }, "Cancel");
+  const dialog = el("dialog", { class: "card", "aria-labelledby": "dialog-title" },
+    el("h2", { id: "dialog-title" }, title), el("p", {}, words), outcome, el("div", { class: "buttons" }, no, yes));
+  no.addEventListener("click", () => dialog.close());
+  yes.addEventListener("click", async () => {
+    yes.disabled = true;
+    try {
+      outcome.textContent = done(await post(path));
+      outcome.classList.remove("wrong");
+      yes.hidden = true;
+      no.textContent = "Close";
+      no.focus();
+    } catch (error) {
+      outcome.textContent = error.message;
+      outcome.classList.add("wrong");
+      yes.disabled = false;
+    }
+  });
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}

@@ -1,0 +1,51 @@
+// What could not be read, kept or written.
+
+import { el, setText } from "./dom.js";
+import { get } from "./session.js";
+import { on } from "./store.js";
+import { table } from "./table.js";
+import { count, exactTime, time } from "./words.js";
+
+const EVERY = 2000;
+const at = { name: "When", kind: "when", cell: (of) => el("time", { datetime: of.at, title: exactTime(Date.parse(of.at)) }, time(Date.parse(of.at))) };
+
+export function errors(main) {
+  const wrong = el("p", { class: "wrong", role: "alert" });
+  const sinks = el("ul", { class: "sinks" });
+  const bad = table("Messages that could not be read", [at,
+    { name: "Topic", kind: "code", cell: (of) => of.topic },
+    { name: "What is wrong", kind: "why", cell: (of) => of.reason },
+    { name: "How it begins", kind: "code", cell: (of) => of.excerpt || "(empty)" },
+  ], "Every message could be read.");
+  const letters = table("Rows that the database refused", [at,
+    { name: "Publisher", kind: "who", cell: (of) => (of.publisher ? el("a", { href: `#/publisher/${encodeURIComponent(of.publisher)}` }, of.publisher) : "–") },
+    { name: "The database’s reason", kind: "why", cell: (of) => of.reason },
+    { name: "The row", kind: "code", cell: (of) => of.line },
+  ], "The database has refused no row.");
+  const many = el("p", { class: "sub" });
+  main.append(el("h1", {}, "Errors"), wrong, el("h2", {}, "Databases"), sinks, el("h2", {}, "Messages that could not be read"), many, bad.element,
+    el("h2", {}, "Dead letters"), letters.element);
+
+  let key = "";
+  async function load() {
+    if (document.hidden) return;
+    try {
+      const view = await get("api/errors");
+      wrong.textContent = "";
+      const fresh = JSON.stringify(view);
+      if (fresh === key) return;
+      key = fresh;
+      setText(many, view.malformed ? `${count(view.malformed)} since the monitor started, ${count(view.oversized)} of them too large. The last ${count(view.bad_messages.length)}:` : "");
+      bad.set(view.bad_messages);
+      letters.set(view.dead_letters);
+      sinks.replaceChildren(...view.sinks.map((sink) => el("li", { class: sink.last_error || sink.state !== "ok" ? "warns" : "" },
+        el("strong", {}, sink.name), ` ${sink.state}`, sink.last_error ? `: ${sink.last_error}` : sink.state === "ok" ? ": no error" : "")));
+    } catch (error) {
+      wrong.textContent = error.message;
+    }
+  }
+  load();
+  const loading = setInterval(load, EVERY);
+  const stop = on("connection", (state) => { if (state === "live") load(); });
+  return () => { clearInterval(loading); stop(); };
+}
