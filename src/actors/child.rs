@@ -267,6 +267,8 @@ impl Actor for Child {
     }
 }
 
+crate::answers_progress!(Child);
+
 impl Handler<AskChild> for Child {
     type Result = MessageResult<AskChild>;
 

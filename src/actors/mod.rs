@@ -2,7 +2,9 @@
 
 pub mod child;
 pub mod influx_writer;
+pub mod notifier;
 pub mod process_probe;
 pub mod publisher;
 pub mod subscriber;
 pub mod watchdog;
+pub mod watchman;

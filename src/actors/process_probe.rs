@@ -58,6 +58,8 @@ impl Actor for ProcessProbe {
     type Context = Context<Self>;
 }
 
+crate::answers_progress!(ProcessProbe);
+
 impl Handler<AwaitExit> for ProcessProbe {
     type Result = ResponseFuture<Result<ProbeAnswer, String>>;
 

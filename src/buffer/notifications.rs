@@ -164,40 +164,33 @@ impl Notifications {
         self.transact(read)
     }
 
-    /// Takes notices for their targets, and moves the mark where one is given.
+    /// Takes notices that no mark counts for their targets.
     ///
     /// # Errors
     /// [`NotificationsError::Write`]: none was taken.
-    pub fn take(&self, notices: &[(String, Notice)], mark: Option<u64>) -> Result<(), NotificationsError> {
+    pub fn take(&self, notices: &[(String, Notice)]) -> Result<(), NotificationsError> {
+        self.transact(|transaction| insert(transaction, notices))
+    }
+
+    /// Takes what there is to tell between two marks, and moves the mark from the one to the other. When
+    /// it no longer stands where it was read, someone else has taken it, and nothing happens.
+    ///
+    /// # Errors
+    /// [`NotificationsError::Write`]: none was taken.
+    pub fn take_between(
+        &self,
+        from: u64,
+        to: u64,
+        notices: &[(String, Notice)],
+    ) -> Result<(), NotificationsError> {
         self.transact(|transaction| {
-            for (target, notice) in notices {
-                let json = serde_json::to_string(notice)
-                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-                transaction
-                    .prepare_cached("INSERT INTO waiting (target, known_at, notice) VALUES (?1, ?2, ?3)")?
-                    .execute(params![target, notice.known_at().as_nanos(), json])?;
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO accounts (target, taken) VALUES (?1, 1)
-                         ON CONFLICT (target) DO UPDATE SET taken = taken + 1",
-                    )?
-                    .execute([target])?;
-                let over = "SELECT max(count(*) - ?2, 0) FROM waiting WHERE target = ?1";
-                let most = WAITING_NOTICES_MAX.cast_signed();
-                let over: i64 = transaction.prepare_cached(over)?.query_row(params![target, most], |row| row.get(0))?;
-                if over > 0 {
-                    let reason = format!("more than {WAITING_NOTICES_MAX} waited");
-                    let oldest = "id IN (SELECT id FROM waiting WHERE target = ?1 ORDER BY id LIMIT ?2)";
-                    give_up(transaction, target, oldest, over, &reason)?;
-                }
-            }
-            if let Some(mark) = mark {
-                transaction.execute("UPDATE progress SET mark = ?1", [mark.cast_signed()])?;
+            let moved = "UPDATE progress SET mark = ?2 WHERE mark = ?1";
+            if transaction.execute(moved, [from.cast_signed(), to.cast_signed()])? > 0 {
+                insert(transaction, notices)?;
             }
             Ok(())
         })
     }
-
     /// What waits for a target.
     ///
     /// # Errors
@@ -396,6 +389,31 @@ fn begin(connection: &Connection, last_epoch: u64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+fn insert(transaction: &Transaction<'_>, notices: &[(String, Notice)]) -> rusqlite::Result<()> {
+    for (target, notice) in notices {
+        let json = serde_json::to_string(notice)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        transaction
+            .prepare_cached("INSERT INTO waiting (target, known_at, notice) VALUES (?1, ?2, ?3)")?
+            .execute(params![target, notice.known_at().as_nanos(), json])?;
+        transaction
+            .prepare_cached(
+                "INSERT INTO accounts (target, taken) VALUES (?1, 1)
+                 ON CONFLICT (target) DO UPDATE SET taken = taken + 1",
+            )?
+            .execute([target])?;
+        let over = "SELECT max(count(*) - ?2, 0) FROM waiting WHERE target = ?1";
+        let most = WAITING_NOTICES_MAX.cast_signed();
+        let over: i64 = transaction.prepare_cached(over)?.query_row(params![target, most], |row| row.get(0))?;
+        if over > 0 {
+            let reason = format!("more than {WAITING_NOTICES_MAX} waited");
+            let oldest = "id IN (SELECT id FROM waiting WHERE target = ?1 ORDER BY id LIMIT ?2)";
+            give_up(transaction, target, oldest, over, &reason)?;
+        }
+    }
+    Ok(())
+}
+
 /// Deletes what waits for a target under a condition on `?2`, counted and with the reason.
 fn give_up(
     transaction: &Transaction<'_>,
@@ -460,13 +478,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = open(directory.path(), 7);
         assert_eq!(store.mark(), Ok(7), "what happened before the first start is not told");
-        store.take(&[("a".into(), notice(1)), ("a".into(), notice(2)), ("b".into(), notice(2))], Some(9)).unwrap();
+        store.take_between(7, 9, &[("a".into(), notice(1)), ("a".into(), notice(2)), ("b".into(), notice(2))]).unwrap();
         let message = store.begin_message("a", 1).unwrap().unwrap();
         assert_eq!(message.notices, [notice(1)]);
         drop(store);
         let store = open(directory.path(), 12);
         assert_eq!(store.mark(), Ok(9));
-        store.take(&[("a".into(), notice(3))], Some(10)).unwrap();
+        store.take_between(7, 10, &[("a".into(), notice(3))]).unwrap();
+        assert_eq!(store.mark(), Ok(9), "taken by someone else already");
+        store.take_between(9, 10, &[("a".into(), notice(3))]).unwrap();
         assert_eq!(store.begin_message("a", 100).unwrap(), Some(message.clone()), "the same message again");
         store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
         let digest = store.begin_message("a", 100).unwrap().unwrap();
@@ -484,7 +504,7 @@ mod tests {
     #[test]
     fn a_mark_beyond_the_journal_is_taken_back() {
         let directory = tempfile::tempdir().unwrap();
-        open(directory.path(), 7).take(&[], Some(20)).unwrap();
+        open(directory.path(), 7).take_between(7, 20, &[]).unwrap();
         assert_eq!(open(directory.path(), 11).mark(), Ok(11));
     }
 
@@ -530,7 +550,8 @@ mod tests {
                 match act {
                     Act::Take(count) => for _ in 0..count {
                         next += 1;
-                        store.take(&[("a".into(), notice(next))], Some(next.cast_unsigned())).unwrap();
+                        let (from, to) = (next.cast_unsigned() - 1, next.cast_unsigned());
+                        store.take_between(from, to, &[("a".into(), notice(next))]).unwrap();
                     },
                     Act::Begin(most) => { store.begin_message("a", most).unwrap(); }
                     Act::Deliver if begun => {

@@ -24,6 +24,10 @@ pub enum Changed {
     Watch,
     /// `[web]`.
     Web,
+    /// `[monitor]`.
+    Monitor,
+    /// `[mail]` and `[[notify]]`: who is told, and how.
+    Notify,
     /// A new `[[publisher]]`.
     PublisherAdded(PublisherId),
     /// A `[[publisher]]` that is no longer there.
@@ -46,6 +50,8 @@ impl fmt::Display for Changed {
             Self::Buffer => f.write_str("[buffer]"),
             Self::Watch => f.write_str("[watch]"),
             Self::Web => f.write_str("[web]"),
+            Self::Monitor => f.write_str("[monitor]"),
+            Self::Notify => f.write_str("[[notify]]"),
             Self::PublisherAdded(id) => write!(f, "publisher {id} (added)"),
             Self::PublisherRemoved(id) => write!(f, "publisher {id} (removed)"),
             Self::PublisherChanged(id) => write!(f, "publisher {id}"),
@@ -64,7 +70,8 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
         }
     };
     // taken apart so that a new part cannot be forgotten here
-    let Settings { data_dir, grace, log, mqtt, influx, buffer, watch, web, publishers } = new;
+    let Settings { data_dir, grace, log, mqtt, influx, buffer, watch, web, publishers, monitor, mail: _, notify: _ } =
+        new;
     part(old.data_dir != *data_dir, Changed::DataDir);
     part(old.grace != *grace, Changed::Grace);
     part(old.log != *log, Changed::Log);
@@ -73,6 +80,8 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
     part(old.buffer != *buffer, Changed::Buffer);
     part(old.watch != *watch, Changed::Watch);
     part(old.web != *web, Changed::Web);
+    part(old.monitor != *monitor, Changed::Monitor);
+    part(!old.notifies_as(new), Changed::Notify);
 
     for before in &old.publishers {
         let Some(after) = publishers.iter().find(|publisher| publisher.id == before.id) else {

@@ -100,6 +100,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A secret that only a file may hold: the key names the file.
+    pub(super) fn secret_in_file(&mut self, scope: &Scope<'a>, name: &str) -> Option<Sourced<Secret>> {
+        let path = self.path(scope, name, None)?;
+        self.secret_file(scope, name, path)
+    }
+
     fn secret_file(&mut self, scope: &Scope<'a>, name: &str, path: Sourced<PathBuf>) -> Option<Sourced<Secret>> {
         let file = path.value.display();
         let text = read_at_most(&path.value, SECRET_BYTES_MAX)

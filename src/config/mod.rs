@@ -7,7 +7,7 @@
 //! The variable of a key is the key with its tables: `watch.deadline` is `HEARTWATCH_WATCH_DEADLINE`.
 //! Where a flag has a shorter name, that works as well: `HEARTWATCH_DEADLINE`. Secrets come from a
 //! file or from the environment (`HEARTWATCH_MQTT_PASSWORD`, `HEARTWATCH_INFLUX_PASSWORD`,
-//! `HEARTWATCH_INFLUX_TOKEN`), never from the TOML or a flag.
+//! `HEARTWATCH_INFLUX_TOKEN`, `HEARTWATCH_MAIL_PASSWORD`), never from the TOML or a flag.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ mod diagnostics;
 mod document;
 mod environment;
 mod files;
+mod notify;
 mod publishers;
 mod reader;
 mod resolve;
@@ -38,8 +39,8 @@ pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
     BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, InfluxVersion, LogSettings,
-    MqttSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RunAs, Settings, WatchSettings, WebSettings,
-    heartbeat_within,
+    MailEncryption, MailSettings, MonitorSettings, MqttSettings, NotifySettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN,
+    PublisherSettings, RestartSettings, RunAs, Settings, WatchSettings, WaySettings, WebSettings, heartbeat_within,
 };
 
 use document::SourceFile;

@@ -5,12 +5,20 @@ use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::resolve::{Settled as _, boolean, duration, positive_duration};
 use super::settings::{
-    FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RunAs, WatchSettings,
+    FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs,
+    WatchSettings,
 };
 use super::values;
 use crate::domain::publisher::PublisherId;
+use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::domain::time::describe_duration;
 use crate::sources::csv::TimeColumn;
+
+/// Most restarts within a period.
+const RESTARTS_LIMIT: u64 = 10_000;
+
+const RESTART: [(&str, RestartPolicy); 3] =
+    [("on-failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never), ("always", RestartPolicy::Always)];
 
 const RUN_AS: [(&str, RunAs); 2] = [("child", RunAs::Child), ("in-process", RunAs::InProcess)];
 
@@ -88,7 +96,14 @@ fn feed<'a>(
         reader.read(table, "time_format", None, |given| given.text("auto", str::parse::<values::TimeForm>));
     let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
     let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(OUTBOX_BYTES_MIN, 1 << 50));
-    let keys = vec![
+    let (restart, restart_keys) = restart(reader, table);
+    if run.as_ref().is_some_and(|run| run.value == RunAs::InProcess)
+        && let Some((name, origin)) = restart_keys.iter().find_map(|(name, origin)| Some((name, origin.clone()?)))
+    {
+        let message = "is for run = \"child\": what runs in this process is always started again";
+        reader.mistake(&origin, &table.key(name), message);
+    }
+    let mut keys = vec![
         ("interval", origin(&interval)),
         ("heartbeat", origin(heartbeat)),
         ("run", origin(&run)),
@@ -99,6 +114,7 @@ fn feed<'a>(
         ("measurement", origin(&measurement)),
         ("outbox_bytes_max", origin(&outbox_bytes_max)),
     ];
+    keys.extend(restart_keys);
     let feed = csv.map(|csv| FeedSettings {
         csv: csv.value,
         interval: interval.or_default(FEED_INTERVAL),
@@ -110,8 +126,38 @@ fn feed<'a>(
         time_format: time_format.value().and_then(|form| form.0),
         measurement: measurement.value(),
         outbox_bytes_max: outbox_bytes_max.or_default(OUTBOX_BYTES_MAX),
+        restart,
     });
     (feed, keys)
+}
+
+fn restart<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (RestartSettings, FeedKeys) {
+    let default = RestartLimits::default();
+    let policy = reader.read(table, "restart", None, |given| given.choice(&RESTART));
+    let restarts_max = reader.read(table, "restarts_max", None, |given| given.number(0, RESTARTS_LIMIT));
+    let period = reader.read(table, "restart_period", None, positive_duration);
+    let min = reader.read(table, "restart_backoff_min", None, positive_duration);
+    let max = reader.read(table, "restart_backoff_max", None, positive_duration);
+    let keys = vec![
+        ("restart", origin(&policy)),
+        ("restarts_max", origin(&restarts_max)),
+        ("restart_period", origin(&period)),
+        ("restart_backoff_min", origin(&min)),
+        ("restart_backoff_max", origin(&max)),
+    ];
+    let at = max.as_ref().or(min.as_ref()).map(|wait| wait.origin.clone());
+    let limits = RestartLimits {
+        restarts_max: restarts_max
+            .map_or(default.restarts_max, |most| usize::try_from(most.value).unwrap_or(usize::MAX)),
+        period: period.or_default(default.period),
+        backoff_min: min.or_default(default.backoff_min),
+        backoff_max: max.or_default(default.backoff_max),
+    };
+    if let Some(at) = at.filter(|_| limits.backoff_min > limits.backoff_max) {
+        let message = "the shortest wait (restart_backoff_min) is longer than the longest one (restart_backoff_max)";
+        reader.mistake(&at, &table.key("restart_backoff_max"), message);
+    }
+    (RestartSettings { policy: policy.or_default(RestartPolicy::default()), limits }, keys)
 }
 
 fn origin<T>(sourced: &Option<Sourced<T>>) -> Option<Origin> {

@@ -148,6 +148,34 @@ impl<'a> Reader<'a> {
         flag.map(|(flag, value)| Sourced { value, origin: Origin::Flag(flag) }).or(found)
     }
 
+    /// A list in the file; each wrong item is a mistake of its own, at its own line.
+    pub(super) fn list<T>(
+        &mut self,
+        scope: &Scope<'a>,
+        name: &str,
+        parse: impl Fn(Given<'_>) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let key = scope.key(name);
+        self.known_keys.insert(key.clone());
+        let value = scope.table.and_then(|table| table.get(name))?;
+        let line = self.file.line_at(value.span().start);
+        let DeValue::Array(items) = value.get_ref() else {
+            self.mistake(&Origin::Line(line), &key, "is not a list: write it in brackets, like [\"…\"]");
+            return None;
+        };
+        let mut list = Vec::new();
+        for item in items.iter() {
+            match parse(Given::of(item.get_ref())) {
+                Ok(item) => list.push(item),
+                Err(message) => {
+                    let line = self.file.line_at(item.span().start);
+                    self.mistake(&Origin::Line(line), &key, message);
+                }
+            }
+        }
+        Some(list)
+    }
+
     /// One value from variables that mean the same.
     pub(super) fn read_variables<T>(
         &mut self,
@@ -197,6 +225,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Remembers a mistake at the line of a key of the file, be its value right or wrong.
+    pub(super) fn mistake_at(&mut self, scope: &Scope<'_>, name: &str, message: impl Into<String>) {
+        let offset = scope.table.and_then(|table| table.get(name)).map(|value| value.span().start);
+        let line = offset.map_or(scope.line, |offset| self.file.line_at(offset));
+        self.mistake(&Origin::Line(line), &scope.key(name), message);
+    }
+
     /// Whether the file's table has this key, be its value right or wrong.
     pub(super) fn has(&self, scope: &Scope<'_>, name: &str) -> bool {
         scope.table.is_some_and(|table| table.contains_key(name))
@@ -244,7 +279,10 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_message(&self, full: &str, path: &str, name: &str, value: &DeValue<'_>) -> String {
-        if matches!(name, "password" | "token") && matches!(path, "mqtt" | "influx") {
+        if name == "secret" && path == "notify" {
+            return "a secret does not belong in this file: set secret_file to a file with it".to_owned();
+        }
+        if matches!(name, "password" | "token") && matches!(path, "mqtt" | "influx" | "mail") {
             let variable = variables_of(full).swap_remove(0);
             return format!("a secret does not belong in this file: set {full}_file to a file with it, or {variable}");
         }

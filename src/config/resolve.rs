@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 use super::Overrides;
 use super::deadlines::deadline_keys;
 use super::document::Given;
+use super::notify::{mail, monitor, notify};
 use super::publishers::publishers;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::secret::Secret;
@@ -47,6 +48,9 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let watch = watch(reader, flags, &default.watch);
     let web = web(reader, flags, &default.web);
     let publishers = publishers(reader, &watch);
+    let monitor = monitor(reader, &default.monitor, &publishers);
+    let mail_configured = mail(reader, notes);
+    let notify = notify(reader, mail_configured.is_some());
     Settings {
         data_dir: data_dir.or_default(default.data_dir),
         grace,
@@ -57,6 +61,9 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         watch,
         web,
         publishers,
+        monitor,
+        mail: mail_configured,
+        notify,
     }
 }
 
@@ -271,7 +278,7 @@ fn watch(reader: &mut Reader<'_>, flags: &Overrides, default: &WatchSettings) ->
 /// What several parts read in the same way.
 impl<'a> Reader<'a> {
     /// The waits between attempts, in order.
-    fn backoff(&mut self, scope: &Scope<'a>, default: (Duration, Duration)) -> (Duration, Duration) {
+    pub(super) fn backoff(&mut self, scope: &Scope<'a>, default: (Duration, Duration)) -> (Duration, Duration) {
         let min = self.read(scope, "backoff_min", None, positive_duration);
         let max = self.read(scope, "backoff_max", None, positive_duration);
         let (low, high) =
@@ -287,7 +294,7 @@ impl<'a> Reader<'a> {
 
     /// The password, when there is a user for it. One in the environment may be meant for another program
     /// that runs in the same shell, so without a user it is only left alone.
-    fn password_of(
+    pub(super) fn password_of(
         &mut self,
         user: &Option<Sourced<String>>,
         password: Option<Sourced<Secret>>,

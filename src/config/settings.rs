@@ -1,15 +1,19 @@
 //! The settings, fully resolved and parsed: what comes out of here needs no second check.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::message::Mailbox;
 use tracing::level_filters::LevelFilter;
 use url::Url;
 
 use super::secret::Secret;
 use crate::domain::deadline::{DeadlineKind, DeadlineOverride, DeadlineRules, IdPattern};
+use crate::domain::notice::NoticeFilter;
 use crate::domain::publisher::PublisherId;
+use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
@@ -36,6 +40,127 @@ pub struct Settings {
     pub web: WebSettings,
     /// The publishers that are started or expected (`[[publisher]]`), in the file's order; ids are distinct.
     pub publishers: Vec<PublisherSettings>,
+    /// Who watches the watchman (`[monitor]`).
+    pub monitor: MonitorSettings,
+    /// The mail server (`[mail]`), when there is one.
+    pub mail: Option<MailSettings>,
+    /// Who is told of verdict changes (`[[notify]]`), in the file's order; names are distinct.
+    pub notify: Vec<NotifySettings>,
+}
+
+/// How the monitor itself is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonitorSettings {
+    /// The id under which another monitor can watch it; none: made of the host's name.
+    pub id: Option<PublisherId>,
+    /// Time between its own heartbeats.
+    pub heartbeat: Duration,
+    /// What is asked for while it is well; none: nothing.
+    pub ping_url: Option<Url>,
+    /// Time between two such requests.
+    pub ping_interval: Duration,
+}
+
+/// The server that takes our mail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MailSettings {
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub encryption: MailEncryption,
+    /// The user at the server.
+    pub user: Option<String>,
+    /// Its password, from a file or the environment.
+    pub password: Option<Secret>,
+    /// Certificates (PEM) that the server's must chain to; none uses the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The sender.
+    pub from: Mailbox,
+}
+
+/// How the connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailEncryption {
+    /// TLS from the first byte (`smtps://`).
+    Tls,
+    /// STARTTLS, or no mail.
+    StartTls,
+    /// Not at all.
+    None,
+}
+
+/// Someone who is told of verdict changes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotifySettings {
+    /// Its name in logs, accounts and numbers.
+    pub name: String,
+    /// How it is reached.
+    pub way: WaySettings,
+    /// What it is told.
+    pub filter: NoticeFilter,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    /// Most messages a minute.
+    pub per_minute_max: usize,
+    /// What could not be delivered for so long is given up.
+    pub age_max: Duration,
+    /// Wait after the first failed attempt.
+    pub backoff_min: Duration,
+    /// Longest wait after a failed attempt.
+    pub backoff_max: Duration,
+}
+
+impl Default for NotifySettings {
+    /// What a table has where it says nothing; its name and way stand for none.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            way: WaySettings::Email { to: Vec::new() },
+            filter: NoticeFilter::default(),
+            timeout: Duration::from_secs(10),
+            per_minute_max: 10,
+            age_max: Duration::from_secs(86_400),
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A way to reach someone.
+#[derive(Clone, PartialEq)]
+pub enum WaySettings {
+    /// A POST.
+    Webhook {
+        /// Where. It may be a secret itself.
+        url: Url,
+        /// What signs it.
+        secret: Option<Secret>,
+    },
+    /// A local command.
+    Command {
+        /// The program.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<String>,
+    },
+    /// Mail.
+    Email {
+        /// To whom.
+        to: Vec<Mailbox>,
+    },
+}
+
+impl fmt::Debug for WaySettings {
+    /// Without the path of a webhook, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Webhook { url, .. } => write!(f, "Webhook({})", url.host_str().unwrap_or_default()),
+            Self::Command { program, .. } => write!(f, "Command({})", program.display()),
+            Self::Email { to } => write!(f, "Email({to:?})"),
+        }
+    }
 }
 
 /// What is logged.
@@ -210,6 +335,17 @@ pub struct FeedSettings {
     pub measurement: Option<String>,
     /// Most bytes of unconfirmed readings in its outbox.
     pub outbox_bytes_max: u64,
+    /// What happens when its process ends ([`RunAs::Child`]).
+    pub restart: RestartSettings,
+}
+
+/// Whether, how often and after which wait a child is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RestartSettings {
+    /// Which ends ask for a new start (`restart`).
+    pub policy: RestartPolicy,
+    /// How often (`restarts_max` within `restart_period`), after which wait (`restart_backoff_min`, `…_max`).
+    pub limits: RestartLimits,
 }
 
 /// How a configured publisher runs.
@@ -264,6 +400,14 @@ impl Default for Settings {
             watch: WatchSettings::default(),
             web: WebSettings { listen: Some(loopback(8080)), token: None, read_only_token: None, users: Vec::new() },
             publishers: Vec::new(),
+            monitor: MonitorSettings {
+                id: None,
+                heartbeat: Duration::from_secs(5),
+                ping_url: None,
+                ping_interval: Duration::from_secs(60),
+            },
+            mail: None,
+            notify: Vec::new(),
         }
     }
 }

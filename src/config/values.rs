@@ -136,6 +136,26 @@ pub fn influx_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// A URL that is asked for or posted to, with whatever path and query it has.
+///
+/// # Errors
+/// What would be right. A password in the URL is refused, and not repeated.
+pub fn web_url(text: &str) -> Result<Url, String> {
+    url_of(text, ["http", "https"], "https://hooks.example/x")
+}
+
+/// The URL of a mail server.
+///
+/// # Errors
+/// What would be right. A password in the URL is refused, and not repeated.
+pub fn mail_url(text: &str) -> Result<Url, String> {
+    let url = url_of(text, ["smtp", "smtps"], "smtps://mail.example or smtp://mail.example:587")?;
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("'{text}' has more than a server's host and port: smtps://mail.example"));
+    }
+    Ok(url)
+}
+
 /// The URL of a running monitor.
 ///
 /// # Errors

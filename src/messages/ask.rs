@@ -20,6 +20,11 @@ pub struct AskStatus;
 #[rtype(result = "Option<PublisherStatus>")]
 pub struct AskPublisher(pub PublisherId);
 
+/// watchdog: whether the monitor trusts its own ears.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "ObserverStatus")]
+pub struct AskObserver;
+
 /// One publisher as the watchdog sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublisherStatus {

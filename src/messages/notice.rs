@@ -41,6 +41,10 @@ pub struct Target {
     pub per_minute_max: usize,
     /// A notice that could not be delivered for so long is given up.
     pub age_max: Duration,
+    /// Wait after the first failed attempt; doubles with each further one.
+    pub backoff_min: Duration,
+    /// Longest wait after a failed attempt.
+    pub backoff_max: Duration,
     /// How it is reached.
     pub way: Arc<dyn Notify>,
 }

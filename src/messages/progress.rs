@@ -22,10 +22,30 @@ macro_rules! answers_progress {
     };
 }
 
-/// Asks the watchman how the monitor's own actors do.
+/// Asks the watchman how the monitor itself does.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Vec<ActorStatus>")]
-pub struct AskActors;
+#[rtype(result = "MonitorStatus")]
+pub struct AskMonitor;
+
+/// How the monitor itself does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MonitorStatus {
+    /// Its id, under which other monitors can watch it.
+    pub id: String,
+    /// Whether all of its actors answered when they were last asked.
+    pub healthy: bool,
+    /// Its actors, in the order in which they were started.
+    pub actors: Vec<ActorStatus>,
+    /// How often the configured URL was told that it is well.
+    #[serde(default)]
+    pub pings: u64,
+    /// How often that failed.
+    #[serde(default)]
+    pub pings_failed: u64,
+    /// Why there was no ping the last time that one was due; empty when there was.
+    #[serde(default)]
+    pub ping_error: String,
+}
 
 /// How one actor does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,3 +7,4 @@ pub mod shutdown;
 pub mod signals;
 pub mod supervisor;
 pub mod tied;
+pub mod vitals;

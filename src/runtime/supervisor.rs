@@ -3,16 +3,21 @@
 //! actix's own `Supervisor` restarts on `ctx.stop()` but not on a panic, without backoff or limit.
 //! Here the actor's context runs as a future whose end is awaited, and a factory builds the next
 //! life. When the limit is reached the failure is escalated: whoever runs the program decides.
+//!
+//! A life can also be ended from outside ([`crate::runtime::vitals::Vitals::end_life`]), for an actor
+//! that is there and handles nothing any more. That is a restart like any other.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use actix::{Actor, AsyncContext, Context};
+use actix::{Actor, AsyncContext, Context, Handler};
 use tokio::sync::mpsc;
 
 use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits};
+use crate::messages::progress::AskProgress;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Address;
+use crate::runtime::vitals::{Register, Vitals};
 
 /// Messages that wait in an actor's mailbox before its senders wait.
 pub const MAILBOX_MESSAGES_MAX: usize = 64;
@@ -32,6 +37,7 @@ pub struct Supervisor {
     clock: Clock,
     limits: RestartLimits,
     escalations: mpsc::Sender<Escalation>,
+    register: Register,
 }
 
 /// A supervised actor: its address over all its lives, and the way to end it.
@@ -55,18 +61,25 @@ impl Supervisor {
     #[must_use]
     pub fn new(clock: Clock, limits: RestartLimits) -> (Self, mpsc::Receiver<Escalation>) {
         let (escalations, receiver) = mpsc::channel(64);
-        (Self { clock, limits, escalations }, receiver)
+        (Self { clock, limits, escalations, register: Register::default() }, receiver)
+    }
+
+    /// Everyone whom this supervisor has started and not stopped.
+    #[must_use]
+    pub fn register(&self) -> Register {
+        self.register.clone()
     }
 
     /// Starts an actor on this thread. The factory builds each of its lives.
     pub fn start<A, F>(&self, name: &'static str, mut factory: F) -> Supervised<A>
     where
-        A: Actor<Context = Context<A>>,
+        A: Actor<Context = Context<A>> + Handler<AskProgress>,
         F: FnMut(&mut Context<A>) -> A + 'static,
     {
         let (lives, address) = Address::new(name);
         let stopping = Rc::new(Cell::new(false));
-        let Self { clock, limits, escalations } = self.clone();
+        let Self { clock, limits, escalations, register } = self.clone();
+        let registered = Registered::new(register, Vitals::new(name, address.outlet()));
         let ends = stopping.clone();
         let task = actix_rt::spawn(async move {
             let mut intensity = RestartIntensity::new(limits);
@@ -76,17 +89,24 @@ impl Supervisor {
                 let actor = factory(&mut context);
                 lives.send_replace(Some(context.address()));
                 let mut life = AbortOnDrop(actix_rt::spawn(context.into_future(actor)));
-                let end = (&mut life.0).await;
+                let reason = tokio::select! {
+                    end = &mut life.0 => match end {
+                        Ok(()) => "it stopped".to_owned(),
+                        Err(error) => describe_panic(error),
+                    },
+                    () = registered.vitals.life_must_end() => {
+                        life.0.abort();
+                        let _ = (&mut life.0).await;
+                        "it was stuck".to_owned()
+                    }
+                };
                 lives.send_replace(None);
                 if ends.get() {
                     return;
                 }
-                let reason = match end {
-                    Ok(()) => "it stopped".to_owned(),
-                    Err(error) => describe_panic(error),
-                };
                 match intensity.ended(clock.monotonic()) {
                     RestartDecision::After(wait) => {
+                        registered.vitals.restarts_again();
                         tracing::error!(actor = name, reason, wait_ms = wait.as_millis(), "actor ended, restarting");
                         tokio::time::sleep(wait).await;
                     }
@@ -99,6 +119,25 @@ impl Supervisor {
             }
         });
         Supervised { address, stopping, task }
+    }
+}
+
+/// An actor is in the register for as long as its supervisor's task lives.
+struct Registered {
+    register: Register,
+    vitals: Rc<Vitals>,
+}
+
+impl Registered {
+    fn new(register: Register, vitals: Rc<Vitals>) -> Self {
+        register.add(vitals.clone());
+        Self { register, vitals }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.register.remove(&self.vitals);
     }
 }
 
@@ -129,7 +168,8 @@ mod tests {
     use std::rc::Rc;
     use std::time::Duration;
 
-    use actix::{Handler, Message};
+    use actix::fut::WrapFuture as _;
+    use actix::{AsyncContext as _, Message};
 
     use super::*;
     use crate::runtime::outlet::Undelivered;
@@ -142,10 +182,13 @@ mod tests {
         type Context = Context<Self>;
     }
 
+    crate::answers_progress!(Counter);
+
     #[derive(Clone, Message)]
     #[rtype(result = "u64")]
     enum Do {
         Count,
+        Hang,
         PanicUntil(Rc<Cell<u32>>),
     }
     // Only ever sent within one thread here.
@@ -154,7 +197,10 @@ mod tests {
 
     impl Handler<Do> for Counter {
         type Result = u64;
-        fn handle(&mut self, message: Do, _: &mut Context<Self>) -> u64 {
+        fn handle(&mut self, message: Do, ctx: &mut Context<Self>) -> u64 {
+            if let Do::Hang = message {
+                ctx.wait(std::future::pending::<()>().into_actor(self));
+            }
             if let Do::PanicUntil(left) = message
                 && left.get() > 0
             {
@@ -220,6 +266,28 @@ mod tests {
             assert_eq!(gone, Err(Undelivered::Stopped { receiver: "counter" }));
             let escalation = escalations.recv().await.unwrap();
             assert_eq!((escalation.actor, escalation.reason.as_str()), ("counter", "it panicked: on purpose"));
+        });
+    }
+
+    #[test]
+    fn a_stuck_life_can_be_ended_and_what_waited_goes_to_the_next_one() {
+        on_one_thread(async {
+            let (supervisor, _escalations) = Supervisor::new(Clock::start(), limits(5));
+            let handled = Rc::new(Cell::new(0));
+            let counter = supervisor.start("counter", move |_| Counter { handled: handled.clone() });
+            let outlet = counter.address.outlet::<Do>();
+            assert_eq!(outlet.deliver(Do::Hang).await, Ok(1));
+            let everyone = supervisor.register().everyone();
+            let [vitals] = everyone.as_slice() else { panic!("{everyone:?}") };
+            let silence = vitals.outlet().ask(AskProgress, Duration::from_secs(1)).await;
+            assert!(matches!(silence, Err(Undelivered::TimedOut { .. })), "{silence:?}");
+            let (waiting, ()) = tokio::join!(outlet.deliver(Do::Count), async { vitals.end_life() });
+            assert_eq!(waiting, Ok(2));
+            assert_eq!(vitals.outlet().ask(AskProgress, Duration::from_secs(1)).await, Ok(()));
+            assert_eq!((vitals.status().restarts, vitals.status().stuck), (1, 1));
+            counter.stop();
+            tokio::task::yield_now().await;
+            assert!(supervisor.register().everyone().is_empty(), "nobody watches over what was stopped");
         });
     }
 

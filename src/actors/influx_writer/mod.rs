@@ -184,6 +184,8 @@ impl Actor for InfluxWriter {
     }
 }
 
+crate::answers_progress!(InfluxWriter);
+
 impl Handler<Intake> for InfluxWriter {
     type Result = ResponseActFuture<Self, Vec<DeliveryState>>;
     fn handle(&mut self, intake: Intake, _: &mut Context<Self>) -> Self::Result {

@@ -200,6 +200,8 @@ impl Actor for Publisher {
     }
 }
 
+crate::answers_progress!(Publisher);
+
 impl Handler<Drain> for Publisher {
     type Result = ResponseFuture<()>;
     fn handle(&mut self, drain: Drain, _: &mut Context<Self>) -> ResponseFuture<()> {

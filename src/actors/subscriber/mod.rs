@@ -65,21 +65,32 @@ pub struct Record {
 pub struct Subscriber {
     record: Rc<RefCell<Record>>,
     prefix: Prefix,
+    /// What our own heartbeats' topics start with: the broker sends them to us as well.
+    own_topics: String,
     clock: Clock,
     outlets: Outlets,
 }
 
 impl Subscriber {
-    /// A life of the subscriber over a record that outlives it.
+    /// A life of the subscriber over a record that outlives it. What the monitor publishes under its
+    /// own id is not for itself.
     #[must_use]
-    pub const fn new(record: Rc<RefCell<Record>>, prefix: Prefix, clock: Clock, outlets: Outlets) -> Self {
-        Self { record, prefix, clock, outlets }
+    pub fn new(
+        record: Rc<RefCell<Record>>,
+        prefix: Prefix,
+        own: &PublisherId,
+        clock: Clock,
+        outlets: Outlets,
+    ) -> Self {
+        let heartbeat = prefix.topic(own, TopicKind::Heartbeat);
+        let own_topics = heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).to_owned();
+        Self { record, prefix, own_topics, clock, outlets }
     }
 
     fn read(&self, deliveries: &[Delivery]) -> (Beats, Intake) {
         let record = &mut *self.record.borrow_mut();
         let (mut beats, mut entries) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
-        for delivery in deliveries {
+        for delivery in deliveries.iter().filter(|delivery| !delivery.topic.starts_with(&self.own_topics)) {
             record.status.messages += 1;
             let last = &mut record.last_heartbeat;
             let meaning =
@@ -193,6 +204,8 @@ impl Actor for Subscriber {
         self.tick(ctx);
     }
 }
+
+crate::answers_progress!(Subscriber);
 
 impl Handler<Deliveries> for Subscriber {
     type Result = ResponseActFuture<Self, ()>;

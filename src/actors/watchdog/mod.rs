@@ -19,12 +19,13 @@ use self::table::Question;
 pub use self::table::{Table, WatchdogConfig};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
-use crate::messages::ask::{AskPublisher, AskStatus, PublisherStatus, StatusReply};
+use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, PublisherStatus, StatusReply};
 use crate::messages::beats::{Beats, Hearing};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
 use crate::messages::drain::Drain;
 use crate::messages::page::{ProbeNow, ProbeReport};
+use crate::messages::notice::ChangesRecorded;
 use crate::messages::probe::{AwaitExit, Probe};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
@@ -47,6 +48,8 @@ pub struct Outlets {
     pub changes: Outlet<RecordChanges>,
     /// The writer, for standing verdicts.
     pub standing: Outlet<RecordStanding>,
+    /// The notifier, to have it look for changes that were recorded.
+    pub recorded: Outlet<ChangesRecorded>,
 }
 
 /// The actor. Build each of its lives with the same [`Table`].
@@ -56,13 +59,15 @@ pub struct Watchdog {
     outlets: Outlets,
     handing_on: bool,
     repeating: bool,
+    /// The highest epoch that the notifier is being told of.
+    telling: Option<u64>,
 }
 
 impl Watchdog {
     /// A life of the watchdog over a table that outlives it.
     #[must_use]
     pub const fn new(table: Rc<RefCell<Table>>, clock: Clock, outlets: Outlets) -> Self {
-        Self { table, clock, outlets, handing_on: false, repeating: false }
+        Self { table, clock, outlets, handing_on: false, repeating: false, telling: None }
     }
 
     /// Asks what the table wants to know, and hands on what it has decided.
@@ -126,7 +131,7 @@ impl Watchdog {
             return;
         }
         self.handing_on = true;
-        let count = changes.len();
+        let (count, through_epoch) = (changes.len(), changes.last().map_or(0, |change| change.epoch));
         let outlet = self.outlets.changes.clone();
         let hand_on = async move { outlet.deliver(RecordChanges(Arc::new(changes))).await };
         ctx.spawn(hand_on.into_actor(self).map(move |handed_on, actor, ctx| {
@@ -135,7 +140,27 @@ impl Watchdog {
                 tracing::error!(%error, changes = count, "verdict changes could not be recorded");
             }
             actor.table.borrow_mut().handed_on(count);
+            actor.tell(through_epoch, ctx);
             actor.hand_on(ctx);
+        }));
+    }
+
+    /// Has the notifier look for changes, one message at a time; one that is under way covers what
+    /// comes meanwhile only up to its epoch, so a higher one follows it.
+    fn tell(&mut self, through_epoch: u64, ctx: &mut Context<Self>) {
+        let told = self.telling.replace(through_epoch);
+        if told.is_some() {
+            return;
+        }
+        let outlet = self.outlets.recorded.clone();
+        let tell = async move { outlet.deliver(ChangesRecorded { through_epoch }).await };
+        ctx.spawn(tell.into_actor(self).map(move |told, actor, ctx| {
+            if let Err(error) = told {
+                tracing::error!(%error, "the notifier does not know that verdicts have changed");
+            }
+            if let Some(higher) = actor.telling.take().filter(|higher| *higher > through_epoch) {
+                actor.tell(higher, ctx);
+            }
         }));
     }
 
@@ -179,6 +204,8 @@ impl Actor for Watchdog {
         self.follow_up(ctx);
     }
 }
+
+crate::answers_progress!(Watchdog);
 
 /// The deadlines, as a future of the actor: it never ends.
 struct Expiries;
@@ -242,6 +269,13 @@ impl Handler<AskStatus> for Watchdog {
     fn handle(&mut self, _: AskStatus, _: &mut Context<Self>) -> MessageResult<AskStatus> {
         let table = self.table.borrow();
         MessageResult(StatusReply { observer: table.observer_status(), publishers: table.status() })
+    }
+}
+
+impl Handler<AskObserver> for Watchdog {
+    type Result = MessageResult<AskObserver>;
+    fn handle(&mut self, _: AskObserver, _: &mut Context<Self>) -> MessageResult<AskObserver> {
+        MessageResult(self.table.borrow().observer_status())
     }
 }
 

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use actix::Actor;
 use tokio::sync::broadcast;
 
@@ -14,6 +16,8 @@ struct Probing(ProcessState);
 impl Actor for Probing {
     type Context = Context<Self>;
 }
+
+crate::answers_progress!(Probing);
 impl Handler<Probe> for Probing {
     type Result = MessageResult<Probe>;
     fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> MessageResult<Probe> {
@@ -30,10 +34,12 @@ impl Handler<AwaitExit> for Probing {
 }
 
 /// Stands in for the writer: keeps what it is given.
-struct Recording(Rc<RefCell<Vec<Change>>>, Rc<RefCell<Vec<usize>>>);
+struct Recording(Rc<RefCell<Vec<Change>>>, Rc<RefCell<Vec<usize>>>, Rc<Cell<u64>>);
 impl Actor for Recording {
     type Context = Context<Self>;
 }
+
+crate::answers_progress!(Recording);
 impl Handler<RecordChanges> for Recording {
     type Result = ();
     fn handle(&mut self, changes: RecordChanges, _: &mut Context<Self>) {
@@ -47,11 +53,21 @@ impl Handler<RecordStanding> for Recording {
     }
 }
 
+impl Handler<ChangesRecorded> for Recording {
+    type Result = ();
+    fn handle(&mut self, recorded: ChangesRecorded, _: &mut Context<Self>) {
+        let last = self.0.borrow().last().map(|change| change.epoch);
+        assert!(last >= Some(recorded.through_epoch), "told before it was recorded");
+        self.2.set(recorded.through_epoch);
+    }
+}
+
 struct House {
     clock: Clock,
     watchdog: Supervised<Watchdog>,
     changes: Rc<RefCell<Vec<Change>>>,
     standing: Rc<RefCell<Vec<usize>>>,
+    told: Rc<Cell<u64>>,
     _parts: (Supervised<Probing>, Supervised<Recording>),
 }
 
@@ -68,8 +84,10 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
     let (supervisor, _) = Supervisor::new(clock, RestartLimits::default());
     let probe = supervisor.start("probe", move |_| Probing(state.clone()));
     let (changes, standing) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(Vec::new())));
-    let (kept, repeated) = (changes.clone(), standing.clone());
-    let writer = supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone()));
+    let (kept, repeated, told) = (changes.clone(), standing.clone(), Rc::new(Cell::new(0)));
+    let through = told.clone();
+    let writer =
+        supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone(), through.clone()));
     let mut config = WatchdogConfig::new(Home { host: here(), boot_id: None });
     config.rules.default = Duration::from_secs(5);
     config.expected = expected;
@@ -79,9 +97,10 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
         exits: probe.address.outlet(),
         changes: writer.address.outlet(),
         standing: writer.address.outlet(),
+        recorded: writer.address.outlet(),
     };
     let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(table.clone(), clock, outlets.clone()));
-    House { clock, watchdog, changes, standing, _parts: (probe, writer) }
+    House { clock, watchdog, changes, standing, told, _parts: (probe, writer) }
 }
 
 impl House {

@@ -1,0 +1,192 @@
+//! The conversation with one target: what to send next, and how long to wait after which answer.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::{Notify as Wake, watch};
+use tokio::time::Instant;
+
+use super::blocking;
+use crate::buffer::notifications::{MESSAGE_NOTICES_MAX, Notifications, NotificationsError, Outgoing};
+use crate::domain::notice::{MINUTE, Pace, Step};
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::{Monotonic, Timestamp, describe_duration};
+use crate::formats::notification::message;
+use crate::messages::notice::Target;
+use crate::ports::NotifyError;
+use crate::runtime::clock::Clock;
+
+/// Wait before the disk is asked again after it refused.
+const DISK_RETRY: Duration = Duration::from_secs(5);
+
+/// One target's loop.
+pub(super) struct Course {
+    target: Target,
+    store: Notifications,
+    monitor: PublisherId,
+    clock: Clock,
+    wake: Rc<Wake>,
+    draining: watch::Receiver<bool>,
+    failures: u64,
+    backoff: ExponentialBackoff,
+}
+
+/// When to look again.
+enum Rest {
+    /// At once.
+    None,
+    /// When something new was taken.
+    UntilWoken,
+    /// Then.
+    Until(Instant),
+}
+
+impl Course {
+    pub fn new(
+        target: Target,
+        store: Notifications,
+        monitor: PublisherId,
+        clock: Clock,
+        wake: Rc<Wake>,
+        draining: watch::Receiver<bool>,
+    ) -> Self {
+        let backoff = backoff(&target);
+        Self { target, store, monitor, clock, wake, draining, failures: 0, backoff }
+    }
+
+    /// Goes on until it is asked to drain and has nothing to do at once.
+    pub async fn run(mut self) {
+        let mut pace = self.pace().await;
+        loop {
+            let rest = match self.step(&mut pace).await {
+                Ok(rest) => rest,
+                Err(error) => {
+                    tracing::error!(target_name = self.target.name, %error, "notifications wait");
+                    Rest::Until(Instant::now() + DISK_RETRY)
+                }
+            };
+            let wake = self.wake.clone();
+            let rest = async move {
+                match rest {
+                    Rest::None => {}
+                    Rest::UntilWoken => wake.notified().await,
+                    Rest::Until(at) => tokio::time::sleep_until(at).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = rest => {}
+                // An error: whoever could ask is gone, and with him this loop.
+                _ = self.draining.wait_for(|draining| *draining) => return,
+            }
+        }
+    }
+
+    /// The pace, with what was sent before a restart.
+    async fn pace(&self) -> Pace {
+        let store = self.store.clone();
+        let accounts = blocking(move || store.accounts()).await.unwrap_or_default();
+        let account = accounts.into_iter().find(|account| account.target == self.target.name).unwrap_or_default();
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        // The clock may have been set since; one that was set back makes it wait a minute at most.
+        let ages = account.recent.into_iter().map(|at| age(at, wall)).filter(|age| *age < MINUTE);
+        let sent = ages.map(|age| {
+            let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+            Monotonic::from_nanos(now.as_nanos().saturating_sub(age))
+        });
+        Pace::new(self.target.per_minute_max, sent)
+    }
+
+    async fn step(&mut self, pace: &mut Pace) -> Result<Rest, NotificationsError> {
+        let name = self.target.name.clone();
+        let oldest = self.clock.wall().earlier_by(self.target.age_max);
+        let reason = format!("could not be delivered within {}", describe_duration(self.target.age_max));
+        let (waiting, too_old) = self
+            .with_store(move |store| {
+                let too_old = store.give_up_older(&name, oldest, &reason)?;
+                Ok((store.waiting(&name)?, too_old))
+            })
+            .await?;
+        if too_old > 0 {
+            tracing::error!(target_name = self.target.name, notices = too_old, "notifications given up: too old");
+        }
+        let notices_max = if waiting.begun {
+            1
+        } else {
+            match pace.next(usize::try_from(waiting.notices).unwrap_or(usize::MAX), self.clock.monotonic()) {
+                Step::Idle => return Ok(Rest::UntilWoken),
+                Step::WaitUntil(at) => return Ok(Rest::Until(self.clock.instant(at))),
+                Step::One => 1,
+                Step::Digest => MESSAGE_NOTICES_MAX,
+            }
+        };
+        let name = self.target.name.clone();
+        match self.with_store(move |store| store.begin_message(&name, notices_max)).await? {
+            None => Ok(Rest::UntilWoken),
+            Some(outgoing) => self.send(outgoing, pace).await,
+        }
+    }
+
+    async fn send(&mut self, outgoing: Outgoing, pace: &mut Pace) -> Result<Rest, NotificationsError> {
+        let (name, number, notices) = (self.target.name.clone(), outgoing.number, outgoing.notices.len());
+        let id = format!("{}-{number}", self.monitor);
+        let sent = match message(id, &self.monitor, &outgoing.notices) {
+            Some(message) => self.target.way.deliver(&message).await,
+            None => Err(NotifyError::Refused { reason: "it cannot be written as JSON".to_owned() }),
+        };
+        let target_name = self.target.name.as_str();
+        match sent {
+            Ok(()) => {
+                tracing::debug!(target_name, number, notices, "notification delivered");
+                if self.failures > 0 {
+                    tracing::info!(target_name, failures = self.failures, "notifications are delivered again");
+                }
+                (self.failures, self.backoff) = (0, backoff(&self.target));
+                pace.sent(self.clock.monotonic());
+                let at = self.clock.wall();
+                self.with_store(move |store| store.delivered(&name, number, at)).await?;
+                Ok(Rest::None)
+            }
+            Err(NotifyError::Refused { reason }) => {
+                tracing::error!(target_name, reason, notices, "notification refused: given up");
+                pace.sent(self.clock.monotonic());
+                self.with_store(move |store| store.give_up_message(&name, number, &reason)).await?;
+                Ok(Rest::None)
+            }
+            Err(NotifyError::Retry { reason, retry_after }) => {
+                self.failures += 1;
+                let wait = self.backoff.next().unwrap_or(self.target.backoff_max).max(retry_after.unwrap_or_default());
+                if self.failures == 1 {
+                    tracing::warn!(target_name, reason, "notification not delivered; trying again until it is too old");
+                } else {
+                    let (failures, wait_ms) = (self.failures, wait.as_millis());
+                    tracing::debug!(target_name, reason, failures, wait_ms, "notification not delivered");
+                }
+                self.with_store(move |store| store.failed(&name, &reason)).await?;
+                Ok(Rest::Until(Instant::now() + wait))
+            }
+        }
+    }
+
+    async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Notifications) -> Result<T, NotificationsError> + Send + 'static,
+    ) -> Result<T, NotificationsError> {
+        let store = self.store.clone();
+        blocking(move || work(&store)).await
+    }
+}
+
+fn backoff(target: &Target) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(target.backoff_min)
+        .with_max_delay(target.backoff_max)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn age(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_nanos(u64::try_from(now.as_nanos().saturating_sub(then.as_nanos())).unwrap_or(0))
+}

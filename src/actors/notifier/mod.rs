@@ -1,0 +1,324 @@
+//! The notifier: what verdict changes have to be told to whom, and whether it was.
+//!
+//! The watchdog only says that changes are durable; the notifier reads them from the journal and notes
+//! them for its targets in a store of its own ([`crate::buffer::notifications`]). So nothing waits for
+//! it, and neither a slow target nor a kill of the monitor loses a change. Each target has a loop of
+//! its own ([`course`]): a target that hangs delays nobody else.
+
+mod course;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use tokio::sync::{Notify as Wake, watch};
+use tokio::task::AbortHandle;
+
+use self::course::Course;
+use crate::buffer::notifications::{Account, Notifications, NotificationsError};
+use crate::domain::notice::Notice;
+use crate::domain::publisher::PublisherId;
+use crate::messages::ask::AskChanges;
+use crate::messages::drain::Drain;
+use crate::messages::notice::{Announce, AskNotifications, ChangesRecorded, SetTargets, Target, TargetStatus};
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::{Outlet, Undelivered};
+
+/// Most changes read from the journal at once.
+const PAGE_CHANGES_MAX: usize = 500;
+/// How long the journal may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait before the journal or the disk is asked again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What every life of one notifier is built from. Clones share everything.
+#[derive(Clone)]
+pub struct NotifierParts {
+    store: Notifications,
+    monitor: PublisherId,
+    clock: Clock,
+    changes: Outlet<AskChanges>,
+    targets: Rc<RefCell<Arc<Vec<Target>>>>,
+}
+
+impl NotifierParts {
+    /// Parts for a notifier on this thread. `monitor` signs the messages, `changes` is the journal.
+    #[must_use]
+    pub fn new(
+        store: Notifications,
+        monitor: PublisherId,
+        clock: Clock,
+        changes: Outlet<AskChanges>,
+        targets: Arc<Vec<Target>>,
+    ) -> Self {
+        Self { store, monitor, clock, changes, targets: Rc::new(RefCell::new(targets)) }
+    }
+
+    fn for_targets(&self, notices: &[Notice]) -> Vec<(String, Notice)> {
+        let targets = self.targets.borrow();
+        let wanted = |notice: &'_ Notice| {
+            let wanting = targets.iter().filter(|target| target.filter.wants(notice));
+            wanting.map(|target| (target.name.clone(), notice.clone())).collect::<Vec<_>>()
+        };
+        notices.iter().flat_map(wanted).collect()
+    }
+
+    /// Takes every change that the journal has beyond the mark. Returns the mark.
+    async fn take_changes(self) -> Result<u64, NotTaken> {
+        loop {
+            let store = self.store.clone();
+            let mark = blocking(move || store.mark()).await?;
+            let question = AskChanges { since_epoch: mark, publisher: None, changes_max: PAGE_CHANGES_MAX };
+            let changes = self.changes.ask(question, ASK_TIMEOUT).await?;
+            let Some(last) = changes.last() else { return Ok(mark) };
+            let last = last.epoch;
+            let notices: Vec<_> = changes.into_iter().map(Notice::Change).collect();
+            let (store, wanted) = (self.store.clone(), self.for_targets(&notices));
+            blocking(move || store.take_between(mark, last, &wanted)).await?;
+        }
+    }
+}
+
+/// Why changes were not taken now.
+#[derive(Debug, thiserror::Error)]
+enum NotTaken {
+    #[error(transparent)]
+    Store(#[from] NotificationsError),
+    #[error(transparent)]
+    Journal(#[from] Undelivered),
+}
+
+/// The actor. Build each of its lives with clones of the same [`NotifierParts`].
+pub struct Notifier {
+    parts: NotifierParts,
+    courses: Vec<CourseTask>,
+    wake: Vec<Rc<Wake>>,
+    through_epoch: u64,
+    taking: bool,
+    failures: u64,
+}
+
+/// The loop of one target; it ends when this is dropped.
+struct CourseTask {
+    abort: AbortHandle,
+    drain: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Drop for CourseTask {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
+
+impl Notifier {
+    /// A life of the notifier.
+    #[must_use]
+    pub const fn new(parts: NotifierParts) -> Self {
+        Self { parts, courses: Vec::new(), wake: Vec::new(), through_epoch: 0, taking: false, failures: 0 }
+    }
+
+    /// Gives up what waits for targets that are gone, and starts a loop for each that is there.
+    fn start_courses(&mut self, ctx: &mut Context<Self>) {
+        self.courses.clear();
+        self.wake.clear();
+        let targets = self.parts.targets.borrow().clone();
+        let names: Vec<_> = targets.iter().map(|target| target.name.clone()).collect();
+        let store = self.parts.store.clone();
+        let forget = blocking(move || store.give_up_others(&names, "the target is no longer configured"));
+        ctx.spawn(forget.into_actor(self).map(|gone, _, _| match gone {
+            Ok(gone) => {
+                for (target_name, notices) in gone {
+                    tracing::error!(target_name, notices, "notifications given up: the target is no longer configured");
+                }
+            }
+            Err(error) => tracing::error!(%error, "what waits for removed targets stays"),
+        }));
+        for target in targets.iter() {
+            let wake = Rc::new(Wake::new());
+            let (drain, draining) = watch::channel(false);
+            let (ends, ended) = watch::channel(false);
+            let parts = &self.parts;
+            let course = Course::new(
+                target.clone(),
+                parts.store.clone(),
+                parts.monitor.clone(),
+                parts.clock,
+                wake.clone(),
+                draining,
+            );
+            let task = actix_rt::spawn(async move {
+                course.run().await;
+                ends.send_replace(true);
+            });
+            self.courses.push(CourseTask { abort: task.abort_handle(), drain, ended });
+            self.wake.push(wake);
+            ctx.spawn(task.into_actor(self).map(|end, _, ctx| {
+                if end.is_err_and(|error| error.is_panic()) {
+                    tracing::error!("the loop of a target panicked: the notifier starts again");
+                    ctx.stop();
+                }
+            }));
+        }
+    }
+
+    fn wake_all(&self) {
+        for wake in &self.wake {
+            wake.notify_one();
+        }
+    }
+
+    /// Looks for changes in the journal, one look at a time.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if self.taking {
+            return;
+        }
+        self.taking = true;
+        let take = self.parts.clone().take_changes();
+        ctx.spawn(take.into_actor(self).map(|taken, actor, ctx| {
+            actor.taking = false;
+            actor.wake_all();
+            match taken {
+                Ok(mark) if mark >= actor.through_epoch => actor.failures = 0,
+                // Either more came meanwhile, or the journal could not read: the next look tells.
+                Ok(_) => {
+                    ctx.run_later(RETRY, Self::look);
+                }
+                Err(error) => {
+                    actor.failures += 1;
+                    if actor.failures.is_power_of_two() {
+                        tracing::error!(%error, failures = actor.failures, "verdict changes wait to be told");
+                    }
+                    ctx.run_later(RETRY, Self::look);
+                }
+            }
+        }));
+    }
+
+    fn status(targets: &[Target], accounts: Vec<Account>) -> Vec<TargetStatus> {
+        let status = |target: &Target| {
+            let account = accounts.iter().find(|account| account.target == target.name).cloned().unwrap_or_default();
+            TargetStatus {
+                target: target.name.clone(),
+                way: target.way.kind().to_owned(),
+                state: if account.last_error.is_empty() { "ok" } else { "retrying" }.to_owned(),
+                taken: account.taken,
+                sent: account.sent,
+                waiting: account.waiting,
+                given_up: account.given_up,
+                messages: account.messages,
+                last_error: account.last_error,
+                last_sent: account.last_sent,
+                last_given_up: account.last_given_up,
+            }
+        };
+        targets.iter().map(status).collect()
+    }
+}
+
+/// Work on the disk, off the actors' thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NotificationsError> + Send + 'static,
+) -> Result<T, NotificationsError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(NotificationsError::Write { reason: error.to_string() }),
+    }
+}
+
+impl Actor for Notifier {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.start_courses(ctx);
+        // What was recorded before a kill and not taken is taken now.
+        self.look(ctx);
+    }
+}
+
+crate::answers_progress!(Notifier);
+
+impl Handler<ChangesRecorded> for Notifier {
+    type Result = ();
+    fn handle(&mut self, recorded: ChangesRecorded, ctx: &mut Context<Self>) {
+        self.through_epoch = self.through_epoch.max(recorded.through_epoch);
+        self.look(ctx);
+    }
+}
+
+impl Handler<Announce> for Notifier {
+    type Result = ResponseActFuture<Self, ()>;
+    fn handle(&mut self, announce: Announce, _: &mut Context<Self>) -> Self::Result {
+        let wanted = self.parts.for_targets(std::slice::from_ref(announce.0.as_ref()));
+        let store = self.parts.store.clone();
+        let keep = async move {
+            loop {
+                let (store, wanted) = (store.clone(), wanted.clone());
+                match blocking(move || store.take(&wanted)).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::error!(%error, "a notice waits to be told"),
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        Box::pin(keep.into_actor(self).map(|(), actor, _| actor.wake_all()))
+    }
+}
+
+impl Handler<SetTargets> for Notifier {
+    type Result = ();
+    fn handle(&mut self, targets: SetTargets, ctx: &mut Context<Self>) {
+        // A message in flight is sent again, under the same id.
+        *self.parts.targets.borrow_mut() = targets.0;
+        self.start_courses(ctx);
+    }
+}
+
+impl Handler<AskNotifications> for Notifier {
+    type Result = ResponseActFuture<Self, Vec<TargetStatus>>;
+    fn handle(&mut self, _: AskNotifications, _: &mut Context<Self>) -> Self::Result {
+        let (store, targets) = (self.parts.store.clone(), self.parts.targets.borrow().clone());
+        let accounts = blocking(move || store.accounts());
+        Box::pin(accounts.into_actor(self).map(move |accounts, _, _| {
+            let accounts = accounts.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the account of the notifications cannot be read");
+                Vec::new()
+            });
+            Self::status(&targets, accounts)
+        }))
+    }
+}
+
+impl Handler<Drain> for Notifier {
+    type Result = ResponseFuture<()>;
+
+    /// Takes the last changes and lets the targets have what can be had at once; the rest is on disk.
+    fn handle(&mut self, Drain { deadline }: Drain, _: &mut Context<Self>) -> Self::Result {
+        let parts = self.parts.clone();
+        let wake = self.wake.clone();
+        let courses: Vec<_> = self.courses.iter().map(|course| (course.drain.clone(), course.ended.clone())).collect();
+        Box::pin(async move {
+            let finish = async {
+                if let Err(error) = parts.take_changes().await {
+                    tracing::warn!(%error, "the last verdict changes are told after the next start");
+                }
+                for wake in wake {
+                    wake.notify_one();
+                }
+                for (drain, _) in &courses {
+                    drain.send_replace(true);
+                }
+                for (_, mut ended) in courses {
+                    // An error: the loop is gone, which is an end as well.
+                    let _ = ended.wait_for(|ended| *ended).await;
+                }
+            };
+            if tokio::time::timeout_at(deadline, finish).await.is_err() {
+                tracing::info!("notifications stay on disk for the next start");
+            }
+        })
+    }
+}

@@ -1,0 +1,315 @@
+//! Who watches the watchman: it asks every actor of this program whether it still handles messages,
+//! has those ended that do not, and says outside that the monitor is well, for as long as it is.
+//!
+//! - To another heartwatch: a heartbeat over MQTT, under an id of its own.
+//! - To systemd: `WATCHDOG=1`, twice within its patience.
+//! - To a URL: a GET, whose absence raises the alarm elsewhere.
+//!
+//! All actors share one thread. One that *waits* for ever is ended and started again; one that *blocks*
+//! the thread stops the watchman with all the others. Then nothing of the above is said any more, and
+//! systemd ends the program: that is what its watchdog is for.
+
+mod rows;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::{ActorFutureExt, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use futures_util::future::join_all;
+
+use crate::domain::beat::Heartbeat;
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::formats::envelope::{Goodbye, HeartbeatNote, Prefix, TopicKind, encode_goodbye, encode_heartbeat};
+use crate::messages::ask::{AskLedger, AskObserver, ObserverState};
+use crate::messages::drain::Drain;
+use crate::messages::intake::Intake;
+use crate::messages::notice::AskNotifications;
+use crate::messages::progress::{AskMonitor, AskProgress, MonitorStatus};
+use crate::ports::{Outgoing, Ping, ServiceManager, Transport};
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::{Outlet, Undelivered};
+use crate::runtime::vitals::Register;
+
+/// How long an actor may take to answer a question for a snapshot.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who we are and how often we look.
+#[derive(Debug, Clone)]
+pub struct WatchmanConfig {
+    /// Under which id other monitors watch us.
+    pub id: PublisherId,
+    /// This host.
+    pub host: HostName,
+    /// Which of our lives this is.
+    pub incarnation: Incarnation,
+    /// Our process.
+    pub process: Option<ProcessIdentity>,
+    /// What our topics start with.
+    pub prefix: Prefix,
+    /// How often we say that we live.
+    pub heartbeat: Duration,
+    /// How often the configured URL is told that we are well.
+    pub ping_interval: Duration,
+    /// How often the actors are asked.
+    pub check_every: Duration,
+    /// How long one may take to answer.
+    pub answer_timeout: Duration,
+    /// One that did not answer so often in a row is ended and started again.
+    pub unanswered_max: u32,
+    /// How often our own numbers are written to `heartwatch_internal`.
+    pub internal_every: Duration,
+}
+
+impl WatchmanConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new(id: PublisherId, host: HostName, incarnation: Incarnation) -> Self {
+        Self {
+            id,
+            host,
+            incarnation,
+            process: None,
+            prefix: Prefix::default(),
+            heartbeat: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(60),
+            check_every: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(5),
+            unanswered_max: 3,
+            internal_every: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Whom the watchman asks and tells.
+#[derive(Clone)]
+pub struct Outlets {
+    /// Every supervised actor.
+    pub register: Register,
+    /// The watchdog: whether we hear anything.
+    pub observer: Outlet<AskObserver>,
+    /// The writer: whether the journal answers.
+    pub ledger: Outlet<AskLedger>,
+    /// The notifier, for its account.
+    pub notifications: Outlet<AskNotifications>,
+    /// The writer, for our own numbers.
+    pub intake: Outlet<Intake>,
+    /// The broker.
+    pub transport: Arc<dyn Transport>,
+    /// systemd.
+    pub service_manager: Arc<dyn ServiceManager>,
+    /// The URL to ping, when there is one.
+    pub ping: Option<Arc<dyn Ping>>,
+}
+
+/// What the watchman knows, over all its lives.
+#[derive(Debug)]
+pub struct Record {
+    healthy: bool,
+    beats: u64,
+    pings: u64,
+    pings_failed: u64,
+    ping_error: String,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        // Well until somebody does not answer: the program has just started all of them.
+        Self { healthy: true, beats: 0, pings: 0, pings_failed: 0, ping_error: String::new() }
+    }
+}
+
+/// The actor. Build each of its lives with the same [`Record`].
+pub struct Watchman {
+    config: WatchmanConfig,
+    outlets: Outlets,
+    clock: Clock,
+    record: Rc<RefCell<Record>>,
+}
+
+impl Watchman {
+    /// A life of the watchman.
+    #[must_use]
+    pub const fn new(config: WatchmanConfig, outlets: Outlets, clock: Clock, record: Rc<RefCell<Record>>) -> Self {
+        Self { config, outlets, clock, record }
+    }
+
+    /// Asks everyone at once, ends those that are stuck, and comes again.
+    fn check(&mut self, ctx: &mut Context<Self>) {
+        let (everyone, timeout) = (self.outlets.register.everyone(), self.config.answer_timeout);
+        let asked = everyone.into_iter().map(|vitals| async move {
+            let answer = vitals.outlet().ask(AskProgress, timeout).await;
+            (vitals, answer)
+        });
+        ctx.spawn(join_all(asked).into_actor(self).map(|answers, actor, ctx| {
+            let mut healthy = true;
+            for (vitals, answer) in answers {
+                match answer {
+                    Ok(()) => vitals.answered(),
+                    // It is between two lives: the supervisor is at it already.
+                    Err(Undelivered::Stopped { .. } | Undelivered::Poison { .. }) => {}
+                    Err(Undelivered::TimedOut { .. }) => {
+                        healthy = false;
+                        let (name, unanswered) = (vitals.name(), vitals.did_not_answer());
+                        tracing::warn!(actor = name, unanswered, "an actor does not answer");
+                        if unanswered >= actor.config.unanswered_max {
+                            vitals.end_life();
+                        }
+                    }
+                }
+            }
+            actor.record.borrow_mut().healthy = healthy;
+            ctx.run_later(actor.config.check_every, Self::check);
+        }));
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.record.borrow().healthy
+    }
+
+    fn tell_service_manager(&mut self, ctx: &mut Context<Self>) {
+        let Some(patience) = self.outlets.service_manager.patience() else { return };
+        if self.is_healthy() {
+            let service_manager = self.outlets.service_manager.clone();
+            // Off this thread: its socket may be full.
+            tokio::task::spawn_blocking(move || service_manager.alive());
+        }
+        ctx.run_later(patience / 2, Self::tell_service_manager);
+    }
+
+    fn beat(&mut self, ctx: &mut Context<Self>) {
+        if self.is_healthy() {
+            let beats = {
+                let mut record = self.record.borrow_mut();
+                record.beats += 1;
+                record.beats
+            };
+            let config = &self.config;
+            let heartbeat = Heartbeat {
+                incarnation: config.incarnation,
+                process: config.process.clone(),
+                sequence: 0,
+                cursor: beats,
+                // It has no readings, and it is right that there are none.
+                idle: true,
+                interval: config.heartbeat,
+            };
+            let note = HeartbeatNote { host: config.host.clone(), heartbeat, confirmed: 0 };
+            let topic = config.prefix.topic(&config.id, TopicKind::Heartbeat);
+            let beat = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: false };
+            if let Err(error) = self.outlets.transport.try_publish(beat) {
+                tracing::debug!(%error, "our own heartbeat was not sent");
+            }
+        }
+        ctx.run_later(self.config.heartbeat, Self::beat);
+    }
+
+    /// Well is: every actor answers, the journal too, and we hear our broker.
+    fn ping(&mut self, ctx: &mut Context<Self>) {
+        let Some(ping) = self.outlets.ping.clone() else { return };
+        let (healthy, outlets) = (self.is_healthy(), self.outlets.clone());
+        let ping = async move {
+            if !healthy {
+                return Err("an actor of the monitor does not answer".to_owned());
+            }
+            let (observer, ledger) =
+                tokio::join!(outlets.observer.ask(AskObserver, ASK_TIMEOUT), outlets.ledger.ask(AskLedger, ASK_TIMEOUT));
+            let observer = observer.map_err(|error| error.to_string())?;
+            ledger.map_err(|error| error.to_string())?;
+            if observer.state != ObserverState::Ok {
+                return Err(format!("the monitor doubts itself: {}", observer.reason));
+            }
+            ping.ping().await
+        };
+        ctx.spawn(ping.into_actor(self).map(|pinged, actor, ctx| {
+            let mut record = actor.record.borrow_mut();
+            match pinged {
+                Ok(()) => {
+                    record.pings += 1;
+                    if !std::mem::take(&mut record.ping_error).is_empty() {
+                        tracing::info!("the ping URL is told again that we are well");
+                    }
+                }
+                Err(reason) => {
+                    record.pings_failed += 1;
+                    if record.ping_error.is_empty() {
+                        tracing::warn!(reason, "the ping URL was not told that we are well");
+                    }
+                    record.ping_error = reason;
+                }
+            }
+            drop(record);
+            ctx.run_later(actor.config.ping_interval, Self::ping);
+        }));
+    }
+
+    fn write_numbers(&mut self, ctx: &mut Context<Self>) {
+        let (monitor, outlets, time) = (self.status(), self.outlets.clone(), self.clock.wall());
+        let write = async move {
+            let targets = outlets.notifications.ask(AskNotifications, ASK_TIMEOUT).await.unwrap_or_default();
+            let Some(rows) = rows::internal(&monitor, &targets, time) else { return };
+            if let Err(error) = outlets.intake.deliver(Intake(Arc::new(vec![rows]))).await {
+                tracing::debug!(%error, "the monitor's own numbers were not written");
+            }
+        };
+        ctx.spawn(write.into_actor(self).map(|(), actor, ctx| {
+            ctx.run_later(actor.config.internal_every, Self::write_numbers);
+        }));
+    }
+
+    fn status(&self) -> MonitorStatus {
+        let record = self.record.borrow();
+        MonitorStatus {
+            id: self.config.id.to_string(),
+            healthy: record.healthy,
+            actors: self.outlets.register.everyone().iter().map(|vitals| vitals.status()).collect(),
+            pings: record.pings,
+            pings_failed: record.pings_failed,
+            ping_error: record.ping_error.clone(),
+        }
+    }
+}
+
+impl Actor for Watchman {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.check(ctx);
+        self.tell_service_manager(ctx);
+        self.beat(ctx);
+        self.ping(ctx);
+        ctx.run_later(self.config.internal_every, Self::write_numbers);
+    }
+}
+
+crate::answers_progress!(Watchman);
+
+impl Handler<AskMonitor> for Watchman {
+    type Result = MessageResult<AskMonitor>;
+    fn handle(&mut self, _: AskMonitor, _: &mut Context<Self>) -> MessageResult<AskMonitor> {
+        MessageResult(self.status())
+    }
+}
+
+impl Handler<Drain> for Watchman {
+    type Result = ResponseFuture<()>;
+
+    /// Says goodbye, so that a monitor that ends in order is not taken for a dead one.
+    fn handle(&mut self, Drain { deadline }: Drain, _: &mut Context<Self>) -> Self::Result {
+        let config = &self.config;
+        let goodbye = Goodbye { host: config.host.clone(), incarnation: config.incarnation, sequence: 0 };
+        let topic = config.prefix.topic(&config.id, TopicKind::Goodbye);
+        let goodbye = Outgoing { topic, payload: encode_goodbye(&goodbye), at_least_once: true };
+        let transport = self.outlets.transport.clone();
+        Box::pin(async move {
+            match tokio::time::timeout_at(deadline, transport.publish(goodbye)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "our goodbye was not sent"),
+                Err(_) => tracing::debug!("our goodbye was not sent in time"),
+            }
+        })
+    }
+}
