@@ -9,7 +9,9 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::config::{BrokerSettings, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings};
+use heartwatch::config::{
+    BrokerSettings, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings,
+};
 use heartwatch::domain::ledger::Account;
 use heartwatch::domain::publisher::PublisherId;
 use heartwatch::domain::restart::RestartPolicy;
@@ -45,6 +47,7 @@ fn feed(name: &str, run: RunAs) -> PublisherSettings {
         time_format: None,
         measurement: None,
         outbox_bytes_max: OUTBOX_BYTES_MAX,
+        restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
     };
     PublisherSettings { id: id(name), expected: true, deadline: None, grace: None, feed: Some(feed) }
 }
@@ -60,7 +63,7 @@ impl Monitor {
         settings.mqtt.broker = BrokerSettings::Embedded { listen: ([127, 0, 0, 1], 0).into() };
         settings.web.listen = None;
         settings.watch.deadlines.default = DEADLINE;
-        let mut pipeline = pipeline::start(&settings, RestartPolicy::Never).await.unwrap();
+        let mut pipeline = pipeline::start(&settings).await.unwrap();
         // This very program is the test.
         pipeline.feeds.program = PROGRAM.into();
         for publisher in [feed("inside", RunAs::InProcess), feed("child", RunAs::Child)] {

@@ -25,11 +25,14 @@ use tokio::process::Command;
 use tokio::sync::oneshot;
 
 use self::output::Output;
+use crate::domain::notice::{GaveUp, Notice};
 use crate::domain::process::{ProcessExit, ProcessIdentity};
-use crate::domain::publisher::PublisherId;
+use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits, RestartPolicy};
+use crate::domain::time::describe_duration;
 use crate::messages::child::{AskChild, ChildEnd, ChildEnded, ChildSignal, ChildState, ChildStatus, Restart, Signal};
 use crate::messages::drain::Drain;
+use crate::messages::notice::Announce;
 use crate::ports::ProcessTable;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
@@ -59,6 +62,8 @@ pub struct ChildConfig {
     pub kill_margin: Duration,
     /// Who is told how a process ended: the watchdog, when there is one.
     pub report: Option<Outlet<ChildEnded>>,
+    /// Who is told that it is not started again, and on which host that is: the notifier, when there is one.
+    pub gave_up: Option<(HostName, Outlet<Announce>)>,
 }
 
 impl ChildConfig {
@@ -75,6 +80,7 @@ impl ChildConfig {
             output_line_bytes_max: 8 * 1024,
             kill_margin: Duration::from_millis(250),
             report: None,
+            gave_up: None,
         }
     }
 }
@@ -210,9 +216,26 @@ impl Child {
                     let RestartLimits { restarts_max, period, .. } = self.config.limits;
                     tracing::error!(%publisher, pid, how, restarts_max, ?period, "child ended too often, giving up");
                     self.state = ChildState::GaveUp;
+                    self.announce_end(&how, ctx);
                 }
             }
         }
+    }
+
+    /// Tells that a person has to look after it now.
+    fn announce_end(&self, how: &str, ctx: &mut Context<Self>) {
+        let Some((host, outlet)) = self.config.gave_up.clone() else { return };
+        let (publisher, limits) = (self.config.publisher.clone(), self.config.limits);
+        let (restarts_max, period) = (limits.restarts_max, describe_duration(limits.period));
+        let summary =
+            format!("given up: it ended more than {restarts_max} times within {period} of running, last by {how}");
+        let notice = Notice::GaveUp(GaveUp { publisher, host, at: self.clock.wall(), summary });
+        let announce = async move {
+            if let Err(error) = outlet.deliver(Announce(Arc::new(notice))).await {
+                tracing::error!(%error, "nobody was told that a child is not started again");
+            }
+        };
+        ctx.spawn(announce.into_actor(self));
     }
 
     /// The running process, to send it a signal.

@@ -177,12 +177,7 @@ impl Notifications {
     ///
     /// # Errors
     /// [`NotificationsError::Write`]: none was taken.
-    pub fn take_between(
-        &self,
-        from: u64,
-        to: u64,
-        notices: &[(String, Notice)],
-    ) -> Result<(), NotificationsError> {
+    pub fn take_between(&self, from: u64, to: u64, notices: &[(String, Notice)]) -> Result<(), NotificationsError> {
         self.transact(|transaction| {
             let moved = "UPDATE progress SET mark = ?2 WHERE mark = ?1";
             if transaction.execute(moved, [from.cast_signed(), to.cast_signed()])? > 0 {
@@ -391,8 +386,8 @@ fn begin(connection: &Connection, last_epoch: u64) -> rusqlite::Result<()> {
 
 fn insert(transaction: &Transaction<'_>, notices: &[(String, Notice)]) -> rusqlite::Result<()> {
     for (target, notice) in notices {
-        let json = serde_json::to_string(notice)
-            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+        let json =
+            serde_json::to_string(notice).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         transaction
             .prepare_cached("INSERT INTO waiting (target, known_at, notice) VALUES (?1, ?2, ?3)")?
             .execute(params![target, notice.known_at().as_nanos(), json])?;

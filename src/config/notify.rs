@@ -68,8 +68,7 @@ pub(super) fn mail(reader: &mut Reader<'_>, notes: &mut Vec<String>) -> Option<M
     if wrapped && let Some(encryption) = &encryption {
         reader.mistake(&encryption.origin, "mail.encryption", "is for smtp://: smtps:// is encrypted as it is");
     }
-    let encryption =
-        if wrapped { MailEncryption::Tls } else { encryption.or_default(MailEncryption::StartTls) };
+    let encryption = if wrapped { MailEncryption::Tls } else { encryption.or_default(MailEncryption::StartTls) };
     if let Some(user) = user.as_ref().filter(|_| encryption == MailEncryption::None) {
         reader.mistake(&user.origin, "mail.user", "and its password would be sent in the clear: use encryption");
     }
@@ -204,7 +203,11 @@ fn command<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> Option<(std::path:
     })?;
     let mut words = words.into_iter();
     let Some(program) = words.next().filter(|program| !program.is_empty()) else {
-        reader.mistake_at(table, "command", "is empty: write the program and its arguments, like [\"tell\", \"--urgent\"]");
+        reader.mistake_at(
+            table,
+            "command",
+            "is empty: write the program and its arguments, like [\"tell\", \"--urgent\"]",
+        );
         return None;
     };
     // One without a '/' is looked for in PATH when it is run.

@@ -157,6 +157,7 @@ fn every_kind_of_value_is_read() {
         time_format: Some(TimeFormat::MonthFirst),
         measurement: Some("lux".into()),
         outbox_bytes_max: 1 << 20,
+        restart: RestartSettings::default(),
     };
     let light = PublisherSettings { id: id("light"), expected: true, deadline: None, grace: None, feed: Some(feed) };
     assert_eq!(all.publishers, [boiler, light]);

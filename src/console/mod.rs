@@ -1,5 +1,6 @@
 //! Floor 2: what a person sees in a terminal: coloured tables there, plain text in a pipe.
 
+pub mod aside;
 pub mod paint;
 pub mod story;
 pub mod tables;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table};
 
+use super::aside;
 use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::time::{Timestamp, describe_duration};
 use crate::domain::verdict::Verdict;
@@ -137,6 +138,7 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
         text.push_str("no publisher has been heard yet\n");
     }
     text.push_str(&sinks(&view.sinks));
+    text.push_str(&aside::lines(view));
     if view.subscriber.malformed > 0 {
         text.push_str(&format!(
             "{} of {} messages could not be read, the last ones:\n",
@@ -282,7 +284,7 @@ fn sinks(sinks: &[SinkStatus]) -> String {
 }
 
 /// Text from outside, with everything escaped that could steer a terminal; quotes stay as they are.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -319,6 +321,7 @@ mod tests {
             deadline_kind: "fixed".to_owned(),
             deadline_basis: None,
             summary: format!("{verdict}: because"),
+            child: None,
             ledger: Account { stored: 42, produced: 42, ..Account::default() },
         }
     }
@@ -326,10 +329,8 @@ mod tests {
     #[test]
     fn the_worst_comes_first_and_a_pipe_gets_plain_text() {
         let view = StatusView {
-            observer: Default::default(),
             publishers: vec![publisher("a", Verdict::Alive), publisher("b", Verdict::Dead)],
-            sinks: vec![],
-            subscriber: Default::default(),
+            ..StatusView::default()
         };
         let text = status(&view, Timestamp::from_nanos(4_500_000_000), Drawing::PLAIN);
         assert!(text.starts_with("PUBLISHER  VERDICT"), "{text}");
@@ -351,6 +352,8 @@ mod tests {
             publishers: vec![publisher("light-1", Verdict::Dead)],
             sinks: vec![],
             subscriber: Default::default(),
+            notifications: Default::default(),
+            monitor: Default::default(),
         };
         let now = Timestamp::from_nanos(4_500_000_000);
         for width in [80, 100, 120, 200] {

@@ -1,5 +1,6 @@
 //! Which deadline a publisher has, and how much lateness is still ordinary.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::domain::arrivals::{Arrivals, Phi};
@@ -12,6 +13,12 @@ pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(50);
 /// A pattern of publisher ids in which `*` stands for any run of characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdPattern(String);
+
+impl fmt::Display for IdPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
 
 impl IdPattern {
     /// A pattern; any text is one.

@@ -78,7 +78,8 @@ impl ProbeAnswer {
     /// What was seen of the process with this PID, as a sentence for a person.
     #[must_use]
     pub fn describe(&self, pid: u32) -> String {
-        let used = self.cpu_time.map_or_else(String::new, |used| format!(", {:.2} s of CPU time used", used.as_secs_f64()));
+        let used =
+            self.cpu_time.map_or_else(String::new, |used| format!(", {:.2} s of CPU time used", used.as_secs_f64()));
         match &self.state {
             ProcessState::Running => format!("PID {pid} is running{used}"),
             ProcessState::Sleeping => format!("PID {pid} is there and waits for something{used}"),

@@ -12,9 +12,12 @@ use crate::domain::verdict::{Change, Verdict};
 use crate::messages::ask::{
     LedgerLine, LedgerReply, ObserverStatus, PublisherStatus, SinkStatus, StatusReply, SubscriberStatus,
 };
+use crate::messages::child::{ChildState, ChildStatus};
+use crate::messages::notice::TargetStatus;
+use crate::messages::progress::MonitorStatus;
 
 /// `GET /api/status`, `status --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StatusView {
     /// Whether the monitor trusts itself.
     pub observer: ObserverStatus,
@@ -25,6 +28,12 @@ pub struct StatusView {
     /// What came over MQTT, and what of it could not be read.
     #[serde(default)]
     pub subscriber: SubscriberStatus,
+    /// Who is told of verdict changes, and what has become of it.
+    #[serde(default)]
+    pub notifications: Vec<TargetStatus>,
+    /// How the monitor itself does.
+    #[serde(default)]
+    pub monitor: MonitorStatus,
 }
 
 /// One publisher in [`StatusView`].
@@ -53,8 +62,36 @@ pub struct PublisherView {
     /// Why, in one line; empty before the first verdict.
     #[serde(default)]
     pub summary: String,
+    /// What its process does, where the monitor has started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<ChildView>,
     /// The account of its rows, all incarnations together.
     pub ledger: Account,
+}
+
+/// A publisher's process that the monitor has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildView {
+    /// `running`, `waiting` (to be started again), `ended` or `gave-up` (it ended too often).
+    pub state: String,
+    /// How often it was started.
+    pub starts: u64,
+    /// How it ended the last time; empty when it has not.
+    #[serde(default)]
+    pub last_end: String,
+}
+
+impl From<ChildStatus> for ChildView {
+    fn from(status: ChildStatus) -> Self {
+        let state = match status.state {
+            ChildState::Running { .. } => "running",
+            ChildState::Waiting => "waiting",
+            ChildState::Ended => "ended",
+            ChildState::GaveUp => "gave-up",
+        };
+        let last_end = status.last_end.map(|end| format!("{} at {}", end.how, end.at)).unwrap_or_default();
+        Self { state: state.to_owned(), starts: status.starts, last_end }
+    }
 }
 
 /// `GET /api/publishers/ID`, `explain ID --json`.
@@ -131,6 +168,7 @@ impl PublisherView {
             deadline_kind: status.deadline_kind.to_owned(),
             deadline_basis: status.deadline_basis,
             summary: status.change.map(|change| change.summary).unwrap_or_default(),
+            child: None,
             ledger,
         }
     }
@@ -145,7 +183,31 @@ impl StatusView {
             let account = accounts.remove(&publisher.id).unwrap_or_default();
             PublisherView::new(publisher, account)
         });
-        Self { observer: status.observer, publishers: publishers.collect(), sinks: ledger.sinks, subscriber }
+        Self {
+            observer: status.observer,
+            publishers: publishers.collect(),
+            sinks: ledger.sinks,
+            subscriber,
+            ..Self::default()
+        }
+    }
+
+    /// The same with what the monitor has started, whom it tells, and how it does itself.
+    #[must_use]
+    pub fn with(
+        mut self,
+        children: Vec<ChildStatus>,
+        notifications: Vec<TargetStatus>,
+        monitor: MonitorStatus,
+    ) -> Self {
+        for child in children {
+            // They are ordered by id.
+            if let Ok(index) = self.publishers.binary_search_by(|publisher| publisher.id.cmp(&child.publisher)) {
+                self.publishers[index].child = Some(child.into());
+            }
+        }
+        (self.notifications, self.monitor) = (notifications, monitor);
+        self
     }
 }
 

@@ -1,5 +1,5 @@
-//! tests → every actor: panic, to show that its supervisor stands it and that nothing is lost. No part of
-//! the program sends it.
+//! tests → every actor: panic, or handle nothing any more, to show that its supervisor stands it and that
+//! nothing is lost. No part of the program sends it.
 
 use actix::Message;
 
@@ -8,13 +8,25 @@ use actix::Message;
 #[rtype(result = "()")]
 pub struct Crash;
 
-/// Lets an actor take a [`Crash`].
+/// Makes the actor that handles it wait for ever: it is there, and handles nothing more.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Hang;
+
+/// Lets an actor take a [`Crash`] and a [`Hang`].
 macro_rules! can_crash {
     ($actor:ty) => {
         impl actix::Handler<$crate::messages::crash::Crash> for $actor {
             type Result = ();
             fn handle(&mut self, _: $crate::messages::crash::Crash, _: &mut Self::Context) {
                 panic!("a test asked for it");
+            }
+        }
+        impl actix::Handler<$crate::messages::crash::Hang> for $actor {
+            type Result = ();
+            fn handle(&mut self, _: $crate::messages::crash::Hang, ctx: &mut Self::Context) {
+                let for_ever = actix::fut::wrap_future::<_, Self>(std::future::pending::<()>());
+                actix::AsyncContext::wait(ctx, for_ever);
             }
         }
     };

@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 
+use url::Url;
+
 use super::cli::CheckArgs;
 use crate::config::values::describe_bytes;
 use crate::config::{
-    BrokerSettings, FeedSettings, InfluxSettings, InfluxVersion, Layers, Loaded, MqttSettings, Overrides, RunAs,
-    Settings, load,
+    BrokerSettings, FeedSettings, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption, MqttSettings,
+    NotifySettings, Overrides, RunAs, Settings, WaySettings, load,
 };
 use crate::domain::time::describe_duration;
 
@@ -61,6 +63,16 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     line("data", format!("{}, at most {bytes_max}, history of {history}", settings.data_dir.display()))?;
     let deadlines = &settings.watch.deadlines;
     line("deadline", describe_duration(deadlines.default) + &graced(deadlines.grace))?;
+    if let Some(url) = &settings.monitor.ping_url {
+        let every = describe_duration(settings.monitor.ping_interval);
+        line("ping", format!("{} every {every} while the monitor is well", host_of(url)))?;
+    }
+    if let Some(mail) = &settings.mail {
+        line("mail", format!("{}:{} from {}, {}", mail.host, mail.port, mail.from, encryption(mail.encryption)))?;
+    }
+    for target in &settings.notify {
+        line("notify", format!("{}: {}", target.name, told(target)))?;
+    }
     let rules = settings.deadline_rules();
     for publisher in &settings.publishers {
         let source = publisher.feed.as_ref().map_or_else(|| "started by someone else".to_owned(), feed);
@@ -73,6 +85,44 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
 
 fn graced(grace: std::time::Duration) -> String {
     if grace.is_zero() { String::new() } else { format!(" after a grace of {}", describe_duration(grace)) }
+}
+
+/// A URL without its path, which may be a secret.
+fn host_of(url: &Url) -> String {
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{}{port}/…", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+const fn encryption(encryption: MailEncryption) -> &'static str {
+    match encryption {
+        MailEncryption::Tls => "encrypted",
+        MailEncryption::StartTls => "encrypted by STARTTLS",
+        MailEncryption::None => "in the clear",
+    }
+}
+
+fn told(target: &NotifySettings) -> String {
+    let way = match &target.way {
+        WaySettings::Webhook { url, secret: Some(_) } => format!("posts to {}, signed", host_of(url)),
+        WaySettings::Webhook { url, secret: None } => format!("posts to {}", host_of(url)),
+        WaySettings::Command { program, .. } => format!("runs {}", program.display()),
+        WaySettings::Email { to } => {
+            let to: Vec<_> = to.iter().map(ToString::to_string).collect();
+            format!("mails to {}", to.join(", "))
+        }
+    };
+    let filter = &target.filter;
+    let about = match filter.publishers.as_slice() {
+        [] => String::new(),
+        some => format!(" about {}", some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let what = if filter.to.is_empty() {
+        format!("verdicts of level {} and more", filter.level_min)
+    } else {
+        filter.to.iter().map(|verdict| verdict.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let recovery = if filter.recovery { " and recovery" } else { "" };
+    format!("{way}{about}: {what}{recovery}, at most {} a minute", target.per_minute_max)
 }
 
 fn broker(mqtt: &MqttSettings) -> String {
@@ -151,7 +201,19 @@ mod tests {
         let text = "[mqtt]\nurl = 'mqtts://broker.example:8883'\nuser = 'u'\n[influx]\nurl = 'http://i:8086'\norg = 'o'\n\
                     [[publisher]]\nid = 'a'\ncsv = 'a.csv'\ndeadline = '9s'\n[[publisher]]\nid = 'b'\n\
                     adaptive = true\ngrace = '1m'";
-        let secrets = [("HEARTWATCH_MQTT_PASSWORD", "hunter2"), ("HEARTWATCH_INFLUX_TOKEN", "hunter2")];
+        let text = format!("{text}\n{}", [
+            "[monitor]\nping_url = 'https://p.example/hunter2'",
+            "[mail]\nserver = 'smtp://m.example'\nuser = 'u'\nfrom = 'heartwatch@m.example'",
+            "[[notify]]\nname = 'chat'\nwebhook = 'https://c.example/hunter2'",
+            "[[notify]]\nname = 'ops'\nemail = ['ops@m.example']\nto = ['dead', 'hung']\nrecovery = false",
+            "[[notify]]\nname = 'siren'\ncommand = ['siren', '--on']\npublishers = ['a', 'b-*']\nper_minute_max = 1",
+        ].join("\n"));
+        let text = text.as_str();
+        let secrets = [
+            ("HEARTWATCH_MAIL_PASSWORD", "hunter2"),
+            ("HEARTWATCH_MQTT_PASSWORD", "hunter2"),
+            ("HEARTWATCH_INFLUX_TOKEN", "hunter2"),
+        ];
         let (code, said) = checked(text, &secrets);
         assert_eq!(code, 0, "{said}");
         let expected = "\
@@ -161,6 +223,11 @@ heartwatch.toml can be used. It would connect to:
   web page    http://127.0.0.1:8080/
   data        data, at most 1 GiB, history of 168 h
   deadline    50 s
+  ping        https://p.example/… every 1 min while the monitor is well
+  mail        m.example:587 from heartwatch@m.example, encrypted by STARTTLS
+  notify      chat: posts to https://c.example/…: verdicts of level 2 and more and recovery, at most 10 a minute
+  notify      ops: mails to ops@m.example: dead, hung, at most 10 a minute
+  notify      siren: runs siren about a, b-*: verdicts of level 2 and more and recovery, at most 1 a minute
   publisher   a: a.csv every 1 s, a child process, deadline 9 s
   publisher   b: started by someone else, deadline adaptive, φ 8 (1 s to 50 s) after a grace of 1 min
 ";

@@ -9,7 +9,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::config::{BrokerSettings, FeedSettings, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RunAs, Settings, load};
+use crate::config::{
+    BrokerSettings, FeedSettings, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings, load,
+};
 use crate::console::{paint, story, tables};
 use crate::domain::evidence::EvidenceKind;
 use crate::domain::publisher::PublisherId;
@@ -85,7 +87,7 @@ pub async fn demo(args: &DemoArgs, requests: mpsc::Receiver<Request>) -> anyhow:
     settings.publishers = publishers(&settings.data_dir)?;
     choose_page(args, &mut settings);
 
-    let pipeline = pipeline::start(&settings, RestartPolicy::Never).await?;
+    let pipeline = pipeline::start(&settings).await?;
     let live = pipeline.outlets.live.subscribe();
     let progress = ProgressBar::with_draw_target(None, progress_target(args));
     progress.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
@@ -145,6 +147,8 @@ fn publishers(data_dir: &Path) -> anyhow::Result<Vec<PublisherSettings>> {
             time_format: Some(TimeFormat::MonthFirst),
             measurement: Some("light".to_owned()),
             outbox_bytes_max: OUTBOX_BYTES_MAX,
+            // What is killed stays killed.
+            restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
         };
         publishers.push(PublisherSettings {
             id: PublisherId::parse(name)?,
@@ -446,10 +450,11 @@ mod tests {
             deadline_kind: String::new(),
             deadline_basis: None,
             summary: String::new(),
+            child: None,
             ledger: Account { received: 1, ..Account::default() },
         };
         let publishers = FIXTURES.iter().map(|(name, _)| *name).zip(verdicts).map(publisher).collect();
-        StatusView { observer: Default::default(), publishers, sinks: vec![], subscriber: Default::default() }
+        StatusView { publishers, ..StatusView::default() }
     }
 
     #[test]

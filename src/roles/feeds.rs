@@ -13,12 +13,11 @@ use crate::actors::publisher::{self, Life, Publisher};
 use crate::adapters::mqtt::{self, Will};
 use crate::config::{MqttSettings, PublisherSettings, RunAs, Settings};
 use crate::domain::publisher::PublisherId;
-use crate::domain::restart::RestartPolicy;
-
 use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
 use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Restart, Signal};
 use crate::messages::crash::Crash;
 use crate::messages::drain::Drain;
+use crate::messages::notice::Announce;
 use crate::ports::ProcessTable;
 use crate::roles::assemble;
 use crate::roles::cli::PublishArgs;
@@ -26,6 +25,19 @@ use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Supervised, Supervisor};
+
+/// Who is told what becomes of the children.
+pub struct Told {
+    /// The watchdog: how a process ended.
+    pub ended: Outlet<ChildEnded>,
+    /// The notifier: that one is not started again.
+    pub gave_up: Outlet<Announce>,
+    /// Whoever shows the status: whom to ask about each child.
+    pub children: watch::Sender<Children>,
+}
+
+/// The children that there are at the moment.
+pub type Children = Arc<BTreeMap<PublisherId, Outlet<AskChild>>>;
 
 enum Started {
     Child(Supervised<Child>),
@@ -37,9 +49,8 @@ pub struct Feeds {
     supervisor: Supervisor,
     clock: Clock,
     processes: Arc<dyn ProcessTable>,
-    restart: RestartPolicy,
-    report: Outlet<ChildEnded>,
-    children: Directory<Restart>,
+    told: Told,
+    restarts: Directory<Restart>,
     started: BTreeMap<PublisherId, Started>,
     /// The program that is started as a child: this one, found once, so that an upgrade that replaces the
     /// file takes no publisher away.
@@ -47,20 +58,17 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// None yet. `restart` says what happens to a child that ends, `report` is told how it ended,
-    /// `children` is where others find the ones that run as processes.
+    /// None yet; `restarts` is where others find the ones that run as processes.
     #[must_use]
     pub fn new(
         supervisor: Supervisor,
         clock: Clock,
         processes: Arc<dyn ProcessTable>,
-        restart: RestartPolicy,
-        report: Outlet<ChildEnded>,
+        told: Told,
         program: PathBuf,
-        children: Directory<Restart>,
+        restarts: Directory<Restart>,
     ) -> Self {
-        let started = BTreeMap::new();
-        Self { supervisor, clock, processes, restart, report, children, started, program }
+        Self { supervisor, clock, processes, told, restarts, started: BTreeMap::new(), program }
     }
 
     /// Starts one, when there is something to start.
@@ -82,12 +90,14 @@ impl Feeds {
                 let arguments = PublishArgs::for_child(settings, publisher, &mqtt_url.parse()?);
                 config.arguments = arguments.context("it has no source")?.to_arguments();
                 config.environment = PublishArgs::child_environment(settings);
-                config.policy = self.restart;
-                config.report = Some(self.report.clone());
+                config.policy = feed.restart.policy;
+                config.limits = feed.restart.limits;
+                config.report = Some(self.told.ended.clone());
+                config.gave_up = Some((assemble::host_name()?, self.told.gave_up.clone()));
                 let (clock, processes) = (self.clock, self.processes.clone());
                 let child =
                     self.supervisor.start("child", move |_| Child::new(config.clone(), clock, processes.clone()));
-                self.children.insert(id.clone(), child.address.outlet());
+                self.restarts.insert(id.clone(), child.address.outlet());
                 Started::Child(child)
             }
             RunAs::InProcess => {
@@ -104,7 +114,16 @@ impl Feeds {
             }
         };
         self.started.insert(id, started);
+        self.show_children();
         Ok(())
+    }
+
+    fn show_children(&self) {
+        let children = self.started.iter().filter_map(|(id, started)| match started {
+            Started::Child(child) => Some((id.clone(), child.address.outlet())),
+            Started::Here(_) => None,
+        });
+        self.told.children.send_replace(Arc::new(children.collect()));
     }
 
     /// Sends a signal to a child; answers with the PID that got it.
@@ -131,8 +150,9 @@ impl Feeds {
 
     /// Ends one in order.
     pub async fn end(&mut self, id: &PublisherId, deadline: Instant) {
-        self.children.remove(id);
+        self.restarts.remove(id);
         if let Some(started) = self.started.remove(id) {
+            self.show_children();
             stop_one(started, deadline).await;
         }
     }

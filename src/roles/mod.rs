@@ -6,6 +6,7 @@ pub mod assemble;
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod consequences;
 pub mod demo;
 pub mod export;
 pub mod feeds;

@@ -1,5 +1,5 @@
-//! The monitor, wired: journal ← writer ← watchdog ← subscriber ← broker, with the probe beside the
-//! watchdog and the page before all of them. `run` and `demo` start the same one.
+//! The monitor, wired: journal ← writer ← watchdog ← subscriber ← broker, with the probe and the notifier
+//! beside the watchdog, and the watchman and the page before all of them. `run` and `demo` start the same one.
 //!
 //! Parts are started downstream first and stopped upstream first, both from the one list in
 //! [`Shutdown`].
@@ -11,24 +11,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::actors::influx_writer::{InfluxWriter, WriterParts};
 use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, Subscriber};
 use crate::actors::watchdog::{self, Watchdog};
+use crate::actors::watchman;
 use crate::adapters::broker::EmbeddedBroker;
 use crate::adapters::process::HostProcesses;
+use crate::adapters::service_manager::SystemdNotify;
 use crate::adapters::{broker, mqtt};
 use crate::buffer::journal::Journal;
 use crate::config::{BrokerSettings, Settings};
-use crate::domain::restart::{RestartLimits, RestartPolicy};
+use crate::domain::restart::RestartLimits;
 use crate::messages::change::SetDeadlines;
-use crate::messages::crash::Crash;
+use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
-use crate::ports::{ProcessTable, Transport as _};
-use crate::roles::assemble;
-use crate::roles::feeds::Feeds;
+use crate::messages::notice::SetTargets;
+use crate::ports::{ProcessTable, ServiceManager, Transport as _};
+use crate::roles::feeds::{self, Feeds};
+use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
@@ -53,10 +56,15 @@ pub struct Pipeline {
     pub page: Option<String>,
     /// Every actor of the monitor itself, to make it panic: tests do. Those of the publishers are in the feeds.
     pub crashes: Vec<(&'static str, Outlet<Crash>)>,
+    /// The same, to make it handle nothing any more.
+    pub hangs: Vec<(&'static str, Outlet<Hang>)>,
+    /// Whom to tell that all of it runs.
+    pub service_manager: Arc<dyn ServiceManager>,
     /// What has failed for good.
     pub escalations: mpsc::Receiver<Escalation>,
     broker: Option<EmbeddedBroker>,
     deadlines: Outlet<SetDeadlines>,
+    targets: Outlet<SetTargets>,
     shutdown: Shutdown,
 }
 
@@ -65,8 +73,9 @@ pub struct Pipeline {
 /// # Errors
 /// When a part cannot start: a taken port, a file in use, a wrong certificate. Its message says which
 /// and what to do.
-pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Result<Pipeline> {
+pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     let clock = Clock::start();
+    let identity = consequences::identity(settings, clock)?;
     let (supervisor, escalations) = Supervisor::new(clock, RestartLimits::default());
     let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
     let mut shutdown = Shutdown::new();
@@ -95,6 +104,15 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
     let probe_address = probe.address.clone();
     shutdown.started("process probe", move |_| async move { probe.stop() });
 
+    let asking = writer_address.outlet();
+    let notifier = consequences::notifier(settings, &identity, recovery.last_epoch, asking, &supervisor, clock)?;
+    let notifier_address = notifier.address.clone();
+    let draining = notifier_address.outlet::<Drain>();
+    shutdown.started("notifier", move |deadline| async move {
+        let _ = draining.deliver(Drain { deadline }).await;
+        notifier.stop();
+    });
+
     let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
     let config = assemble::watchdog(settings, assemble::home(processes.as_ref())?);
     let watched = watchdog::Table::new(config, clock, &recovery.last_changes, recovery.last_epoch, live.clone());
@@ -104,6 +122,7 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         exits: probe_address.outlet(),
         changes: writer_address.outlet(),
         standing: writer_address.outlet(),
+        recorded: notifier_address.outlet(),
     };
     let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(watched.clone(), clock, outlets.clone()));
     let watchdog_address = watchdog.address.clone();
@@ -128,7 +147,8 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         None => kept_client_id(&settings.data_dir)?,
     };
     let connection = assemble::mqtt(&settings.mqtt, &mqtt_url, &client_id);
-    let (transport, events) = mqtt::connect(connection, prefix.monitor_filters(), None, clock)?;
+    let will = consequences::last_will(settings, &identity);
+    let (transport, events) = mqtt::connect(connection, prefix.monitor_filters(), Some(will), clock)?;
 
     let outlets = subscriber::Outlets {
         beats: watchdog_address.outlet(),
@@ -136,8 +156,9 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         transport: transport.clone(),
     };
     let record = Rc::new(RefCell::new(subscriber::Record::default()));
+    let own = identity.id.clone();
     let reader = supervisor
-        .start("subscriber", move |_| Subscriber::new(record.clone(), prefix.clone(), clock, outlets.clone()));
+        .start("subscriber", move |_| Subscriber::new(record.clone(), prefix.clone(), &own, clock, outlets.clone()));
     let reader_address = reader.address.clone();
     shutdown.started("subscriber", move |_| async move { reader.stop() });
 
@@ -150,14 +171,38 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         clock,
     );
     let pump = actix_rt::spawn(pump);
+    let connection = transport.clone();
     shutdown.started("broker connection", move |_| async move {
-        transport.disconnect().await;
+        connection.disconnect().await;
         // What has arrived is still written and acknowledged where the connection lasts.
         let _ = pump.await;
     });
 
-    let children = Directory::default();
+    let restarts = Directory::default();
+    let service_manager: Arc<dyn ServiceManager> = Arc::new(SystemdNotify);
+    let outlets = watchman::Outlets {
+        register: supervisor.register(),
+        observer: watchdog_address.outlet(),
+        ledger: writer_address.outlet(),
+        notifications: notifier_address.outlet(),
+        intake: writer_address.outlet(),
+        transport,
+        service_manager: service_manager.clone(),
+        ping: consequences::ping(settings)?,
+    };
+    let watchman = consequences::watchman(settings, identity, processes.as_ref(), outlets, &supervisor, clock);
+    let watchman_address = watchman.address.clone();
+    let draining = watchman_address.outlet::<Drain>();
+    shutdown.started("watchman", move |deadline| async move {
+        let _ = draining.deliver(Drain { deadline }).await;
+        watchman.stop();
+    });
+
+    let (children_sender, children) = watch::channel(Arc::default());
     let outlets = web::Outlets {
+        notifications: notifier_address.outlet(),
+        monitor: watchman_address.outlet(),
+        children,
         status: watchdog_address.outlet(),
         publisher: watchdog_address.outlet(),
         probe: watchdog_address.outlet(),
@@ -168,7 +213,7 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
         gone: writer_address.outlet(),
         subscriber: reader_address.outlet(),
         recent: reader_address.outlet(),
-        children: children.clone(),
+        restarts: restarts.clone(),
         live,
     };
     let page = match assemble::web(settings) {
@@ -182,16 +227,41 @@ pub async fn start(settings: &Settings, restart: RestartPolicy) -> anyhow::Resul
     };
 
     let program = std::env::current_exe().context("cannot find this program's file")?;
-    let feeds = Feeds::new(supervisor, clock, processes, restart, watchdog_address.outlet(), program, children);
+    let told =
+        feeds::Told { ended: watchdog_address.outlet(), gave_up: notifier_address.outlet(), children: children_sender };
+    let feeds = Feeds::new(supervisor, clock, processes, told, program, restarts);
     let crashes = vec![
         ("influx writer", writer_address.outlet()),
         ("process probe", probe_address.outlet()),
         ("watchdog", watchdog_address.outlet()),
         ("subscriber", reader_address.outlet()),
+        ("notifier", notifier_address.outlet()),
+        ("watchman", watchman_address.outlet()),
+    ];
+    let hangs = vec![
+        ("influx writer", writer_address.outlet()),
+        ("process probe", probe_address.outlet()),
+        ("watchdog", watchdog_address.outlet()),
+        ("subscriber", reader_address.outlet()),
+        ("notifier", notifier_address.outlet()),
     ];
     let deadlines = watchdog_address.outlet();
-    let mut pipeline =
-        Pipeline { clock, outlets, feeds, mqtt_url, page, crashes, escalations, broker, deadlines, shutdown };
+    let targets = notifier_address.outlet();
+    let mut pipeline = Pipeline {
+        clock,
+        outlets,
+        feeds,
+        mqtt_url,
+        page,
+        crashes,
+        hangs,
+        service_manager,
+        escalations,
+        broker,
+        deadlines,
+        targets,
+        shutdown,
+    };
     for publisher in &settings.publishers {
         let started = pipeline.feeds.start(settings, &pipeline.mqtt_url, publisher).await;
         if let Err(error) = started {
@@ -209,6 +279,15 @@ impl Pipeline {
         if let Err(error) = self.deadlines.deliver(deadlines).await {
             tracing::error!(%error, "the new deadlines were not taken");
         }
+    }
+
+    /// New targets of the notifications.
+    ///
+    /// # Errors
+    /// When one of them cannot be made: then the old ones stay.
+    pub async fn set_targets(&self, settings: &Settings) -> anyhow::Result<()> {
+        self.targets.deliver(SetTargets(consequences::targets(settings)?)).await?;
+        Ok(())
     }
 
     /// Resolves when something that the monitor cannot do without has failed for good, with the reason.

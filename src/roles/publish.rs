@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::adapters::process::HostProcesses;
-use crate::config::{BrokerSettings, FeedSettings, RunAs, Settings};
+use crate::config::{BrokerSettings, FeedSettings, RestartSettings, RunAs, Settings};
 use crate::domain::restart::RestartLimits;
 use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
@@ -39,6 +39,7 @@ pub async fn publish(
         time_format: args.time_format.0,
         measurement: args.measurement.clone(),
         outbox_bytes_max: args.outbox_bytes_max.0,
+        restart: RestartSettings::default(),
     };
     let mqtt_url = match &settings.mqtt.broker {
         BrokerSettings::At(url) => url.to_string(),

@@ -6,7 +6,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::{Changed, Layers, Loaded, Settings, changes, load};
-use crate::domain::restart::RestartPolicy;
 use crate::roles::cli::RunArgs;
 use crate::roles::pipeline::{self, Pipeline};
 use crate::runtime::signals::Request;
@@ -23,7 +22,7 @@ pub async fn run(args: &RunArgs, loaded: Loaded, mut requests: mpsc::Receiver<Re
     for note in notes {
         tracing::warn!("{note}");
     }
-    let mut pipeline = pipeline::start(&settings, RestartPolicy::OnFailure).await?;
+    let mut pipeline = pipeline::start(&settings).await?;
     let page = pipeline.page.clone().unwrap_or_else(|| "off".to_owned());
     tracing::info!(
         broker = pipeline.mqtt_url,
@@ -96,10 +95,23 @@ async fn reload(args: &RunArgs, settings: &mut Settings, pipeline: &mut Pipeline
             Changed::Influx => applied.influx = settings.influx.clone(),
             Changed::Buffer => applied.buffer = settings.buffer.clone(),
             Changed::Web => applied.web = settings.web.clone(),
+            Changed::Monitor => applied.monitor = settings.monitor.clone(),
+            Changed::Notify => {
+                if let Err(error) = pipeline.set_targets(&new).await {
+                    tracing::error!(%error, "the new targets cannot be used, the old ones stay");
+                    (applied.mail, applied.notify) = (settings.mail.clone(), settings.notify.clone());
+                }
+            }
         }
         let needs_restart = matches!(
             change,
-            Changed::DataDir | Changed::Mqtt | Changed::Influx | Changed::Buffer | Changed::Web | Changed::Log
+            Changed::DataDir
+                | Changed::Mqtt
+                | Changed::Influx
+                | Changed::Buffer
+                | Changed::Web
+                | Changed::Log
+                | Changed::Monitor
         );
         if needs_restart {
             tracing::warn!(%change, "changed in the configuration: takes effect at the next start");

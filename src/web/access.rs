@@ -92,11 +92,7 @@ impl Access {
             known.as_ref().is_some_and(|known| bool::from(known.as_bytes().ct_eq(token.as_bytes())))
         };
         let (operator, read_only) = (is(&self.operator_token), is(&self.read_only_token));
-        if operator {
-            Some(Role::Operator)
-        } else {
-            read_only.then_some(Role::ReadOnly)
-        }
+        if operator { Some(Role::Operator) } else { read_only.then_some(Role::ReadOnly) }
     }
 
     fn visitor(&self, headers: &HeaderMap, cookie: Option<&str>) -> Option<Visitor> {
@@ -146,7 +142,9 @@ fn objection_to_change(headers: &HeaderMap, visitor: &Visitor, open: bool) -> Op
         // Every browser sends it with a changing request; a program that has none needs no defence.
         None if open && !headers.contains_key("sec-fetch-site") => return None,
         Some(origin) if authority_of(origin) != host => {
-            return Some("this request comes from another site's page (behind a proxy: it must pass the Host header on)");
+            return Some(
+                "this request comes from another site's page (behind a proxy: it must pass the Host header on)",
+            );
         }
         _ => {}
     }
@@ -189,10 +187,8 @@ fn refused(request: &ServiceRequest) -> Option<HttpResponse> {
         match &visitor {
             None if is_public(request.path()) && !changes => {}
             None => {
-                let mut answer = refusal(
-                    StatusCode::UNAUTHORIZED,
-                    "log in on the page, or send a token: `Authorization: Bearer …`",
-                );
+                let mut answer =
+                    refusal(StatusCode::UNAUTHORIZED, "log in on the page, or send a token: `Authorization: Bearer …`");
                 answer.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
                 return Some(answer);
             }
@@ -259,11 +255,7 @@ pub(super) struct Login {
     token: String,
 }
 
-pub(super) async fn log_in(
-    request: HttpRequest,
-    access: web::Data<Access>,
-    login: web::Json<Login>,
-) -> HttpResponse {
+pub(super) async fn log_in(request: HttpRequest, access: web::Data<Access>, login: web::Json<Login>) -> HttpResponse {
     use actix_web::http::StatusCode;
     if !access.needs_login() {
         return session(request, access).await;
@@ -272,14 +264,16 @@ pub(super) async fn log_in(
     if let Err(wait) = access.logins.take(client, access.clock.monotonic()) {
         tracing::warn!(%client, "too many attempts to log in");
         let seconds = wait.as_secs() + 1;
-        let mut answer =
-            refusal(StatusCode::TOO_MANY_REQUESTS, format!("too many attempts: try again in {seconds} s"));
+        let mut answer = refusal(StatusCode::TOO_MANY_REQUESTS, format!("too many attempts: try again in {seconds} s"));
         answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         return answer;
     }
     let Login { user, password, token } = login.into_inner();
     let (user, role) = if token.is_empty() {
-        (user.clone(), if password.len() > PASSWORD_BYTES_MAX { None } else { by_password(&access, user, password).await })
+        (
+            user.clone(),
+            if password.len() > PASSWORD_BYTES_MAX { None } else { by_password(&access, user, password).await },
+        )
     } else {
         ("token".to_owned(), access.role_of_token(token.trim()))
     };

@@ -47,7 +47,7 @@ async fn restart(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResp
         Ok(id) => id,
         Err(answer) => return answer,
     };
-    let Some(child) = outlets.children.find(&id) else {
+    let Some(child) = outlets.restarts.find(&id) else {
         let error = format!("'{id}' was not started by this monitor as a process: only its own starter can restart it");
         return HttpResponse::Conflict().json(ErrorView { error });
     };

@@ -7,8 +7,10 @@ use super::snapshot::status as view;
 use super::{ASK_TIMEOUT, Outlets};
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Verdict;
-use crate::formats::api::{ErrorView, ExplanationView, LedgerView, accounts_by_publisher};
+use crate::formats::api::{ChildView, ErrorView, ExplanationView, LedgerView, accounts_by_publisher};
 use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, ObserverState};
+use crate::messages::child::AskChild;
+use crate::messages::notice::TargetStatus;
 use crate::messages::page::AskNewestChanges;
 use crate::runtime::outlet::Undelivered;
 
@@ -61,8 +63,12 @@ async fn publisher(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpRe
         Ok(Some(status)) => {
             let mut accounts = accounts_by_publisher(&ledger.unwrap_or_default().accounts);
             let account = accounts.remove(&id).unwrap_or_default();
-            let explanation = ExplanationView::new(status, account, history.unwrap_or_default());
-            let restart = outlets.children.find(&id).map(|_| "restart");
+            let mut explanation = ExplanationView::new(status, account, history.unwrap_or_default());
+            let child = outlets.children.borrow().get(&id).cloned();
+            if let Some(child) = child {
+                explanation.publisher.child = child.ask(AskChild, ASK_TIMEOUT).await.ok().map(ChildView::from);
+            }
+            let restart = outlets.restarts.find(&id).map(|_| "restart");
             let actions = ["probe"].into_iter().chain(restart).collect();
             HttpResponse::Ok().json(PublisherAnswer { explanation, actions })
         }
@@ -182,5 +188,18 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     metric("heartwatch_sink_buffered_rows", "gauge", "Rows that wait for a sink.", &by_sink(|s| s.buffered_rows));
     metric("heartwatch_sink_buffered_bytes", "gauge", "Bytes that wait for a sink.", &by_sink(|s| s.buffered_bytes));
     metric("heartwatch_sink_dead_letters", "gauge", "Rows that a sink refused for good.", &by_sink(|s| s.dead_letters));
+    let by_target = |value: fn(&TargetStatus) -> u64| -> Vec<_> {
+        view.notifications.iter().map(|t| (format!("{{target=\"{}\"}}", t.target), value(t))).collect()
+    };
+    metric("heartwatch_notifications_sent_total", "counter", "Notices that were delivered.", &by_target(|t| t.sent));
+    metric("heartwatch_notifications_waiting", "gauge", "Notices that wait for delivery.", &by_target(|t| t.waiting));
+    let given_up = by_target(|t| t.given_up);
+    metric("heartwatch_notifications_given_up_total", "counter", "Notices that were given up.", &given_up);
+    let healthy = u64::from(view.monitor.healthy);
+    metric("heartwatch_monitor_healthy", "gauge", "Whether every actor of the monitor answers.", &plain(healthy));
+    let restarts = view.monitor.actors.iter().map(|actor| actor.restarts).sum();
+    metric("heartwatch_actor_restarts_total", "counter", "Restarts of the monitor's actors.", &plain(restarts));
+    let stuck = view.monitor.actors.iter().map(|actor| actor.stuck).sum();
+    metric("heartwatch_actor_stuck_total", "counter", "Of these, because one no longer answered.", &plain(stuck));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
 }

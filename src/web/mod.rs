@@ -13,6 +13,7 @@ mod snapshot;
 mod stream;
 pub mod users;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +21,20 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpResponse, HttpServer, web};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use self::access::Access;
 use self::snapshot::Snapshots;
 use self::stream::{STREAMS_MAX, Streams};
 use self::users::User;
+use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
 use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber};
-use crate::messages::child::Restart;
+use crate::messages::child::{AskChild, Restart};
+use crate::messages::notice::AskNotifications;
 use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, ProbeNow};
+use crate::messages::progress::AskMonitor;
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
@@ -95,8 +99,14 @@ pub struct Outlets {
     pub subscriber: Outlet<AskSubscriber>,
     /// The subscriber, for the latest values.
     pub recent: Outlet<AskRecent>,
-    /// The publishers that this monitor has started as processes.
-    pub children: Directory<Restart>,
+    /// The publishers that this monitor has started as processes, to start them again.
+    pub restarts: Directory<Restart>,
+    /// The notifier, for the account of what was told.
+    pub notifications: Outlet<AskNotifications>,
+    /// The watchman, for how the monitor itself does.
+    pub monitor: Outlet<AskMonitor>,
+    /// The publishers that the monitor has started as its children, at the moment.
+    pub children: watch::Receiver<Arc<BTreeMap<PublisherId, Outlet<AskChild>>>>,
     /// Verdict changes as they happen.
     pub live: broadcast::Sender<Change>,
 }

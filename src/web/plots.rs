@@ -104,11 +104,7 @@ struct Timeline {
     changes: Vec<ShortChange>,
 }
 
-async fn timeline(
-    outlets: web::Data<Outlets>,
-    clock: web::Data<Clock>,
-    minutes: web::Query<Minutes>,
-) -> HttpResponse {
+async fn timeline(outlets: web::Data<Outlets>, clock: web::Data<Clock>, minutes: web::Query<Minutes>) -> HttpResponse {
     let minutes = minutes.minutes.unwrap_or(60).clamp(1, TIMELINE_MINUTES_MAX);
     let to = clock.wall();
     let from = to.earlier_by(Duration::from_secs(minutes * 60));

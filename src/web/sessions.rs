@@ -46,7 +46,12 @@ impl Sessions {
     ///
     /// # Errors
     /// When the system has no randomness.
-    pub(super) fn begin(&self, user: String, role: Role, now: Monotonic) -> Result<(String, Session), getrandom::Error> {
+    pub(super) fn begin(
+        &self,
+        user: String,
+        role: Role,
+        now: Monotonic,
+    ) -> Result<(String, Session), getrandom::Error> {
         let (id, csrf) = (random_secret()?, random_secret()?);
         let session = Session { user, role, csrf, ends: now + IDLE_MAX };
         if let Ok(mut sessions) = self.0.lock() {

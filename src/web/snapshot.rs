@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
 use super::{ASK_TIMEOUT, Outlets};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::formats::api::StatusView;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
+use crate::messages::child::{AskChild, ChildStatus};
+use crate::messages::notice::AskNotifications;
+use crate::messages::progress::AskMonitor;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Undelivered;
 
@@ -30,15 +34,26 @@ pub(super) struct Snapshots {
     last: Mutex<Option<Arc<Snapshot>>>,
 }
 
-/// The verdicts, joined with what the writer and the subscriber know.
+/// The verdicts, joined with what everybody else knows.
 pub(super) async fn status(outlets: &Outlets) -> Result<StatusView, Undelivered> {
-    let (status, ledger, subscriber) = tokio::join!(
+    let (status, ledger, subscriber, notifications, monitor, children) = tokio::join!(
         outlets.status.ask(AskStatus, ASK_TIMEOUT),
         outlets.ledger.ask(AskLedger, ASK_TIMEOUT),
         outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT),
+        outlets.notifications.ask(AskNotifications, ASK_TIMEOUT),
+        outlets.monitor.ask(AskMonitor, ASK_TIMEOUT),
+        children(outlets),
     );
     // The verdicts are worth showing even while the writer is being restarted.
-    Ok(StatusView::new(status?, ledger.unwrap_or_default(), subscriber.unwrap_or_default()))
+    let view = StatusView::new(status?, ledger.unwrap_or_default(), subscriber.unwrap_or_default());
+    Ok(view.with(children, notifications.unwrap_or_default(), monitor.unwrap_or_default()))
+}
+
+/// The publishers' processes that the monitor has started.
+async fn children(outlets: &Outlets) -> Vec<ChildStatus> {
+    let children = outlets.children.borrow().clone();
+    let asked = children.values().map(|child| child.ask(AskChild, ASK_TIMEOUT));
+    join_all(asked).await.into_iter().filter_map(Result::ok).collect()
 }
 
 impl Snapshots {

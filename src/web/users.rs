@@ -126,7 +126,9 @@ fn check_name(name: &str) -> Result<(), String> {
 pub fn user_line(name: &str, role: Role, password: &str) -> Result<String, String> {
     check_name(name)?;
     if password.chars().count() < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX {
-        return Err(format!("a password has at least {PASSWORD_CHARS_MIN} characters and at most {PASSWORD_BYTES_MAX} bytes"));
+        return Err(format!(
+            "a password has at least {PASSWORD_CHARS_MIN} characters and at most {PASSWORD_BYTES_MAX} bytes"
+        ));
     }
     let hash = Argon2::default().hash_password(password.as_bytes()).map_err(|error| error.to_string())?;
     Ok(format!("{name}:{role}:{hash}"))

@@ -198,7 +198,7 @@ impl Notifier {
         }));
     }
 
-    fn status(targets: &[Target], accounts: Vec<Account>) -> Vec<TargetStatus> {
+    fn status(targets: &[Target], accounts: &[Account]) -> Vec<TargetStatus> {
         let status = |target: &Target| {
             let account = accounts.iter().find(|account| account.target == target.name).cloned().unwrap_or_default();
             TargetStatus {
@@ -240,6 +240,7 @@ impl Actor for Notifier {
 }
 
 crate::answers_progress!(Notifier);
+crate::messages::crash::can_crash!(Notifier);
 
 impl Handler<ChangesRecorded> for Notifier {
     type Result = ();
@@ -287,7 +288,7 @@ impl Handler<AskNotifications> for Notifier {
                 tracing::warn!(%error, "the account of the notifications cannot be read");
                 Vec::new()
             });
-            Self::status(&targets, accounts)
+            Self::status(&targets, &accounts)
         }))
     }
 }

@@ -75,13 +75,7 @@ impl Subscriber {
     /// A life of the subscriber over a record that outlives it. What the monitor publishes under its
     /// own id is not for itself.
     #[must_use]
-    pub fn new(
-        record: Rc<RefCell<Record>>,
-        prefix: Prefix,
-        own: &PublisherId,
-        clock: Clock,
-        outlets: Outlets,
-    ) -> Self {
+    pub fn new(record: Rc<RefCell<Record>>, prefix: Prefix, own: &PublisherId, clock: Clock, outlets: Outlets) -> Self {
         let heartbeat = prefix.topic(own, TopicKind::Heartbeat);
         let own_topics = heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).to_owned();
         Self { record, prefix, own_topics, clock, outlets }

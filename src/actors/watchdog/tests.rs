@@ -86,8 +86,7 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
     let (changes, standing) = (Rc::new(RefCell::new(Vec::new())), Rc::new(RefCell::new(Vec::new())));
     let (kept, repeated, told) = (changes.clone(), standing.clone(), Rc::new(Cell::new(0)));
     let through = told.clone();
-    let writer =
-        supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone(), through.clone()));
+    let writer = supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone(), through.clone()));
     let mut config = WatchdogConfig::new(Home { host: here(), boot_id: None });
     config.rules.default = Duration::from_secs(5);
     config.expected = expected;
@@ -162,6 +161,7 @@ fn silence_leads_over_late_to_the_probes_verdict() {
         house.beat().await;
         pass(Duration::from_secs(1)).await;
         assert_eq!(house.verdicts()[3], (11, Verdict::Alive));
+        assert_eq!(house.told.get(), 11, "the notifier was told, after the record");
         assert!(house.standing.borrow().len() >= 2, "standing verdicts are repeated every 10 s");
     });
 }

@@ -215,8 +215,10 @@ impl Watchman {
             if !healthy {
                 return Err("an actor of the monitor does not answer".to_owned());
             }
-            let (observer, ledger) =
-                tokio::join!(outlets.observer.ask(AskObserver, ASK_TIMEOUT), outlets.ledger.ask(AskLedger, ASK_TIMEOUT));
+            let (observer, ledger) = tokio::join!(
+                outlets.observer.ask(AskObserver, ASK_TIMEOUT),
+                outlets.ledger.ask(AskLedger, ASK_TIMEOUT)
+            );
             let observer = observer.map_err(|error| error.to_string())?;
             ledger.map_err(|error| error.to_string())?;
             if observer.state != ObserverState::Ok {
@@ -286,6 +288,7 @@ impl Actor for Watchman {
 }
 
 crate::answers_progress!(Watchman);
+crate::messages::crash::can_crash!(Watchman);
 
 impl Handler<AskMonitor> for Watchman {
     type Result = MessageResult<AskMonitor>;

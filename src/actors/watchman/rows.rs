@@ -71,7 +71,8 @@ mod tests {
             ..MonitorStatus::default()
         };
         let target = TargetStatus { target: "pager".to_owned(), taken: 3, sent: 3, ..TargetStatus::default() };
-        let Some(IntakeEntry::Unnumbered { lines, rows }) = internal(&monitor, &[target], Timestamp::from_nanos(7)) else {
+        let Some(IntakeEntry::Unnumbered { lines, rows }) = internal(&monitor, &[target], Timestamp::from_nanos(7))
+        else {
             panic!("there is something to say")
         };
         let text = String::from_utf8(lines).unwrap();

@@ -207,7 +207,10 @@ mod tests {
     fn steps_keep_the_extremes_and_the_silences() {
         let mut plot = Plot::new(0, 10_000_000_000, 5);
         for (time, value) in [(0_i64, 1.0), (500, 9.0), (1_000, 2.0), (6_000, 4.0)] {
-            plot.add_reading(time * 1_000_000, format!("m,publisher=a x={value},s=\"t\" {}\n", time * 1_000_000).as_bytes());
+            plot.add_reading(
+                time * 1_000_000,
+                format!("m,publisher=a x={value},s=\"t\" {}\n", time * 1_000_000).as_bytes(),
+            );
         }
         // replayed much later: it is in the line, and no arrival
         plot.add_reading(60_000_000_000, b"m,publisher=a x=5 8000000000\n");

@@ -118,6 +118,7 @@ impl PublishArgs {
             time_format,
             measurement,
             outbox_bytes_max,
+            restart: _,
         } = publisher.feed.clone()?;
         let certificate = settings.mqtt.client_certificate.clone();
         Some(Self {

@@ -1,0 +1,82 @@
+//! What stands below the verdict table: who was told, which child is not started again, and how the
+//! monitor itself does. A part that has nothing to say says nothing.
+
+use super::tables::harmless;
+use crate::formats::api::StatusView;
+use crate::messages::notice::TargetStatus;
+
+/// A line for each, in words.
+#[must_use]
+pub fn lines(view: &StatusView) -> String {
+    let mut text = String::new();
+    for publisher in &view.publishers {
+        if let Some(child) = publisher.child.as_ref().filter(|child| child.state == "gave-up") {
+            let end = harmless(&child.last_end);
+            text.push_str(&format!("{}: its process ended too often and is not started again ({end})\n", publisher.id));
+        }
+    }
+    for target in &view.notifications {
+        text.push_str(&told(target));
+    }
+    let monitor = &view.monitor;
+    for actor in monitor.actors.iter().filter(|actor| actor.unanswered > 0 || actor.stuck > 0) {
+        let (name, unanswered, stuck) = (&actor.actor, actor.unanswered, actor.stuck);
+        if unanswered > 0 {
+            text.push_str(&format!("monitor: the {name} has not answered {unanswered} times\n"));
+        }
+        if stuck > 0 {
+            text.push_str(&format!("monitor: the {name} was stuck {stuck} times and was started again\n"));
+        }
+    }
+    if !monitor.ping_error.is_empty() {
+        text.push_str(&format!("monitor: the ping URL was not told: {}\n", harmless(&monitor.ping_error)));
+    }
+    text
+}
+
+/// `notify pager (webhook): ok, 12 sent, 3 waiting, 1 given up (too old); no answer in time`.
+fn told(target: &TargetStatus) -> String {
+    let TargetStatus { way, state, sent, waiting, given_up, .. } = target;
+    let mut text = format!("notify {} ({way}): {state}, {sent} sent", target.target);
+    if *waiting > 0 {
+        text.push_str(&format!(", {waiting} waiting"));
+    }
+    if *given_up > 0 {
+        text.push_str(&format!(", {given_up} given up ({})", harmless(&target.last_given_up)));
+    }
+    if !target.last_error.is_empty() {
+        text.push_str(&format!("; {}", harmless(&target.last_error)));
+    }
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::progress::{ActorStatus, MonitorStatus};
+
+    #[test]
+    fn only_what_is_to_be_said_is_said() {
+        let mut view = StatusView::default();
+        assert_eq!(lines(&view), "");
+        view.notifications.push(TargetStatus {
+            target: "pager".to_owned(),
+            way: "webhook".to_owned(),
+            state: "retrying".to_owned(),
+            sent: 12,
+            waiting: 3,
+            given_up: 1,
+            last_given_up: "too old".to_owned(),
+            last_error: "no answer\u{1b} in time".to_owned(),
+            ..TargetStatus::default()
+        });
+        let stuck = ActorStatus { actor: "watchdog".to_owned(), restarts: 1, stuck: 1, unanswered: 0 };
+        view.monitor = MonitorStatus { actors: vec![stuck], ..MonitorStatus::default() };
+        let expected = "\
+notify pager (webhook): retrying, 12 sent, 3 waiting, 1 given up (too old); no answer\\u{1b} in time
+monitor: the watchdog was stuck 1 times and was started again
+";
+        assert_eq!(lines(&view), expected);
+    }
+}

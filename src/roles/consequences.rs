@@ -1,0 +1,164 @@
+//! What follows from a verdict, and who watches the monitor: the notifier with its targets, and the
+//! watchman, wired from the settings.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::actors::notifier::{Notifier, NotifierParts};
+use crate::actors::watchman::{Outlets, Record, Watchman, WatchmanConfig};
+use crate::adapters::command::{Command, CommandConfig};
+use crate::adapters::mail::{Encryption, Mail, MailConfig};
+use crate::adapters::mqtt::Will;
+use crate::adapters::webhook::{PingUrl, Webhook, WebhookConfig};
+use crate::buffer::notifications::Notifications;
+use crate::config::{MailEncryption, MailSettings, NotifySettings, Settings, WaySettings};
+use crate::domain::publisher::{HostName, Incarnation, NAME_BYTES_MAX, PublisherId};
+use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
+use crate::messages::ask::AskChanges;
+use crate::messages::notice::Target;
+use crate::ports::{Notify, Ping, ProcessTable};
+use crate::roles::assemble;
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Outlet;
+use crate::runtime::supervisor::{Supervised, Supervisor};
+
+/// How long the ping URL may take to answer.
+const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Who the monitor is to the world outside.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Its id.
+    pub id: PublisherId,
+    /// Its host.
+    pub host: HostName,
+    /// Which of its lives this is.
+    pub incarnation: Incarnation,
+}
+
+/// The monitor's id from the settings, or `monitor-` and the host's name.
+///
+/// # Errors
+/// When this host has no usable name.
+pub fn identity(settings: &Settings, clock: Clock) -> anyhow::Result<Identity> {
+    let host = assemble::host_name()?;
+    let id = match &settings.monitor.id {
+        Some(id) => id.clone(),
+        None => {
+            let made: String = format!("monitor-{host}").chars().take(NAME_BYTES_MAX).collect();
+            PublisherId::parse(&made)?
+        }
+    };
+    let micros = clock.wall().as_nanos().max(0).cast_unsigned() / 1_000;
+    Ok(Identity { id, host, incarnation: Incarnation(micros) })
+}
+
+/// What the broker says of the monitor when its connection is lost.
+#[must_use]
+pub fn last_will(settings: &Settings, identity: &Identity) -> Will {
+    let will = LastWill { host: identity.host.clone(), incarnation: identity.incarnation };
+    let topic = settings.mqtt.prefix.topic(&identity.id, TopicKind::LastWill);
+    Will { topic, payload: encode_last_will(&will) }
+}
+
+/// Everyone who is told, as the settings name them.
+///
+/// # Errors
+/// When a client cannot be made, with the target's name.
+pub fn targets(settings: &Settings) -> anyhow::Result<Arc<Vec<Target>>> {
+    let target = |notify: &NotifySettings| -> anyhow::Result<Target> {
+        let way = way(notify, settings.mail.as_ref()).with_context(|| format!("[[notify]] '{}'", notify.name))?;
+        Ok(Target {
+            name: notify.name.clone(),
+            filter: notify.filter.clone(),
+            per_minute_max: notify.per_minute_max,
+            age_max: notify.age_max,
+            backoff_min: notify.backoff_min,
+            backoff_max: notify.backoff_max,
+            way,
+        })
+    };
+    settings.notify.iter().map(target).collect::<anyhow::Result<Vec<_>>>().map(Arc::new)
+}
+
+fn way(notify: &NotifySettings, mail: Option<&MailSettings>) -> anyhow::Result<Arc<dyn Notify>> {
+    let timeout = notify.timeout;
+    Ok(match &notify.way {
+        WaySettings::Webhook { url, secret } => {
+            let secret = secret.as_ref().map(|secret| secret.expose().to_owned());
+            Arc::new(Webhook::new(WebhookConfig { url: url.clone(), secret, timeout })?)
+        }
+        WaySettings::Command { program, arguments } => {
+            let (program, arguments) = (program.clone(), arguments.clone());
+            Arc::new(Command::new(CommandConfig { program, arguments, timeout }))
+        }
+        WaySettings::Email { to } => {
+            let mail = mail.context("there is no mail server")?;
+            Arc::new(Mail::new(MailConfig {
+                host: mail.host.clone(),
+                port: mail.port,
+                encryption: match mail.encryption {
+                    MailEncryption::Tls => Encryption::Tls,
+                    MailEncryption::StartTls => Encryption::StartTls,
+                    MailEncryption::None => Encryption::None,
+                },
+                ca_file: mail.ca_file.clone(),
+                login: mail.user.clone().zip(mail.password.as_ref().map(|secret| secret.expose().to_owned())),
+                from: mail.from.clone(),
+                to: to.iter().cloned().collect(),
+                timeout,
+            })?)
+        }
+    })
+}
+
+/// Starts the notifier. `last_epoch` is the last change in the journal, `changes` reads it.
+///
+/// # Errors
+/// When its file or a client cannot be opened.
+pub fn notifier(
+    settings: &Settings,
+    identity: &Identity,
+    last_epoch: u64,
+    changes: Outlet<AskChanges>,
+    supervisor: &Supervisor,
+    clock: Clock,
+) -> anyhow::Result<Supervised<Notifier>> {
+    let path = settings.data_dir.join("notifications.sqlite");
+    let (store, damage) = Notifications::open(&path, last_epoch)?;
+    for damage in damage {
+        tracing::error!(damage, "the notifications were damaged");
+    }
+    let parts = NotifierParts::new(store, identity.id.clone(), clock, changes, targets(settings)?);
+    Ok(supervisor.start("notifier", move |_| Notifier::new(parts.clone())))
+}
+
+/// The URL that is told that the monitor is well.
+///
+/// # Errors
+/// When the HTTP client cannot be made.
+pub fn ping(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Ping>>> {
+    let Some(url) = &settings.monitor.ping_url else { return Ok(None) };
+    Ok(Some(Arc::new(PingUrl::new(url.clone(), PING_TIMEOUT)?)))
+}
+
+/// Starts the watchman.
+pub fn watchman(
+    settings: &Settings,
+    identity: Identity,
+    processes: &dyn ProcessTable,
+    outlets: Outlets,
+    supervisor: &Supervisor,
+    clock: Clock,
+) -> Supervised<Watchman> {
+    let mut config = WatchmanConfig::new(identity.id, identity.host, identity.incarnation);
+    config.process = processes.own_identity();
+    config.prefix = settings.mqtt.prefix.clone();
+    config.heartbeat = settings.monitor.heartbeat;
+    config.ping_interval = settings.monitor.ping_interval;
+    let record = Rc::new(RefCell::new(Record::default()));
+    supervisor.start("watchman", move |_| Watchman::new(config.clone(), outlets.clone(), clock, record.clone()))
+}
