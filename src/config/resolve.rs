@@ -176,7 +176,7 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
             .map(|(certificate_file, key_file)| ClientCertificate { certificate_file, key_file }),
         keep_alive: reader.read(&table, "keep_alive", None, keep_alive).or_default(default.keep_alive),
         message_bytes_max: reader
-            .read(&table, "message_bytes_max", None, |given| given.bytes(1024, PAYLOAD_BYTES_MAX as u64))
+            .read(&table, "message_bytes_max", None, |given| given.bytes(4096, PAYLOAD_BYTES_MAX as u64))
             .or_default(default.message_bytes_max),
         backoff_min,
         backoff_max,

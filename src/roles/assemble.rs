@@ -181,6 +181,7 @@ pub fn publisher(
         looping: feed.looping,
         limit: feed.limit,
         batch_readings_max: BATCH_READINGS_MAX,
+        message_bytes_max: usize::try_from(mqtt.message_bytes_max).unwrap_or(usize::MAX),
         delivery: DeliveryLimits::default(),
         confirm_grace: CONFIRM_GRACE,
         outbox: Some(data_dir.join("outbox").join(format!("{id}.sqlite"))),

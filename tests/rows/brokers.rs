@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::support::heartwatch::{Program, RunOptions, Running};
 use crate::support::influxd::Influxd;
 use crate::support::mosquitto::{Mosquitto, MosquittoOptions};
-use crate::{all_in, all_stored, ends_with_nothing_left, into, publisher, received};
+use crate::{all_in, all_stored, ends_with_nothing_left, into, publish_command, publisher, received};
 
 /// Publishes at full speed, waits until all is stored, and says how fast that was.
 async fn at_full_speed(monitor: &Running, readings: u64) {
@@ -100,4 +100,17 @@ async fn over_tls_with_client_certificates_readings_arrive() {
     let stranger = publisher(monitor.directory(), "light-2", monitor.mqtt_url(), &arguments);
     stranger.says("no connection to the MQTT broker").await;
     assert_eq!(monitor.ledger().await.accounts.len(), 1, "without a certificate nothing comes in");
+}
+
+#[tokio::test]
+async fn a_broker_that_takes_short_messages_only_gets_short_ones() {
+    let lines = "message_size_limit 8192\n".to_owned();
+    let options = MosquittoOptions { lines, ..MosquittoOptions::default() };
+    let Some(mosquitto) = Mosquitto::start_with(options).await else { return };
+    let monitor = Running::start(RunOptions { mqtt: Some(mosquitto.url()), ..RunOptions::default() }).await;
+    let mut command = publish_command(monitor.directory(), "light-1", monitor.mqtt_url(), &["--interval", "0"]);
+    command.args(["--limit", "3000"]).env("HEARTWATCH_MQTT_MESSAGE_BYTES_MAX", "8KiB");
+    let mut light = Program::start(command);
+    ends_with_nothing_left(&mut light).await;
+    all_stored(&monitor, 3_000).await;
 }

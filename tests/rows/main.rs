@@ -31,10 +31,15 @@ fn into(influxd: &Influxd) -> RunOptions {
 
 /// A publisher of measurement `light` with an outbox of its own in `directory`.
 fn publisher(directory: &Path, id: &str, mqtt_url: &str, arguments: &[&str]) -> Program {
+    Program::start(publish_command(directory, id, mqtt_url, arguments))
+}
+
+/// The command of such a publisher.
+fn publish_command(directory: &Path, id: &str, mqtt_url: &str, arguments: &[&str]) -> std::process::Command {
     let mut command = command(directory);
     command.args(["publish", "--id", id, "--mqtt", mqtt_url, "--heartbeat", "500ms", "--measurement", "light"]);
     command.arg("--csv").arg(fixture("light-2.csv")).arg("--data-dir").arg(directory.join(id)).args(arguments);
-    Program::start(command)
+    command
 }
 
 /// Waits until the final store has confirmed so many readings and nothing waits; then the ledger must

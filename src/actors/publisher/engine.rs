@@ -15,7 +15,7 @@ use crate::domain::delivery::{Delivery, Run, safe_runs};
 use crate::domain::process::ProcessIdentity;
 use crate::domain::reading::{Reading, Sequence};
 use crate::formats::envelope::{self, GivenUp, Goodbye, HeartbeatNote, TopicKind};
-use crate::ports::{Outgoing, Transport, TransportEvent};
+use crate::ports::{Outgoing, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
 
 /// How often the backlog is looked at when the connection could not take more.
@@ -184,7 +184,7 @@ impl Engine {
 
     fn send(&self, run: Run, readings: &[Reading]) -> bool {
         let host = &self.config.host;
-        let payloads = match envelope::encode_readings(host, run.incarnation, readings) {
+        let payloads = match envelope::encode_readings(host, run.incarnation, readings, self.config.message_bytes_max) {
             Ok(payloads) => payloads,
             Err(error) => {
                 tracing::error!(%error, "readings cannot be sent");
@@ -196,7 +196,15 @@ impl Engine {
 
     fn publish(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) -> bool {
         let topic = self.config.prefix.topic(&self.config.id, kind);
-        self.transport.try_publish(Outgoing { topic, payload, at_least_once }).is_ok()
+        match self.transport.try_publish(Outgoing { topic, payload, at_least_once }) {
+            Ok(()) => true,
+            // Left by a life with a larger limit: it must not hold up what comes behind it, and is said at every turn.
+            Err(error @ TransportError::Unsendable { .. }) => {
+                tracing::error!(%error, "a message stays in the outbox");
+                true
+            }
+            Err(TransportError::Full { .. } | TransportError::Closed) => false,
+        }
     }
 
     async fn heard(&mut self, event: TransportEvent) {

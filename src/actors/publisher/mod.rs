@@ -53,6 +53,8 @@ pub struct PublisherConfig {
     pub limit: Option<u64>,
     /// Most readings in one message.
     pub batch_readings_max: usize,
+    /// Most bytes of one message. A reading that is longer counts as a bad row: no broker would take it.
+    pub message_bytes_max: usize,
     /// What bounds sending.
     pub delivery: DeliveryLimits,
     /// How long it waits for the last confirmations at its end.
@@ -113,7 +115,7 @@ pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, Pu
     let now_micros = u64::try_from(clock.wall().as_nanos() / 1_000).unwrap_or(0);
     let (outbox, incarnation) = Outbox::open(outbox, now_micros)?;
     config.incarnation = incarnation;
-    let worker = Worker::new(source, outbox, config.measurement.clone(), config.looping, config.limit);
+    let worker = Worker::new(source, outbox, &config);
     Ok(Prepared { config, worker })
 }
 

@@ -1,14 +1,18 @@
 //! The publisher's blocking half: reads the source, numbers and stamps what it reads, keeps it in the
 //! outbox. Runs on blocking threads, one call at a time.
 
+use super::PublisherConfig;
 use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
 use crate::domain::delivery::Run;
-use crate::domain::publisher::Incarnation;
+use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::Timestamp;
 use crate::formats::{envelope, line_protocol};
 use crate::sources::SourceRow;
 use crate::sources::csv::CsvSource;
+
+/// Longest reason in an error metric, in characters.
+const DETAIL_CHARS_MAX: usize = 1_000;
 
 /// What a call to [`Worker::produce`] made.
 #[derive(Debug, Default)]
@@ -27,6 +31,9 @@ pub struct Produced {
 pub struct Worker {
     source: CsvSource,
     outbox: Outbox,
+    host: HostName,
+    incarnation: Incarnation,
+    message_bytes_max: usize,
     measurement: String,
     looping: bool,
     readings_left: Option<u64>,
@@ -41,19 +48,16 @@ pub struct Worker {
 impl Worker {
     /// A worker at the start of a new incarnation.
     #[must_use]
-    pub const fn new(
-        source: CsvSource,
-        outbox: Outbox,
-        measurement: String,
-        looping: bool,
-        limit: Option<u64>,
-    ) -> Self {
+    pub fn new(source: CsvSource, outbox: Outbox, config: &PublisherConfig) -> Self {
         Self {
             source,
             outbox,
-            measurement,
-            looping,
-            readings_left: limit,
+            host: config.host.clone(),
+            incarnation: config.incarnation,
+            message_bytes_max: config.message_bytes_max,
+            measurement: config.measurement.clone(),
+            looping: config.looping,
+            readings_left: config.limit,
             next_sequence: 1,
             last_kept: 0,
             last_time: Timestamp::from_nanos(0),
@@ -182,7 +186,7 @@ impl Worker {
         // Checked before it gets a number, so that no number names what nobody can store.
         let storable = line_protocol::check_reading(&reading).map_err(|error| error.to_string());
         let sendable = envelope::check(&reading).map_err(|problem| problem.to_string());
-        if let Err(reason) = storable.and(sendable) {
+        if let Err(reason) = storable.and(sendable).and_then(|()| self.fits_a_message(&reading)) {
             let place = format!("{}:{}", self.source.path().display(), row.line);
             return self.hold_error(&format!("{place}: {reason}"), now);
         }
@@ -193,16 +197,37 @@ impl Worker {
         }
     }
 
+    /// Whether it can be sent at all: a message that no broker takes would hold up all that follow.
+    fn fits_a_message(&self, reading: &Reading) -> Result<(), String> {
+        if self.message_bytes_max >= envelope::PAYLOAD_BYTES_MAX {
+            return Ok(());
+        }
+        let alone = std::slice::from_ref(reading);
+        let messages = envelope::encode_readings(&self.host, self.incarnation, alone, self.message_bytes_max)
+            .map_err(|problem| problem.to_string())?;
+        let bytes: usize = messages.iter().map(Vec::len).sum();
+        if bytes > self.message_bytes_max {
+            return Err(format!(
+                "it takes {bytes} bytes, a message may have {} (message_bytes_max)",
+                self.message_bytes_max
+            ));
+        }
+        Ok(())
+    }
+
     /// A row that can't be used is counted, logged and published as an error metric.
     fn hold_error(&mut self, reason: &str, now: Timestamp) {
         self.bad_rows += 1;
         if self.bad_rows.is_power_of_two() {
             tracing::warn!(count = self.bad_rows, "bad row skipped: {reason}");
         }
-        let detail = reason.chars().take(1_000).collect();
+        let detail = reason.chars().take(DETAIL_CHARS_MAX).collect();
         let fields =
             vec![("value".to_owned(), FieldValue::Integer(1)), ("detail".to_owned(), FieldValue::Text(detail))];
-        let reading = self.stamp(format!("sensor.error.{}", self.measurement), fields, now);
+        let mut reading = self.stamp(format!("sensor.error.{}", self.measurement), fields, now);
+        if self.fits_a_message(&reading).is_err() {
+            reading.fields.truncate(1);
+        }
         if line_protocol::check_reading(&reading).is_ok() {
             self.next_sequence += 1;
             self.held.push(reading);
@@ -214,5 +239,77 @@ impl Worker {
         let after_last = Timestamp::from_nanos(self.last_time.as_nanos().saturating_add(1));
         self.last_time = now.max(after_last);
         Reading { sequence: self.next_sequence, time: self.last_time, measurement, tags: Vec::new(), fields }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::buffer::outbox::{FullPolicy, OutboxConfig};
+    use crate::domain::delivery::DeliveryLimits;
+    use crate::domain::publisher::PublisherId;
+    use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
+    use crate::sources::csv::CsvConfig;
+
+    fn worker(rows: &str, outbox_bytes_max: u64, message_bytes_max: usize, limit: Option<u64>) -> Worker {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), rows).unwrap();
+        let source = CsvConfig::new(file.path());
+        let outbox = OutboxConfig { path: None, bytes_max: outbox_bytes_max, full_policy: FullPolicy::RefuseNew };
+        let (outbox, incarnation) = Outbox::open(outbox, 1).unwrap();
+        let config = PublisherConfig {
+            id: PublisherId::parse("light").unwrap(),
+            host: HostName::parse("here").unwrap(),
+            prefix: Prefix::default(),
+            incarnation,
+            measurement: "light".to_owned(),
+            source,
+            interval: Duration::ZERO,
+            heartbeat: Duration::from_secs(1),
+            looping: false,
+            limit,
+            batch_readings_max: 500,
+            message_bytes_max,
+            delivery: DeliveryLimits::default(),
+            confirm_grace: Duration::ZERO,
+            outbox: None,
+            outbox_bytes_max,
+            full_policy: FullPolicy::RefuseNew,
+        };
+        Worker::new(CsvSource::open(&config.source).unwrap(), outbox, &config)
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_outbox_is_kept_piece_by_piece_and_only_what_is_kept_counts_as_produced() {
+        let rows: String = (0..300).map(|row| format!("{row}\n")).collect();
+        let mut worker = worker(&rows, 10_000, PAYLOAD_BYTES_MAX, None);
+        let (mut kept, mut rounds) = (0, 0);
+        loop {
+            let produced = worker.produce(500, Timestamp::from_nanos(1));
+            kept += produced.readings.len() as u64;
+            assert_eq!(worker.last_sequence(), kept, "a number that only waits is not told to anyone");
+            if produced.finished {
+                break;
+            }
+            if produced.refused.is_some() {
+                assert!(kept < 300 && worker.produce(500, Timestamp::from_nanos(1)).refused.is_some());
+                rounds += 1;
+                let incarnation = worker.incarnation;
+                worker.confirmed(incarnation, kept, kept, &[]).unwrap();
+            }
+        }
+        assert!(kept == 300 && rounds > 1, "{kept} readings in {rounds} rounds");
+    }
+
+    #[test]
+    fn a_reading_that_no_message_can_carry_is_a_bad_row_and_holds_up_nothing() {
+        let long = "x".repeat(5_000);
+        let mut worker = worker(&format!("a\n{long}\nb\n"), 1 << 20, 4_096, Some(2));
+        let readings = worker.produce(500, Timestamp::from_nanos(1)).readings;
+        let measurements: Vec<_> = readings.iter().map(|reading| reading.measurement.as_str()).collect();
+        assert_eq!(measurements, ["light", "sensor.error.light", "light"], "{readings:?}");
+        assert!(matches!(&readings[1].fields[1].1, FieldValue::Text(detail) if detail.contains("message_bytes_max")));
     }
 }

@@ -146,5 +146,9 @@ mod tests {
         assert_eq!(confirmations.due(at(2_000)), []);
         confirmations.known_to_publisher(&light, Incarnation(1), 5);
         assert_eq!(confirmations.due(at(3_000)), [state(7)]);
+        // The number 3 of it comes again: whoever sends it knows of 2 at most.
+        confirmations.known_to_publisher(&light, Incarnation(1), 2);
+        confirmations.changed(state(7), at(4_000));
+        assert_eq!(confirmations.due(at(4_000)), [state(7)]);
     }
 }

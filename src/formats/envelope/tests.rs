@@ -124,7 +124,12 @@ fn limits_hold_on_both_sides() {
     let large = vec![b' '; PAYLOAD_BYTES_MAX + 1];
     assert!(decode(TopicKind::Readings, &publisher(), &large).unwrap_err().is_oversized());
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let refused = encode_readings(&host(), Incarnation(1), &[reading(1, vec![("lux", FieldValue::Float(value))])]);
+        let refused = encode_readings(
+            &host(),
+            Incarnation(1),
+            &[reading(1, vec![("lux", FieldValue::Float(value))])],
+            PAYLOAD_BYTES_MAX,
+        );
         assert!(refused.unwrap_err().to_string().contains("readings[0].fields.lux' should be a finite number"));
     }
     let text = FieldValue::Text("x".repeat(TEXT_BYTES_MAX + 1));
@@ -132,7 +137,10 @@ fn limits_hold_on_both_sides() {
     let many: Vec<_> = (0..=FIELDS_MAX).map(|n| (n.to_string(), FieldValue::Integer(1))).collect();
     assert!(check(&Reading { fields: many, ..reading(1, vec![]) }).is_err());
     assert!(check(&reading(0, vec![("no number yet", FieldValue::Integer(1))])).is_ok());
-    assert!(encode_readings(&host(), Incarnation(1), &[reading(0, vec![("a", FieldValue::Integer(1))])]).is_err());
+    assert!(
+        encode_readings(&host(), Incarnation(1), &[reading(0, vec![("a", FieldValue::Integer(1))])], PAYLOAD_BYTES_MAX)
+            .is_err()
+    );
 }
 
 #[test]
@@ -140,7 +148,7 @@ fn a_large_batch_becomes_messages_that_are_taken() {
     // the worst text: every byte is six in JSON
     let text = "\u{1}".repeat(TEXT_BYTES_MAX);
     let readings: Vec<_> = (1..=7).map(|n| reading(n, vec![("text", FieldValue::Text(text.clone()))])).collect();
-    let messages = encode_readings(&host(), Incarnation(1), &readings).unwrap();
+    let messages = encode_readings(&host(), Incarnation(1), &readings, PAYLOAD_BYTES_MAX).unwrap();
     assert!(messages.len() > 1);
     let mut back = Vec::new();
     for message in &messages {
@@ -151,8 +159,10 @@ fn a_large_batch_becomes_messages_that_are_taken() {
     }
     assert_eq!(back, readings);
     let small: Vec<_> = (1..=12_000).map(|n| reading(n, vec![("a", FieldValue::Integer(1))])).collect();
-    assert_eq!(encode_readings(&host(), Incarnation(1), &small).unwrap().len(), 3);
-    assert!(encode_readings(&host(), Incarnation(1), &[]).unwrap().is_empty());
+    assert_eq!(encode_readings(&host(), Incarnation(1), &small, PAYLOAD_BYTES_MAX).unwrap().len(), 3);
+    let short = encode_readings(&host(), Incarnation(1), &small, 2_000).unwrap();
+    assert!(short.len() > 3 && short.iter().all(|message| message.len() <= 2_000), "a broker's own limit");
+    assert!(encode_readings(&host(), Incarnation(1), &[], PAYLOAD_BYTES_MAX).unwrap().is_empty());
 }
 
 #[test]
@@ -202,7 +212,7 @@ fn same(a: &[Reading], b: &[Reading]) -> bool {
 proptest! {
     #[test]
     fn readings_come_back_as_they_were(readings in vec(any_reading(), 1..8), incarnation in 0..=NUMBER_MAX) {
-        let messages = encode_readings(&host(), Incarnation(incarnation), &readings).unwrap();
+        let messages = encode_readings(&host(), Incarnation(incarnation), &readings, PAYLOAD_BYTES_MAX).unwrap();
         prop_assert_eq!(messages.len(), 1);
         match decode(TopicKind::Readings, &publisher(), &messages[0]) {
             Ok(Message::Readings(batch)) => {
@@ -272,7 +282,7 @@ proptest! {
 
     #[test]
     fn a_damaged_message_never_panics(readings in vec(any_reading(), 1..3), at in any::<usize>(), with in any::<u8>()) {
-        let mut payload = encode_readings(&host(), Incarnation(1), &readings).unwrap().remove(0);
+        let mut payload = encode_readings(&host(), Incarnation(1), &readings, PAYLOAD_BYTES_MAX).unwrap().remove(0);
         let at = at % payload.len();
         payload[at] = with;
         let _ = decode(TopicKind::Readings, &publisher(), &payload);

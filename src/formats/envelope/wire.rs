@@ -159,7 +159,8 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Readings as payloads: one message, or more where one would pass a limit. Nothing for no reading.
+/// Readings as payloads: one message, or more where one would pass a limit. Nothing for no reading. A single
+/// reading may be longer than `payload_bytes_max`, which is at most [`PAYLOAD_BYTES_MAX`].
 ///
 /// # Errors
 /// The first reading that [`super::check`] does not accept, or that has no number.
@@ -167,7 +168,9 @@ pub fn encode_readings(
     host: &HostName,
     incarnation: Incarnation,
     readings: &[Reading],
+    payload_bytes_max: usize,
 ) -> Result<Vec<Vec<u8>>, Problem> {
+    let payload_bytes_max = payload_bytes_max.min(PAYLOAD_BYTES_MAX);
     number("incarnation", incarnation.0, 0)?;
     let head = format!(r#"{{"v":{VERSION},"host":"{host}","incarnation":{incarnation},"readings":["#).into_bytes();
     let mut messages = Vec::new();
@@ -179,7 +182,7 @@ pub fn encode_readings(
         encoded.clear();
         serde_json::to_writer(&mut encoded, &reading::Out(reading)).map_err(not_json)?;
         // a comma before it, and the two brackets at the end
-        if count == READINGS_MAX || (count > 0 && message.len() + encoded.len() + 3 > PAYLOAD_BYTES_MAX) {
+        if count == READINGS_MAX || (count > 0 && message.len() + encoded.len() + 3 > payload_bytes_max) {
             message.extend_from_slice(b"]}");
             messages.push(std::mem::replace(&mut message, head.clone()));
             count = 0;

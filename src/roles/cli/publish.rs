@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn a_child_comes_to_the_same_connection_and_its_arguments_show_no_secret() {
         let text = "log.level = 'debug'\n[mqtt]\nurl = 'mqtt://b:1883'\nuser = 'u'\nkeep_alive = '3s'\nbackoff_max = '7s'\n\
-                    message_bytes_max = 2048\n[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
+                    message_bytes_max = 4096\n[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
         let parent = settings(text, &[("HEARTWATCH_MQTT_PASSWORD", "hunter2")]);
         let BrokerSettings::At(broker) = &parent.mqtt.broker else { panic!() };
         let child = PublishArgs::for_child(&parent, &parent.publishers[0], broker).unwrap();
