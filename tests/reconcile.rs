@@ -1,5 +1,6 @@
 //! `heartwatch ledger --reconcile` against a real InfluxDB and the embedded store, with a running monitor
 //! and right after it was killed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod support;
 
