@@ -267,6 +267,8 @@ impl Handler<SetDeadlines> for Watchdog {
 impl Handler<AskStatus> for Watchdog {
     type Result = MessageResult<AskStatus>;
     fn handle(&mut self, _: AskStatus, _: &mut Context<Self>) -> MessageResult<AskStatus> {
+        // The question may be the first thing after a standstill of ours.
+        self.table.borrow_mut().tick(self.clock.monotonic());
         let table = self.table.borrow();
         MessageResult(StatusReply { observer: table.observer_status(), publishers: table.status() })
     }

@@ -9,6 +9,7 @@ use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::restart::RestartLimits;
 use crate::domain::verdict::{Change, Verdict};
 use crate::domain::watch::Home;
+use crate::messages::ask::ObserverState;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 
 /// Stands in for the probe: no real process can be made to change its state under a paused clock.
@@ -186,6 +187,8 @@ fn after_a_stall_of_its_own_the_monitor_accuses_nobody() {
         house.beat().await;
         // One jump of the clock: nothing ran in between, as under SIGSTOP.
         tokio::time::advance(Duration::from_secs(60)).await;
+        let status = house.watchdog.address.outlet().ask(AskStatus, Duration::from_secs(1)).await.unwrap();
+        assert_eq!(status.observer.state, ObserverState::Suspect, "it says so at once: {:?}", status.observer);
         pass(Duration::from_secs(1)).await;
         house.beat().await;
         pass(Duration::from_secs(1)).await;

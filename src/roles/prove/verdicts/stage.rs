@@ -21,6 +21,8 @@ use crate::runtime::clock::Clock;
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a program that is not ready yet is asked.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// How often a question for the status is repeated.
+const STATUS_ATTEMPTS_MAX: u32 = 5;
 /// The row source of the real publishers.
 const SERIES: &str = include_str!("../../../../fixtures/light-1.csv");
 
@@ -131,9 +133,17 @@ impl Stage {
     /// Whether the monitor says that it doubts itself.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not answer, also after a few attempts: a connection may have ended while it was stopped.
     pub async fn is_suspect(&self) -> anyhow::Result<bool> {
-        Ok(self.api.status().await?.observer.state == ObserverState::Suspect)
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.api.status().await {
+                Ok(status) => return Ok(status.observer.state == ObserverState::Suspect),
+                Err(error) if attempts >= STATUS_ATTEMPTS_MAX => return Err(error.into()),
+                Err(_) => tokio::time::sleep(ASK_EVERY).await,
+            }
+        }
     }
 
     /// How long a verdict may take before it counts as missed: a doubt lasts two deadlines, and the
