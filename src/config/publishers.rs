@@ -9,6 +9,7 @@ use super::settings::{
     WatchSettings,
 };
 use super::values;
+use crate::buffer::outbox::FullPolicy;
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::domain::time::describe_duration;
@@ -19,6 +20,10 @@ const RESTARTS_LIMIT: u64 = 10_000;
 
 const RESTART: [(&str, RestartPolicy); 3] =
     [("on-failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never), ("always", RestartPolicy::Always)];
+const FULL_POLICIES: [(&str, FullPolicy); 2] = [
+    (FullPolicy::RefuseNew.as_str(), FullPolicy::RefuseNew),
+    (FullPolicy::GiveUpOldest.as_str(), FullPolicy::GiveUpOldest),
+];
 
 const RUN_AS: [(&str, RunAs); 2] = [("child", RunAs::Child), ("in-process", RunAs::InProcess)];
 
@@ -96,6 +101,7 @@ fn feed<'a>(
         reader.read(table, "time_format", None, |given| given.text("auto", str::parse::<values::TimeForm>));
     let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
     let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(OUTBOX_BYTES_MIN, 1 << 50));
+    let outbox_full = reader.read(table, "outbox_full", None, |given| given.choice(&FULL_POLICIES));
     let (restart, restart_keys) = restart(reader, table);
     if run.as_ref().is_some_and(|run| run.value == RunAs::InProcess)
         && let Some((name, origin)) = restart_keys.iter().find_map(|(name, origin)| Some((name, origin.clone()?)))
@@ -113,6 +119,7 @@ fn feed<'a>(
         ("time_format", origin(&time_format)),
         ("measurement", origin(&measurement)),
         ("outbox_bytes_max", origin(&outbox_bytes_max)),
+        ("outbox_full", origin(&outbox_full)),
     ];
     keys.extend(restart_keys);
     let feed = csv.map(|csv| FeedSettings {
@@ -127,6 +134,7 @@ fn feed<'a>(
         measurement: measurement.value(),
         outbox_bytes_max: outbox_bytes_max.or_default(OUTBOX_BYTES_MAX),
         restart,
+        outbox_full: outbox_full.or_default(FullPolicy::default()),
     });
     (feed, keys)
 }

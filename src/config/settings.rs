@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 use url::Url;
 
 use super::secret::Secret;
+use crate::buffer::outbox::FullPolicy;
 use crate::domain::deadline::{DeadlineKind, DeadlineOverride, DeadlineRules, IdPattern};
 use crate::domain::notice::NoticeFilter;
 use crate::domain::publisher::PublisherId;
@@ -335,6 +336,8 @@ pub struct FeedSettings {
     pub measurement: Option<String>,
     /// Most bytes of unconfirmed readings in its outbox.
     pub outbox_bytes_max: u64,
+    /// What it does when its outbox is full.
+    pub outbox_full: FullPolicy,
     /// What happens when its process ends ([`RunAs::Child`]).
     pub restart: RestartSettings,
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
+use crate::buffer::outbox::FullPolicy;
 use crate::domain::arrivals::Phi;
 use crate::domain::deadline::{DeadlineKind, DeadlineRule};
 use crate::domain::publisher::PublisherId;
@@ -132,7 +133,7 @@ fn every_kind_of_value_is_read() {
          [[watch.override]]\npublisher = \"slow-*\"\ndeadline = \"10m\"\n\
          [[publisher]]\nid = \"boiler\"\ndeadline = \"5m\"\ngrace = \"7s\"\nexpected = false\n\
          [[publisher]]\nid = \"light\"\ncsv = \"Cargo.toml\"\ninterval = \"0\"\nrun = \"in-process\"\nloop = false\nlimit = 7\n\
-         time_column = 1\ntime_format = \"mdy\"\nmeasurement = \"lux\"\noutbox_bytes_max = \"1MiB\"\nheartbeat = \"2s\"",
+         time_column = 1\ntime_format = \"mdy\"\nmeasurement = \"lux\"\noutbox_bytes_max = \"1MiB\"\noutbox_full = \"give-up-oldest\"\nheartbeat = \"2s\"",
     );
     assert_eq!(all.grace, Duration::from_secs(3));
     assert_eq!(all.log.level, LevelFilter::DEBUG);
@@ -158,6 +159,7 @@ fn every_kind_of_value_is_read() {
         measurement: Some("lux".into()),
         outbox_bytes_max: 1 << 20,
         restart: RestartSettings::default(),
+        outbox_full: FullPolicy::GiveUpOldest,
     };
     let light = PublisherSettings { id: id("light"), expected: true, deadline: None, grace: None, feed: Some(feed) };
     assert_eq!(all.publishers, [boiler, light]);
@@ -505,6 +507,7 @@ fn every_key_is_in_the_example() {
         "time_format",
         "measurement",
         "outbox_bytes_max",
+        "outbox_full",
         "expected",
     ] {
         let is_there = EXAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));

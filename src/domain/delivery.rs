@@ -208,6 +208,21 @@ impl Delivery {
         count(&self.waiting) - before
     }
 
+    /// The parts of a range that are neither in flight nor waiting: nobody will ever send these.
+    #[must_use]
+    pub fn not_held(&self, range: Run) -> Vec<Run> {
+        let mut rest: Runs = BTreeMap::new();
+        insert(&mut rest, range);
+        for runs in [&self.waiting, &self.in_flight] {
+            let from = runs.range(..=(range.incarnation, range.first)).next_back();
+            let from = from.map_or((range.incarnation, range.first), |(start, _)| *start);
+            for (&(incarnation, first), &last) in runs.range(from..=(range.incarnation, range.last)) {
+                remove(&mut rest, Run { incarnation, first, last });
+            }
+        }
+        rest.into_iter().map(|((incarnation, first), last)| Run { incarnation, first, last }).collect()
+    }
+
     /// Readings that the monitor has not confirmed.
     #[must_use]
     pub fn unconfirmed(&self) -> u64 {
@@ -399,6 +414,22 @@ mod tests {
                 assert_eq!(delivery.next_waiting(100, now), Some(run(5, 5)), "only the gap, not what is on its way");
             }
         }
+    }
+
+    #[test]
+    fn what_is_neither_in_flight_nor_waiting_will_never_be_sent() {
+        let earlier = Run { incarnation: Incarnation(3), first: 5, last: 9 };
+        let mut delivery = Delivery::new(DeliveryLimits::default(), &[earlier], at(0));
+        delivery.connected(at(0));
+        delivery.produced(run(1, 10), at(0));
+        delivery.reported(LIFE, 4, 8, &[(5, 6)], at(1));
+        assert_eq!(delivery.not_held(run(1, 12)), [run(1, 4), run(7, 8), run(11, 12)]);
+        assert_eq!(delivery.not_held(run(5, 6)), []);
+        assert_eq!(delivery.not_held(run(6, 7)), [run(7, 7)]);
+        let of_earlier = |first, last| Run { first, last, ..earlier };
+        assert_eq!(delivery.not_held(of_earlier(1, 6)), [of_earlier(1, 4)]);
+        let of_another = Run { incarnation: Incarnation(5), first: 1, last: 3 };
+        assert_eq!(delivery.not_held(of_another), [of_another]);
     }
 
     #[test]

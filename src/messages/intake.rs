@@ -80,8 +80,29 @@ pub struct DeliveryState {
     /// Gaps between `through` and `highest`, first and last number of each; at most
     /// [`GAPS_REPORTED_MAX`], the lowest ones.
     pub gaps: Vec<(Sequence, Sequence)>,
+    /// The highest number known to exist: what is above `highest` is missing as well.
+    pub produced: Sequence,
     /// Rows of this batch that were refused because the disk limit is reached; the publisher keeps them.
     pub refused: u64,
+}
+
+impl DeliveryState {
+    /// Whether numbers are known to exist that are neither safe nor lost.
+    #[must_use]
+    pub fn has_missing(&self) -> bool {
+        !self.gaps.is_empty() || self.produced > self.highest
+    }
+
+    /// What is missing, lowest first: the gaps, and what is above the highest safe number.
+    #[must_use]
+    pub fn missing(&self) -> Vec<(Sequence, Sequence)> {
+        let mut missing = self.gaps.clone();
+        // a full list may have left out higher gaps, so that nothing is known of what is above it
+        if self.gaps.len() < GAPS_REPORTED_MAX && self.produced > self.highest {
+            missing.push((self.highest + 1, self.produced));
+        }
+        missing
+    }
 }
 
 pub use crate::domain::delivery::GAPS_REPORTED_MAX;

@@ -12,7 +12,6 @@ use crate::adapters::broker::BrokerConfig;
 use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
 use crate::adapters::mqtt::{MqttConfig, Secret};
 use crate::buffer::journal::JournalConfig;
-use crate::buffer::outbox::FullPolicy;
 use crate::config::{BrokerSettings, FeedSettings, InfluxVersion, MqttSettings, Settings, WebSettings};
 use crate::domain::delivery::DeliveryLimits;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
@@ -186,7 +185,7 @@ pub fn publisher(
         confirm_grace: CONFIRM_GRACE,
         outbox: Some(data_dir.join("outbox").join(format!("{id}.sqlite"))),
         outbox_bytes_max: feed.outbox_bytes_max,
-        full_policy: FullPolicy::default(),
+        full_policy: feed.outbox_full,
     })
 }
 

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
+use crate::buffer::outbox::FullPolicy;
 use crate::config::{
     BrokerSettings, FeedSettings, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings, load,
 };
@@ -149,6 +150,7 @@ fn publishers(data_dir: &Path) -> anyhow::Result<Vec<PublisherSettings>> {
             outbox_bytes_max: OUTBOX_BYTES_MAX,
             // What is killed stays killed.
             restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
+            outbox_full: FullPolicy::default(),
         };
         publishers.push(PublisherSettings {
             id: PublisherId::parse(name)?,

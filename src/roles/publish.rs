@@ -40,6 +40,7 @@ pub async fn publish(
         measurement: args.measurement.clone(),
         outbox_bytes_max: args.outbox_bytes_max.0,
         restart: RestartSettings::default(),
+        outbox_full: args.outbox_full,
     };
     let mqtt_url = match &settings.mqtt.broker {
         BrokerSettings::At(url) => url.to_string(),

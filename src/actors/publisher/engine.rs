@@ -13,8 +13,10 @@ use crate::buffer::outbox::GivenUpRange;
 use crate::domain::beat::Heartbeat;
 use crate::domain::delivery::{Delivery, Run, safe_runs};
 use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::Incarnation;
 use crate::domain::reading::{Reading, Sequence};
 use crate::formats::envelope::{self, GivenUp, Goodbye, HeartbeatNote, TopicKind};
+use crate::messages::intake::DeliveryState;
 use crate::ports::{Outgoing, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
 
@@ -24,6 +26,12 @@ const BACKLOG_TICK: Duration = Duration::from_millis(20);
 const PROGRESS_TICK: Duration = Duration::from_millis(500);
 /// How often an outbox that has refused readings is asked again.
 const REFUSED_RETRY: Duration = Duration::from_millis(100);
+/// How often the monitor is told again what it may not have heard: what was given up, and earlier lives.
+const TELL_AGAIN_EVERY: Duration = Duration::from_secs(3);
+/// Why readings that the monitor asks for will never come.
+const REASON_CONFIRMED: &str = "they had been confirmed, so that their publisher has them no more: the monitor's own record of them was damaged or removed";
+const REASON_NOT_HELD: &str =
+    "the publisher's outbox does not hold them any more: it was damaged or removed, or they had been confirmed";
 /// Most wait for an orderly DISCONNECT at the end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -32,6 +40,11 @@ pub(super) struct Engine {
     pub worker: Arc<Mutex<Worker>>,
     pub delivery: Delivery,
     pub given_up: Vec<GivenUpRange>,
+    /// When the monitor was last told what was given up.
+    pub given_up_told: Instant,
+    /// Earlier lives and the last number of each; the monitor is told now and then.
+    pub earlier: Vec<(Incarnation, Sequence)>,
+    pub earlier_told: Option<Instant>,
     pub transport: Arc<dyn Transport>,
     pub clock: Clock,
     pub process: Option<ProcessIdentity>,
@@ -213,6 +226,7 @@ impl Engine {
             TransportEvent::Connected { .. } => {
                 self.connected = true;
                 self.delivery.connected(now);
+                self.earlier_told = None;
                 self.beat().await;
                 self.tell_given_up();
             }
@@ -230,10 +244,11 @@ impl Engine {
         }
     }
 
-    async fn confirmed(&mut self, state: crate::messages::intake::DeliveryState) {
+    async fn confirmed(&mut self, state: DeliveryState) {
         let (life, through, highest) = (state.incarnation, state.through, state.highest);
         let now = self.clock.monotonic();
         self.delivery.reported(life, through, highest, &state.gaps, now);
+        self.give_up_what_is_not_held(&state).await;
         if life == self.config.incarnation {
             self.confirmed = self.confirmed.max(through);
         }
@@ -253,6 +268,38 @@ impl Engine {
         self.send_backlog().await;
     }
 
+    /// The monitor lacks numbers. Those that nobody holds any more will never come: it is told so, and
+    /// why, until it counts them as lost. A number that it has after all stays what it is.
+    async fn give_up_what_is_not_held(&mut self, state: &DeliveryState) {
+        let life = state.incarnation;
+        if life > self.config.incarnation || !state.has_missing() {
+            return;
+        }
+        let Some(last) = off_thread(&self.worker, |worker| worker.last_sequence()).await else { return };
+        let given_out = if life == self.config.incarnation { last } else { Sequence::MAX };
+        let asked = state.missing().into_iter().map(|(first, last)| (first, last.min(given_out)));
+        let runs =
+            asked.filter(|(first, last)| first <= last).map(|(first, last)| Run { incarnation: life, first, last });
+        let mut gone: Vec<Run> = runs.flat_map(|run| self.delivery.not_held(run)).collect();
+        // what is being told already keeps its own reason
+        let being_told = |run: &Run| {
+            self.given_up
+                .iter()
+                .any(|range| range.incarnation == run.incarnation && range.first <= run.last && run.first <= range.last)
+        };
+        gone.retain(|run| !being_told(run));
+        if gone.is_empty() {
+            return;
+        }
+        for Run { first, last, .. } in gone {
+            let was_confirmed = life == self.config.incarnation && last <= self.confirmed;
+            let reason = if was_confirmed { REASON_CONFIRMED } else { REASON_NOT_HELD };
+            tracing::error!(incarnation = %life, first, last, reason, "the monitor lacks readings that cannot be sent again");
+            self.given_up.push(GivenUpRange { incarnation: life, first, last, reason: reason.to_owned() });
+        }
+        self.tell_given_up();
+    }
+
     fn check_progress(&mut self) {
         let again = self.delivery.check_progress(self.clock.monotonic());
         if again > 0 {
@@ -265,6 +312,9 @@ impl Engine {
         if !self.connected {
             return;
         }
+        if !self.given_up.is_empty() && self.given_up_told.elapsed() >= TELL_AGAIN_EVERY {
+            self.tell_given_up();
+        }
         let position = off_thread(&self.worker, |worker| (worker.last_sequence(), worker.cursor())).await;
         let (sequence, cursor) = position.unwrap_or_default();
         let heartbeat = Heartbeat {
@@ -275,21 +325,27 @@ impl Engine {
             idle: self.is_idle(),
             interval: self.config.heartbeat,
         };
-        let note = HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed };
+        let due = self.earlier_told.is_none_or(|told| told.elapsed() >= TELL_AGAIN_EVERY);
+        let earlier = if due { self.earlier.clone() } else { Vec::new() };
+        if due {
+            self.earlier_told = Some(Instant::now());
+        }
+        let note = HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed, earlier };
         self.publish(TopicKind::Heartbeat, envelope::encode_heartbeat(&note), false);
     }
 
-    fn tell_given_up(&self) {
+    fn tell_given_up(&mut self) {
         if !self.connected {
             return;
         }
+        self.given_up_told = Instant::now();
         for range in &self.given_up {
             let given_up = GivenUp {
                 host: self.config.host.clone(),
                 incarnation: range.incarnation,
                 first: range.first,
                 last: range.last,
-                reason: "the publisher's outbox was full".to_owned(),
+                reason: range.reason.clone(),
             };
             self.publish(TopicKind::GivenUp, envelope::encode_given_up(&given_up), true);
         }

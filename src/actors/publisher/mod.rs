@@ -166,8 +166,9 @@ impl Actor for Publisher {
                 return ctx.stop();
             }
         };
-        let left = worker.left_by_earlier_lives().and_then(|left| Ok((left, worker.given_up()?)));
-        let (left, given_up) = match left {
+        let left = worker.left_by_earlier_lives();
+        let left = left.and_then(|left| Ok((left, worker.given_up()?, worker.earlier_lives()?)));
+        let (left, given_up, earlier) = match left {
             Ok(left) => left,
             Err(error) => {
                 tracing::error!(%error, "the publisher cannot read what it left in its outbox");
@@ -183,6 +184,9 @@ impl Actor for Publisher {
             worker: Arc::new(Mutex::new(worker)),
             delivery,
             given_up,
+            given_up_told: Instant::now(),
+            earlier,
+            earlier_told: None,
             transport,
             clock: self.clock,
             process: self.process.clone(),

@@ -128,6 +128,14 @@ impl Worker {
         Ok(earlier.into_iter().map(|(incarnation, first, last)| Run { incarnation, first, last }).collect())
     }
 
+    /// Earlier lives with the last number that each gave out.
+    ///
+    /// # Errors
+    /// When the outbox cannot be read.
+    pub fn earlier_lives(&self) -> Result<Vec<(Incarnation, Sequence)>, OutboxError> {
+        self.outbox.earlier_lives()
+    }
+
     /// Ranges given up that the monitor has not been told of.
     ///
     /// # Errors

@@ -11,6 +11,10 @@ use crate::messages::intake::DeliveryState;
 
 /// Least time between two confirmations to one publisher about one of its incarnations.
 pub const CONFIRM_EVERY: Duration = Duration::from_millis(900);
+/// A state with missing numbers is told again after this, also when nothing has changed: its publisher
+/// sends what it has and gives up what it no longer has.
+pub const RETELL_MISSING_EVERY: Duration = Duration::from_secs(3);
+
 #[derive(Debug)]
 struct Told {
     state: DeliveryState,
@@ -37,7 +41,8 @@ impl Confirmations {
         match self.told.get_mut(&key) {
             Some(told) => {
                 // A report that says nothing new but refuses rows is news: its publisher waits for it.
-                let news = told.state != state || state.refused > 0;
+                let asked_long_ago = told.told_at.is_some_and(|at| now.since(at) >= RETELL_MISSING_EVERY);
+                let news = told.state != state || state.refused > 0 || (state.has_missing() && asked_long_ago);
                 if !news {
                     return;
                 }
@@ -117,7 +122,15 @@ mod tests {
 
     fn state(through: Sequence) -> DeliveryState {
         let publisher = PublisherId::parse("light").unwrap();
-        DeliveryState { publisher, incarnation: Incarnation(1), through, highest: through, gaps: vec![], refused: 0 }
+        DeliveryState {
+            publisher,
+            incarnation: Incarnation(1),
+            through,
+            highest: through,
+            gaps: vec![],
+            produced: through,
+            refused: 0,
+        }
     }
 
     #[test]
@@ -134,6 +147,22 @@ mod tests {
         assert_eq!(confirmations.due(at(5_300)), []);
         assert!(confirmations.is_waiting());
         assert_eq!(confirmations.due(at(5_900)), [state(4)]);
+    }
+
+    #[test]
+    fn what_is_missing_is_asked_for_again_until_it_is_settled() {
+        let mut confirmations = Confirmations::default();
+        let missing = DeliveryState { produced: 9, ..state(7) };
+        for (millis, told) in [(0, true), (1_000, false), (2_900, false), (3_000, true), (4_000, false), (6_000, true)]
+        {
+            confirmations.changed(missing.clone(), at(millis));
+            assert_eq!(confirmations.due(at(millis)).len(), usize::from(told), "{millis}");
+        }
+        confirmations.changed(state(9), at(20_000));
+        confirmations.changed(state(9), at(30_000));
+        assert_eq!(confirmations.due(at(30_000)), [state(9)]);
+        confirmations.changed(state(9), at(40_000));
+        assert_eq!(confirmations.due(at(40_000)), []);
     }
 
     #[test]

@@ -76,6 +76,13 @@ pub fn translate(
             let incarnation = note.heartbeat.incarnation;
             let produced = note.heartbeat.sequence;
             meaning.entries.push(IntakeEntry::Produced { publisher: publisher.clone(), incarnation, produced });
+            meaning.entries.extend(note.earlier.iter().filter(|(life, _)| *life != incarnation).map(
+                |&(life, last)| IntakeEntry::Produced {
+                    publisher: publisher.clone(),
+                    incarnation: life,
+                    produced: last,
+                },
+            ));
             meaning.entries.extend(heartbeat_row(&publisher, &note, late_by, delivery.wall));
             meaning.confirmed = Some((publisher.clone(), incarnation, note.confirmed));
             meaning.beat = Some(beat(&note.host, BeatKind::Heartbeat(Box::new(note.heartbeat))));

@@ -197,7 +197,7 @@ impl Watchman {
                 idle: true,
                 interval: config.heartbeat,
             };
-            let note = HeartbeatNote { host: config.host.clone(), heartbeat, confirmed: 0 };
+            let note = HeartbeatNote { host: config.host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
             let topic = config.prefix.topic(&config.id, TopicKind::Heartbeat);
             let beat = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: false };
             if let Err(error) = self.outlets.transport.try_publish(beat) {

@@ -24,6 +24,8 @@ const DEAD_LETTERS_MAX: u64 = 10_000;
 const CHANGES_MAX: u64 = 1_000_000;
 /// Old changes are looked for once in this many epochs.
 const CHANGES_PRUNE_EVERY: u64 = 1_000;
+/// Most earlier lives that a publisher is asked about at once.
+const OWING_LIVES_ASKED_MAX: usize = 8;
 /// Blocks of history that are dropped in one step.
 const DROP_STEP_BLOCKS: u32 = 8;
 
@@ -71,6 +73,11 @@ impl<'a> Draft<'a> {
                     let owner = (publisher.clone(), *incarnation);
                     self.state(&owner).tracker.know_produced(*produced);
                     touch(&owner, 0);
+                    // a later life is there to be asked for what its earlier ones still owe
+                    let owing = self.known.missing.get(publisher).into_iter().flatten();
+                    for life in owing.take_while(|life| *life < incarnation).take(OWING_LIVES_ASKED_MAX) {
+                        touch(&(publisher.clone(), *life), 0);
+                    }
                 }
                 IntakeEntry::GivenUp { publisher, incarnation, first, last, reason } => {
                     let owner = (publisher.clone(), *incarnation);

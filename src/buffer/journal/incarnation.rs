@@ -96,6 +96,7 @@ impl IncarnationState {
             through: report.through,
             highest: report.highest,
             gaps: report.gaps,
+            produced: self.tracker.counts().produced,
             refused,
         }
     }

@@ -58,7 +58,9 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
     transaction.commit()?;
     let verdicts =
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
-    Ok(Known { incarnations, verdicts, level })
+    let mut known = Known { verdicts, level, ..Known::default() };
+    known.adopt(incarnations);
+    Ok(known)
 }
 
 /// The last change of every publisher, by epoch.

@@ -1,6 +1,6 @@
 //! The journal's file and what is known of it in memory. Only the journal's thread has it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::schema::LAYOUT;
 use super::verdict_row::LastVerdict;
 use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, NamedLoss, Recovery, recovery};
 use crate::buffer::database;
-use crate::domain::publisher::PublisherId;
+use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::change::Standing;
@@ -56,8 +56,27 @@ impl Write {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) incarnations: HashMap<Owner, IncarnationState>,
+    /// Incarnations with numbers that are missing, by publisher.
+    pub(super) missing: HashMap<PublisherId, BTreeSet<Incarnation>>,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
     pub(super) level: Level,
+}
+
+impl Known {
+    /// Takes over what a commit has changed, or what was read at the start.
+    pub(super) fn adopt(&mut self, incarnations: HashMap<Owner, IncarnationState>) {
+        for (owner, state) in incarnations {
+            if state.tracker.counts().missing > 0 {
+                self.missing.entry(owner.0.clone()).or_default().insert(owner.1);
+            } else if let Some(lives) = self.missing.get_mut(&owner.0) {
+                lives.remove(&owner.1);
+                if lives.is_empty() {
+                    self.missing.remove(&owner.0);
+                }
+            }
+            self.incarnations.insert(owner, state);
+        }
+    }
 }
 
 pub(super) struct Store {
@@ -167,7 +186,7 @@ impl Store {
             let refused_rows = changed.level.refused_rows;
             tracing::info!(refused_rows, "the journal has room again");
         }
-        self.known.incarnations.extend(changed.incarnations);
+        self.known.adopt(changed.incarnations);
         self.known.verdicts.extend(changed.verdicts);
         self.known.level = Level { refused_rows: changed.level.refused_rows + refused, ..changed.level };
     }

@@ -7,8 +7,11 @@
 //!    is given up is in exactly one named range, in the same commit, until the monitor has been told.
 //! 3. Each opening has a larger incarnation than every one before it, also where the clock went back.
 //! 4. What comes out is what went in: a reading whose bytes the disk has changed is given up by number.
+//! 5. It knows the last number of each of its latest lives, also when the file that held the readings was
+//!    torn or is gone ([`last_number`]): so a number that was given out never just disappears.
 
 mod kept_reading;
+mod last_number;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use self::last_number::LastNumber;
 use super::database::{self, Layout};
 use crate::domain::delivery::safe_runs;
 use crate::domain::publisher::Incarnation;
@@ -31,6 +35,33 @@ pub enum FullPolicy {
     RefuseNew,
     /// Give up the oldest ones, and name them to the monitor.
     GiveUpOldest,
+}
+
+impl FullPolicy {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RefuseNew => "refuse-new",
+            Self::GiveUpOldest => "give-up-oldest",
+        }
+    }
+}
+
+impl std::str::FromStr for FullPolicy {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::RefuseNew, Self::GiveUpOldest]
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+            .ok_or_else(|| format!("'{text}' is not a policy: use refuse-new or give-up-oldest"))
+    }
+}
+
+impl std::fmt::Display for FullPolicy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// What bounds the outbox.
@@ -53,7 +84,7 @@ pub struct Kept {
     pub reading: Reading,
 }
 
-/// A range of readings given up at the limit.
+/// A range of readings that will never be sent: given up at the limit, or damaged on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenUpRange {
     /// Which life.
@@ -62,6 +93,8 @@ pub struct GivenUpRange {
     pub first: Sequence,
     /// Last number.
     pub last: Sequence,
+    /// Why.
+    pub reason: String,
 }
 
 /// Why the outbox could not do something.
@@ -95,8 +128,8 @@ const LAYOUT: Layout = Layout {
     version: 1,
     create: "
         CREATE TABLE IF NOT EXISTS lives (
-            id INTEGER PRIMARY KEY CHECK (id = 1),
-            incarnation INTEGER NOT NULL
+            incarnation INTEGER PRIMARY KEY,
+            last INTEGER NOT NULL
         ) STRICT;
         CREATE TABLE IF NOT EXISTS readings (
             id INTEGER PRIMARY KEY,
@@ -109,11 +142,19 @@ const LAYOUT: Layout = Layout {
             id INTEGER PRIMARY KEY,
             incarnation INTEGER NOT NULL,
             first INTEGER NOT NULL,
-            last INTEGER NOT NULL
+            last INTEGER NOT NULL,
+            reason TEXT NOT NULL
         ) STRICT;
     ",
     tables: &["lives", "given_up", "readings"],
 };
+
+/// Why readings are given up at the limit, and after damage.
+const REASON_FULL: &str = "the publisher's outbox was full";
+const REASON_DAMAGED: &str = "the publisher's disk changed its bytes";
+
+/// Lives whose last number is remembered.
+pub const LIVES_REMEMBERED_MAX: usize = 8;
 
 /// What a reading takes on disk beyond its own bytes, about.
 const READING_OVERHEAD_BYTES: u64 = 40;
@@ -128,6 +169,7 @@ pub struct Outbox {
     readings: u64,
     bytes: u64,
     damage: Vec<String>,
+    last_number: Option<LastNumber>,
     _lock: Option<File>,
 }
 
@@ -146,7 +188,10 @@ impl Outbox {
             None => database::open_in_memory(&LAYOUT),
         };
         let database::Opened { connection, lock, mut damage } = opened.map_err(failed)?;
-        let start = |connection: &mut Connection, damage: &mut Vec<String>| start_life(connection, damage, now_micros);
+        let last_number = file.as_deref().map(LastNumber::open);
+        let noted = last_number.as_ref().and_then(LastNumber::noted);
+        let start =
+            |connection: &mut Connection, damage: &mut Vec<String>| start_life(connection, damage, now_micros, noted);
         let (connection, started) = match &file {
             Some(path) => database::first_use(path, &LAYOUT, connection, &mut damage, start).map_err(failed)?,
             None => {
@@ -159,7 +204,8 @@ impl Outbox {
             tracing::error!(path = %path.display(), damage, "the outbox was damaged");
         }
         let (incarnation, readings, bytes) = started;
-        let outbox = Self { connection, incarnation, bytes_max, full_policy, readings, bytes, damage, _lock: lock };
+        let outbox =
+            Self { connection, incarnation, bytes_max, full_policy, readings, bytes, damage, last_number, _lock: lock };
         Ok((outbox, incarnation))
     }
 
@@ -183,6 +229,7 @@ impl Outbox {
             return Err(OutboxError::Full { bytes_max: self.bytes_max });
         }
         let incarnation = self.incarnation;
+        let last = readings.iter().map(|reading| reading.sequence).max();
         let (given_up, gone, kept) = self.transact(|transaction| {
             let (given_up, gone) = give_up_oldest(transaction, over)?;
             let mut kept = Size::default();
@@ -195,8 +242,16 @@ impl Outbox {
                     kept.add(row.len() as u64);
                 }
             }
+            if let Some(last) = last {
+                transaction
+                    .prepare_cached("UPDATE lives SET last = max(last, ?2) WHERE incarnation = ?1")?
+                    .execute([incarnation.0.cast_signed(), last.cast_signed()])?;
+            }
             Ok((given_up, gone, kept))
         })?;
+        if let (Some(last_number), Some(last)) = (&mut self.last_number, last) {
+            last_number.note(incarnation, last);
+        }
         self.grow(kept);
         self.shrink(gone);
         Ok(given_up)
@@ -283,17 +338,37 @@ impl Outbox {
         read().map_err(unusable)
     }
 
+    /// Earlier incarnations with the last number that each has given out, oldest first; those that gave
+    /// out none are left out, and of the others the latest are known.
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`] when the file cannot be read.
+    pub fn earlier_lives(&self) -> Result<Vec<(Incarnation, Sequence)>, OutboxError> {
+        let read = || -> rusqlite::Result<Vec<_>> {
+            let sql = "SELECT incarnation, last FROM lives WHERE incarnation < ?1 AND last > 0 ORDER BY incarnation";
+            let life = |row: &rusqlite::Row<'_>| {
+                let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+                Ok((Incarnation(number(0)?), number(1)?))
+            };
+            self.connection.prepare_cached(sql)?.query_map([self.incarnation.0.cast_signed()], life)?.collect()
+        };
+        read().map_err(unusable)
+    }
+
     /// Ranges given up and not yet told to the monitor.
     ///
     /// # Errors
     /// [`OutboxError::Write`] when the file cannot be read.
     pub fn given_up(&self) -> Result<Vec<GivenUpRange>, OutboxError> {
         let read = || -> rusqlite::Result<Vec<_>> {
-            let sql = "SELECT incarnation, first, last FROM given_up ORDER BY incarnation, first";
-            self.connection.prepare_cached(sql)?.query_map([], range_of)?.collect()
+            let sql = "SELECT incarnation, first, last, reason FROM given_up ORDER BY incarnation, first";
+            let range = |row: &rusqlite::Row<'_>| {
+                let (incarnation, first, last) = range_of(row)?;
+                Ok(GivenUpRange { incarnation, first, last, reason: row.get(3)? })
+            };
+            self.connection.prepare_cached(sql)?.query_map([], range)?.collect()
         };
-        let ranges = read().map_err(unusable)?;
-        Ok(ranges.into_iter().map(|(incarnation, first, last)| GivenUpRange { incarnation, first, last }).collect())
+        read().map_err(unusable)
     }
 
     /// The monitor knows of this range now. What was given up since beside it stays to be told.
@@ -304,18 +379,21 @@ impl Outbox {
         let (first, last) = (to_column(range.first), to_column(range.last));
         let incarnation = range.incarnation.0.cast_signed();
         self.transact(|transaction| {
-            let overlapping: Vec<(i64, i64)> = transaction
+            let overlapping: Vec<(i64, i64, String)> = transaction
                 .prepare_cached(
-                    "DELETE FROM given_up WHERE incarnation = ?1 AND first <= ?3 AND last >= ?2 RETURNING first, last",
+                    "DELETE FROM given_up WHERE incarnation = ?1 AND first <= ?3 AND last >= ?2
+                     RETURNING first, last, reason",
                 )?
-                .query_map([incarnation, first, last], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map([incarnation, first, last], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<rusqlite::Result<_>>()?;
-            for (known_first, known_last) in overlapping {
+            for (known_first, known_last, reason) in overlapping {
                 for (first, last) in [(known_first, first.saturating_sub(1)), (last.saturating_add(1), known_last)] {
                     if first <= last {
                         transaction
-                            .prepare_cached("INSERT INTO given_up (incarnation, first, last) VALUES (?1, ?2, ?3)")?
-                            .execute([incarnation, first, last])?;
+                            .prepare_cached(
+                                "INSERT INTO given_up (incarnation, first, last, reason) VALUES (?1, ?2, ?3, ?4)",
+                            )?
+                            .execute(params![incarnation, first, last, reason])?;
                     }
                 }
             }
@@ -384,6 +462,7 @@ fn start_life(
     connection: &mut Connection,
     damage: &mut Vec<String>,
     now_micros: u64,
+    noted: Option<(Incarnation, Sequence)>,
 ) -> rusqlite::Result<(Incarnation, u64, u64)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut size = Size::default();
@@ -403,23 +482,51 @@ fn start_life(
     }
     for (id, incarnation, sequence) in damaged {
         transaction.execute("DELETE FROM readings WHERE id = ?1", [id])?;
-        add_given_up(&transaction, incarnation, sequence)?;
+        add_given_up(&transaction, incarnation, sequence, REASON_DAMAGED)?;
         damage.push(format!("reading {sequence} of incarnation {incarnation} was damaged on disk"));
     }
+    remember_lives(&transaction, damage, noted)?;
     let newest_known: Option<i64> = transaction.query_row(
-        "SELECT max(incarnation) FROM (SELECT incarnation FROM lives UNION ALL
-         SELECT max(incarnation) FROM readings UNION ALL SELECT max(incarnation) FROM given_up)",
+        "SELECT max(incarnation) FROM (SELECT max(incarnation) AS incarnation FROM lives UNION ALL
+         SELECT max(incarnation) FROM given_up)",
         [],
         |row| row.get(0),
     )?;
     let newest_known = newest_known.map_or(0, |incarnation| incarnation.max(0).cast_unsigned());
     let incarnation = Incarnation(now_micros.max(newest_known.saturating_add(1)).min(i64::MAX.unsigned_abs()));
+    transaction.execute("INSERT INTO lives (incarnation, last) VALUES (?1, 0)", [incarnation.0.cast_signed()])?;
     transaction.execute(
-        "INSERT INTO lives (id, incarnation) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET incarnation = ?1",
-        [incarnation.0.cast_signed()],
+        "DELETE FROM lives WHERE incarnation NOT IN (SELECT incarnation FROM lives
+         WHERE last > 0 OR incarnation = ?1 ORDER BY incarnation DESC LIMIT ?2)",
+        [incarnation.0.cast_signed(), LIVES_REMEMBERED_MAX as i64 + 1],
     )?;
     transaction.commit()?;
     Ok((incarnation, size.readings, size.bytes))
+}
+
+/// Puts the last numbers right where the file was torn: a number that is here, or was noted beside the
+/// file, was given out.
+fn remember_lives(
+    transaction: &Transaction<'_>,
+    damage: &mut Vec<String>,
+    noted: Option<(Incarnation, Sequence)>,
+) -> rusqlite::Result<()> {
+    let merge = "INSERT INTO lives (incarnation, last) {} ON CONFLICT (incarnation) DO UPDATE SET last = max(last, excluded.last)";
+    let of_readings = "SELECT incarnation, max(sequence) FROM readings WHERE true GROUP BY incarnation";
+    transaction.execute(&merge.replace("{}", of_readings), [])?;
+    let Some((Incarnation(incarnation), last)) = noted else { return Ok(()) };
+    let (incarnation, last) = (incarnation.cast_signed(), last.cast_signed());
+    let known: Option<i64> = transaction
+        .query_row("SELECT last FROM lives WHERE incarnation = ?1", [incarnation], |row| row.get(0))
+        .optional()?;
+    if known.unwrap_or(0) < last {
+        damage.push(format!(
+            "its end was torn off or it was removed: numbers {} to {last} of incarnation {incarnation} were given out and are not in it",
+            known.unwrap_or(0) + 1
+        ));
+    }
+    transaction.execute(&merge.replace("{}", "VALUES (?1, ?2)"), [incarnation, last])?;
+    Ok(())
 }
 
 /// Removes the oldest readings until `over` bytes are free, and names them.
@@ -444,29 +551,34 @@ fn give_up_oldest(transaction: &Transaction<'_>, over: u64) -> rusqlite::Result<
     }
     for (id, incarnation, sequence) in oldest {
         transaction.prepare_cached("DELETE FROM readings WHERE id = ?1")?.execute([id])?;
-        add_given_up(transaction, incarnation, sequence)?;
+        add_given_up(transaction, incarnation, sequence, REASON_FULL)?;
         let (incarnation, sequence) = (Incarnation(incarnation.cast_unsigned()), sequence.cast_unsigned());
         match ranges.last_mut() {
             Some(range) if range.incarnation == incarnation && range.last + 1 == sequence => range.last = sequence,
-            _ => ranges.push(GivenUpRange { incarnation, first: sequence, last: sequence }),
+            _ => ranges.push(GivenUpRange {
+                incarnation,
+                first: sequence,
+                last: sequence,
+                reason: REASON_FULL.to_owned(),
+            }),
         }
     }
     Ok((ranges, gone))
 }
 
 /// Records one number as given up, in the range that it continues where there is one.
-fn add_given_up(transaction: &Transaction<'_>, incarnation: i64, sequence: i64) -> rusqlite::Result<()> {
+fn add_given_up(transaction: &Transaction<'_>, incarnation: i64, sequence: i64, reason: &str) -> rusqlite::Result<()> {
     let id: Option<i64> = transaction
-        .prepare_cached("SELECT id FROM given_up WHERE incarnation = ?1 AND last = ?2 - 1")?
-        .query_row([incarnation, sequence], |row| row.get(0))
+        .prepare_cached("SELECT id FROM given_up WHERE incarnation = ?1 AND last = ?2 - 1 AND reason = ?3")?
+        .query_row(params![incarnation, sequence, reason], |row| row.get(0))
         .optional()?;
     match id {
         Some(id) => {
             transaction.prepare_cached("UPDATE given_up SET last = ?2 WHERE id = ?1")?.execute([id, sequence])?
         }
         None => transaction
-            .prepare_cached("INSERT INTO given_up (incarnation, first, last) VALUES (?1, ?2, ?2)")?
-            .execute([incarnation, sequence])?,
+            .prepare_cached("INSERT INTO given_up (incarnation, first, last, reason) VALUES (?1, ?2, ?2, ?3)")?
+            .execute(params![incarnation, sequence, reason])?,
     };
     Ok(())
 }

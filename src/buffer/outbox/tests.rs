@@ -84,7 +84,7 @@ fn a_full_outbox_refuses_or_gives_up_the_oldest_by_name() {
 
     let giving_up = OutboxConfig { full_policy: FullPolicy::GiveUpOldest, ..refusing };
     let (mut outbox, life) = Outbox::open(giving_up.clone(), 2_000).unwrap();
-    let range = |incarnation, first, last| GivenUpRange { incarnation, first, last };
+    let range = |incarnation, first, last| GivenUpRange { incarnation, first, last, reason: REASON_FULL.to_owned() };
     assert_eq!(outbox.keep(&readings(1..=5)), Ok(vec![range(first_life, 1, 3)]));
     assert_eq!(outbox.keep(&readings(6..=12)), Ok(vec![range(first_life, 4, 8), range(life, 1, 2)]));
     assert_eq!(numbers(&outbox, life), (3..=12).collect::<Vec<_>>());
@@ -130,7 +130,10 @@ fn a_damaged_reading_is_given_up_by_number_and_a_torn_file_starts() {
     changed[at + 15] ^= 1;
     fs::write(&path, changed).unwrap();
     let (outbox, _) = Outbox::open(config(directory.path()), 1).unwrap();
-    assert_eq!(outbox.given_up().unwrap(), [GivenUpRange { incarnation: life, first: 1_000, last: 1_000 }]);
+    assert_eq!(
+        outbox.given_up().unwrap(),
+        [GivenUpRange { incarnation: life, first: 1_000, last: 1_000, reason: REASON_DAMAGED.to_owned() }]
+    );
     assert_eq!(numbers(&outbox, life).len(), 1_999);
     assert_eq!(outbox.damage().len(), 1);
     drop(outbox);
@@ -144,6 +147,57 @@ fn a_damaged_reading_is_given_up_by_number_and_a_torn_file_starts() {
         outbox.keep(&readings(1..=3)).unwrap();
     }
     assert!(beside(&path, ".damaged-3").exists(), "the damaged files are kept");
+}
+
+#[test]
+fn a_number_that_was_given_out_is_known_also_when_the_file_was_torn_or_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = config(directory.path()).path.unwrap();
+    let (mut outbox, first) = Outbox::open(config(directory.path()), 1_000).unwrap();
+    outbox.keep(&readings(1..=5)).unwrap();
+    outbox.confirmed(first, 5, 5, &[]).unwrap();
+    drop(outbox);
+    let (mut outbox, second) = Outbox::open(config(directory.path()), 2_000).unwrap();
+    assert_eq!(outbox.earlier_lives().unwrap(), [(first, 5)], "also when all of them are confirmed");
+    outbox.keep(&readings(1..=3)).unwrap();
+    // the log as it was before the last commit: its end is torn off
+    let log = fs::read(beside(&path, "-wal")).unwrap();
+    outbox.keep(&readings(4..=7)).unwrap();
+    let (main, number) = (fs::read(&path).unwrap(), fs::read(beside(&path, ".last")).unwrap());
+    drop(outbox);
+    fs::write(&path, main).unwrap();
+    fs::write(beside(&path, "-wal"), log).unwrap();
+    fs::write(beside(&path, ".last"), &number).unwrap();
+
+    let (outbox, third) = Outbox::open(config(directory.path()), 3_000).unwrap();
+    assert_eq!(outbox.earlier_lives().unwrap(), [(first, 5), (second, 7)]);
+    assert!(outbox.damage()[0].contains("4 to 7"), "{:?}", outbox.damage());
+    assert_eq!(numbers(&outbox, second), [1, 2, 3]);
+    drop(outbox);
+
+    fs::remove_file(&path).unwrap();
+    let (outbox, fourth) = Outbox::open(config(directory.path()), 1_500).unwrap();
+    assert_eq!(outbox.earlier_lives().unwrap(), [(second, 7)], "the third has given out none");
+    assert!(fourth > second);
+    drop(outbox);
+    let mut damaged = number;
+    damaged[3] ^= 1;
+    fs::write(beside(&path, ".last"), damaged).unwrap();
+    let (outbox, _) = Outbox::open(config(directory.path()), 4_000).unwrap();
+    assert!(outbox.damage().is_empty() && third > second, "what cannot be believed is not");
+}
+
+#[test]
+fn of_many_lives_the_latest_are_known() {
+    let directory = tempfile::tempdir().unwrap();
+    for life in 1..=20 {
+        let (mut outbox, _) = Outbox::open(config(directory.path()), life).unwrap();
+        outbox.keep(&readings(1..=life)).unwrap();
+        outbox.confirmed(Incarnation(life), life, life, &[]).unwrap();
+    }
+    let (outbox, _) = Outbox::open(config(directory.path()), 30).unwrap();
+    let expected: Vec<_> = (13..=20).map(|life| (Incarnation(life), life)).collect();
+    assert_eq!(outbox.earlier_lives().unwrap(), expected);
 }
 
 #[derive(Debug, Clone)]

@@ -60,6 +60,7 @@ const HEARTBEAT: &[Key] = &[
     key("cursor", Right::Unsigned),
     key("idle", Right::Boolean),
     key("interval_ms", Right::Unsigned),
+    optional("earlier", Right::Ranges),
 ];
 const GOODBYE: &[Key] = &[V, HOST, INCARNATION, SEQUENCE];
 const LAST_WILL: &[Key] = &[V, HOST, INCARNATION];
@@ -71,6 +72,7 @@ const CONFIRM: &[Key] = &[
     key("through", Right::Unsigned),
     key("highest", Right::Unsigned),
     key("gaps", Right::Ranges),
+    optional("produced", Right::Unsigned),
     optional("refused", Right::Unsigned),
 ];
 

@@ -234,9 +234,12 @@ proptest! {
             incarnation, process, sequence: numbers[1], cursor, idle,
             interval: Duration::from_millis(u64::from(interval_ms)),
         };
-        let note = HeartbeatNote { host: host(), heartbeat, confirmed: numbers[2] };
+        let earlier = vec![(Incarnation(numbers[3]), numbers[1])];
+        let note = HeartbeatNote { host: host(), heartbeat, confirmed: numbers[2], earlier };
         let back = decode(TopicKind::Heartbeat, &publisher(), &encode_heartbeat(&note));
-        prop_assert_eq!(back, Ok(Message::Heartbeat(Box::new(note))));
+        prop_assert_eq!(back, Ok(Message::Heartbeat(Box::new(note.clone()))));
+        let too_many = HeartbeatNote { earlier: vec![(Incarnation(1), 1); EARLIER_MAX + 9], ..note };
+        prop_assert!(decode(TopicKind::Heartbeat, &publisher(), &encode_heartbeat(&too_many)).is_ok(), "the rest is left out");
 
         let goodbye = Goodbye { host: host(), incarnation, sequence: numbers[1] };
         let back = decode(TopicKind::Goodbye, &publisher(), &encode_goodbye(&goodbye));
@@ -263,7 +266,8 @@ proptest! {
             at = last + 1;
         }
         let state = DeliveryState {
-            publisher: publisher(), incarnation: Incarnation(3), through: 5, highest: at + 1, gaps, refused,
+            publisher: publisher(), incarnation: Incarnation(3), through: 5, highest: at + 1, gaps,
+            produced: at + refused, refused,
         };
         prop_assert_eq!(decode_confirm(&publisher(), &encode_confirm(&state)), Ok(state));
     }

@@ -15,6 +15,9 @@ use crate::domain::reading::{Reading, Sequence};
 use crate::messages::beats::Heartbeat;
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 
+/// Most earlier lives in one heartbeat.
+pub const EARLIER_MAX: usize = 16;
+
 /// The version that is written and read.
 const VERSION: u64 = 1;
 
@@ -38,6 +41,8 @@ pub struct HeartbeatNote {
     pub heartbeat: Heartbeat,
     /// How far it knows that it is confirmed.
     pub confirmed: Sequence,
+    /// Earlier lives and the last number that each gave out, where it says so; at most [`EARLIER_MAX`].
+    pub earlier: Vec<(Incarnation, Sequence)>,
 }
 
 /// The end of a publisher in order.
@@ -112,6 +117,8 @@ struct HeartbeatWire<'a> {
     cursor: u64,
     idle: bool,
     interval_ms: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -150,6 +157,8 @@ struct ConfirmWire {
     through: u64,
     highest: u64,
     gaps: Vec<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    produced: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     refused: u64,
 }
@@ -214,6 +223,7 @@ pub fn encode_heartbeat(note: &HeartbeatNote) -> Vec<u8> {
         cursor: beat.cursor,
         idle: beat.idle,
         interval_ms: u64::try_from(beat.interval.as_millis()).unwrap_or(u64::MAX),
+        earlier: note.earlier.iter().take(EARLIER_MAX).map(|(life, last)| (life.0, *last)).collect(),
     })
 }
 
@@ -256,6 +266,7 @@ pub fn encode_confirm(state: &DeliveryState) -> Vec<u8> {
         through: state.through,
         highest: state.highest,
         gaps: state.gaps.iter().copied().take(GAPS_REPORTED_MAX).collect(),
+        produced: state.produced,
         refused: state.refused,
     })
 }
@@ -292,6 +303,7 @@ pub fn decode_confirm(publisher: &PublisherId, payload: &[u8]) -> Result<Deliver
             return Err(wrong("through", &format!("at most 'highest' ({})", wire.highest), &wire.through.to_string()));
         }
         number("highest", wire.highest, 0)?;
+        number("produced", wire.produced, 0)?;
         let mut before = wire.through;
         for (index, &(first, last)) in wire.gaps.iter().enumerate() {
             if first <= before || last < first || last > wire.highest {
@@ -306,6 +318,7 @@ pub fn decode_confirm(publisher: &PublisherId, payload: &[u8]) -> Result<Deliver
             through: wire.through,
             highest: wire.highest,
             gaps: wire.gaps,
+            produced: wire.produced,
             refused: wire.refused,
         })
     };
@@ -334,6 +347,16 @@ fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
     if wire.process.as_ref().is_some_and(|process| process.boot_id.len() > 128) {
         return Err(wrong("process.boot_id", "at most 128 bytes", "more"));
     }
+    if wire.earlier.len() > EARLIER_MAX {
+        return Err(wrong("earlier", &format!("at most {EARLIER_MAX} lives"), &wire.earlier.len().to_string()));
+    }
+    let mut earlier = Vec::with_capacity(wire.earlier.len());
+    for (index, &(life, last)) in wire.earlier.iter().enumerate() {
+        let key = format!("earlier[{index}]");
+        number(&key, life, 0)?;
+        number(&key, last, 0)?;
+        earlier.push((Incarnation(life), last));
+    }
     let heartbeat = Heartbeat {
         incarnation,
         process: wire.process,
@@ -342,7 +365,7 @@ fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
         idle: wire.idle,
         interval: Duration::from_millis(wire.interval_ms),
     };
-    Ok(HeartbeatNote { host, heartbeat, confirmed: wire.confirmed })
+    Ok(HeartbeatNote { host, heartbeat, confirmed: wire.confirmed, earlier })
 }
 
 fn decode_goodbye(payload: &[u8]) -> Result<Goodbye, Problem> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use url::Url;
 
+use crate::buffer::outbox::FullPolicy;
 use crate::config::values::{
     TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, name, positive_duration, time_column,
     time_column_text, topic_prefix,
@@ -62,6 +63,9 @@ pub struct PublishArgs {
     /// Most bytes of readings that wait
     #[arg(long, value_name = "SIZE", default_value_t = Size(OUTBOX_BYTES_MAX), value_parser = outbox_size)]
     pub outbox_bytes_max: Size,
+    /// At that limit: refuse-new (read no more until there is room) or give-up-oldest (named as lost)
+    #[arg(long, value_name = "POLICY", default_value_t = FullPolicy::default())]
+    pub outbox_full: FullPolicy,
     /// What every topic starts with [default: heartwatch] [env: HEARTWATCH_MQTT_PREFIX]
     #[arg(long, value_name = "PREFIX", value_parser = topic_prefix)]
     pub mqtt_prefix: Option<Prefix>,
@@ -119,6 +123,7 @@ impl PublishArgs {
             measurement,
             outbox_bytes_max,
             restart: _,
+            outbox_full,
         } = publisher.feed.clone()?;
         let certificate = settings.mqtt.client_certificate.clone();
         Some(Self {
@@ -134,6 +139,7 @@ impl PublishArgs {
             time_format: TimeForm(time_format),
             data_dir: Some(settings.data_dir.clone()),
             outbox_bytes_max: Size(outbox_bytes_max),
+            outbox_full,
             mqtt_prefix: Some(settings.mqtt.prefix.clone()),
             mqtt_user: settings.mqtt.user.clone(),
             mqtt_password_file: None,
@@ -186,6 +192,7 @@ impl PublishArgs {
             time_format,
             data_dir,
             outbox_bytes_max,
+            outbox_full,
             mqtt_prefix,
             mqtt_user,
             mqtt_password_file,
@@ -204,6 +211,7 @@ impl PublishArgs {
             ("--time-column", Some(time_column_text(time_column))),
             ("--time-format", Some(time_format.to_string())),
             ("--outbox-bytes-max", Some(outbox_bytes_max.to_string())),
+            ("--outbox-full", Some(outbox_full.to_string())),
             ("--mqtt-prefix", mqtt_prefix.as_ref().map(|prefix| prefix.as_str().to_owned())),
             ("--mqtt-user", mqtt_user.clone()),
         ];
@@ -292,7 +300,7 @@ mod tests {
         let everything = "[mqtt]\nurl = 'mqtts://b:8883'\nuser = '-u'\nca_file = 'Cargo.toml'\nprefix = 'a/b'\n\
                           client_certificate_file = 'Cargo.toml'\nclient_key_file = 'Cargo.lock'\n[[publisher]]\n\
                           id = '-a'\ncsv = 'Cargo.toml'\ninterval = '0'\nloop = false\nlimit = 7\ntime_column = '-t'\n\
-                          time_format = 'day-first'\nmeasurement = 'm x'\noutbox_bytes_max = 262145\ndeadline = '9s'";
+                          time_format = 'day-first'\nmeasurement = 'm x'\noutbox_bytes_max = 262145\noutbox_full = 'give-up-oldest'\ndeadline = '9s'";
         let least = "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
         for text in [everything, least] {
             let settings = settings(text, &[]);
