@@ -27,6 +27,14 @@ pub struct Produced {
     pub refused: Option<OutboxError>,
 }
 
+/// Where the log tells each number that is kept; off unless asked for (`RUST_LOG=heartwatch::kept=trace`).
+/// `heartwatch prove --rows` reads it: what was produced, by a witness that is not the outbox.
+pub const KEPT_LOG: &str = "heartwatch::kept";
+
+fn say_kept(Incarnation(life): Incarnation, last: Sequence) {
+    tracing::trace!(target: KEPT_LOG, life, last, "kept");
+}
+
 /// Source and outbox of one publisher.
 pub struct Worker {
     source: CsvSource,
@@ -49,6 +57,7 @@ impl Worker {
     /// A worker at the start of a new incarnation.
     #[must_use]
     pub fn new(source: CsvSource, outbox: Outbox, config: &PublisherConfig) -> Self {
+        say_kept(outbox.incarnation(), 0);
         Self {
             source,
             outbox,
@@ -77,6 +86,9 @@ impl Worker {
             Ok(given_up) => {
                 let readings: Vec<_> = self.held.drain(..count).collect();
                 self.last_kept = readings.last().map_or(self.last_kept, |reading| reading.sequence);
+                if !readings.is_empty() {
+                    say_kept(self.outbox.incarnation(), self.last_kept);
+                }
                 let finished = self.held.is_empty() && (finished || self.readings_left == Some(0));
                 Produced { finished, readings, given_up, refused: None }
             }

@@ -10,6 +10,7 @@
 //! 5. It knows the last number of each of its latest lives, also when the file that held the readings was
 //!    torn or is gone ([`last_number`]): so a number that was given out never just disappears.
 
+mod contents;
 mod kept_reading;
 mod last_number;
 
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+pub use self::contents::{Contents, contents};
 use self::last_number::LastNumber;
 use super::database::{self, Layout};
 use crate::domain::delivery::safe_runs;
@@ -207,6 +209,12 @@ impl Outbox {
         let outbox =
             Self { connection, incarnation, bytes_max, full_policy, readings, bytes, damage, last_number, _lock: lock };
         Ok((outbox, incarnation))
+    }
+
+    /// The current life.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// What was damaged when it was opened and how much of it was saved, in words; empty when nothing was.
