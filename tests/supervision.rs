@@ -19,7 +19,8 @@ use heartwatch::domain::verdict::Verdict;
 use heartwatch::formats::api::accounts_by_publisher;
 use heartwatch::messages::ask::{AskChanges, AskLedger, AskStatus, PublisherStatus};
 use heartwatch::messages::child::ChildSignal;
-use heartwatch::messages::crash::Crash;
+use heartwatch::messages::crash::{Crash, Hang};
+use heartwatch::messages::progress::AskMonitor;
 use heartwatch::roles::pipeline::{self, Pipeline};
 use heartwatch::runtime::outlet::{Outlet, Undelivered};
 use heartwatch::sources::csv::TimeColumn;
@@ -30,6 +31,8 @@ use tokio::time::Instant;
 /// How long an actor may take to answer; while it is being started again it does not.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(2);
+/// How long an actor may take to say that it still handles messages.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 fn id(name: &str) -> PublisherId {
     PublisherId::parse(name).unwrap()
@@ -48,6 +51,7 @@ fn feed(name: &str, run: RunAs) -> PublisherSettings {
         measurement: None,
         outbox_bytes_max: OUTBOX_BYTES_MAX,
         restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
+        outbox_full: Default::default(),
     };
     PublisherSettings { id: id(name), expected: true, deadline: None, grace: None, feed: Some(feed) }
 }
@@ -63,6 +67,7 @@ impl Monitor {
         settings.mqtt.broker = BrokerSettings::Embedded { listen: ([127, 0, 0, 1], 0).into() };
         settings.web.listen = None;
         settings.watch.deadlines.default = DEADLINE;
+        settings.monitor.check_interval = CHECK_INTERVAL;
         let mut pipeline = pipeline::start(&settings).await.unwrap();
         // This very program is the test.
         pipeline.feeds.program = PROGRAM.into();
@@ -172,6 +177,58 @@ async fn survives(actor: &str) {
     monitor.flows().await;
     monitor.crash(actor, &outlet).await;
     monitor.goes_on().await;
+}
+
+/// Makes one of the monitor's own actors handle nothing any more, without a panic.
+async fn is_freed(actor: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let monitor = Monitor::start(directory.path()).await;
+    let outlet = monitor.pipeline.hangs.iter().find(|(name, _)| *name == actor).unwrap().1.clone();
+    outlet.ask(Hang, ASK_TIMEOUT).await.unwrap();
+    let freed = async || {
+        let status = monitor.answer(&monitor.pipeline.outlets.monitor, AskMonitor).await;
+        let found = status.actors.into_iter().find(|status| status.actor == actor).unwrap();
+        (found.restarts, found.stuck) == (1, 1)
+    };
+    eventually(&format!("the {actor} is started again"), PATIENCE, freed).await;
+    let healthy = async || monitor.answer(&monitor.pipeline.outlets.monitor, AskMonitor).await.healthy;
+    eventually("all of them answer", PATIENCE, healthy).await;
+    monitor.goes_on().await;
+}
+
+#[actix::test]
+async fn a_stuck_watchdog() {
+    is_freed("watchdog").await;
+}
+
+#[actix::test]
+async fn a_stuck_subscriber() {
+    is_freed("subscriber").await;
+}
+
+#[actix::test]
+async fn a_stuck_influx_writer() {
+    is_freed("influx writer").await;
+}
+
+#[actix::test]
+async fn a_stuck_process_probe() {
+    is_freed("process probe").await;
+}
+
+#[actix::test]
+async fn a_stuck_notifier() {
+    is_freed("notifier").await;
+}
+
+#[actix::test]
+async fn the_notifier() {
+    survives("notifier").await;
+}
+
+#[actix::test]
+async fn the_watchman() {
+    survives("watchman").await;
 }
 
 #[actix::test]

@@ -453,7 +453,7 @@ mod tests {
         Notice::GaveUp(GaveUp {
             publisher: PublisherId::parse("light").unwrap(),
             host: HostName::parse("here").unwrap(),
-            at: Timestamp::from_nanos(number),
+            at: Timestamp::from_nanos(number * 1_000_000),
             summary: number.to_string(),
         })
     }
@@ -560,7 +560,7 @@ mod tests {
                     }
                     Act::Deliver | Act::GiveUp => {}
                     Act::GiveUpOlder(than) => {
-                        store.give_up_older("a", Timestamp::from_nanos(than.into()), "too old").unwrap();
+                        store.give_up_older("a", Timestamp::from_nanos(i64::from(than) * 1_000_000), "too old").unwrap();
                     }
                     Act::Reopen => {
                         drop(store);

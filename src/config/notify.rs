@@ -36,6 +36,9 @@ pub(super) fn monitor(
         id: id.value(),
         heartbeat: reader.read(&table, "heartbeat", None, positive_duration).or_default(default.heartbeat),
         ping_url: ping_url.value(),
+        check_interval: reader
+            .read(&table, "check_interval", None, positive_duration)
+            .or_default(default.check_interval),
         ping_interval: reader.read(&table, "ping_interval", None, positive_duration).or_default(default.ping_interval),
     }
 }

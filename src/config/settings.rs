@@ -60,6 +60,8 @@ pub struct MonitorSettings {
     pub ping_url: Option<Url>,
     /// Time between two such requests.
     pub ping_interval: Duration,
+    /// How often its own actors are asked whether they still handle messages, and how long they may take.
+    pub check_interval: Duration,
 }
 
 /// The server that takes our mail.
@@ -408,6 +410,7 @@ impl Default for Settings {
                 heartbeat: Duration::from_secs(5),
                 ping_url: None,
                 ping_interval: Duration::from_secs(60),
+                check_interval: Duration::from_secs(5),
             },
             mail: None,
             notify: Vec::new(),

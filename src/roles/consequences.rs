@@ -159,6 +159,7 @@ pub fn watchman(
     config.prefix = settings.mqtt.prefix.clone();
     config.heartbeat = settings.monitor.heartbeat;
     config.ping_interval = settings.monitor.ping_interval;
+    (config.check_every, config.answer_timeout) = (settings.monitor.check_interval, settings.monitor.check_interval);
     let record = Rc::new(RefCell::new(Record::default()));
     supervisor.start("watchman", move |_| Watchman::new(config.clone(), outlets.clone(), clock, record.clone()))
 }

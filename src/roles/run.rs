@@ -32,15 +32,21 @@ pub async fn run(args: &RunArgs, loaded: Loaded, mut requests: mpsc::Receiver<Re
         deadline_ms = settings.watch.deadlines.default.as_millis(),
         "heartwatch runs"
     );
+    pipeline.service_manager.ready();
     let failure = loop {
         tokio::select! {
             request = requests.recv() => match request {
-                Some(Request::Reload) => reload(args, &mut settings, &mut pipeline).await,
+                Some(Request::Reload) => {
+                    pipeline.service_manager.reloading();
+                    reload(args, &mut settings, &mut pipeline).await;
+                    pipeline.service_manager.ready();
+                }
                 Some(Request::Stop) | None => break None,
             },
             reason = pipeline.failed() => break Some(reason),
         }
     };
+    pipeline.service_manager.stopping();
     match &failure {
         None => tracing::info!(grace_ms = settings.grace.as_millis(), "stopping; a second signal ends at once"),
         Some(reason) => tracing::error!(reason, "stopping, because the monitor cannot go on"),

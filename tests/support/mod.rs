@@ -5,6 +5,7 @@
 pub mod heartwatch;
 pub mod influxd;
 pub mod mosquitto;
+pub mod receiver;
 
 use std::net::TcpListener;
 use std::path::Path;
