@@ -161,7 +161,8 @@ impl Monitor {
         let course: Vec<_> =
             changes.iter().filter(|change| change.publisher == id("inside")).map(|change| change.to).collect();
         assert_eq!(course.last(), Some(&Verdict::Ended));
-        let ordinary = [Verdict::Alive, Verdict::Late, Verdict::Ended];
+        // The monitor may doubt itself while one of its parts is stuck; it accuses nobody.
+        let ordinary = [Verdict::Alive, Verdict::Late, Verdict::Ended, Verdict::Unknown];
         assert!(course.iter().all(|verdict| ordinary.contains(verdict)), "{course:?}");
 
         assert_eq!(self.pipeline.stop(self.settings.grace).await, Vec::<&str>::new());

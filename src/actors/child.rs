@@ -290,7 +290,7 @@ impl Actor for Child {
     }
 }
 
-crate::answers_progress!(Child);
+crate::messages::progress::answers_progress!(Child);
 
 impl Handler<AskChild> for Child {
     type Result = MessageResult<AskChild>;

@@ -58,7 +58,7 @@ impl Actor for ProcessProbe {
     type Context = Context<Self>;
 }
 
-crate::answers_progress!(ProcessProbe);
+crate::messages::progress::answers_progress!(ProcessProbe);
 
 impl Handler<AwaitExit> for ProcessProbe {
     type Result = ResponseFuture<Result<ProbeAnswer, String>>;

@@ -11,6 +11,8 @@ use crate::buffer::outbox::FullPolicy;
 use crate::domain::arrivals::Phi;
 use crate::domain::deadline::{DeadlineKind, DeadlineRule};
 use crate::domain::publisher::PublisherId;
+use crate::domain::restart::RestartPolicy;
+use crate::domain::verdict::Verdict;
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
 
@@ -459,8 +461,124 @@ fn the_example_runs_as_it_is_and_its_commented_defaults_are_the_defaults() {
 }
 
 #[test]
+fn who_is_told_and_how_is_read() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "https://hooks.example/hunter2\n").unwrap();
+    let file = secret.path().display();
+    let all = settings(&format!(
+        "[monitor]\nid = 'm'\nheartbeat = '2s'\nping_url = 'https://p.example/x?y=z'\nping_interval = '30s'\n\
+         [mail]\nserver = 'smtp://[::1]'\nencryption = 'none'\nfrom = 'Watch <w@h.example>'\n\
+         [[notify]]\nname = 'chat'\nwebhook_file = '{file}'\nsecret_file = '{file}'\nper_minute_max = 3\n\
+         publishers = ['light-*']\nage_max = '1h'\nbackoff_max = '10s'\ntimeout = '2s'\n\
+         [[notify]]\nname = 'ops'\nemail = ['a@b.example', 'c@d.example']\nto = ['late', 'dead']\nrecovery = false\n\
+         [[notify]]\nname = 'siren'\ncommand = ['siren', '--on']\nlevel_min = 5\n\
+         [[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nrestart = 'always'\nrestarts_max = 3\nrestart_period = '5m'\n\
+         restart_backoff_min = '1s'\nrestart_backoff_max = '1m'"
+    ));
+    assert_eq!(all.monitor.id, Some(id("m")));
+    assert_eq!(all.monitor.ping_url.as_ref().map(Url::as_str), Some("https://p.example/x?y=z"));
+    let mail = all.mail.as_ref().unwrap();
+    assert_eq!((mail.host.as_str(), mail.port, mail.encryption), ("::1", 25, MailEncryption::None));
+    let [chat, ops, siren] = all.notify.as_slice() else { panic!("{:?}", all.notify) };
+    let WaySettings::Webhook { url, secret: Some(_) } = &chat.way else { panic!("{chat:?}") };
+    assert_eq!(url.as_str(), "https://hooks.example/hunter2");
+    assert!(!format!("{chat:?}").contains("hunter2"), "{chat:?}");
+    assert_eq!((chat.per_minute_max, chat.age_max), (3, Duration::from_secs(3_600)));
+    assert_eq!((chat.filter.level_min, chat.filter.recovery), (2, true));
+    assert!(matches!(&ops.way, WaySettings::Email { to } if to.len() == 2));
+    assert!(ops.filter.to.contains(&Verdict::Late) && ops.filter.level_min < 0, "a named verdict counts: {ops:?}");
+    assert!(matches!(&siren.way, WaySettings::Command { program, arguments }
+        if program == Path::new("siren") && arguments == &["--on"]));
+    let restart = all.publishers[0].feed.as_ref().unwrap().restart;
+    assert_eq!((restart.policy, restart.limits.restarts_max), (RestartPolicy::Always, 3));
+    assert_eq!(restart.limits.backoff_max, Duration::from_secs(60));
+    assert_eq!(settings("[mail]\nserver = 'smtps://m.example'\nfrom = 'w@h.example'").mail.unwrap().port, 465);
+}
+
+#[test]
+fn mistakes_in_who_is_told_have_their_line_and_key() {
+    let target = |rest: &str| format!("[[notify]]\nname = 'x'\n{rest}");
+    for (text, start, says) in [
+        ("[[notify]]\nwebhook = 'https://h'".to_owned(), "1: notify.name:", "every target has a name"),
+        (target("webhook = 'h'"), "3: notify.webhook:", "https://hooks.example/x"),
+        (target(""), "1: notify.webhook:", "one of webhook, webhook_file, command, email"),
+        (target("webhook = 'https://h'\ncommand = ['c']"), "4: notify.command:", "write another [[notify]]"),
+        (target("webhook = 'https://h'\nto = ['dead', 'gone']"), "4: notify.to:", "'gone' is none of alive, late"),
+        (target("webhook = 'https://h'\nto = 'dead'"), "4: notify.to:", "in brackets"),
+        (target("webhook = 'https://h'\nsecret = 'hunter2'"), "4: notify.secret:", "set secret_file"),
+        (target("webhook = 'https://h'\nlevel_min = 6"), "4: notify.level_min:", "from 0 to 5"),
+        (target("command = []"), "3: notify.command:", "is empty"),
+        (target("command = ['./no-such-program']"), "3: notify.command:", "there is no program ./no-such-program"),
+        (target("command = ['c']\nsecret_file = 'Cargo.toml'"), "4: notify.secret_file:", "one line"),
+        (target("email = ['nobody']"), "3: notify.email:", "'nobody' is no e-mail address"),
+        (target("webhook = 'https://h'\n[[notify]]\nname = 'x'\ncommand = ['c']"), "5: notify.name:", "line 2"),
+        ("[mail]\nfrom = 'a@b.example'".to_owned(), "2: mail.from:", "without mail.server"),
+        ("[mail]\nserver = 'smtps://h'".to_owned(), "1: mail.from:", "is missing"),
+        ("[mail]\nserver = 'http://h'\nfrom = 'a@b.example'".to_owned(), "2: mail.server:", "smtps://mail.example"),
+        ("[monitor]\nid = 'a'\n[[publisher]]\nid = 'a'".to_owned(), "2: monitor.id:", "a publisher's id already"),
+        (
+            "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nrestart = 'sometimes'".to_owned(),
+            "4: publisher.restart:",
+            "none of on-failure, never, always",
+        ),
+        (
+            "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nrun = 'in-process'\nrestarts_max = 3".to_owned(),
+            "5: publisher.restarts_max:",
+            "run = \"child\"",
+        ),
+        (
+            "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nrestart_backoff_min = '1m'".to_owned(),
+            "4: publisher.restart_backoff_max:",
+            "longer than",
+        ),
+    ] {
+        let mistakes = mistakes(&text);
+        let found = mistakes
+            .iter()
+            .any(|mistake| mistake.starts_with(&format!("heartwatch.toml:{start}")) && mistake.contains(says));
+        assert!(found, "{text}\n{mistakes:#?}");
+        assert!(mistakes.iter().all(|mistake| !mistake.contains("hunter2")), "{mistakes:#?}");
+    }
+    let mail = "[mail]\nserver = 'smtps://h'\nfrom = 'a@b.example'\n[[notify]]\nname = 'x'\nemail = ['a@b.example']";
+    assert_eq!(settings(mail).notify.len(), 1);
+    only_mistake("[[notify]]\nname = 'x'\nemail = ['a@b.example']", "heartwatch.toml:3: notify.email:", "mail.server");
+}
+
+#[test]
+fn a_change_of_who_is_told_is_noticed() {
+    let before = settings("[[notify]]\nname = 'x'\ncommand = ['c']");
+    let after = settings("[[notify]]\nname = 'x'\ncommand = ['d']");
+    assert_eq!(changes(&before, &after), [Changed::Notify]);
+    assert_eq!(changes(&before, &before.clone()), []);
+    let after = settings("[monitor]\nheartbeat = '1s'\n[[notify]]\nname = 'x'\ncommand = ['c']");
+    assert_eq!(changes(&before, &after), [Changed::Monitor]);
+}
+
+#[test]
 fn every_key_is_in_the_example() {
     for key in [
+        "ping_url",
+        "ping_interval",
+        "check_interval",
+        "server",
+        "encryption",
+        "from",
+        "name",
+        "webhook",
+        "secret_file",
+        "command",
+        "email",
+        "publishers",
+        "to",
+        "level_min",
+        "recovery",
+        "per_minute_max",
+        "age_max",
+        "restart",
+        "restarts_max",
+        "restart_period",
+        "restart_backoff_min",
+        "restart_backoff_max",
         "data_dir",
         "grace",
         "level",

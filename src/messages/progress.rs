@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 pub struct AskProgress;
 
 /// Lets an actor answer [`AskProgress`]: every actor that the supervisor starts does.
-#[macro_export]
 macro_rules! answers_progress {
     ($actor:ty) => {
         impl actix::Handler<$crate::messages::progress::AskProgress> for $actor {
@@ -21,6 +20,7 @@ macro_rules! answers_progress {
         }
     };
 }
+pub(crate) use answers_progress;
 
 /// Asks the watchman how the monitor itself does.
 #[derive(Debug, Clone, Copy, Message)]

@@ -182,7 +182,7 @@ mod tests {
         type Context = Context<Self>;
     }
 
-    crate::answers_progress!(Counter);
+    crate::messages::progress::answers_progress!(Counter);
 
     #[derive(Clone, Message)]
     #[rtype(result = "u64")]

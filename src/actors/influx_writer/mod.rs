@@ -184,7 +184,7 @@ impl Actor for InfluxWriter {
     }
 }
 
-crate::answers_progress!(InfluxWriter);
+crate::messages::progress::answers_progress!(InfluxWriter);
 
 impl Handler<Intake> for InfluxWriter {
     type Result = ResponseActFuture<Self, Vec<DeliveryState>>;

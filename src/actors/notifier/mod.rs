@@ -239,7 +239,7 @@ impl Actor for Notifier {
     }
 }
 
-crate::answers_progress!(Notifier);
+crate::messages::progress::answers_progress!(Notifier);
 crate::messages::crash::can_crash!(Notifier);
 
 impl Handler<ChangesRecorded> for Notifier {

@@ -206,7 +206,7 @@ impl Actor for Publisher {
     }
 }
 
-crate::answers_progress!(Publisher);
+crate::messages::progress::answers_progress!(Publisher);
 
 impl Handler<Drain> for Publisher {
     type Result = ResponseFuture<()>;

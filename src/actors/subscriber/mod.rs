@@ -199,7 +199,7 @@ impl Actor for Subscriber {
     }
 }
 
-crate::answers_progress!(Subscriber);
+crate::messages::progress::answers_progress!(Subscriber);
 
 impl Handler<Deliveries> for Subscriber {
     type Result = ResponseActFuture<Self, ()>;

@@ -205,7 +205,7 @@ impl Actor for Watchdog {
     }
 }
 
-crate::answers_progress!(Watchdog);
+crate::messages::progress::answers_progress!(Watchdog);
 
 /// The deadlines, as a future of the actor: it never ends.
 struct Expiries;

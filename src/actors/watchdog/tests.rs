@@ -18,7 +18,7 @@ impl Actor for Probing {
     type Context = Context<Self>;
 }
 
-crate::answers_progress!(Probing);
+crate::messages::progress::answers_progress!(Probing);
 impl Handler<Probe> for Probing {
     type Result = MessageResult<Probe>;
     fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> MessageResult<Probe> {
@@ -40,7 +40,7 @@ impl Actor for Recording {
     type Context = Context<Self>;
 }
 
-crate::answers_progress!(Recording);
+crate::messages::progress::answers_progress!(Recording);
 impl Handler<RecordChanges> for Recording {
     type Result = ();
     fn handle(&mut self, changes: RecordChanges, _: &mut Context<Self>) {

@@ -287,7 +287,7 @@ impl Actor for Watchman {
     }
 }
 
-crate::answers_progress!(Watchman);
+crate::messages::progress::answers_progress!(Watchman);
 crate::messages::crash::can_crash!(Watchman);
 
 impl Handler<AskMonitor> for Watchman {
