@@ -18,6 +18,7 @@ pub mod publisher;
 pub mod reading;
 pub mod restart;
 pub mod sequence;
+pub mod simulation;
 pub mod time;
 pub mod verdict;
 pub mod watch;

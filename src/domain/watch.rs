@@ -235,6 +235,10 @@ impl Watch {
                 if self.is_from_a_past_life(*incarnation, beat.at) {
                     return Outcome::default();
                 }
+                if incarnation.is_some() && *incarnation > self.incarnation {
+                    // Which process this life is in, only a heartbeat tells: the known one is of another.
+                    (self.process, self.cpu, self.position) = (None, None, None);
+                }
                 self.incarnation = incarnation.or(self.incarnation);
             }
             BeatKind::Heartbeat(heartbeat) => {
@@ -322,7 +326,8 @@ impl Watch {
             return None;
         }
         let transition = match asked_for {
-            AskedFor::Deadline if !heard_since => self.decide(around, Some(answer), now),
+            // The deadline may have moved since the question: the monitor stood still, or was deaf.
+            AskedFor::Deadline if !heard_since && now >= self.deadline_at(around.observer) => self.decide(around, Some(answer), now),
             _ => self.decide_by_process(around, asked_for, answer, now),
         };
         if let Some(cpu_time) = answer.cpu_time {

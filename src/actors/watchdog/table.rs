@@ -254,6 +254,12 @@ impl Table {
         let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
         let change = decide(&mut self.entries[index as usize].watch, around);
         self.follow(index, Outcome { change, ask: None }, now, wall);
+        // A doubt is looked at again sooner than a verdict.
+        let wanted = self.entries[index as usize].watch.look_again_at(&self.observer);
+        let armed = self.entries[index as usize].armed.as_ref().map(|(_, at)| *at);
+        if wanted.is_some_and(|wanted| armed.is_none_or(|armed| wanted < armed)) {
+            self.arm(index);
+        }
     }
 
     fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {

@@ -418,6 +418,30 @@ fn nobody_is_judged_by_silence_within_its_grace() {
 }
 
 #[test]
+fn an_answer_after_our_standstill_decides_nothing_about_silence() {
+    let home = home();
+    let mut observer = hearing_since(0);
+    let mut watch = heard_once();
+    assert!(watch.look(around(&home, &observer), at(5_000)).ask.is_some());
+    observer.connection(true, "", at(60_000));
+    assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(60_001)), None);
+    assert!(watch.look(around(&home, &observer), at(65_000)).ask.is_some(), "it is asked again when it is due");
+    let gone = answer(ProcessState::Gone);
+    assert_eq!(watch.answered(around(&home, &observer), &gone, at(65_001)).unwrap().judgement.verdict, Verdict::Dead);
+}
+
+#[test]
+fn the_process_of_an_earlier_life_says_nothing_about_the_next_one() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    hear(&mut watch, &readings(1_000, 2));
+    assert_eq!(watch.process(), None);
+    watch.look(around(&home, &observer), at(2_500));
+    let Some(change) = watch.look(around(&home, &observer), at(6_000)).change else { panic!("no change") };
+    assert_eq!(change.judgement.verdict, Verdict::Silent);
+}
+
+#[test]
 fn after_a_hitch_of_ours_it_listens_before_it_judges() {
     let home = home();
     let mut observer = hearing_since(0);
