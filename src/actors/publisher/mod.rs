@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::engine::Engine;
+pub use self::worker::KEPT_LOG;
 use self::worker::Worker;
 use crate::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
 use crate::domain::delivery::{Delivery, DeliveryLimits};

@@ -15,7 +15,7 @@ use crate::domain::publisher::PublisherId;
   heartwatch prove
   heartwatch prove --faults 500 --seed 1
   heartwatch prove --only kill --only network-cut --faults 40 --json
-  heartwatch prove --rows
+  heartwatch prove --rows --faults 200 --seed 1
 
 It starts a monitor and publishers of its own, on free ports of 127.0.0.1, and ends them again.
 Exit code 1 when a limit is broken. What can't be injected here is named, with the reason.")]
@@ -35,6 +35,15 @@ pub struct ProveArgs {
     /// Keep the data and the logs of what was started in this directory [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Keep the temporary directory, and say where it is
+    #[arg(long, conflicts_with = "data_dir")]
+    pub keep: bool,
+    /// With --rows: the InfluxDB 1.x server to start [default: influxd where it is installed]
+    #[arg(long, value_name = "FILE", requires = "rows")]
+    pub influxd: Option<PathBuf>,
+    /// With --rows: the broker to start beside the embedded one [default: mosquitto where it is installed]
+    #[arg(long, value_name = "FILE", requires = "rows")]
+    pub mosquitto: Option<PathBuf>,
     /// How many publishers run side by side
     #[arg(long, value_name = "PUBLISHERS", default_value = "20", value_parser = clap::value_parser!(u16).range(1..=200))]
     pub publishers: u16,

@@ -1,6 +1,7 @@
 //! `heartwatch prove`: faults with a known truth, and what the monitor makes of them.
 
 pub mod faulty;
+mod folder;
 mod program;
 mod proxy;
 mod rows;

@@ -90,6 +90,13 @@ impl Program {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The exit code of one that has ended by itself and is collected; none while it runs, or when a signal
+    /// ended it.
+    #[must_use]
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten().and_then(|status| status.code())
+    }
+
     /// Waits for its end and collects it.
     ///
     /// # Errors

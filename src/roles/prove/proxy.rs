@@ -21,6 +21,8 @@ pub enum Line {
     Frozen,
     /// Connections are broken off, and new ones too.
     Cut,
+    /// Half of the next bytes arrives, and with that the connection breaks off; new ones do at once.
+    Torn,
 }
 
 /// A TCP proxy on a port of its own on 127.0.0.1.
@@ -67,7 +69,7 @@ impl Drop for Proxy {
 async fn accept(listener: TcpListener, target: SocketAddr, line: Arc<watch::Sender<Line>>) {
     loop {
         let Ok((near, _)) = listener.accept().await else { continue };
-        if *line.borrow() != Line::Cut {
+        if !matches!(*line.borrow(), Line::Cut | Line::Torn) {
             tokio::spawn(connect(near, target, line.subscribe()));
         }
     }
@@ -75,7 +77,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, line: Arc<watch::Send
 
 async fn connect(near: TcpStream, target: SocketAddr, mut line: watch::Receiver<Line>) {
     // A connection that is made while the line is frozen gets no answer until it is open again.
-    if line.wait_for(|line| *line != Line::Frozen).await.is_ok_and(|line| *line == Line::Cut) {
+    if line.wait_for(|line| *line != Line::Frozen).await.is_ok_and(|line| *line != Line::Open) {
         return;
     }
     let Ok(far) = TcpStream::connect(target).await else { return };
@@ -95,16 +97,17 @@ async fn connect(near: TcpStream, target: SocketAddr, mut line: watch::Receiver<
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>) {
     let mut held = vec![0; CARRIED_BYTES_MAX];
     loop {
-        if line.wait_for(|line| *line == Line::Open).await.is_err() {
+        if line.wait_for(|line| matches!(line, Line::Open | Line::Torn)).await.is_err() {
             return;
         }
         let read = tokio::select! {
             read = from.read(&mut held) => read,
-            _ = line.wait_for(|line| *line != Line::Open) => continue,
+            _ = line.wait_for(|line| matches!(line, Line::Frozen | Line::Cut)) => continue,
         };
         let Ok(count @ 1..) = read else { return };
-        let Some(carried) = held.get(..count) else { return };
-        if to.write_all(carried).await.is_err() {
+        let torn = *line.borrow() == Line::Torn;
+        let Some(carried) = held.get(..if torn { count.div_ceil(2) } else { count }) else { return };
+        if to.write_all(carried).await.is_err() || torn {
             return;
         }
     }
@@ -141,5 +144,13 @@ mod tests {
         assert_eq!(next(&mut near).await, Some(0), "closed");
         let mut refused = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(next(&mut refused).await, Some(0), "closed at once");
+
+        proxy.set(Line::Open);
+        let mut near = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        proxy.set(Line::Torn);
+        near.write_all(b"defg").await.unwrap();
+        let came = [next(&mut far).await, next(&mut far).await, next(&mut far).await];
+        assert_eq!(came, [Some(b'd'), Some(b'e'), Some(0)], "half of it, then the end");
     }
 }

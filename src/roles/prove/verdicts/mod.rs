@@ -11,7 +11,7 @@ mod subject;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
@@ -29,6 +29,7 @@ use crate::domain::publisher::PublisherId;
 use crate::ports::ProcessTable as _;
 use crate::roles::ask::drawing;
 use crate::roles::cli::{FaultKind, ProveArgs};
+use crate::roles::prove::folder::Folder;
 use crate::runtime::clock::Clock;
 use crate::runtime::signals::Request;
 
@@ -40,7 +41,7 @@ const BROKER_PUBLISHERS: u16 = 6;
 /// # Errors
 /// When a part cannot be started, or a signal ended it.
 pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
-    let folder = Folder::new(args.data_dir.as_deref())?;
+    let folder = Folder::new(args.data_dir.as_deref(), args.keep)?;
     let clock = Clock::start();
     let bystander = HostProcesses::new(clock).own_identity();
     let mosquitto = stage::mosquitto();
@@ -225,35 +226,5 @@ impl Proof<'_> {
             self.progress.inc(1);
         }
         Ok(findings)
-    }
-}
-
-/// Where everything is written: the user's directory, or a temporary one that goes away.
-struct Folder {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Folder {
-    fn new(asked: Option<&Path>) -> anyhow::Result<Self> {
-        let (path, temporary) = match asked {
-            Some(path) => (std::path::absolute(path)?, false),
-            None => {
-                let name = format!("heartwatch-prove-{}-{:08x}", std::process::id(), fastrand::u32(..));
-                (std::env::temp_dir().join(name), true)
-            }
-        };
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path, temporary })
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if self.temporary
-            && let Err(error) = std::fs::remove_dir_all(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "the directory of the proof was not removed");
-        }
     }
 }

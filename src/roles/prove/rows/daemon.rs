@@ -1,0 +1,96 @@
+//! A server of the stage: started, killed, stopped, continued and started again on the same port and files.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::Signal;
+
+use crate::roles::prove::program::{Launch, Program};
+
+/// How to start it, and the process while it runs.
+pub struct Daemon {
+    /// What it is called in messages.
+    pub name: String,
+    /// Its file.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its variables.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where it runs.
+    pub folder: PathBuf,
+    /// Where its output goes.
+    pub log: PathBuf,
+    /// The process.
+    pub running: Option<Program>,
+}
+
+impl Daemon {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts it with more variables.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_with(&mut self, more: &[(&str, &str)]) -> anyhow::Result<()> {
+        let more = more.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        self.running = Some(Program::start(Launch {
+            program: &self.program,
+            arguments: self.arguments.clone(),
+            environment: self.environment.iter().cloned().chain(more).collect(),
+            folder: &self.folder,
+            log: &self.log,
+            takes_commands: false,
+        })?);
+        Ok(())
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub fn kill(&mut self) {
+        // dropped, it is killed and collected
+        self.running = None;
+    }
+
+    /// SIGTERM, and SIGKILL when it has not ended in time. Answers its exit code when it ended by itself.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub async fn end(&mut self, timeout: Duration) -> anyhow::Result<Option<i32>> {
+        let Some(running) = &mut self.running else { return Ok(None) };
+        running.signal(Signal::TERM)?;
+        let ended = running.collect(timeout).await.ok();
+        self.running = None;
+        Ok(ended.and_then(|status| status.code()))
+    }
+
+    /// Sends a signal; one that does not run is left alone.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        match &self.running {
+            Some(running) => running.signal(signal).with_context(|| self.name.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it runs; says so when it was started and has ended by itself.
+    pub fn ended_by_itself(&mut self) -> bool {
+        self.running.as_mut().is_some_and(|running| !running.runs())
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+}

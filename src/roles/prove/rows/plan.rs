@@ -1,0 +1,282 @@
+//! What is injected where and when: all of it from the seed, and from what is installed.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Faults of one kind in a round of that kind alone.
+const PURE_FAULTS: u32 = 5;
+/// Faults of any kind in a round where they fall together.
+const MIXED_FAULTS: u32 = 10;
+/// Within so much time the faults of a round begin.
+const WINDOW: Duration = Duration::from_millis(2_500);
+
+/// What is done to the delivery of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowFault {
+    /// SIGKILL to a publisher.
+    PublisherKill,
+    /// SIGSTOP to a publisher, and SIGCONT.
+    PublisherStop,
+    /// SIGTERM to a publisher, and a new start.
+    PublisherRestart,
+    /// SIGKILL to the broker.
+    BrokerKill,
+    /// SIGSTOP to the broker, and SIGCONT.
+    BrokerStop,
+    /// SIGTERM to the broker, and a new start.
+    BrokerRestart,
+    /// SIGKILL to the monitor (with its embedded broker).
+    MonitorKill,
+    /// SIGSTOP to the monitor, and SIGCONT.
+    MonitorStop,
+    /// SIGTERM to the monitor, and a new start.
+    MonitorRestart,
+    /// SIGKILL to InfluxDB.
+    InfluxKill,
+    /// SIGSTOP to InfluxDB, and SIGCONT.
+    InfluxStop,
+    /// SIGTERM to InfluxDB, and a new start.
+    InfluxRestart,
+    /// InfluxDB breaks off every connection.
+    InfluxRefuses,
+    /// InfluxDB takes requests and never answers.
+    InfluxHangs,
+    /// InfluxDB answers 500.
+    InfluxError,
+    /// InfluxDB stores half of a batch and answers 400, partial write.
+    InfluxPartial,
+    /// InfluxDB stores a batch, and its answer is lost.
+    InfluxAnswerLost,
+    /// A connection to the broker is cut in the middle of a message.
+    LineCut,
+    /// A connection to the broker carries nothing for a while.
+    LineFrozen,
+    /// A publisher's outbox is full.
+    OutboxFull,
+    /// The monitor's journal is full.
+    JournalFull,
+    /// The end of a publisher's outbox is torn off.
+    OutboxTorn,
+    /// A bit of a publisher's outbox is flipped.
+    OutboxFlipped,
+    /// The end of the monitor's journal is torn off.
+    JournalTorn,
+    /// A bit of the monitor's journal is flipped.
+    JournalFlipped,
+    /// The wall clock jumps.
+    ClockStep,
+}
+
+impl RowFault {
+    /// Every kind, in the order of the report.
+    pub const ALL: [Self; 26] = [
+        Self::PublisherKill,
+        Self::PublisherStop,
+        Self::PublisherRestart,
+        Self::BrokerKill,
+        Self::BrokerStop,
+        Self::BrokerRestart,
+        Self::MonitorKill,
+        Self::MonitorStop,
+        Self::MonitorRestart,
+        Self::InfluxKill,
+        Self::InfluxStop,
+        Self::InfluxRestart,
+        Self::InfluxRefuses,
+        Self::InfluxHangs,
+        Self::InfluxError,
+        Self::InfluxPartial,
+        Self::InfluxAnswerLost,
+        Self::LineCut,
+        Self::LineFrozen,
+        Self::OutboxFull,
+        Self::JournalFull,
+        Self::OutboxTorn,
+        Self::OutboxFlipped,
+        Self::JournalTorn,
+        Self::JournalFlipped,
+        Self::ClockStep,
+    ];
+
+    /// In words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::PublisherKill => "publisher killed",
+            Self::PublisherStop => "publisher stopped and continued",
+            Self::PublisherRestart => "publisher restarted",
+            Self::BrokerKill => "broker killed",
+            Self::BrokerStop => "broker stopped and continued",
+            Self::BrokerRestart => "broker restarted",
+            Self::MonitorKill => "monitor killed",
+            Self::MonitorStop => "monitor stopped and continued",
+            Self::MonitorRestart => "monitor restarted",
+            Self::InfluxKill => "InfluxDB killed",
+            Self::InfluxStop => "InfluxDB stopped and continued",
+            Self::InfluxRestart => "InfluxDB restarted",
+            Self::InfluxRefuses => "InfluxDB refuses connections",
+            Self::InfluxHangs => "InfluxDB never answers",
+            Self::InfluxError => "InfluxDB answers 500",
+            Self::InfluxPartial => "InfluxDB: partial write",
+            Self::InfluxAnswerLost => "InfluxDB stores, answer lost",
+            Self::LineCut => "connection cut in a message",
+            Self::LineFrozen => "connection frozen",
+            Self::OutboxFull => "outbox full",
+            Self::JournalFull => "journal full",
+            Self::OutboxTorn => "outbox torn at its end",
+            Self::OutboxFlipped => "outbox with a flipped bit",
+            Self::JournalTorn => "journal torn at its end",
+            Self::JournalFlipped => "journal with a flipped bit",
+            Self::ClockStep => "clock step",
+        }
+    }
+
+    /// Whether it needs a broker that is a program of its own.
+    #[must_use]
+    pub const fn needs_mosquitto(self) -> bool {
+        matches!(self, Self::BrokerKill | Self::BrokerStop | Self::BrokerRestart)
+    }
+
+    /// Whether it needs a real InfluxDB. A full journal does as well: without a sink its history makes room.
+    #[must_use]
+    pub const fn needs_influxdb(self) -> bool {
+        matches!(
+            self,
+            Self::InfluxKill
+                | Self::InfluxStop
+                | Self::InfluxRestart
+                | Self::InfluxRefuses
+                | Self::InfluxHangs
+                | Self::InfluxError
+                | Self::InfluxPartial
+                | Self::InfluxAnswerLost
+                | Self::JournalFull
+        )
+    }
+
+    /// Whether it destroys rows, so that some may be lost, by name.
+    #[must_use]
+    pub const fn destroys(self) -> bool {
+        matches!(
+            self,
+            Self::OutboxFull | Self::OutboxTorn | Self::OutboxFlipped | Self::JournalTorn | Self::JournalFlipped
+        )
+    }
+}
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Injection {
+    /// Which.
+    pub fault: RowFault,
+    /// Counted from the beginning of its round.
+    pub after: Duration,
+    /// How long until it is healed.
+    pub lasting: Duration,
+    /// What else is by chance: which publisher, which byte.
+    pub chance: u64,
+}
+
+/// Faults that fall together; after them everything is healed and counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// The kind, in a round of one kind.
+    pub kind: Option<RowFault>,
+    /// What happens.
+    pub injections: Vec<Injection>,
+}
+
+/// The rounds of each stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order of the stages.
+    pub stages: Vec<Vec<Round>>,
+}
+
+impl Plan {
+    /// Deals `faults` out to stages, each with the kinds that are possible on it: half of them in rounds of
+    /// one kind, half in rounds where kinds fall together.
+    #[must_use]
+    pub fn new(faults: u32, seed: u64, possible: &[Vec<RowFault>]) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut deck: Vec<RowFault> = Vec::new();
+        let mut stages = vec![Vec::new(); possible.len()];
+        let stage_count = u32::try_from(possible.len()).unwrap_or(1).max(1);
+        for (index, kinds) in possible.iter().enumerate() {
+            let index_number = u32::try_from(index).unwrap_or(0);
+            let mut left = faults / stage_count + u32::from(index_number < faults % stage_count);
+            let mut pure = true;
+            while left > 0 && !kinds.is_empty() {
+                let kind = if pure { deal(&mut deck, kinds, &mut random) } else { None };
+                let count = left.min(if kind.is_some() { PURE_FAULTS } else { MIXED_FAULTS });
+                left -= count;
+                let injections = (0..count).filter_map(|_| {
+                    injection(kind.or_else(|| random.choice(kinds.iter().copied()))?, &mut random).into()
+                });
+                let injections = injections.collect();
+                if let Some(rounds) = stages.get_mut(index) {
+                    rounds.push(Round { kind, injections });
+                }
+                pure = !pure;
+            }
+        }
+        Self { stages }
+    }
+}
+
+/// The next kind of a shuffled deck that is possible here, so that each has its turn before one comes again.
+fn deal(deck: &mut Vec<RowFault>, kinds: &[RowFault], random: &mut fastrand::Rng) -> Option<RowFault> {
+    let possible = |deck: &[RowFault]| deck.iter().position(|kind| kinds.contains(kind));
+    let position = possible(deck).or_else(|| {
+        let mut fresh = RowFault::ALL.to_vec();
+        random.shuffle(&mut fresh);
+        deck.extend(fresh);
+        possible(deck)
+    })?;
+    Some(deck.remove(position))
+}
+
+fn injection(fault: RowFault, random: &mut fastrand::Rng) -> Injection {
+    let millis = |from: u64, to: Duration, random: &mut fastrand::Rng| {
+        Duration::from_millis(random.u64(from..=u64::try_from(to.as_millis()).unwrap_or(from).max(from)))
+    };
+    let after = millis(100, WINDOW, random);
+    let longest = match fault {
+        // what takes time to fill
+        RowFault::OutboxFull | RowFault::JournalFull => Duration::from_millis(1_500),
+        _ => Duration::from_millis(800),
+    };
+    Injection { fault, after, lasting: millis(30, longest, random), chance: random.u64(..) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn possible() -> Vec<Vec<RowFault>> {
+        let embedded = RowFault::ALL.into_iter().filter(|kind| !kind.needs_mosquitto()).collect();
+        vec![embedded, RowFault::ALL.to_vec()]
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_plan_with_so_many_faults() {
+        let plan = Plan::new(201, 7, &possible());
+        assert_eq!(plan, Plan::new(201, 7, &possible()));
+        assert_ne!(plan, Plan::new(201, 8, &possible()));
+        let count: usize = plan.stages.iter().flatten().map(|round| round.injections.len()).sum();
+        assert_eq!(count, 201);
+        let embedded = plan.stages[0].iter().flat_map(|round| &round.injections);
+        assert!(embedded.into_iter().all(|injection| !injection.fault.needs_mosquitto()));
+    }
+
+    #[test]
+    fn every_kind_has_its_turn() {
+        let plan = Plan::new(400, 1, &possible());
+        for kind in RowFault::ALL {
+            let rounds = plan.stages.iter().flatten();
+            assert!(rounds.into_iter().any(|round| round.kind == Some(kind)), "{kind:?}");
+        }
+    }
+}

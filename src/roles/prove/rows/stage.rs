@@ -1,0 +1,266 @@
+//! A stage: a monitor, its broker, its InfluxDB and its publishers, all of them real programs on free ports
+//! of 127.0.0.1, with a line between each two that can fail.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::daemon::Daemon;
+use super::influx_line::{Answer, InfluxLine};
+use super::publisher::Publisher;
+use crate::adapters::influx::{InfluxConfig, InfluxReader};
+use crate::adapters::monitor::Monitor;
+use crate::roles::prove::program::free_port;
+use crate::roles::prove::proxy::{Line, Proxy};
+
+/// Publishers of a stage.
+pub const PUBLISHERS: usize = 3;
+/// How long a program may take to be ready, on a machine that has other things to do.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often one that is not ready is asked.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// The database.
+pub const DATABASE: &str = "rows";
+/// A journal that is soon full.
+pub const JOURNAL_BYTES_SMALL: &str = "1MiB";
+
+/// The programs that a stage may use.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// This very program.
+    pub heartwatch: PathBuf,
+    /// InfluxDB 1.x; none: the embedded store.
+    pub influxd: Option<PathBuf>,
+    /// The broker; none: the monitor's own.
+    pub mosquitto: Option<PathBuf>,
+}
+
+/// A running stage.
+pub struct Stage {
+    /// `embedded` or `mosquitto`, after its broker.
+    pub name: &'static str,
+    /// Its publishers.
+    pub publishers: Vec<Publisher>,
+    /// The broker, where it is a program of its own.
+    pub broker: Option<Mutex<Daemon>>,
+    /// InfluxDB, where there is one.
+    pub influxd: Option<Mutex<Daemon>>,
+    /// The line to InfluxDB.
+    pub influx_line: Option<InfluxLine>,
+    /// The monitor.
+    pub monitor: Mutex<Daemon>,
+    /// The monitor's line to a broker of its own.
+    pub monitor_line: Option<(Proxy, Mutex<()>)>,
+    /// Where the monitor answers.
+    pub api: Monitor,
+    /// The monitor's journal.
+    pub journal: PathBuf,
+    /// Reads InfluxDB itself, past the line.
+    pub reader: Option<InfluxReader>,
+    influx_address: Option<SocketAddr>,
+    broker_address: SocketAddr,
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+impl Stage {
+    /// Starts everything but the publishers.
+    ///
+    /// # Errors
+    /// When something cannot be started.
+    pub async fn start(name: &'static str, folder: &Path, programs: &Programs) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder.join("publishers"))
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::write(folder.join("heartwatch.toml"), "")?;
+        let broker_address = loopback(free_port()?);
+        let mut broker = None;
+        let mut monitor_line = None;
+        if let Some(program) = &programs.mosquitto {
+            let config = format!(
+                "listener {} {}\nallow_anonymous true\nuser root\n",
+                broker_address.port(),
+                broker_address.ip()
+            );
+            std::fs::write(folder.join("mosquitto.conf"), config)?;
+            broker = Some(Mutex::new(daemon("mosquitto", program, folder, &["-c", "mosquitto.conf"])));
+            monitor_line = Some((Proxy::start(broker_address).await?, Mutex::new(())));
+        }
+        let mut influxd = None;
+        let mut influx_line = None;
+        let mut influx_address = None;
+        if let Some(program) = &programs.influxd {
+            let address = loopback(free_port()?);
+            std::fs::write(folder.join("influxd.conf"), influx_config(folder, address)?)?;
+            influxd = Some(Mutex::new(daemon("influxd", program, folder, &["run", "-config", "influxd.conf"])));
+            influx_line = Some(InfluxLine::start(address).await?);
+            influx_address = Some(address);
+        }
+        let web = loopback(free_port()?);
+        let mut arguments: Vec<String> =
+            ["run", "--config", "heartwatch.toml", "--data-dir", "data", "--deadline", "5s"].map(str::to_owned).into();
+        arguments.extend(["--web".to_owned(), web.to_string()]);
+        match &monitor_line {
+            Some((line, _)) => arguments.extend(["--mqtt".to_owned(), format!("mqtt://{}", line.address())]),
+            None => arguments.extend(["--mqtt-listen".to_owned(), broker_address.to_string()]),
+        }
+        if let Some(line) = &influx_line {
+            arguments.extend(["--influx-url".to_owned(), format!("http://{}", line.address())]);
+            arguments.extend(["--influx-db".to_owned(), DATABASE.to_owned()]);
+        }
+        let mut monitor = daemon("monitor", &programs.heartwatch, folder, &[]);
+        monitor.arguments = arguments.into_iter().map(OsString::from).collect();
+        let quick = [
+            ("HEARTWATCH_INFLUX_GZIP", "false"),
+            ("HEARTWATCH_INFLUX_TIMEOUT", "1s"),
+            ("HEARTWATCH_INFLUX_BACKOFF_MAX", "500ms"),
+            ("HEARTWATCH_INFLUX_FLUSH_INTERVAL", "200ms"),
+            ("HEARTWATCH_MQTT_BACKOFF_MAX", "400ms"),
+            ("HEARTWATCH_MQTT_KEEP_ALIVE", "2s"),
+            ("HEARTWATCH_GRACE", "3s"),
+        ];
+        // the embedded broker's settings and those of InfluxDB are not used where there is none
+        let used = quick.into_iter().filter(|(name, _)| influxd.is_some() || !name.contains("INFLUX"));
+        monitor.environment = used.map(|(name, value)| (name.into(), value.into())).collect();
+        let mut publishers = Vec::new();
+        for number in 1..=PUBLISHERS {
+            let line = Proxy::start(broker_address).await?;
+            publishers.push(Publisher::new(&format!("rows-{number}"), &programs.heartwatch, folder, line));
+        }
+        let reader = match influx_address {
+            Some(address) => {
+                let mut config = InfluxConfig::at(format!("http://{address}").parse()?);
+                DATABASE.clone_into(&mut config.database);
+                config.request_timeout = Duration::from_secs(60);
+                Some(InfluxReader::new(config)?)
+            }
+            None => None,
+        };
+        let stage = Self {
+            name,
+            publishers,
+            broker,
+            influxd,
+            influx_line,
+            monitor: Mutex::new(monitor),
+            monitor_line,
+            api: Monitor::at(format!("http://{web}").parse()?)?,
+            journal: folder.join("data").join("journal.sqlite"),
+            reader,
+            influx_address,
+            broker_address,
+        };
+        for server in stage.broker.iter().chain(&stage.influxd) {
+            server.lock().await.start()?;
+        }
+        stage.wait_until_servers_listen().await?;
+        stage.monitor.lock().await.start()?;
+        stage.wait_until_monitor_answers().await?;
+        Ok(stage)
+    }
+
+    /// Puts everything right: lines open, servers running, the monitor with its full journal. Answers what
+    /// had ended by itself.
+    ///
+    /// # Errors
+    /// When something cannot be started again.
+    pub async fn heal(&self, monitor_is_small: bool) -> anyhow::Result<Vec<String>> {
+        let mut ended = Vec::new();
+        for publisher in &self.publishers {
+            publisher.line.set(Line::Open);
+        }
+        if let Some((line, _)) = &self.monitor_line {
+            line.set(Line::Open);
+        }
+        if let Some(line) = &self.influx_line {
+            line.set(Answer::Own);
+        }
+        for server in self.broker.iter().chain(&self.influxd) {
+            let mut server = server.lock().await;
+            if server.ended_by_itself() {
+                ended.push(format!("{} ended by itself: {}", server.name, server.last_words()));
+                server.running = None;
+            }
+            if server.running.is_none() {
+                server.start()?;
+            }
+            server.signal(Signal::CONT)?;
+        }
+        self.wait_until_servers_listen().await?;
+        let mut monitor = self.monitor.lock().await;
+        if monitor.ended_by_itself() {
+            ended.push(format!("the monitor ended by itself: {}", monitor.last_words()));
+            monitor.running = None;
+        }
+        monitor.signal(Signal::CONT)?;
+        if monitor_is_small {
+            monitor.end(Duration::from_secs(6)).await?;
+        }
+        if monitor.running.is_none() {
+            monitor.start()?;
+        }
+        drop(monitor);
+        self.wait_until_monitor_answers().await?;
+        Ok(ended)
+    }
+
+    async fn wait_until_servers_listen(&self) -> anyhow::Result<()> {
+        let broker = self.broker.is_some().then_some(self.broker_address);
+        for address in broker.into_iter().chain(self.influx_address) {
+            let end = Instant::now() + READY_TIMEOUT;
+            while TcpStream::connect(address).await.is_err() {
+                anyhow::ensure!(Instant::now() < end, "nothing listens on {address} (stage {})", self.name);
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_until_monitor_answers(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + READY_TIMEOUT;
+        while self.api.ledger().await.is_err() {
+            let mut monitor = self.monitor.lock().await;
+            let ended = monitor.ended_by_itself();
+            anyhow::ensure!(
+                !ended && Instant::now() < end,
+                "the monitor does not answer (stage {}): {}",
+                self.name,
+                monitor.last_words()
+            );
+            drop(monitor);
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+fn daemon(name: &str, program: &Path, folder: &Path, arguments: &[&str]) -> Daemon {
+    Daemon {
+        name: name.to_owned(),
+        program: program.to_owned(),
+        arguments: arguments.iter().map(OsString::from).collect(),
+        environment: Vec::new(),
+        folder: folder.to_owned(),
+        log: folder.join(format!("{name}.log")),
+        running: None,
+    }
+}
+
+fn influx_config(folder: &Path, http: SocketAddr) -> anyhow::Result<String> {
+    let folder = folder.join("influxdb");
+    let folder = folder.display();
+    let rpc = loopback(free_port()?);
+    Ok(format!(
+        "reporting-enabled = false\nbind-address = \"{rpc}\"\n[meta]\ndir = \"{folder}/meta\"\n\
+         [data]\ndir = \"{folder}/data\"\nwal-dir = \"{folder}/wal\"\n[monitor]\nstore-enabled = false\n\
+         [http]\nbind-address = \"{http}\"\nlog-enabled = false\n"
+    ))
+}

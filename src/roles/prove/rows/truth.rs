@@ -1,0 +1,80 @@
+//! What was produced, by witnesses that are not the monitor: each publisher's own trace of what it kept, and
+//! its outbox as it was found after each of its ends.
+//!
+//! A publisher reads a file of its own at every start: row `r` of start `n` has the fields `life = n` and
+//! `row = r`, so that each reading can be told from every other one in the store.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::buffer::outbox;
+use crate::domain::publisher::Incarnation;
+use crate::domain::reading::Sequence;
+
+/// One incarnation of a publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Which start of the program it was, counted from 1.
+    pub start: u64,
+    /// The last number that it kept: it has given out the rows from 1 to this one.
+    pub last: Sequence,
+}
+
+/// What one publisher has produced.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// By incarnation.
+    pub lives: BTreeMap<Incarnation, Life>,
+}
+
+impl Truth {
+    /// Reads the trace of one start, which may still run.
+    pub fn read_trace(&mut self, start: u64, log: &Path) {
+        let text = std::fs::read(log).unwrap_or_default();
+        for line in String::from_utf8_lossy(&text).lines().filter(|line| line.contains(" kept ")) {
+            let number = |key: &str| {
+                let after = line.split(&format!(" {key}=")).nth(1)?;
+                after.split_whitespace().next()?.parse::<u64>().ok()
+            };
+            if let (Some(life), Some(last)) = (number("life"), number("last")) {
+                let life = self.lives.entry(Incarnation(life)).or_insert(Life { start, last: 0 });
+                life.last = life.last.max(last);
+            }
+        }
+    }
+
+    /// Looks into the outbox of a publisher that does not run. A kill between the commit and the trace
+    /// leaves a number here alone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn look_into(&mut self, outbox: &Path) -> anyhow::Result<()> {
+        if outbox.exists() {
+            for (incarnation, last) in outbox::contents(outbox)?.lives {
+                if let Some(life) = self.lives.get_mut(&incarnation) {
+                    life.last = life.last.max(last);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_says_what_each_life_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let text = "2026-11-21T02:42:23.1Z TRACE kept life=5 last=0\n2026-11-21T02:42:23.1Z  INFO publishing\n\
+                    2026-11-21T02:42:23.2Z TRACE kept life=5 last=1\n2026-11-21T02:42:23.3Z TRACE kept life=5 last=12\n\
+                    2026-11-21T02:42:23.3Z TRACE kept life=9 last=3\n2026-11-21T02:42:23.3Z TRACE kept lif";
+        std::fs::write(&log, text).unwrap();
+        let mut truth = Truth::default();
+        truth.read_trace(4, &log);
+        let lives: Vec<_> = truth.lives.iter().map(|(life, of)| (life.0, of.start, of.last)).collect();
+        assert_eq!(lives, [(5, 4, 12), (9, 4, 3)]);
+    }
+}
