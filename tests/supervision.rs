@@ -9,6 +9,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
+use heartwatch::buffer::outbox::FullPolicy;
 use heartwatch::config::{
     BrokerSettings, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings,
 };
@@ -50,6 +51,7 @@ fn feed(name: &str, run: RunAs) -> PublisherSettings {
         time_format: None,
         measurement: None,
         outbox_bytes_max: OUTBOX_BYTES_MAX,
+        outbox_full: FullPolicy::default(),
         restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
         outbox_full: Default::default(),
     };

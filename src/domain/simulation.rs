@@ -217,7 +217,8 @@ impl World {
             self.calendar[slot].clear();
             self.slot += 1;
         }
-        while let Some(Reverse((due, who, what, which))) = self.soon.peek().copied().filter(|next| next.0.0 < slot_end) {
+        while let Some(Reverse((due, who, what, which))) = self.soon.peek().copied().filter(|next| next.0.0 < slot_end)
+        {
             self.soon.pop();
             self.now = self.now.max(due);
             match (what, deaf_until) {

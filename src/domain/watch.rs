@@ -327,7 +327,9 @@ impl Watch {
         }
         let transition = match asked_for {
             // The deadline may have moved since the question: the monitor stood still, or was deaf.
-            AskedFor::Deadline if !heard_since && now >= self.deadline_at(around.observer) => self.decide(around, Some(answer), now),
+            AskedFor::Deadline if !heard_since && now >= self.deadline_at(around.observer) => {
+                self.decide(around, Some(answer), now)
+            }
             _ => self.decide_by_process(around, asked_for, answer, now),
         };
         if let Some(cpu_time) = answer.cpu_time {
