@@ -68,7 +68,7 @@ fn imports(text: &str) -> Vec<(usize, String, String)> {
         for marker in ["crate::", "heartwatch::"] {
             let starts = code
                 .match_indices(marker)
-                .filter(|(at, _)| !code[..*at].ends_with(|c: char| c == '_' || c.is_alphanumeric()));
+                .filter(|(at, _)| !code[..*at].ends_with(|c: char| c == '_' || c == '"' || c.is_alphanumeric()));
             for (at, _) in starts {
                 let rest = &code[at + marker.len()..];
                 let path: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();

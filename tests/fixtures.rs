@@ -1,4 +1,5 @@
 //! The committed fixtures are what their generator writes, and heartwatch reads them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 use std::fs;
 use std::path::Path;

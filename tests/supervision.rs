@@ -53,7 +53,6 @@ fn feed(name: &str, run: RunAs) -> PublisherSettings {
         outbox_bytes_max: OUTBOX_BYTES_MAX,
         outbox_full: FullPolicy::default(),
         restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
-        outbox_full: Default::default(),
     };
     PublisherSettings { id: id(name), expected: true, deadline: None, grace: None, feed: Some(feed) }
 }

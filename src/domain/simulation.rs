@@ -83,7 +83,9 @@ const HOUR: u64 = 3_600 * SECOND;
 /// The time between two ticks of the monitor, and the width of a slot of the calendar.
 const SLOT: u64 = SECOND / 4;
 /// Slots of the calendar: nothing is planned further ahead than 68 minutes.
-const SLOTS: u64 = 1 << 14;
+const SLOTS: usize = 1 << 14;
+/// The same, for reckoning with numbers of slots.
+const SLOTS_U64: u64 = SLOTS as u64;
 /// Most publishers at once; they share the monitor's standstills.
 const PUBLISHERS_MAX: u64 = 10_000;
 /// How long a sign of life may wait to be read after a short standstill.
@@ -144,13 +146,13 @@ impl World {
         let mut observer = Observer::new(pause_max, at(0));
         observer.connection(true, "", at(0));
         let result = SimulationResult { seed, publisher_hours: count * hours, ..SimulationResult::default() };
-        let calendar = vec![Vec::new(); SLOTS as usize];
+        let calendar = vec![Vec::new(); SLOTS];
         let end = hours * HOUR;
         Self { rng, home, observer, publishers, calendar, soon: BinaryHeap::new(), slot: 0, now: 0, end, result }
     }
 
     fn run(mut self) -> SimulationResult {
-        for who in 0..self.publishers.len() as u32 {
+        for who in 0..u32::try_from(self.publishers.len()).unwrap_or(u32::MAX) {
             let first = self.rng.u64(0..self.publishers[who as usize].interval);
             self.plan(first, who, What::Sign, 1);
             let first = self.rng.u64(0..HOUR);
@@ -195,7 +197,7 @@ impl World {
         let read_within = if stall < 2 * SECOND { READ_WITHIN } else { READ_WITHIN_LATER };
         let mut missed: Vec<Event> = std::mem::take(&mut self.soon).into_iter().map(|Reverse(event)| event).collect();
         while self.slot * SLOT <= woken {
-            let slot = (self.slot % SLOTS) as usize;
+            let slot = (self.slot % SLOTS_U64) as usize;
             missed.append(&mut self.calendar[slot]);
             self.slot += 1;
         }
@@ -210,7 +212,7 @@ impl World {
     fn live_through_slot(&mut self, deaf_until: Option<u64>) {
         let slot_end = (self.now / SLOT + 1) * SLOT;
         while self.slot * SLOT < slot_end {
-            let slot = (self.slot % SLOTS) as usize;
+            let slot = (self.slot % SLOTS_U64) as usize;
             let due = std::mem::take(&mut self.calendar[slot]);
             self.soon.extend(due.iter().copied().map(Reverse));
             self.calendar[slot] = due;
@@ -241,8 +243,8 @@ impl World {
         if when / SLOT < self.slot {
             self.soon.push(Reverse(event));
         } else {
-            let furthest = self.slot + SLOTS - 1;
-            self.calendar[((when / SLOT).min(furthest) % SLOTS) as usize].push(event);
+            let furthest = self.slot + SLOTS_U64 - 1;
+            self.calendar[((when / SLOT).min(furthest) % SLOTS_U64) as usize].push(event);
         }
     }
 

@@ -77,6 +77,7 @@ async fn publisher(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpRe
     }
 }
 
+#[expect(clippy::result_large_err, reason = "the error is the answer itself, made once a request")]
 pub(super) fn known_id(text: &str) -> Result<PublisherId, HttpResponse> {
     PublisherId::parse(text).map_err(|error| HttpResponse::BadRequest().json(ErrorView { error: error.to_string() }))
 }

@@ -74,6 +74,17 @@ impl Confirmations {
         }
     }
 
+    /// A publisher says what it has given up, and says it again until it hears that this is known.
+    pub fn asked(&mut self, publisher: &PublisherId, incarnation: Incarnation) {
+        let key = (publisher.clone(), incarnation);
+        if let Some(told) = self.told.get_mut(&key)
+            && !told.due
+        {
+            told.due = true;
+            self.waiting.push(key);
+        }
+    }
+
     /// The states that may be told now.
     pub fn due(&mut self, now: Monotonic) -> Vec<DeliveryState> {
         let mut states = Vec::new();
@@ -179,5 +190,10 @@ mod tests {
         confirmations.known_to_publisher(&light, Incarnation(1), 2);
         confirmations.changed(state(7), at(4_000));
         assert_eq!(confirmations.due(at(4_000)), [state(7)]);
+        confirmations.changed(state(7), at(6_000));
+        assert_eq!(confirmations.due(at(6_000)), []);
+        confirmations.asked(&light, Incarnation(1));
+        confirmations.changed(state(7), at(6_000));
+        assert_eq!(confirmations.due(at(6_000)), [state(7)], "a question is answered, also when nothing has changed");
     }
 }

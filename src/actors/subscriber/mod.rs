@@ -104,6 +104,9 @@ impl Subscriber {
                     if let Some((publisher, incarnation, confirmed)) = meaning.confirmed {
                         record.confirmations.known_to_publisher(&publisher, incarnation, confirmed);
                     }
+                    if let Some((publisher, incarnation)) = meaning.asked {
+                        record.confirmations.asked(&publisher, incarnation);
+                    }
                     for (number, reason) in meaning.unstorable {
                         record.keep_bad(delivery, format!("reading {number} cannot be stored: {reason}"));
                     }

@@ -20,6 +20,8 @@ pub struct Translation {
     /// The publisher knows of no confirmation beyond this number of its incarnation: its heartbeat says so,
     /// or it sends the next one (again).
     pub confirmed: Option<(PublisherId, Incarnation, Sequence)>,
+    /// The publisher waits to hear how this incarnation of it stands, also when that has not changed.
+    pub asked: Option<(PublisherId, Incarnation)>,
     /// Readings in it that no database can hold: first the number, then why.
     pub unstorable: Vec<(Sequence, String)>,
 }
@@ -97,6 +99,7 @@ pub fn translate(
         }
         Message::GivenUp(given_up) => {
             let envelope::GivenUp { incarnation, first, last, reason, .. } = given_up;
+            meaning.asked = Some((publisher.clone(), incarnation));
             meaning.entries.push(IntakeEntry::GivenUp {
                 publisher: publisher.clone(),
                 incarnation,

@@ -65,21 +65,21 @@ impl Daemon {
     /// When it cannot be signalled.
     pub async fn end(&mut self, timeout: Duration) -> anyhow::Result<Option<i32>> {
         let Some(running) = &mut self.running else { return Ok(None) };
-        running.signal(Signal::TERM)?;
+        if running.runs() {
+            running.signal(Signal::TERM)?;
+        }
         let ended = running.collect(timeout).await.ok();
         self.running = None;
         Ok(ended.and_then(|status| status.code()))
     }
 
-    /// Sends a signal; one that does not run is left alone.
+    /// Sends a signal; one that does not run any more is left alone.
     ///
     /// # Errors
     /// When it cannot be signalled.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        match &self.running {
-            Some(running) => running.signal(signal).with_context(|| self.name.clone()),
-            None => Ok(()),
-        }
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        if running.runs() { running.signal(signal).with_context(|| self.name.clone()) } else { Ok(()) }
     }
 
     /// Whether it runs; says so when it was started and has ended by itself.

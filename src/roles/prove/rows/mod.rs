@@ -95,8 +95,11 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     Ok(u8::from(!report.passed))
 }
 
+/// The name of a broker, and the kinds of faults that are possible on it.
+type StagePlan = (&'static str, Vec<RowFault>);
+
 /// The stages, each with the kinds that are possible on it; and why the rest is not.
-fn stages(influxdb: bool, mosquitto: bool) -> (Vec<(&'static str, Vec<RowFault>)>, BTreeMap<RowFault, &'static str>) {
+fn stages(influxdb: bool, mosquitto: bool) -> (Vec<StagePlan>, BTreeMap<RowFault, &'static str>) {
     let mut skipped = BTreeMap::new();
     skipped.insert(
         RowFault::ClockStep,

@@ -146,7 +146,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When it cannot be signalled.
-    pub fn signal(&self, state: &State, signal: Signal) -> anyhow::Result<()> {
+    pub fn signal(&self, state: &mut State, signal: Signal) -> anyhow::Result<()> {
         state.daemon.signal(signal)
     }
 
