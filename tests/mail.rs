@@ -85,8 +85,11 @@ async fn a_server_that_is_away_is_tried_again_and_a_refusal_is_final() {
     assert!(matches!(error, NotifyError::Retry { .. }), "{error}");
     let server = server(port, &["-s", "600"]).await;
     mail.deliver(&message()).await.unwrap();
-    let sent = server.stdout();
-    assert!(sent.contains("night@plant.example") && sent.contains("dead: silent for 5 s"), "{sent}");
+    eventually("the mail has come", PATIENCE, async || {
+        let sent = server.stdout();
+        sent.contains("night@plant.example") && sent.contains("dead: silent for 5 s")
+    })
+    .await;
     let long = NotifyMessage { text: "x".repeat(2_000), ..message() };
     let error = mail.deliver(&long).await.unwrap_err();
     assert!(matches!(&error, NotifyError::Refused { reason } if reason.contains("552")), "{error}");

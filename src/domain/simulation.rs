@@ -157,6 +157,8 @@ impl World {
             self.plan(first, who, What::Sign, 1);
             let first = self.rng.u64(0..HOUR);
             self.plan(first, who, What::Turn, 0);
+            // Who is never heard has a timer as well.
+            self.arm(who, false);
         }
         let mut stall_at = self.rng.u64(0..HOUR);
         let mut cut_at = self.rng.u64(0..4 * HOUR);
@@ -314,9 +316,13 @@ impl World {
             let silent_since = at(publisher.last_read).max(self.observer.hears_since()).max(self.observer.settled_at());
             // Twice the deadline: at the first look the monitor may have been deaf.
             let was_due = at(now).since(silent_since) > publisher.watch.deadline() * 2;
-            // One whose heartbeat has not come yet has not said which process it is: it can only be silent.
-            let worst = if publisher.watch.process().is_some() { Verdict::Dead } else { Verdict::Silent };
-            let told = publisher.watch.verdict() == worst;
+            // One whose heartbeat has not come yet has not said which process it is: it can only be silent, or
+            // never started.
+            let verdict = publisher.watch.verdict();
+            let told = match publisher.watch.process() {
+                Some(_) => verdict == Verdict::Dead,
+                None => matches!(verdict, Verdict::Silent | Verdict::NeverStarted),
+            };
             if !told && was_due && self.observer.hears() {
                 self.result.missed_deaths += 1;
                 let (verdict, hour) = (publisher.watch.verdict(), describe_duration(Duration::from_nanos(now)));

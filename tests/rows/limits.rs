@@ -29,7 +29,9 @@ async fn at_the_monitors_disk_limit_publishers_keep_their_readings_until_influxd
     };
     assert!(full.balances() && full.lost == 0 && full.stored == 0 && full.buffered > 1_000, "{full:?}");
     let status = monitor.status().await;
-    assert!(status.sinks[0].buffered_bytes <= 1 << 20, "{status:?}");
+    // Verdicts have a margin of their own above the limit.
+    let margin = 64 * 1024;
+    assert!(status.sinks[0].buffered_bytes <= (1 << 20) + margin, "{status:?}");
     influxd.restart().await;
     ends_with_nothing_left(&mut light).await;
     all_in(&influxd, &monitor, 30_000).await;
