@@ -5,7 +5,7 @@ BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := influxdb mosquitto mosquitto-clients openssl victoria-metrics python3-aiosmtpd
 
-.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools fixtures pictures dist clean
+.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools bench prove fixtures pictures dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked --test architecture
 	cargo machete
+
+bench: build ## measure this program on this machine
+	./$(BIN) bench delivery
+
+prove: build ## inject faults and print what was detected, and how fast
+	./$(BIN) prove
 
 fixtures: ## make the CSV fixtures again
 	$(CARGO) run --locked --example generate_fixtures
