@@ -6,7 +6,7 @@ use clap::Parser;
 use heartwatch::config::{Diagnostics, Layers, Loaded, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
-use heartwatch::roles::{ask, bench, demo, export, prove, publish, reconcile, run};
+use heartwatch::roles::{ask, bench, demo, export, manual, prove, publish, reconcile, run, top};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -70,6 +70,10 @@ fn start(command: Command) -> anyhow::Result<u8> {
             on_this_thread(publish::publish(&args, &settings, requests))
         }
         Command::Status(args) => asking(ask::status(&args)),
+        Command::Top(args) => {
+            log(LevelFilter::OFF, Time::Told);
+            on_this_thread(top::top(&args))
+        }
         Command::Explain(args) => asking(ask::explain(&args)),
         Command::Events(args) => asking(ask::events(&args)),
         Command::Ledger(args) if args.reconcile => {
@@ -82,6 +86,9 @@ fn start(command: Command) -> anyhow::Result<u8> {
             log(LevelFilter::WARN, Time::Told);
             on_this_thread(export::export(&args, &settings))
         }
+        Command::WebUser(args) => manual::web_user(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
         Command::Bench(args) => asking(bench::bench(&args)),
         Command::Check(args) => Ok(check(&args, &mut anstream::stdout())?),
         Command::Prove(args) => {

@@ -34,6 +34,12 @@ pub enum AskError {
         /// Its words.
         reason: String,
     },
+    /// It wants to know who asks.
+    #[error("the monitor at {url} wants a token: set HEARTWATCH_TOKEN, or name its file with --token-file")]
+    NeedsToken {
+        /// Where we asked.
+        url: Url,
+    },
     /// What answers is no monitor.
     #[error("what answers at {url} is no heartwatch monitor: {reason}")]
     NotAMonitor {
@@ -45,10 +51,17 @@ pub enum AskError {
 }
 
 /// A running monitor.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Monitor {
     url: Url,
     client: reqwest::Client,
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Monitor({})", self.url)
+    }
 }
 
 fn innermost(error: &reqwest::Error) -> String {
@@ -68,7 +81,21 @@ impl Monitor {
         super::rustls_provider::install();
         let client = reqwest::Client::builder().connect_timeout(ANSWER_TIMEOUT).build();
         let client = client.map_err(|error| AskError::Unreachable { url: url.clone(), reason: innermost(&error) })?;
-        Ok(Self { url, client })
+        Ok(Self { url, client, token: None })
+    }
+
+    /// Shows this token with every question.
+    #[must_use]
+    pub fn with_token(self, token: Option<String>) -> Self {
+        Self { token, ..self }
+    }
+
+    fn request(&self, url: Url) -> reqwest::RequestBuilder {
+        let request = self.client.get(url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Everybody with their verdicts.
@@ -109,8 +136,11 @@ impl Monitor {
     /// [`AskError`].
     pub async fn follow(&self, since_epoch: u64) -> Result<impl Stream<Item = Change> + use<>, AskError> {
         let url = self.address("api/stream");
-        let request = self.client.get(url.clone()).header("Last-Event-ID", since_epoch.to_string());
+        let request = self.request(url.clone()).header("Last-Event-ID", since_epoch.to_string());
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+            return Err(AskError::NeedsToken { url });
+        }
         if !answer.status().is_success() {
             return Err(AskError::NotAMonitor { url, reason: answer.status().to_string() });
         }
@@ -136,13 +166,16 @@ impl Monitor {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
         let url = self.address(path);
-        let answer = self.client.get(url.clone()).timeout(ANSWER_TIMEOUT).send().await;
+        let answer = self.request(url.clone()).timeout(ANSWER_TIMEOUT).send().await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
             return serde_json::from_slice(&body)
                 .map_err(|error| AskError::NotAMonitor { url, reason: error.to_string() });
+        }
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            return Err(AskError::NeedsToken { url });
         }
         match serde_json::from_slice::<ErrorView>(&body) {
             Ok(view) => Err(AskError::Refused { url, reason: view.error }),

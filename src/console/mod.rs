@@ -4,3 +4,4 @@ pub mod aside;
 pub mod paint;
 pub mod story;
 pub mod tables;
+pub mod top;

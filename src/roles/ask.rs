@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use anyhow::Context as _;
 use futures_util::StreamExt;
 
 use crate::adapters::monitor::Monitor;
@@ -12,6 +13,21 @@ use crate::runtime::clock::Clock;
 
 /// Wait between two attempts to reach a monitor that went away under `events --follow`.
 const RECONNECT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The monitor of the arguments, with the token that they or the environment name.
+///
+/// # Errors
+/// When the token's file cannot be read.
+pub fn monitor(args: &AskArgs) -> anyhow::Result<Monitor> {
+    let token = match (&args.token_file, std::env::var("HEARTWATCH_TOKEN")) {
+        (Some(file), _) => Some(
+            std::fs::read_to_string(file).with_context(|| format!("cannot read the token file {}", file.display()))?,
+        ),
+        (None, Ok(token)) if !token.is_empty() => Some(token),
+        (None, _) => None,
+    };
+    Ok(Monitor::at(args.url.clone())?.with_token(token.map(|token| token.trim().to_owned())))
+}
 
 /// How to draw on standard output: coloured and as wide as the terminal, or plain for a pipe.
 #[must_use]
@@ -42,7 +58,7 @@ pub(super) fn println_to_stdout(text: &str) -> anyhow::Result<()> {
 /// # Errors
 /// When no monitor answers.
 pub async fn status(args: &AskArgs) -> anyhow::Result<u8> {
-    let view = Monitor::at(args.url.clone())?.status().await?;
+    let view = monitor(args)?.status().await?;
     if args.json {
         print_json(&view)?;
     } else {
@@ -56,7 +72,7 @@ pub async fn status(args: &AskArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When no monitor answers, or it does not know the publisher.
 pub async fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
-    let view = Monitor::at(args.ask.url.clone())?.explain(&args.publisher).await?;
+    let view = monitor(&args.ask)?.explain(&args.publisher).await?;
     if args.ask.json {
         print_json(&view)?;
     } else {
@@ -70,7 +86,7 @@ pub async fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When no monitor answers.
 pub async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
-    let view = Monitor::at(args.url.clone())?.ledger().await?;
+    let view = monitor(args)?.ledger().await?;
     if args.json {
         print_json(&view)?;
     } else {
@@ -84,7 +100,7 @@ pub async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
 /// # Errors
 /// When no monitor answers at the start.
 pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
-    let monitor = Monitor::at(args.ask.url.clone())?;
+    let monitor = monitor(&args.ask)?;
     let print = |change: &crate::domain::verdict::Change| {
         if args.ask.json { print_json(change) } else { println_to_stdout(&story::line(change)) }
     };

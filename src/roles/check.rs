@@ -8,7 +8,7 @@ use super::cli::CheckArgs;
 use crate::config::values::describe_bytes;
 use crate::config::{
     BrokerSettings, FeedSettings, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption, MqttSettings,
-    NotifySettings, Overrides, RunAs, Settings, WaySettings, load,
+    NotifySettings, Overrides, RunAs, Settings, WaySettings, WebSettings, load,
 };
 use crate::domain::time::describe_duration;
 
@@ -56,7 +56,7 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     line("MQTT", broker(&settings.mqtt))?;
     line("InfluxDB", influx(&settings.influx))?;
     match settings.web.listen {
-        Some(address) => line("web page", format!("http://{address}/"))?,
+        Some(address) => line("web page", format!("http://{address}/{}", login(&settings.web)))?,
         None => line("web page", "off".to_owned())?,
     }
     let (bytes_max, history) = (describe_bytes(settings.buffer.bytes_max), describe_duration(settings.buffer.history));
@@ -123,6 +123,18 @@ fn told(target: &NotifySettings) -> String {
     };
     let recovery = if filter.recovery { " and recovery" } else { "" };
     format!("{way}{about}: {what}{recovery}, at most {} a minute", target.per_minute_max)
+
+fn login(web: &WebSettings) -> String {
+    let mut ways = Vec::new();
+    if web.token.is_some() || web.read_only_token.is_some() {
+        ways.push("a token".to_owned());
+    }
+    match web.users.len() {
+        0 => {}
+        1 => ways.push("a password (1 user)".to_owned()),
+        many => ways.push(format!("a password ({many} users)")),
+    }
+    if ways.is_empty() { String::new() } else { format!(", with {}", ways.join(" or ")) }
 }
 
 fn broker(mqtt: &MqttSettings) -> String {

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use url::Url;
 
 use crate::config::Overrides;
 use crate::config::values::{WebListen, address, duration, influx_url, monitor_url, mqtt_url, name, positive_duration};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
+use crate::web::users::Role;
 
 mod bench;
 mod publish;
@@ -57,6 +59,9 @@ pub enum Command {
   heartwatch status
   heartwatch status --url http://10.0.0.7:8080 --json")]
     Status(AskArgs),
+    /// Look at a running monitor full screen, live
+    #[command(after_help = "Keys: up and down select, Enter explains, s sorts, r reverses, / filters, q quits.")]
+    Top(AskArgs),
     /// Ask a running monitor why a publisher has its verdict
     Explain(ExplainArgs),
     /// Ask a running monitor for the changes of verdicts
@@ -75,6 +80,12 @@ environment or heartwatch.toml. When no monitor answers, the account is read fro
     Export(ExportArgs),
     /// Name every mistake in the configuration, and what it would connect to
     Check(CheckArgs),
+    /// Print the line of a users file for the page
+    WebUser(WebUserArgs),
+    /// Print what a shell needs to complete this program's words
+    Completions(CompletionsArgs),
+    /// Print a manual page
+    Man(ManArgs),
     /// Measure this program on this machine
     Bench(BenchArgs),
     /// Inject faults and print what was detected, and how fast
@@ -219,9 +230,49 @@ pub struct AskArgs {
         value_parser = monitor_url
     )]
     pub url: Url,
+    /// A file with the token that the monitor wants, or HEARTWATCH_TOKEN [env: HEARTWATCH_TOKEN_FILE]
+    #[arg(long, value_name = "FILE", env = "HEARTWATCH_TOKEN_FILE", hide_env = true)]
+    pub token_file: Option<PathBuf>,
     /// Print JSON, for a program
     #[arg(long)]
     pub json: bool,
+}
+
+/// `heartwatch web-user`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch web-user ada >> /etc/heartwatch/users
+  heartwatch web-user eve --role read-only < password >> /etc/heartwatch/users
+
+The password is read from the terminal without showing it, or from standard input.")]
+pub struct WebUserArgs {
+    /// The user's name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it may do: operator or read-only
+    #[arg(long, value_name = "ROLE", default_value = "operator")]
+    pub role: Role,
+}
+
+/// `heartwatch man`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch man | man -l -
+  heartwatch man run > /usr/local/share/man/man1/heartwatch-run.1")]
+pub struct ManArgs {
+    /// Of this command instead of the whole program
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
+}
+
+/// `heartwatch completions`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch completions bash > /etc/bash_completion.d/heartwatch
+  heartwatch completions zsh > ~/.zfunc/_heartwatch")]
+pub struct CompletionsArgs {
+    /// bash, elvish, fish, powershell or zsh
+    pub shell: Shell,
 }
 
 /// `heartwatch ledger`.

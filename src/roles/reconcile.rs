@@ -13,6 +13,7 @@ use super::cli::LedgerArgs;
 use super::export::OWN_PREFIX;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::adapters::monitor::{AskError, Monitor};
+use crate::roles::ask::monitor;
 use crate::buffer::journal::{self, History};
 use crate::config::Settings;
 use crate::console::tables;
@@ -158,7 +159,7 @@ async fn compared(ledger: &Ledger, store: &Store) -> anyhow::Result<Reconciliati
 async fn places(args: &LedgerArgs, settings: &Settings) -> anyhow::Result<(Ledger, Store)> {
     let journal = assemble::journal(settings);
     let influx = assemble::influx(settings);
-    let monitor = Monitor::at(args.ask.url.clone())?;
+    let monitor = monitor(&args.ask)?;
     let (ledger, has_sink) = match monitor.ledger().await {
         Ok(view) => {
             let url = args.ask.url.as_str().trim_end_matches('/').to_owned();

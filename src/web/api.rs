@@ -23,6 +23,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/publishers/{id}", web::get().to(publisher))
         .route("/api/events", web::get().to(events))
         .route("/api/ledger", web::get().to(ledger))
+        .route("/api/openapi.json", web::get().to(openapi))
         .route("/metrics", web::get().to(metrics))
         .route("/healthz", web::get().to(healthz))
         .route("/readyz", web::get().to(readyz));
@@ -131,6 +132,11 @@ async fn ledger(outlets: web::Data<Outlets>) -> HttpResponse {
         Ok(reply) => HttpResponse::Ok().json(LedgerView::from(reply)),
         Err(error) => unavailable(error),
     }
+}
+
+/// The description of all of this, tested against it.
+async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(include_str!("openapi.json"))
 }
 
 async fn healthz(outlets: web::Data<Outlets>) -> HttpResponse {

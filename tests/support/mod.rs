@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses another part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
+pub mod browser;
 pub mod heartwatch;
 pub mod influxd;
 pub mod mosquitto;

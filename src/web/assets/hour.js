@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { colour, plot } from "./plot.js";
 import { now, store } from "./store.js";
-import { time } from "./words.js";
+import { hours, time } from "./words.js";
 import { group, VERDICTS } from "./verdict.js";
 
 const HOUR = 3600000;
@@ -25,14 +25,15 @@ export function counted(publishers, timeline, from, steps, step) {
     const changes = by.get(publisher.id) ?? [];
     let at = 0;
     let verdict = changes.length ? changes[0][3] : publisher.verdict;
-    const first = changes.length ? -Infinity : publisher.sinceMs;
+    // it is not counted before its first verdict
+    const first = !changes.length ? publisher.sinceMs : verdict === "unknown" ? changes[0][2] : -Infinity;
     for (let index = 0; index < steps; index += 1) {
       const end = from + (index + 1) * step;
       // the worst of a step is what is shown of it
       let worst = verdict;
       while (at < changes.length && changes[at][2] < end) {
         verdict = changes[at][4];
-        if (VERDICTS.indexOf(verdict) < VERDICTS.indexOf(worst) || worst === "unknown") worst = verdict;
+        if (worst === "unknown" || VERDICTS.indexOf(verdict) < VERDICTS.indexOf(worst)) worst = verdict;
         at += 1;
       }
       if (first < end) counts[group(worst)][index] += 1;
@@ -57,7 +58,7 @@ export function hourChart() {
   const paint = (of) => of.datasets.forEach((set) => { set.backgroundColor = colour(set.group); });
   const options = {
     scales: {
-      x: { stacked: true, grid: { display: false }, ticks: { autoSkip: false, maxRotation: 0, callback(_, index) { const at = this.getLabelForValue(index); return at % 600000 === 0 ? time(at).replace(/:\d\d(?=\D*$)/, "") : undefined; } } },
+      x: { stacked: true, grid: { display: false }, ticks: { autoSkip: false, maxRotation: 0, callback(_, index) { const at = this.getLabelForValue(index); return at % (this.width > 560 ? 600000 : 1200000) === 0 ? hours(at) : undefined; } } },
       y: { stacked: true, beginAtZero: true, ticks: { precision: 0, maxTicksLimit: 3 } },
     },
     interaction: { mode: "index", intersect: false },

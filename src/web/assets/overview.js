@@ -6,7 +6,7 @@ import { Rows } from "./rows.js";
 import { get } from "./session.js";
 import { now, on, store, trimTimeline } from "./store.js";
 import { drawStrip, pieces, spark, strip } from "./strip.js";
-import { setBadge, rank, badge, VERDICTS } from "./verdict.js";
+import { badge, group, rank, setBadge, VERDICTS } from "./verdict.js";
 import { bytes, count, counting, duration, lasting, shortCount, value, why } from "./words.js";
 
 const HOUR = 3600000;
@@ -71,7 +71,7 @@ function updateRow(row, publisher) {
   if (buffered) rest.push(`${shortCount(buffered)} wait`);
   setText(parts.lost, rest.join(" · "));
   setClass(parts.lost, lost ? "lost" : "sub");
-  setClass(row, lost ? "row loses" : "row");
+  setClass(row, `row ${group(publisher.verdict)}`);
   const values = recent.get(publisher.id);
   if (values) {
     const field = values.fields.find(({ value: of }) => typeof of === "number") ?? values.fields[0];

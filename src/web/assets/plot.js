@@ -1,7 +1,7 @@
 // Chart.js, fetched when the first plot is drawn, in the page's own colours and type.
 
 import { el } from "./dom.js";
-import { time } from "./words.js";
+import { hours, time } from "./words.js";
 
 const SCRIPT = "assets/chart-4.5.1.js";
 let library = null;
@@ -69,13 +69,13 @@ export function plot(canvas, { type, data, options, plugins }, paint) {
       });
       chart.data.datasets.length = fresh.datasets.length;
       paint(chart.data);
-      chart.update("none");
+      chart.update();
     },
     repaint() {
       if (!chart) return;
       paint(chart.data);
       dress(chart);
-      chart.update("none");
+      chart.update();
     },
     chart: () => chart,
     leave() {
@@ -98,7 +98,7 @@ export function plot(canvas, { type, data, options, plugins }, paint) {
       },
     });
     dress(chart);
-    chart.update("none");
+    chart.update();
   }).catch((error) => canvas.replaceWith(el("p", { class: "wrong" }, error.message)));
   return of;
 }
@@ -117,7 +117,7 @@ export function timeAxis(from, to) {
       axis.ticks = [];
       for (let at = first; at <= axis.max; at += step) axis.ticks.push({ value: at });
     },
-    ticks: { autoSkip: false, maxRotation: 0, callback(at) { return this.max - this.min > 600000 ? time(at).replace(/:\d\d(?=\D*$)/, "") : time(at); } },
+    ticks: { autoSkip: false, maxRotation: 0, callback(at) { return this.max - this.min > 600000 ? hours(at) : time(at); } },
   };
 }
 

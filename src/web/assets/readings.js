@@ -12,7 +12,7 @@ const FIELDS_SHOWN_FIRST = 3;
 const LINES = ["line-1", "line-2", "line-3", "line-4"];
 
 export function readings(id, given) {
-  let range = Number(given.get("range")) || 900000;
+  let range = Number(given.get("range")) || 300000;
   let end = Number(given.get("to")) || null; // null: live
   let deadline = null;
   let left = false;
@@ -34,8 +34,8 @@ export function readings(id, given) {
     el("span", { class: "segments" },
       button("◀", "Earlier", () => move(range, (end ?? now()) - range / 2)),
       button("▶", "Later", () => { const to = (end ?? now()) + range / 2; move(range, to >= now() ? null : to); }),
-      button("＋", "Zoom in", () => move(Math.max(10000, range / 2), end === null ? null : end - range / 4)),
-      button("－", "Zoom out", () => move(Math.min(604800000, range * 2), end === null ? null : Math.min(now(), end + range / 2)))),
+      button("+", "Zoom in", () => move(Math.max(10000, range / 2), end === null ? null : end - range / 4)),
+      button("−", "Zoom out", () => move(Math.min(604800000, range * 2), end === null ? null : Math.min(now(), end + range / 2)))),
     liveButton, note);
   const element = el("section", { class: "readings", "aria-label": "Readings" },
     el("h2", {}, "Readings"), bar, wrong, fieldList, fieldPlots,
@@ -55,7 +55,7 @@ export function readings(id, given) {
     events: ["mousemove", "mouseout", "click", "touchstart", "touchmove", "mousedown", "mouseup"],
     parsing: false, normalized: true, spanGaps: false,
     interaction: { mode: "nearest", axis: "x", intersect: false },
-    scales: { x: timeAxis(from, to), y: { grace: "8%", ticks: { maxTicksLimit: 5, callback: unit } } },
+    scales: { x: timeAxis(from, to), y: { ticks: { maxTicksLimit: 5, callback: unit } } },
     plugins: { tooltip: { filter: (item) => !item.dataset.band, callbacks: { title: ([item]) => (item ? time(item.parsed.x) : ""), label: (item) => `${item.dataset.label}: ${unit(item.parsed.y)}` } } },
   });
   const at = (reply, index) => reply.from_ms + (index + 0.5) * reply.step_ms;

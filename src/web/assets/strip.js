@@ -7,8 +7,9 @@ import { group } from "./verdict.js";
 export function pieces(changes, verdict, since, from, to) {
   const list = [];
   let start = from;
-  let current = changes.length ? changes[0][3] : verdict;
-  // nothing is known of it before it was first heard
+  // nothing is known of it before its first verdict
+  const first = changes[0]?.[3];
+  let current = changes.length ? (first === "unknown" ? null : first) : verdict;
   const unknownUntil = changes.length ? from : Math.min(Math.max(since, from), to);
   if (!changes.length && unknownUntil > from) {
     list.push({ from, to: unknownUntil, verdict: null });

@@ -3,6 +3,7 @@
 const number = new Intl.NumberFormat();
 const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const minutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
 const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 
@@ -48,8 +49,13 @@ export function time(ms) {
   const date = new Date(ms);
   return isToday(date) ? clock.format(date) : `${day.format(date)} ${clock.format(date)}`;
 }
+/** The time of day without seconds; the day where a day begins. */
+export function hours(ms) {
+  const date = new Date(ms);
+  return date.getHours() + date.getMinutes() === 0 ? day.format(date) : minutes.format(date);
+}
 export const exactTime = (ms) => whole.format(new Date(ms));
 
 /** The words after "dead: ", which the badge beside them has said already. */
-export const why = (summary) => summary.replace(/^[a-z-]+( \([^)]*\))?: /, "");
+export const why = (summary) => summary.replace(/^(never started|[a-z-]+)( \([^)]*\))?: /, "");
 export const millis = (rfc3339) => (rfc3339 ? Date.parse(rfc3339) : null);

@@ -1,0 +1,271 @@
+//! Who may see the page and who may change something, over real requests; and the API against its
+//! description.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+mod support;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use support::heartwatch::{PROGRAM, RunOptions, Running, command, finished, fixture};
+
+fn client() -> Client {
+    heartwatch::adapters::monitor::Monitor::at("http://127.0.0.1".parse().unwrap()).unwrap();
+    Client::builder().build().unwrap()
+}
+
+/// A line of a users file, as the program prints it.
+fn web_user(name: &str, role: &str, password: &str) -> String {
+    let mut program = Command::new(PROGRAM);
+    program.args(["web-user", name, "--role", role]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    program.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn one_publisher() -> String {
+    format!("[[publisher]]\nid = 'light-1'\ncsv = '{}'\ninterval = '100ms'\n", fixture("light-1.csv").display())
+}
+
+#[actix_rt::test]
+async fn on_loopback_without_credentials_only_this_machine_and_its_own_page_get_through() {
+    let monitor = Running::start(RunOptions { config: one_publisher(), ..RunOptions::default() }).await;
+    let (page, http) = (monitor.page(), client());
+    monitor.until("light-1", heartwatch::domain::verdict::Verdict::Alive).await;
+    let status = |host: &'static str| {
+        let request = http.get(format!("{page}/api/status")).header("Host", host);
+        async { request.send().await.unwrap().status() }
+    };
+    assert_eq!(status("localhost:8080").await, StatusCode::OK);
+    assert_eq!(status("evil.example").await, StatusCode::FORBIDDEN, "DNS rebinding");
+
+    let probe = format!("{page}/api/publishers/light-1/probe");
+    let answer = http.post(&probe).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "a program on this machine needs nothing");
+    let report: Value = answer.json().await.unwrap();
+    assert!(report["found"].as_str().unwrap().starts_with("PID "), "{report}");
+    let from_elsewhere = http.post(&probe).header("Origin", "https://evil.example").send().await.unwrap();
+    assert_eq!(from_elsewhere.status(), StatusCode::FORBIDDEN);
+    let without_csrf = http.post(&probe).header("Origin", page).send().await.unwrap();
+    assert_eq!(without_csrf.status(), StatusCode::FORBIDDEN);
+    let session: Value = http.get(format!("{page}/api/session")).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&session["login"], &session["role"]), (&json!(false), &json!("operator")));
+    let csrf = session["csrf"].as_str().unwrap();
+    let ours = http.post(&probe).header("Origin", page).header("X-Heartwatch-Csrf", csrf).send().await.unwrap();
+    assert_eq!(ours.status(), StatusCode::OK);
+    let nobodys = http.post(format!("{page}/api/publishers/nobody/restart")).send().await.unwrap();
+    assert_eq!(nobodys.status(), StatusCode::CONFLICT);
+
+    let head = http.get(page).send().await.unwrap();
+    let policy = head.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    let tag = head.headers()["etag"].clone();
+    let again = http.get(page).header("If-None-Match", tag).send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+}
+
+#[actix_rt::test]
+async fn the_charting_library_is_compressed_lasting_and_the_one_that_the_page_asks_for() {
+    let monitor = Running::start(RunOptions::default()).await;
+    let script = std::fs::read_to_string("src/web/assets/plot.js").unwrap();
+    let name = script.split('"').find(|part| part.starts_with("assets/chart-")).unwrap();
+    let answer = client().get(format!("{}/{name}", monitor.page())).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "{name}");
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert!(answer.headers()["cache-control"].to_str().unwrap().contains("immutable"));
+    let body = answer.bytes().await.unwrap();
+    assert!(body.len() < 80_000, "{} bytes", body.len());
+    let mut script = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&body[..]), &mut script).unwrap();
+    assert!(script.contains("Chart.js v4.5.1") && script.contains("MIT"), "its banner names it and its licence");
+}
+
+#[actix_rt::test]
+async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let users = format!("{}{}", web_user("ada", "operator", "correct horse"), web_user("eve", "read-only", "battery staple"));
+    std::fs::write(directory.path().join("users"), users).unwrap();
+    std::fs::write(directory.path().join("token"), "operators-secret\n").unwrap();
+    let config = format!("[web]\nusers_file = 'users'\ntoken_file = 'token'\n{}", one_publisher());
+    let environment = vec![("HEARTWATCH_WEB_READ_ONLY_TOKEN".to_owned(), "readers-secret".to_owned())];
+    let monitor = Running::start_in(directory, RunOptions { config, environment, ..RunOptions::default() }).await;
+    let (page, http) = (monitor.page(), client());
+    let status = format!("{page}/api/status");
+    let probe = format!("{page}/api/publishers/light-1/probe");
+    assert_eq!(http.get(&status).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(http.get(format!("{page}/metrics")).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    for public in ["/", "/assets/main.js", "/healthz", "/api/session"] {
+        assert_eq!(http.get(format!("{page}{public}")).send().await.unwrap().status(), StatusCode::OK, "{public}");
+    }
+
+    // programs show a token
+    let with = |token: &'static str| http.get(&status).bearer_auth(token).send();
+    assert_eq!(with("wrong").await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(with("readers-secret").await.unwrap().status(), StatusCode::OK);
+    let wait = || async {
+        let answer: Value = with("operators-secret").await.unwrap().json().await.unwrap();
+        answer["publishers"][0]["verdict"] == "alive"
+    };
+    support::eventually("light-1 is alive", Duration::from_secs(20), wait).await;
+    let act = |token: &'static str| http.post(&probe).bearer_auth(token).send();
+    assert_eq!(act("readers-secret").await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(act("operators-secret").await.unwrap().status(), StatusCode::OK);
+
+    // and so does the command line
+    let without = finished(monitor.directory(), &["status", "--url", page], Duration::from_secs(20)).await;
+    assert!(without.code == Some(1) && without.stderr.contains("HEARTWATCH_TOKEN"), "{without:?}");
+    let told = finished(monitor.directory(), &["status", "--url", page, "--token-file", "token"], Duration::from_secs(20)).await;
+    assert!(told.code == Some(0) && told.stdout.contains("light-1"), "{told:?}");
+    let mut by_variable = command(monitor.directory());
+    by_variable.args(["status", "--url", page]).env("HEARTWATCH_TOKEN", "readers-secret");
+    assert!(by_variable.output().unwrap().status.success());
+
+    // people log in; the cookie alone changes nothing
+    let log_in = |user: &'static str, password: &'static str| {
+        http.post(format!("{page}/api/session")).json(&json!({"user": user, "password": password})).send()
+    };
+    assert_eq!(log_in("ada", "wrong").await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(log_in("nobody", "correct horse").await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let answer = log_in("ada", "correct horse").await.unwrap();
+    let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains("Secure"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let session: Value = answer.json().await.unwrap();
+    assert_eq!(session["role"], "operator");
+    let csrf = session["csrf"].as_str().unwrap().to_owned();
+    assert_eq!(http.get(&status).header("Cookie", &cookie).send().await.unwrap().status(), StatusCode::OK);
+    let forged = http.post(&probe).header("Cookie", &cookie).send().await.unwrap();
+    assert_eq!(forged.status(), StatusCode::FORBIDDEN);
+    let own = http.post(&probe).header("Cookie", &cookie).header("X-Heartwatch-Csrf", &csrf).send().await.unwrap();
+    assert_eq!(own.status(), StatusCode::OK);
+    let reader = log_in("eve", "battery staple").await.unwrap();
+    let readers_cookie = reader.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let readers: Value = reader.json().await.unwrap();
+    let tried = http.post(&probe).header("Cookie", readers_cookie).header("X-Heartwatch-Csrf", readers["csrf"].as_str().unwrap());
+    assert_eq!(tried.send().await.unwrap().status(), StatusCode::FORBIDDEN, "she may look and not change");
+    http.delete(format!("{page}/api/session")).header("Cookie", &cookie).send().await.unwrap();
+    assert_eq!(http.get(&status).header("Cookie", &cookie).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+
+    // guessing is slowed down
+    let mut refused = StatusCode::OK;
+    for _ in 0..12 {
+        refused = log_in("ada", "guess guess").await.unwrap().status();
+    }
+    assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
+    assert!(!monitor.program.stderr().contains("correct horse") && !monitor.program.stderr().contains("operators-secret"));
+}
+
+#[actix_rt::test]
+async fn an_open_address_without_credentials_is_refused_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["run", "--web", "0.0.0.0:0", "--mqtt-listen", "127.0.0.1:0"];
+    let refused = finished(directory.path(), &arguments, Duration::from_secs(20)).await;
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    assert!(refused.stderr.contains("--web") && refused.stderr.contains("token_file"), "{}", refused.stderr);
+    std::fs::write(directory.path().join("users"), "ada:operator:plain").unwrap();
+    std::fs::write(directory.path().join("heartwatch.toml"), "[web]\nlisten = '0.0.0.0:0'\nusers_file = 'users'\n").unwrap();
+    let checked = finished(directory.path(), &["check"], Duration::from_secs(20)).await;
+    assert_eq!(checked.code, Some(78));
+    assert!(checked.stdout.contains("heartwatch.toml:3: web.users_file") && checked.stdout.contains("line 1"), "{}", checked.stdout);
+    assert!(!checked.stdout.contains("web.listen"), "there are users, only not readable ones: {}", checked.stdout);
+}
+
+#[actix_rt::test]
+async fn a_client_that_asks_too_often_is_slowed_down() {
+    let monitor = Running::start(RunOptions::default()).await;
+    let http = client();
+    let mut limited = None;
+    for _ in 0..400 {
+        let answer = http.get(format!("{}/healthz", monitor.page())).send().await.unwrap();
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            limited = Some(answer.headers()["retry-after"].clone());
+            break;
+        }
+    }
+    assert!(limited.is_some(), "400 requests at once went through");
+}
+
+/// Answers of the running API against the schemas of its description.
+#[actix_rt::test]
+async fn what_the_api_answers_is_what_its_description_says() {
+    let monitor = Running::start(RunOptions { config: one_publisher(), ..RunOptions::default() }).await;
+    monitor.until("light-1", heartwatch::domain::verdict::Verdict::Alive).await;
+    let http = client();
+    let get = |path: String| {
+        let request = http.get(format!("{}{path}", monitor.page()));
+        async { request.send().await.unwrap() }
+    };
+    let description: Value = get("/api/openapi.json".to_owned()).await.json().await.unwrap();
+    let arguments = [
+        ("/api/publishers/{id}", "/api/publishers/light-1"),
+        ("/api/publishers/{id}/readings", "/api/publishers/light-1/readings?points=20"),
+        ("/api/recent", "/api/recent?publishers=light-1,nobody"),
+        ("/api/events", "/api/events?newest=true&to=alive,dead&limit=5"),
+    ];
+    let mut checked = 0;
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let answers = &methods["get"]["responses"];
+        let Some(schema) = answers["200"]["content"]["application/json"]["schema"].as_object() else { continue };
+        let asked = arguments.iter().find(|(known, _)| known == path).map_or(path.as_str(), |(_, asked)| asked);
+        let answer: Value = get(asked.to_owned()).await.json().await.unwrap();
+        // the whole document, so that its references are found
+        let mut schema = Value::Object(schema.clone());
+        schema["components"] = description["components"].clone();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let wrong: Vec<String> = validator.iter_errors(&answer).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(wrong.is_empty(), "{asked}: {wrong:?}\n{answer}");
+        checked += 1;
+    }
+    assert!(checked >= 9, "only {checked} paths were checked");
+    for (path, status) in [
+        ("/api/publishers/nobody", 404),
+        ("/api/publishers/a%20b", 400),
+        ("/api/events?since=x", 400),
+        ("/api/events?newest=true&to=ill", 400),
+        ("/api/publishers/light-1/readings?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", 400),
+        ("/nothing", 404),
+    ] {
+        let answer = get(path.to_owned()).await;
+        assert_eq!(answer.status(), status, "{path}");
+        let error: Value = answer.json().await.unwrap();
+        assert!(error["error"].is_string(), "{path}: {error}");
+    }
+}
+
+/// schemathesis (<https://schemathesis.io>) makes up requests from the description and judges the answers.
+#[actix_rt::test]
+async fn schemathesis_finds_no_answer_that_is_not_described() {
+    let tools = std::env::temp_dir().join("heartwatch-schemathesis-4");
+    let program = tools.join("bin/st");
+    if !program.exists() {
+        let run = |program: &str, arguments: &[&str]| {
+            let mut tool = Command::new(program);
+            tool.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            tool.status().is_ok_and(|status| status.success())
+        };
+        let made = run("python3", &["-m", "venv", tools.to_str().unwrap()])
+            && run(tools.join("bin/pip").to_str().unwrap(), &["install", "--quiet", "schemathesis>=4,<5"]);
+        if !made {
+            println!("skipped: schemathesis, because pip does not reach PyPI");
+            return;
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("token"), "operators-secret").unwrap();
+    let config = format!("[web]\ntoken_file = 'token'\n{}", one_publisher());
+    let monitor = Running::start_in(directory, RunOptions { config, ..RunOptions::default() }).await;
+    let mut tool = tokio::process::Command::new(program);
+    tool.args(["run", &format!("{}/api/openapi.json", monitor.page()), "--header", "Authorization: Bearer operators-secret"]);
+    tool.args(["--exclude-path", "/api/stream", "--exclude-path", "/api/session", "--max-examples", "12", "--rate-limit", "40/s"]);
+    tool.args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]);
+    tool.args(["--phases", "examples,fuzzing", "--seed", "1", "--suppress-health-check", "all"]).current_dir(monitor.directory());
+    let output = tool.output().await.unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+}
