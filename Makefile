@@ -57,7 +57,8 @@ fixtures: ## make the CSV fixtures again
 	$(CARGO) run --locked --example generate_fixtures
 
 # `script` (util-linux) gives the demo a terminal to write to, so that the picture has its colours.
-pictures: build ## make the README's picture again, from a real run of the demo
+pictures: build ## make the pictures again, from real runs: the demo in a terminal, the page in Chromium
+	$(CARGO) test --locked --test pictures -- --ignored
 	script -qec 'stty cols 118; ./$(BIN) demo 2 2>/dev/null' /dev/null </dev/null >target/demo-2.ansi
 	$(CARGO) run --locked --quiet --example terminal_picture 'make demo-scenario-2' <target/demo-2.ansi >docs/img/demo-2.svg
 

@@ -89,7 +89,8 @@ async fn the_charting_library_is_compressed_lasting_and_the_one_that_the_page_as
 #[actix_rt::test]
 async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
     let directory = tempfile::tempdir().unwrap();
-    let users = format!("{}{}", web_user("ada", "operator", "correct horse"), web_user("eve", "read-only", "battery staple"));
+    let users =
+        format!("{}{}", web_user("ada", "operator", "correct horse"), web_user("eve", "read-only", "battery staple"));
     std::fs::write(directory.path().join("users"), users).unwrap();
     std::fs::write(directory.path().join("token"), "operators-secret\n").unwrap();
     let config = format!("[web]\nusers_file = 'users'\ntoken_file = 'token'\n{}", one_publisher());
@@ -120,7 +121,9 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
     // and so does the command line
     let without = finished(monitor.directory(), &["status", "--url", page], Duration::from_secs(20)).await;
     assert!(without.code == Some(1) && without.stderr.contains("HEARTWATCH_TOKEN"), "{without:?}");
-    let told = finished(monitor.directory(), &["status", "--url", page, "--token-file", "token"], Duration::from_secs(20)).await;
+    let told =
+        finished(monitor.directory(), &["status", "--url", page, "--token-file", "token"], Duration::from_secs(20))
+            .await;
     assert!(told.code == Some(0) && told.stdout.contains("light-1"), "{told:?}");
     let mut by_variable = command(monitor.directory());
     by_variable.args(["status", "--url", page]).env("HEARTWATCH_TOKEN", "readers-secret");
@@ -134,7 +137,10 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
     assert_eq!(log_in("nobody", "correct horse").await.unwrap().status(), StatusCode::UNAUTHORIZED);
     let answer = log_in("ada", "correct horse").await.unwrap();
     let cookie = answer.headers()["set-cookie"].to_str().unwrap().to_owned();
-    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains("Secure"), "{cookie}");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && !cookie.contains("Secure"),
+        "{cookie}"
+    );
     let cookie = cookie.split(';').next().unwrap().to_owned();
     let session: Value = answer.json().await.unwrap();
     assert_eq!(session["role"], "operator");
@@ -147,7 +153,10 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
     let reader = log_in("eve", "battery staple").await.unwrap();
     let readers_cookie = reader.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     let readers: Value = reader.json().await.unwrap();
-    let tried = http.post(&probe).header("Cookie", readers_cookie).header("X-Heartwatch-Csrf", readers["csrf"].as_str().unwrap());
+    let tried = http
+        .post(&probe)
+        .header("Cookie", readers_cookie)
+        .header("X-Heartwatch-Csrf", readers["csrf"].as_str().unwrap());
     assert_eq!(tried.send().await.unwrap().status(), StatusCode::FORBIDDEN, "she may look and not change");
     http.delete(format!("{page}/api/session")).header("Cookie", &cookie).send().await.unwrap();
     assert_eq!(http.get(&status).header("Cookie", &cookie).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
@@ -158,7 +167,9 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
         refused = log_in("ada", "guess guess").await.unwrap().status();
     }
     assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
-    assert!(!monitor.program.stderr().contains("correct horse") && !monitor.program.stderr().contains("operators-secret"));
+    assert!(
+        !monitor.program.stderr().contains("correct horse") && !monitor.program.stderr().contains("operators-secret")
+    );
 }
 
 #[actix_rt::test]
@@ -169,10 +180,15 @@ async fn an_open_address_without_credentials_is_refused_and_named() {
     assert_eq!(refused.code, Some(78), "{refused:?}");
     assert!(refused.stderr.contains("--web") && refused.stderr.contains("token_file"), "{}", refused.stderr);
     std::fs::write(directory.path().join("users"), "ada:operator:plain").unwrap();
-    std::fs::write(directory.path().join("heartwatch.toml"), "[web]\nlisten = '0.0.0.0:0'\nusers_file = 'users'\n").unwrap();
+    std::fs::write(directory.path().join("heartwatch.toml"), "[web]\nlisten = '0.0.0.0:0'\nusers_file = 'users'\n")
+        .unwrap();
     let checked = finished(directory.path(), &["check"], Duration::from_secs(20)).await;
     assert_eq!(checked.code, Some(78));
-    assert!(checked.stdout.contains("heartwatch.toml:3: web.users_file") && checked.stdout.contains("line 1"), "{}", checked.stdout);
+    assert!(
+        checked.stdout.contains("heartwatch.toml:3: web.users_file") && checked.stdout.contains("line 1"),
+        "{}",
+        checked.stdout
+    );
     assert!(!checked.stdout.contains("web.listen"), "there are users, only not readable ones: {}", checked.stdout);
 }
 
@@ -218,7 +234,8 @@ async fn what_the_api_answers_is_what_its_description_says() {
         let mut schema = Value::Object(schema.clone());
         schema["components"] = description["components"].clone();
         let validator = jsonschema::validator_for(&schema).unwrap();
-        let wrong: Vec<String> = validator.iter_errors(&answer).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        let wrong: Vec<String> =
+            validator.iter_errors(&answer).map(|error| format!("{}: {error}", error.instance_path())).collect();
         assert!(wrong.is_empty(), "{asked}: {wrong:?}\n{answer}");
         checked += 1;
     }
@@ -261,10 +278,28 @@ async fn schemathesis_finds_no_answer_that_is_not_described() {
     let config = format!("[web]\ntoken_file = 'token'\n{}", one_publisher());
     let monitor = Running::start_in(directory, RunOptions { config, ..RunOptions::default() }).await;
     let mut tool = tokio::process::Command::new(program);
-    tool.args(["run", &format!("{}/api/openapi.json", monitor.page()), "--header", "Authorization: Bearer operators-secret"]);
-    tool.args(["--exclude-path", "/api/stream", "--exclude-path", "/api/session", "--max-examples", "12", "--rate-limit", "40/s"]);
-    tool.args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]);
-    tool.args(["--phases", "examples,fuzzing", "--seed", "1", "--suppress-health-check", "all"]).current_dir(monitor.directory());
+    tool.args([
+        "run",
+        &format!("{}/api/openapi.json", monitor.page()),
+        "--header",
+        "Authorization: Bearer operators-secret",
+    ]);
+    tool.args([
+        "--exclude-path",
+        "/api/stream",
+        "--exclude-path",
+        "/api/session",
+        "--max-examples",
+        "12",
+        "--rate-limit",
+        "40/s",
+    ]);
+    tool.args([
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]);
+    tool.args(["--phases", "examples,fuzzing", "--seed", "1", "--suppress-health-check", "all"])
+        .current_dir(monitor.directory());
     let output = tool.output().await.unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");

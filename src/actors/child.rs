@@ -198,7 +198,8 @@ impl Child {
             for drain in waiting.drain(..) {
                 let _ = drain.send(());
             }
-        } else if pid.is_some() && self.replacing.take() == pid {
+        } else if pid.is_some() && self.replacing == pid {
+            self.replacing = None;
             tracing::info!(%publisher, pid, how, "child ended as it was told to, starting it again");
             self.state = ChildState::Waiting;
             self.start_program(ctx);
@@ -335,6 +336,10 @@ impl Handler<Restart> for Child {
             self.intensity = RestartIntensity::new(self.config.limits);
             self.start_program(ctx);
             return self.process().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+        }
+        // A second SIGTERM would mean "at once": somebody who asks twice still wants it in order.
+        if self.replacing.is_some() {
+            return self.replacing;
         }
         let pid = self.signal(rustix::process::Signal::TERM)?;
         self.signal(rustix::process::Signal::CONT);

@@ -11,13 +11,8 @@ const AFTER_THE_FLAG: [(&str, &str); 3] =
     [("mqtt.url", "HEARTWATCH_MQTT"), ("watch.deadline", "HEARTWATCH_DEADLINE"), ("web.listen", "HEARTWATCH_WEB")];
 
 /// Variables that are read elsewhere: by the command line and by the tests.
-pub(super) const READ_ELSEWHERE: [&str; 5] = [
-    "HEARTWATCH_CONFIG",
-    "HEARTWATCH_URL",
-    "HEARTWATCH_TOKEN",
-    "HEARTWATCH_TOKEN_FILE",
-    "HEARTWATCH_REQUIRE_SERVICES",
-];
+pub(super) const READ_ELSEWHERE: [&str; 5] =
+    ["HEARTWATCH_CONFIG", "HEARTWATCH_URL", "HEARTWATCH_TOKEN", "HEARTWATCH_TOKEN_FILE", "HEARTWATCH_REQUIRE_SERVICES"];
 
 /// The variables that start with [`PREFIX`] and have a value. An empty one counts as not set,
 /// because that is how shells and container files leave one out.

@@ -120,7 +120,8 @@ impl Top {
 
     /// The monitor has answered.
     pub fn heard(&mut self, view: StatusView, at: Timestamp) {
-        let received = |view: &StatusView| view.publishers.iter().map(|publisher| publisher.ledger.received).sum::<u64>();
+        let received =
+            |view: &StatusView| view.publishers.iter().map(|publisher| publisher.ledger.received).sum::<u64>();
         if let (Some(before), Some(then)) = (&self.view, self.heard_at)
             && at > then
         {
@@ -274,7 +275,11 @@ impl Top {
         }
         let lost: u64 = view.publishers.iter().map(|publisher| publisher.ledger.lost).sum();
         let lost_words = format!(" {lost} rows lost ");
-        counts.push(if lost > 0 { Span::from(lost_words).white().on_red().bold() } else { Span::from(lost_words).dim() });
+        counts.push(if lost > 0 {
+            Span::from(lost_words).white().on_red().bold()
+        } else {
+            Span::from(lost_words).dim()
+        });
         let mut third: Vec<Span<'static>> = Vec::new();
         if view.observer.state == ObserverState::Suspect {
             third.push(Span::from(format!("the monitor doubts itself: {}   ", view.observer.reason)).yellow());
@@ -320,7 +325,8 @@ impl Top {
         let mut state = TableState::new().with_selected((!shown.is_empty()).then(|| selected - first));
         frame.render_stateful_widget(table, area, &mut state);
         if shown.is_empty() && self.view.is_some() {
-            let words = if self.filter.is_empty() { "no publisher has been heard yet" } else { "no publisher is like that" };
+            let words =
+                if self.filter.is_empty() { "no publisher has been heard yet" } else { "no publisher is like that" };
             let below = Rect { y: area.y + 2, height: 1, ..area };
             frame.render_widget(Paragraph::new(words).dim(), below.intersection(frame.area()));
         }
@@ -390,7 +396,8 @@ fn ago(then: Timestamp, now: Timestamp) -> String {
 fn bar(publisher: &PublisherView, now: Timestamp) -> Span<'static> {
     const CELLS: u32 = 8;
     let Some(seen) = publisher.last_seen.filter(|_| publisher.verdict != Verdict::Ended) else { return Span::from("") };
-    let part = 1.0 - silence(seen, now).as_secs_f64() / Duration::from_millis(publisher.deadline_ms.max(1)).as_secs_f64();
+    let part =
+        1.0 - silence(seen, now).as_secs_f64() / Duration::from_millis(publisher.deadline_ms.max(1)).as_secs_f64();
     let full = (0..CELLS).filter(|cell| f64::from(*cell) < part * f64::from(CELLS)).count();
     let text = "█".repeat(full) + &"·".repeat(CELLS as usize - full);
     let span = Span::from(text);
@@ -441,9 +448,14 @@ mod tests {
 
     fn top() -> Top {
         let mut top = Top::new("http://here");
-        let publishers =
-            vec![publisher("anna", Verdict::Alive, 0), publisher("bert", Verdict::Dead, 7), publisher("carl", Verdict::Silent, 0)];
-        let view = StatusView { observer: Default::default(), publishers, sinks: vec![], subscriber: Default::default() };
+        let publishers = vec![
+            publisher("anna", Verdict::Alive, 0),
+            publisher("bert", Verdict::Dead, 7),
+            publisher("carl", Verdict::Silent, 0),
+        ];
+        let view =
+            serde_json::json!({"observer": {"state": "ok", "reason": ""}, "publishers": publishers, "sinks": []});
+        let view = serde_json::from_value(view).unwrap();
         top.heard(view, Timestamp::from_nanos(3_000_000_000));
         top
     }

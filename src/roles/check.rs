@@ -123,6 +123,7 @@ fn told(target: &NotifySettings) -> String {
     };
     let recovery = if filter.recovery { " and recovery" } else { "" };
     format!("{way}{about}: {what}{recovery}, at most {} a minute", target.per_minute_max)
+}
 
 fn login(web: &WebSettings) -> String {
     let mut ways = Vec::new();

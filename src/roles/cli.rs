@@ -60,7 +60,11 @@ pub enum Command {
   heartwatch status --url http://10.0.0.7:8080 --json")]
     Status(AskArgs),
     /// Look at a running monitor full screen, live
-    #[command(after_help = "Keys: up and down select, Enter explains, s sorts, r reverses, / filters, q quits.")]
+    #[command(after_help = "Examples:
+  heartwatch top
+  heartwatch top --url http://10.0.0.7:8080 --token-file token
+
+Keys: up and down select, Enter explains, s sorts, r reverses, / filters, q quits.")]
     Top(AskArgs),
     /// Ask a running monitor why a publisher has its verdict
     Explain(ExplainArgs),
@@ -423,8 +427,23 @@ mod tests {
     fn every_command_and_option_has_a_help_text_and_every_command_an_example() {
         let cli = Cli::command();
         let commands: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
-        let visible =
-            ["demo", "run", "publish", "status", "explain", "events", "ledger", "export", "check", "bench", "prove"];
+        let visible = [
+            "demo",
+            "run",
+            "publish",
+            "status",
+            "top",
+            "explain",
+            "events",
+            "ledger",
+            "export",
+            "check",
+            "web-user",
+            "completions",
+            "man",
+            "bench",
+            "prove",
+        ];
         assert_eq!(commands, visible.into_iter().chain(["faulty-publisher"]).collect::<Vec<_>>());
         for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
             let name = command.get_name();

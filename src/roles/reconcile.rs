@@ -13,13 +13,13 @@ use super::cli::LedgerArgs;
 use super::export::OWN_PREFIX;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::adapters::monitor::{AskError, Monitor};
-use crate::roles::ask::monitor;
 use crate::buffer::journal::{self, History};
 use crate::config::Settings;
 use crate::console::tables;
 use crate::domain::ledger::{Account, reconcile as compare};
 use crate::formats::api::{ReconciliationView, accounts_by_publisher};
 use crate::formats::line_protocol::{Rows, decode};
+use crate::roles::ask::monitor;
 
 /// Wait between two comparisons while rows are on their way.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);

@@ -141,7 +141,7 @@ async fn openapi() -> HttpResponse {
 
 async fn healthz(outlets: web::Data<Outlets>) -> HttpResponse {
     match outlets.status.ask(AskStatus, ASK_TIMEOUT).await {
-        Ok(_) => HttpResponse::Ok().body("ok\n"),
+        Ok(_) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n"),
         Err(error) => unavailable(error),
     }
 }
@@ -149,7 +149,9 @@ async fn healthz(outlets: web::Data<Outlets>) -> HttpResponse {
 /// Ready: it hears its broker, and its journal answers.
 async fn readyz(outlets: web::Data<Outlets>) -> HttpResponse {
     match (outlets.status.ask(AskStatus, ASK_TIMEOUT).await, outlets.ledger.ask(AskLedger, ASK_TIMEOUT).await) {
-        (Ok(status), Ok(_)) if status.observer.state == ObserverState::Ok => HttpResponse::Ok().body("ready\n"),
+        (Ok(status), Ok(_)) if status.observer.state == ObserverState::Ok => {
+            HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n")
+        }
         (Ok(status), Ok(_)) => HttpResponse::ServiceUnavailable().json(ErrorView { error: status.observer.reason }),
         (Err(error), _) | (_, Err(error)) => unavailable(error),
     }

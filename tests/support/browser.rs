@@ -57,9 +57,16 @@ impl Browser {
             "about:blank",
         ]);
         command.arg(format!("--user-data-dir={}", directory.path().display()));
-        command.env("LANGUAGE", "en_GB").env("TZ", "UTC").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .env("LANGUAGE", "en_GB")
+            .env("TZ", "UTC")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let process = command.spawn().unwrap();
         let port = port_of(directory.path()).await;
+        // installs what the HTTP client needs
+        heartwatch::adapters::monitor::Monitor::at("http://127.0.0.1".parse().unwrap()).unwrap();
         let list = reqwest::get(format!("http://127.0.0.1:{port}/json/list")).await.unwrap();
         let list: Value = list.json().await.unwrap();
         let page = list.as_array().unwrap().iter().find(|target| target["type"] == "page").unwrap();
@@ -92,7 +99,9 @@ impl Browser {
             match answer["method"].as_str() {
                 Some("Runtime.exceptionThrown") => self.complaints.push(params["exceptionDetails"].to_string()),
                 // a request that fails while the monitor is away is what some tests are about
-                Some("Log.entryAdded") if params["entry"]["level"] == "error" && params["entry"]["source"] != "network" => {
+                Some("Log.entryAdded")
+                    if params["entry"]["level"] == "error" && params["entry"]["source"] != "network" =>
+                {
                     self.complaints.push(params["entry"]["text"].to_string());
                 }
                 _ => {}
@@ -137,13 +146,16 @@ impl Browser {
         let end = Instant::now() + within;
         loop {
             // while a page is being loaded there may be nothing to ask
-            let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+            let params = json!({"expression": format!("Boolean({expression})"), "returnByValue": true});
             if self.command("Runtime.evaluate", params).await["result"]["value"] == true {
                 return;
             }
             if Instant::now() >= end {
                 let shown = self.text("body").await;
-                panic!("not within {within:?}: {expression}\ncomplaints: {:?}\nthe page shows: {shown}", self.complaints);
+                panic!(
+                    "not within {within:?}: {expression}\ncomplaints: {:?}\nthe page shows: {shown}",
+                    self.complaints
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -30,11 +30,27 @@ export function setClass(element, name) {
   if (element.className !== name) element.className = name;
 }
 
-/** Says something to a screen reader, at most once a second. */
-let saidAt = 0;
+/** Calls at most once in `ms`, and once more after the last wish. */
+export function atMostEvery(ms, call) {
+  let waiting = null;
+  let calledAt = -Infinity;
+  return () => {
+    waiting ??= setTimeout(() => {
+      waiting = null;
+      calledAt = performance.now();
+      call();
+    }, Math.max(0, calledAt + ms - performance.now()));
+  };
+}
+
+/** Says something to a screen reader, at most once a second and then the last of it. */
+const pending = [];
+const speak = atMostEvery(1000, () => {
+  const last = pending.at(-1);
+  byId("said").textContent = pending.length > 1 ? `${last}, and ${pending.length - 1} more changes` : last;
+  pending.length = 0;
+});
 export function say(words) {
-  const now = performance.now();
-  if (now - saidAt < 1000) return;
-  saidAt = now;
-  byId("said").textContent = words;
+  pending.push(words);
+  speak();
 }

@@ -1,7 +1,7 @@
 // Everybody, worst first.
 
 import { hourChart } from "./hour.js";
-import { byId, el, setClass, setText, svg } from "./dom.js";
+import { atMostEvery, byId, el, setClass, setText, svg } from "./dom.js";
 import { Rows } from "./rows.js";
 import { get } from "./session.js";
 import { now, on, store, trimTimeline } from "./store.js";
@@ -265,10 +265,14 @@ export function overview(main) {
     rows.refresh();
     top.update();
   };
+  // a crowd that changes at once is drawn once
+  let left = false;
+  const soon = atMostEvery(100, () => { if (!left) draw(); });
+  const chartSoon = atMostEvery(1000, () => { if (!left) chart.update(); });
   const stops = [
     on("pulse", () => { stale = true; draw(); values(); }),
-    on("change", () => { stale = true; draw(); chart.update(); }),
-    on("timeline", () => { draw(); chart.update(); }),
+    on("change", () => { stale = true; soon(); chartSoon(); }),
+    on("timeline", () => { soon(); chartSoon(); }),
   ];
   const ticking = setInterval(() => { if (!document.hidden) rows.refresh(tick); }, 250);
   const charting = setInterval(() => chart.update(), 10000);
@@ -279,6 +283,7 @@ export function overview(main) {
   chart.update();
   values();
   return () => {
+    left = true;
     stops.forEach((stop) => stop());
     clearInterval(ticking);
     clearInterval(charting);
