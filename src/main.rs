@@ -9,7 +9,9 @@ use heartwatch::roles::cli::{Cli, Command};
 use heartwatch::roles::{ask, bench, demo, export, manual, prove, publish, reconcile, run, top};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 /// The exit code of something that failed.
 const EXIT_FAILED: u8 = 1;
@@ -59,9 +61,9 @@ fn start(command: Command) -> anyhow::Result<u8> {
         }
         Command::Run(args) => {
             let loaded = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
-            log(loaded.settings.log.level, Time::Told);
+            let log_level = log(loaded.settings.log.level, Time::Told);
             let requests = signals::listen()?;
-            on_this_thread(run::run(&args, loaded, requests))
+            on_this_thread(run::run(&args, loaded, requests, |level| log_level.set(level)))
         }
         Command::Publish(args) => {
             let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
@@ -123,22 +125,36 @@ enum Time {
 
 /// Logs to standard error; `RUST_LOG` says more, or less. The embedded broker's own words and the
 /// HTTP client's are left out unless asked for.
-fn log(level: LevelFilter, time: Time) {
-    let filter = EnvFilter::builder().with_default_directive(level.into());
-    let filter = filter.from_env_lossy();
+///
+/// Returns what changes the level from then on.
+fn log(level: LevelFilter, time: Time) -> LogLevel {
+    let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let (filter_layer, handle) = reload::Layer::new(filter(level));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(to_terminal).with_target(false);
+    let lines = match time {
+        Time::Told => lines.boxed(),
+        Time::LeftOut => lines.without_time().boxed(),
+    };
+    tracing_subscriber::registry().with(filter_layer).with(lines).init();
+    LogLevel(handle)
+}
+
+/// What changes how much is logged, while it is.
+struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    fn set(&self, level: LevelFilter) {
+        if let Err(error) = self.0.reload(filter(level)) {
+            tracing::error!(%error, "the log's level was not changed");
+        }
+    }
+}
+
+fn filter(level: LevelFilter) -> EnvFilter {
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let quiet = ["rumqttd=off", "rumqttc=off", "hyper=warn", "hyper_util=warn", "reqwest=warn", "actix_server=warn"];
-    let filter = match std::env::var("RUST_LOG") {
+    match std::env::var("RUST_LOG") {
         Ok(asked) if !asked.is_empty() => filter,
         _ => quiet.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive),
-    };
-    let to_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(to_terminal)
-        .with_target(false);
-    match time {
-        Time::Told => subscriber.init(),
-        Time::LeftOut => subscriber.without_time().init(),
     }
 }

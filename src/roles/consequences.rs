@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::actors::notifier::{Notifier, NotifierParts};
-use crate::actors::watchman::{Outlets, Record, Watchman, WatchmanConfig};
+use crate::actors::watchman::{Outlets, Record, SetWatchman, Watchman, WatchmanConfig};
 use crate::adapters::command::{Command, CommandConfig};
 use crate::adapters::mail::{Encryption, Mail, MailConfig};
 use crate::adapters::mqtt::Will;
@@ -136,30 +136,36 @@ pub fn notifier(
     Ok(supervisor.start("notifier", move |_| Notifier::new(parts.clone())))
 }
 
-/// The URL that is told that the monitor is well.
+/// What the watchman goes by.
 ///
 /// # Errors
-/// When the HTTP client cannot be made.
-pub fn ping(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Ping>>> {
-    let Some(url) = &settings.monitor.ping_url else { return Ok(None) };
-    Ok(Some(Arc::new(PingUrl::new(url.clone(), PING_TIMEOUT)?)))
-}
-
-/// Starts the watchman.
-pub fn watchman(
+/// When the HTTP client of the ping URL cannot be made.
+pub fn set_watchman(
     settings: &Settings,
-    identity: Identity,
+    identity: &Identity,
     processes: &dyn ProcessTable,
-    outlets: Outlets,
-    supervisor: &Supervisor,
-    clock: Clock,
-) -> Supervised<Watchman> {
-    let mut config = WatchmanConfig::new(identity.id, identity.host, identity.incarnation);
+) -> anyhow::Result<SetWatchman> {
+    let Identity { id, host, incarnation } = identity.clone();
+    let mut config = WatchmanConfig::new(id, host, incarnation);
     config.process = processes.own_identity();
     config.prefix = settings.mqtt.prefix.clone();
     config.heartbeat = settings.monitor.heartbeat;
     config.ping_interval = settings.monitor.ping_interval;
     (config.check_every, config.answer_timeout) = (settings.monitor.check_interval, settings.monitor.check_interval);
-    let record = Rc::new(RefCell::new(Record::default()));
-    supervisor.start("watchman", move |_| Watchman::new(config.clone(), outlets.clone(), clock, record.clone()))
+    let ping: Option<Arc<dyn Ping>> = match &settings.monitor.ping_url {
+        Some(url) => Some(Arc::new(PingUrl::new(url.clone(), PING_TIMEOUT)?)),
+        None => None,
+    };
+    Ok(SetWatchman { config, ping })
+}
+
+/// Starts the watchman.
+pub fn watchman(
+    settings: SetWatchman,
+    outlets: Outlets,
+    supervisor: &Supervisor,
+    clock: Clock,
+) -> Supervised<Watchman> {
+    let record = Rc::new(RefCell::new(Record::new(settings)));
+    supervisor.start("watchman", move |_| Watchman::new(outlets.clone(), clock, record.clone()))
 }

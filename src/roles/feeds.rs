@@ -157,6 +157,16 @@ impl Feeds {
         }
     }
 
+    /// Ends these in order, side by side.
+    pub async fn end_some(&mut self, ids: &[PublisherId], deadline: Instant) {
+        let ending: Vec<Started> = ids.iter().filter_map(|id| self.started.remove(id)).collect();
+        for id in ids {
+            self.restarts.remove(id);
+        }
+        self.show_children();
+        futures_util::future::join_all(ending.into_iter().map(|started| stop_one(started, deadline))).await;
+    }
+
     /// Ends all of them in order, side by side.
     pub async fn stop(self, deadline: Instant) {
         futures_util::future::join_all(self.started.into_values().map(|started| stop_one(started, deadline))).await;

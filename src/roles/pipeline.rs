@@ -13,15 +13,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::actors::influx_writer::{InfluxWriter, WriterParts};
+use crate::actors::influx_writer::{Aim, InfluxWriter, WriterParts};
 use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
-use crate::actors::subscriber::{self, Subscriber};
+use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog};
-use crate::actors::watchman;
+use crate::actors::watchman::{self, SetWatchman};
+use crate::adapters::broker;
 use crate::adapters::broker::EmbeddedBroker;
 use crate::adapters::process::HostProcesses;
 use crate::adapters::service_manager::SystemdNotify;
-use crate::adapters::{broker, mqtt};
 use crate::buffer::journal::Journal;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::RestartLimits;
@@ -29,7 +29,9 @@ use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
 use crate::messages::notice::SetTargets;
-use crate::ports::{ProcessTable, ServiceManager, Transport as _};
+use crate::ports::{ProcessTable, ServiceManager};
+use crate::roles::connection::{Connection, Takers, Wanted};
+use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
@@ -62,11 +64,29 @@ pub struct Pipeline {
     pub service_manager: Arc<dyn ServiceManager>,
     /// What has failed for good.
     pub escalations: mpsc::Receiver<Escalation>,
+    /// What a reload may change while all of this runs.
+    pub(super) changeable: Changeable,
     broker: Option<EmbeddedBroker>,
-    deadlines: Outlet<SetDeadlines>,
-    targets: Outlet<SetTargets>,
     shutdown: Shutdown,
 }
+
+/// The parts that take a new configuration while they run.
+pub(super) struct Changeable {
+    pub identity: Identity,
+    pub processes: Arc<dyn ProcessTable>,
+    pub journal: Journal,
+    pub aim: Outlet<Aim>,
+    pub deadlines: Outlet<SetDeadlines>,
+    pub targets: Outlet<SetTargets>,
+    pub topics: Outlet<SetTopics>,
+    pub watchman: Outlet<SetWatchman>,
+    pub connection: Connection,
+    pub takers: Takers,
+    pub server: PageServer,
+}
+
+/// The page's server, when it is on.
+pub(super) type PageServer = Rc<RefCell<Option<web::Server>>>;
 
 /// Starts a monitor on this thread, which must live as long as the program: children are tied to it.
 ///
@@ -83,6 +103,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
 
     let (journal, recovery) = Journal::open(assemble::journal(settings))?;
+    let opened = journal.clone();
     if recovery.undelivered_rows > 0 {
         tracing::info!(rows = recovery.undelivered_rows, "rows of an earlier run wait on disk");
     }
@@ -141,42 +162,28 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         (None, BrokerSettings::At(url)) => url.to_string(),
         (None, BrokerSettings::Embedded { listen }) => format!("mqtt://{listen}"),
     };
-    let prefix = settings.mqtt.prefix.clone();
-    let client_id = match &settings.mqtt.client_id {
-        Some(client_id) => client_id.clone(),
-        None => kept_client_id(&settings.data_dir)?,
-    };
-    let connection = assemble::mqtt(&settings.mqtt, &mqtt_url, &client_id);
-    let will = consequences::last_will(settings, &identity);
-    let (transport, events) = mqtt::connect(connection, prefix.monitor_filters(), Some(will), clock)?;
+    let connection = Connection::open(wanted(settings, &mqtt_url, &identity)?, clock)?;
+    let transport = connection.transport();
 
     let outlets = subscriber::Outlets {
         beats: watchdog_address.outlet(),
         intake: writer_address.outlet(),
         transport: transport.clone(),
     };
-    let record = Rc::new(RefCell::new(subscriber::Record::default()));
-    let own = identity.id.clone();
-    let reader = supervisor
-        .start("subscriber", move |_| Subscriber::new(record.clone(), prefix.clone(), &own, clock, outlets.clone()));
+    let topics = SetTopics { prefix: settings.mqtt.prefix.clone(), own: identity.id.clone() };
+    let record = Rc::new(RefCell::new(subscriber::Record::new(topics)));
+    let reader = supervisor.start("subscriber", move |_| Subscriber::new(record.clone(), clock, outlets.clone()));
     let reader_address = reader.address.clone();
     shutdown.started("subscriber", move |_| async move { reader.stop() });
 
-    let pump = subscriber::pump(
-        events,
-        transport.clone(),
-        reader_address.outlet(),
-        reader_address.outlet(),
-        watchdog_address.outlet(),
-        clock,
-    );
-    let pump = actix_rt::spawn(pump);
-    let connection = transport.clone();
-    shutdown.started("broker connection", move |_| async move {
-        connection.disconnect().await;
-        // What has arrived is still written and acknowledged where the connection lasts.
-        let _ = pump.await;
-    });
+    let takers = Takers {
+        deliveries: reader_address.outlet(),
+        reports: reader_address.outlet(),
+        hearing: watchdog_address.outlet(),
+    };
+    connection.pump(&takers);
+    let closing = connection.clone();
+    shutdown.started("broker connection", move |_| async move { closing.close().await });
 
     let restarts = Directory::default();
     let service_manager: Arc<dyn ServiceManager> = Arc::new(SystemdNotify);
@@ -188,9 +195,9 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         intake: writer_address.outlet(),
         transport,
         service_manager: service_manager.clone(),
-        ping: consequences::ping(settings)?,
     };
-    let watchman = consequences::watchman(settings, identity, processes.as_ref(), outlets, &supervisor, clock);
+    let as_configured = consequences::set_watchman(settings, &identity, processes.as_ref())?;
+    let watchman = consequences::watchman(as_configured, outlets, &supervisor, clock);
     let watchman_address = watchman.address.clone();
     let draining = watchman_address.outlet::<Drain>();
     shutdown.started("watchman", move |deadline| async move {
@@ -216,20 +223,23 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         restarts: restarts.clone(),
         live,
     };
-    let page = match assemble::web(settings) {
-        None => None,
-        Some(config) => {
-            let server = web::serve(&config, outlets.clone(), clock)?;
-            let page = format!("http://{}", server.address);
-            shutdown.started("page", move |_| async move { server.stop().await });
-            Some(page)
+    let server: PageServer = Rc::default();
+    if let Some(config) = assemble::web(settings) {
+        *server.borrow_mut() = Some(web::serve(&config, outlets.clone(), clock)?);
+    }
+    let page = server.borrow().as_ref().map(web::Server::url);
+    let serving = server.clone();
+    shutdown.started("page", move |_| async move {
+        let server = serving.borrow_mut().take();
+        if let Some(server) = server {
+            server.stop().await;
         }
-    };
+    });
 
     let program = std::env::current_exe().context("cannot find this program's file")?;
     let told =
         feeds::Told { ended: watchdog_address.outlet(), gave_up: notifier_address.outlet(), children: children_sender };
-    let feeds = Feeds::new(supervisor, clock, processes, told, program, restarts);
+    let feeds = Feeds::new(supervisor, clock, processes.clone(), told, program, restarts);
     let crashes = vec![
         ("influx writer", writer_address.outlet()),
         ("process probe", probe_address.outlet()),
@@ -245,8 +255,19 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         ("subscriber", reader_address.outlet()),
         ("notifier", notifier_address.outlet()),
     ];
-    let deadlines = watchdog_address.outlet();
-    let targets = notifier_address.outlet();
+    let changeable = Changeable {
+        identity,
+        processes,
+        journal: opened,
+        aim: writer_address.outlet(),
+        deadlines: watchdog_address.outlet(),
+        targets: notifier_address.outlet(),
+        topics: reader_address.outlet(),
+        watchman: watchman_address.outlet(),
+        connection,
+        takers,
+        server,
+    };
     let mut pipeline = Pipeline {
         clock,
         outlets,
@@ -257,9 +278,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         hangs,
         service_manager,
         escalations,
+        changeable,
         broker,
-        deadlines,
-        targets,
         shutdown,
     };
     for publisher in &settings.publishers {
@@ -273,23 +293,6 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
 }
 
 impl Pipeline {
-    /// New deadlines and expected publishers.
-    pub async fn set_deadlines(&self, settings: &Settings) {
-        let deadlines = SetDeadlines { rules: settings.deadline_rules(), expected: assemble::expected(settings) };
-        if let Err(error) = self.deadlines.deliver(deadlines).await {
-            tracing::error!(%error, "the new deadlines were not taken");
-        }
-    }
-
-    /// New targets of the notifications.
-    ///
-    /// # Errors
-    /// When one of them cannot be made: then the old ones stay.
-    pub async fn set_targets(&self, settings: &Settings) -> anyhow::Result<()> {
-        self.targets.deliver(SetTargets(consequences::targets(settings)?)).await?;
-        Ok(())
-    }
-
     /// Resolves when something that the monitor cannot do without has failed for good, with the reason.
     pub async fn failed(&mut self) -> String {
         let broker = self.broker.as_ref();
@@ -314,6 +317,22 @@ impl Pipeline {
         shutdown.started("publishers", move |deadline| feeds.stop(deadline));
         shutdown.stop(grace).await
     }
+}
+
+/// The monitor's connection as the settings want it.
+///
+/// # Errors
+/// When the client id of its session cannot be kept.
+pub(super) fn wanted(settings: &Settings, mqtt_url: &str, identity: &Identity) -> anyhow::Result<Wanted> {
+    let client_id = match &settings.mqtt.client_id {
+        Some(client_id) => client_id.clone(),
+        None => kept_client_id(&settings.data_dir)?,
+    };
+    Ok(Wanted {
+        config: assemble::mqtt(&settings.mqtt, mqtt_url, &client_id),
+        filters: settings.mqtt.prefix.monitor_filters(),
+        will: consequences::last_will(settings, identity),
+    })
 }
 
 /// The client id of this data directory's persistent session: made once, then kept.

@@ -143,6 +143,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// Its URL on this host.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// Stops it; open streams are closed.
     pub async fn stop(&self) {
         self.handle.stop(false).await;

@@ -45,8 +45,13 @@ pub(super) struct Delivery {
 struct End;
 
 impl Delivery {
-    pub fn new(parts: &WriterParts, sink: Arc<dyn Sink>, draining: watch::Receiver<Option<Instant>>) -> Self {
-        let WriterParts { journal, clock, config, shared, .. } = parts.clone();
+    pub fn new(
+        parts: &WriterParts,
+        sink: Arc<dyn Sink>,
+        config: WriterConfig,
+        draining: watch::Receiver<Option<Instant>>,
+    ) -> Self {
+        let WriterParts { journal, clock, shared, .. } = parts.clone();
         let waits = Waits {
             backoff_min: config.backoff_min,
             backoff_max: config.backoff_max,

@@ -9,16 +9,18 @@ mod delivery;
 mod dissection;
 mod shared;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::course::Health;
 use self::delivery::Delivery;
 use self::shared::Shared;
 pub use self::shared::WriterCounters;
@@ -66,13 +68,23 @@ impl Default for WriterConfig {
     }
 }
 
+/// Where rows go from now on, and how: a configuration that was read again. A request that is under way is
+/// given up and its rows are sent again; writing a row twice changes nothing.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Aim {
+    /// Where; `None`: rows stay in the journal.
+    pub sink: Option<Arc<dyn Sink>>,
+    /// How.
+    pub config: WriterConfig,
+}
+
 /// What every life of one writer is built from. Clones share everything.
 #[derive(Clone)]
 pub struct WriterParts {
     journal: Journal,
-    sink: Option<Arc<dyn Sink>>,
+    aim: Rc<RefCell<Aim>>,
     clock: Clock,
-    config: WriterConfig,
     shared: Rc<Shared>,
 }
 
@@ -80,7 +92,7 @@ impl WriterParts {
     /// Parts for a writer on this thread; without a sink rows stay in the journal.
     #[must_use]
     pub fn new(journal: Journal, sink: Option<Arc<dyn Sink>>, clock: Clock, config: WriterConfig) -> Self {
-        Self { journal, sink, clock, config, shared: Rc::default() }
+        Self { journal, aim: Rc::new(RefCell::new(Aim { sink, config })), clock, shared: Rc::default() }
     }
 
     /// The counters over all lives so far.
@@ -117,10 +129,10 @@ impl InfluxWriter {
     }
 
     fn start_delivery(&mut self, ctx: &mut Context<Self>) {
-        let Some(sink) = self.parts.sink.clone() else { return };
+        let Aim { sink: Some(sink), config } = self.parts.aim.borrow().clone() else { return };
         let (drain, draining) = watch::channel(None);
         let (ends, ended) = watch::channel(false);
-        let delivery = Delivery::new(&self.parts, sink, draining);
+        let delivery = Delivery::new(&self.parts, sink, config, draining);
         let task = actix_rt::spawn(async move {
             delivery.run().await;
             ends.send_replace(true);
@@ -162,7 +174,8 @@ impl InfluxWriter {
 
     fn sink_status(&self) -> SinkStatus {
         let (level, shared) = (self.parts.journal.level(), &self.parts.shared);
-        let sink = self.parts.sink.as_ref();
+        let aim = self.parts.aim.borrow();
+        let sink = aim.sink.as_ref();
         SinkStatus {
             name: sink.map_or("embedded", |sink| sink.name()).to_owned(),
             state: shared.health().as_str().to_owned(),
@@ -185,6 +198,16 @@ impl Actor for InfluxWriter {
 }
 
 crate::messages::progress::answers_progress!(InfluxWriter);
+
+impl Handler<Aim> for InfluxWriter {
+    type Result = ();
+    fn handle(&mut self, aim: Aim, ctx: &mut Context<Self>) {
+        *self.parts.aim.borrow_mut() = aim;
+        self.parts.shared.set_sink(Health::Ok, "");
+        self.delivery = None;
+        self.start_delivery(ctx);
+    }
+}
 
 impl Handler<Intake> for InfluxWriter {
     type Result = ResponseActFuture<Self, Vec<DeliveryState>>;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseActFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, ResponseActFuture};
 
 pub use self::confirmations::Confirmations;
 pub use self::pump::pump;
@@ -51,9 +51,22 @@ pub struct Outlets {
     pub transport: Arc<dyn Transport>,
 }
 
+/// What its topics start with, from now on: a configuration that was read again.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct SetTopics {
+    /// What the publishers' topics start with.
+    pub prefix: Prefix,
+    /// Under which id the monitor publishes itself: that is not for itself.
+    pub own: PublisherId,
+}
+
 /// What the subscriber knows, over all its lives.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Record {
+    prefix: Prefix,
+    /// What our own heartbeats' topics start with: the broker sends them to us as well.
+    own_topics: String,
     status: SubscriberStatus,
     bad: VecDeque<BadMessage>,
     confirmations: Confirmations,
@@ -64,31 +77,28 @@ pub struct Record {
 /// The actor. Build each of its lives with the same [`Record`].
 pub struct Subscriber {
     record: Rc<RefCell<Record>>,
-    prefix: Prefix,
-    /// What our own heartbeats' topics start with: the broker sends them to us as well.
-    own_topics: String,
     clock: Clock,
     outlets: Outlets,
 }
 
 impl Subscriber {
-    /// A life of the subscriber over a record that outlives it. What the monitor publishes under its
-    /// own id is not for itself.
+    /// A life of the subscriber over a record that outlives it.
     #[must_use]
-    pub fn new(record: Rc<RefCell<Record>>, prefix: Prefix, own: &PublisherId, clock: Clock, outlets: Outlets) -> Self {
-        let heartbeat = prefix.topic(own, TopicKind::Heartbeat);
-        let own_topics = heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).to_owned();
-        Self { record, prefix, own_topics, clock, outlets }
+    pub const fn new(record: Rc<RefCell<Record>>, clock: Clock, outlets: Outlets) -> Self {
+        Self { record, clock, outlets }
     }
 
     fn read(&self, deliveries: &[Delivery]) -> (Beats, Intake) {
         let record = &mut *self.record.borrow_mut();
         let (mut beats, mut entries) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
-        for delivery in deliveries.iter().filter(|delivery| !delivery.topic.starts_with(&self.own_topics)) {
+        for delivery in deliveries {
+            if delivery.topic.starts_with(&record.own_topics) {
+                continue;
+            }
             record.status.messages += 1;
             let last = &mut record.last_heartbeat;
             let meaning =
-                translate(&self.prefix, delivery, |publisher, now, interval| lag(last, publisher, now, interval));
+                translate(&record.prefix, delivery, |publisher, now, interval| lag(last, publisher, now, interval));
             match meaning {
                 Ok(meaning) => {
                     // What the broker had kept from before we subscribed is data, not a sign of life.
@@ -128,9 +138,10 @@ impl Subscriber {
         for state in states {
             record.confirmations.changed(state, now);
         }
-        for state in record.confirmations.due(now) {
+        let due = record.confirmations.due(now);
+        for state in due {
             let confirmation = Outgoing {
-                topic: self.prefix.topic(&state.publisher, TopicKind::Confirm),
+                topic: record.prefix.topic(&state.publisher, TopicKind::Confirm),
                 payload: encode_confirm(&state),
                 // A lost one is repeated when the next heartbeat shows it.
                 at_least_once: false,
@@ -169,6 +180,28 @@ fn lag(
 }
 
 impl Record {
+    /// An empty one.
+    #[must_use]
+    pub fn new(topics: SetTopics) -> Self {
+        let mut record = Self {
+            prefix: topics.prefix.clone(),
+            own_topics: String::new(),
+            status: SubscriberStatus::default(),
+            bad: VecDeque::new(),
+            confirmations: Confirmations::default(),
+            last_heartbeat: HashMap::new(),
+            recent: Recent::default(),
+        };
+        record.set_topics(topics);
+        record
+    }
+
+    fn set_topics(&mut self, SetTopics { prefix, own }: SetTopics) {
+        let heartbeat = prefix.topic(&own, TopicKind::Heartbeat);
+        heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).clone_into(&mut self.own_topics);
+        self.prefix = prefix;
+    }
+
     fn keep_bad(&mut self, delivery: &Delivery, reason: String) {
         self.status.malformed += 1;
         if self.status.malformed.is_power_of_two() {
@@ -230,6 +263,13 @@ impl Handler<Deliveries> for Subscriber {
             tokio::join!(watch, keep).1
         };
         Box::pin(hand_on.into_actor(self).map(|states, actor, _| actor.confirm(states)))
+    }
+}
+
+impl Handler<SetTopics> for Subscriber {
+    type Result = ();
+    fn handle(&mut self, topics: SetTopics, _: &mut Context<Self>) {
+        self.record.borrow_mut().set_topics(topics);
     }
 }
 

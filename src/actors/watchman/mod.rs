@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use futures_util::future::join_all;
 
 use crate::domain::beat::Heartbeat;
@@ -84,6 +84,16 @@ impl WatchmanConfig {
     }
 }
 
+/// A configuration that was read again: it counts from now on, over all lives.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct SetWatchman {
+    /// Who we are and how often we look.
+    pub config: WatchmanConfig,
+    /// The URL to ping, when there is one.
+    pub ping: Option<Arc<dyn Ping>>,
+}
+
 /// Whom the watchman asks and tells.
 #[derive(Clone)]
 pub struct Outlets {
@@ -101,13 +111,11 @@ pub struct Outlets {
     pub transport: Arc<dyn Transport>,
     /// systemd.
     pub service_manager: Arc<dyn ServiceManager>,
-    /// The URL to ping, when there is one.
-    pub ping: Option<Arc<dyn Ping>>,
 }
 
 /// What the watchman knows, over all its lives.
-#[derive(Debug)]
 pub struct Record {
+    settings: SetWatchman,
     healthy: bool,
     beats: u64,
     pings: u64,
@@ -115,26 +123,32 @@ pub struct Record {
     ping_error: String,
 }
 
-impl Default for Record {
-    fn default() -> Self {
+impl Record {
+    /// Nothing done yet.
+    #[must_use]
+    pub const fn new(settings: SetWatchman) -> Self {
         // Well until somebody does not answer: the program has just started all of them.
-        Self { healthy: true, beats: 0, pings: 0, pings_failed: 0, ping_error: String::new() }
+        Self { settings, healthy: true, beats: 0, pings: 0, pings_failed: 0, ping_error: String::new() }
     }
 }
 
 /// The actor. Build each of its lives with the same [`Record`].
 pub struct Watchman {
     config: WatchmanConfig,
+    ping: Option<Arc<dyn Ping>>,
     outlets: Outlets,
     clock: Clock,
     record: Rc<RefCell<Record>>,
+    /// Whether the next ping is due some time.
+    pings: bool,
 }
 
 impl Watchman {
     /// A life of the watchman.
     #[must_use]
-    pub const fn new(config: WatchmanConfig, outlets: Outlets, clock: Clock, record: Rc<RefCell<Record>>) -> Self {
-        Self { config, outlets, clock, record }
+    pub fn new(outlets: Outlets, clock: Clock, record: Rc<RefCell<Record>>) -> Self {
+        let SetWatchman { config, ping } = record.borrow().settings.clone();
+        Self { config, ping, outlets, clock, record, pings: false }
     }
 
     /// Asks everyone at once, ends those that are stuck, and comes again.
@@ -209,7 +223,8 @@ impl Watchman {
 
     /// Well is: every actor answers, the journal too, and we hear our broker.
     fn ping(&mut self, ctx: &mut Context<Self>) {
-        let Some(ping) = self.outlets.ping.clone() else { return };
+        self.pings = self.ping.is_some();
+        let Some(ping) = self.ping.clone() else { return };
         let (healthy, outlets) = (self.is_healthy(), self.outlets.clone());
         let ping = async move {
             if !healthy {
@@ -294,6 +309,20 @@ impl Handler<AskMonitor> for Watchman {
     type Result = MessageResult<AskMonitor>;
     fn handle(&mut self, _: AskMonitor, _: &mut Context<Self>) -> MessageResult<AskMonitor> {
         MessageResult(self.status())
+    }
+}
+
+impl Handler<SetWatchman> for Watchman {
+    type Result = ();
+
+    /// Each of the loops goes by it from its next turn on.
+    fn handle(&mut self, settings: SetWatchman, ctx: &mut Context<Self>) {
+        self.config = settings.config.clone();
+        self.ping = settings.ping.clone();
+        self.record.borrow_mut().settings = settings;
+        if !self.pings {
+            self.ping(ctx);
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod link;
 mod outage;
 mod queue;
 mod receipts;
+mod replaceable;
 mod tls;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +47,7 @@ use rumqttc::{AsyncClient, LastWill, MqttOptions, QoS};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use config::{MqttConfig, MqttConfigError, Secret, Will};
+pub use replaceable::ReplaceableTransport;
 
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;

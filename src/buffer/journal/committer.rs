@@ -3,7 +3,7 @@
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::store::{Store, Write};
-use super::{Batch, JournalError, Lane, Level, NamedLoss};
+use super::{Batch, JournalError, Lane, Level, Limits, NamedLoss};
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::intake::DeliveryState;
@@ -48,6 +48,10 @@ pub(super) enum Command {
         reply: Reply<Vec<NamedLoss>>,
     },
     SplitLanes {
+        reply: Reply<()>,
+    },
+    SetLimits {
+        limits: Limits,
         reply: Reply<()>,
     },
     Close {
@@ -133,6 +137,10 @@ fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
         Command::DeadLetters { entries_max, reply } => drop(reply.send(store.dead_letters(entries_max))),
         Command::Accounts { reply } => drop(reply.send(store.accounts())),
         Command::Losses { reply } => drop(reply.send(store.losses())),
+        Command::SetLimits { limits, reply } => {
+            store.set_limits(limits);
+            let _ = reply.send(Ok(()));
+        }
         Command::SplitLanes { reply } => drop(reply.send(store.split_lanes())),
         #[cfg(test)]
         Command::Execute { sql, reply } => drop(reply.send(store.execute(&sql))),

@@ -71,6 +71,25 @@ pub struct JournalConfig {
     pub queue_entries_max: usize,
 }
 
+impl JournalConfig {
+    /// What of it may change while the journal is in use.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        Limits { bytes_max: self.bytes_max, history: self.history, has_sink: self.has_sink }
+    }
+}
+
+/// What of a [`JournalConfig`] may change while the journal is in use; the words are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// [`JournalConfig::bytes_max`]. A smaller one drops nothing that nobody has: readings are refused until there is room.
+    pub bytes_max: u64,
+    /// [`JournalConfig::history`].
+    pub history: Duration,
+    /// [`JournalConfig::has_sink`]. Rows that were `stored` here while there was none stay here only.
+    pub has_sink: bool,
+}
+
 /// What was found at the start.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Recovery {
@@ -173,8 +192,7 @@ pub struct Journal {
     level: watch::Receiver<Level>,
     queue: Arc<Semaphore>,
     queue_entries_max: u32,
-    bytes_max: u64,
-    has_sink: bool,
+    limits: watch::Sender<Limits>,
     path: Arc<PathBuf>,
     plots: Arc<Semaphore>,
 }
@@ -188,7 +206,7 @@ impl Journal {
     pub fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
         let path = config.path.clone();
         let journal_path = path.clone();
-        let (bytes_max, has_sink) = (config.bytes_max, config.has_sink);
+        let limits = watch::Sender::new(config.limits());
         let queue_entries_max = u32::try_from(config.queue_entries_max.max(1)).unwrap_or(u32::MAX);
         let (store, recovery) = Store::open(config)?;
         let (level_sender, level) = watch::channel(store.level());
@@ -203,7 +221,17 @@ impl Journal {
         let queue = Arc::new(Semaphore::new(queue_entries_max as usize));
         let plots = Arc::new(Semaphore::new(PLOTS_AT_ONCE_MAX));
         let path = Arc::new(journal_path);
-        Ok((Self { commands, level, queue, queue_entries_max, bytes_max, has_sink, path, plots }, recovery))
+        Ok((Self { commands, level, queue, queue_entries_max, limits, path, plots }, recovery))
+    }
+
+    /// New limits from the next commit on.
+    ///
+    /// # Errors
+    /// [`JournalError::Closed`].
+    pub async fn set_limits(&self, limits: Limits) -> Result<(), JournalError> {
+        self.ask(|reply| Command::SetLimits { limits, reply }).await?;
+        self.limits.send_replace(limits);
+        Ok(())
     }
 
     /// Makes entries durable, duplicates removed. Resolves after the commit that holds them, with the
@@ -352,10 +380,11 @@ impl Journal {
     /// How long an append waits: nothing up to nine tenths of the limit, then in proportion. Without a
     /// sink history makes room, and there is nothing to wait for.
     fn slow_down(&self) -> Duration {
-        if !self.has_sink || self.bytes_max == 0 {
+        let Limits { bytes_max, has_sink, .. } = *self.limits.borrow();
+        if !has_sink || bytes_max == 0 {
             return Duration::ZERO;
         }
-        let full = u128::from(self.level().undelivered_bytes) * 1_000 / u128::from(self.bytes_max);
+        let full = u128::from(self.level().undelivered_bytes) * 1_000 / u128::from(bytes_max);
         let over = u64::try_from(full).unwrap_or(u64::MAX).saturating_sub(SLOW_FROM_THOUSANDTHS);
         let most = 1_000 - SLOW_FROM_THOUSANDTHS;
         SLOW_DELAY_MAX.mul_f64(over.min(most) as f64 / most as f64)

@@ -11,7 +11,7 @@ use super::draft::{Changed, Draft};
 use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::verdict_row::LastVerdict;
-use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, NamedLoss, Recovery, recovery};
+use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, Limits, NamedLoss, Recovery, recovery};
 use crate::buffer::database;
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::verdict::Change;
@@ -93,6 +93,12 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// New limits from the next commit on.
+    pub(super) const fn set_limits(&mut self, limits: Limits) {
+        let Limits { bytes_max, history, has_sink } = limits;
+        (self.config.bytes_max, self.config.history, self.config.has_sink) = (bytes_max, history, has_sink);
+    }
+
     pub(super) fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
         let failed = |reason: String| JournalError::Open { path: config.path.clone(), reason };
         let database::Opened { connection, lock, mut damage } =

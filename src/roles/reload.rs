@@ -1,0 +1,214 @@
+//! SIGHUP: what changed in the configuration is applied, and no connection that did not change is dropped.
+//!
+//! | what changed | what happens |
+//! |---|---|
+//! | deadlines, `grace`, `[log]`, `[[notify]]`, `[buffer]`, `[monitor]` | counts from now on |
+//! | `[[publisher]]` | that one ends, starts, or starts again |
+//! | `[influx]` | the rows go there; what is not delivered yet as well |
+//! | `[web]` | the page is served anew; the old one stays when that fails |
+//! | `[mqtt]` | the monitor and the publishers that it has started connect anew |
+//! | `data_dir`, `monitor.id`, the embedded broker | everything hangs on them: the monitor stops in order and starts again, under the same PID |
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
+
+use crate::actors::influx_writer::Aim;
+use crate::actors::subscriber::SetTopics;
+use crate::config::{BrokerSettings, Changed, Settings, changes};
+use crate::domain::publisher::PublisherId;
+use crate::messages::change::SetDeadlines;
+use crate::messages::notice::SetTargets;
+use crate::roles::pipeline::{Pipeline, wanted};
+use crate::roles::{assemble, consequences};
+use crate::web;
+
+/// How long a publisher that has to end may take.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// What becomes of the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes on.
+    Running,
+    /// It has to stop in order and start again: nothing of the new configuration has been applied.
+    StartAgain,
+}
+
+/// Applies what differs. A part that cannot take its new settings keeps the old ones and says why; it is
+/// tried again at the next reload.
+pub async fn reload(
+    settings: &mut Settings,
+    new: &Settings,
+    pipeline: &mut Pipeline,
+    set_level: impl Fn(LevelFilter),
+) -> Outcome {
+    let changed = changes(settings, new);
+    if changed.is_empty() {
+        tracing::info!("configuration read again: nothing has changed");
+        return Outcome::Running;
+    }
+    if needs_start(settings, new) {
+        match can_start(settings, new) {
+            Ok(()) => return Outcome::StartAgain,
+            Err(reason) => {
+                tracing::error!(reason, "the new configuration cannot work, the old one stays");
+                return Outcome::Running;
+            }
+        }
+    }
+    let mut applied = new.clone();
+    for change in &changed {
+        let done = match change {
+            Changed::Grace | Changed::DataDir => Ok(()),
+            Changed::Log => {
+                set_level(new.log.level);
+                Ok(())
+            }
+            Changed::Watch | Changed::PublisherWatchChanged(_) => pipeline.set_deadlines(new).await,
+            Changed::PublisherAdded(id) | Changed::PublisherRemoved(id) | Changed::PublisherChanged(id) => {
+                pipeline.feeds.end(id, Instant::now() + END_GRACE).await;
+                let started = pipeline.start_feed(new, id).await;
+                started.and(pipeline.set_deadlines(new).await)
+            }
+            Changed::Notify => pipeline.set_targets(new).await.inspect_err(|_| {
+                (applied.mail, applied.notify) = (settings.mail.clone(), settings.notify.clone());
+            }),
+            Changed::Monitor => {
+                pipeline.set_watchman(new).await.inspect_err(|_| applied.monitor = settings.monitor.clone())
+            }
+            Changed::Influx => pipeline.aim(new).await.inspect_err(|_| applied.influx = settings.influx.clone()),
+            Changed::Buffer => pipeline.set_limits(new).await.inspect_err(|_| applied.buffer = settings.buffer.clone()),
+            Changed::Web => pipeline.serve(settings, new).await.inspect_err(|_| applied.web = settings.web.clone()),
+            Changed::Mqtt => {
+                pipeline.connect(settings, new).await.inspect_err(|_| applied.mqtt = settings.mqtt.clone())
+            }
+        };
+        match done {
+            Ok(()) => tracing::info!(%change, "configuration applied"),
+            Err(error) => tracing::error!(%change, error = format!("{error:#}"), "not applied"),
+        }
+    }
+    *settings = applied;
+    Outcome::Running
+}
+
+/// Whether so much hangs on what changed that nothing of the running monitor could stay.
+fn needs_start(old: &Settings, new: &Settings) -> bool {
+    old.data_dir != new.data_dir
+        || old.monitor.id != new.monitor.id
+        || assemble::broker(&old.mqtt) != assemble::broker(&new.mqtt)
+}
+
+/// Looks before the leap: a data directory that cannot be made, or a taken port, keeps the old monitor running.
+fn can_start(old: &Settings, new: &Settings) -> Result<(), String> {
+    std::fs::create_dir_all(&new.data_dir)
+        .map_err(|error| format!("data_dir: cannot make {}: {error}", new.data_dir.display()))?;
+    let listens_at = |settings: &Settings| match settings.mqtt.broker {
+        BrokerSettings::Embedded { listen } => Some(listen),
+        BrokerSettings::At(_) => None,
+    };
+    match listens_at(new) {
+        Some(listen) if listens_at(old) != Some(listen) => TcpListener::bind(listen)
+            .map(drop)
+            .map_err(|error| format!("mqtt.listen: the broker cannot listen on {listen}: {error}")),
+        _ => Ok(()),
+    }
+}
+
+impl Pipeline {
+    async fn start_feed(&mut self, settings: &Settings, id: &PublisherId) -> anyhow::Result<()> {
+        match settings.publishers.iter().find(|publisher| publisher.id == *id) {
+            Some(publisher) => self.feeds.start(settings, &self.mqtt_url, publisher).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Deadlines and expected publishers.
+    async fn set_deadlines(&self, settings: &Settings) -> anyhow::Result<()> {
+        let deadlines = SetDeadlines { rules: settings.deadline_rules(), expected: assemble::expected(settings) };
+        Ok(self.changeable.deadlines.deliver(deadlines).await?)
+    }
+
+    async fn set_targets(&self, settings: &Settings) -> anyhow::Result<()> {
+        Ok(self.changeable.targets.deliver(SetTargets(consequences::targets(settings)?)).await?)
+    }
+
+    async fn set_watchman(&self, settings: &Settings) -> anyhow::Result<()> {
+        let parts = &self.changeable;
+        let settings = consequences::set_watchman(settings, &parts.identity, parts.processes.as_ref())?;
+        Ok(parts.watchman.deliver(settings).await?)
+    }
+
+    async fn set_limits(&self, settings: &Settings) -> anyhow::Result<()> {
+        Ok(self.changeable.journal.set_limits(assemble::journal(settings).limits()).await?)
+    }
+
+    /// Where the rows go. The journal first: a row is kept for the sink from then on.
+    async fn aim(&self, settings: &Settings) -> anyhow::Result<()> {
+        let aim = Aim { sink: assemble::sink(settings)?, config: assemble::writer(settings) };
+        self.set_limits(settings).await?;
+        Ok(self.changeable.aim.deliver(aim).await?)
+    }
+
+    /// Serves the page as configured. On a new address the old one ends when the new one answers.
+    async fn serve(&mut self, old: &Settings, new: &Settings) -> anyhow::Result<()> {
+        let (before, after) = (assemble::web(old), assemble::web(new));
+        let same_place = before.as_ref().map(|web| web.listen) == after.as_ref().map(|web| web.listen);
+        let serve = |config: &web::WebConfig| web::serve(config, self.outlets.clone(), self.clock);
+        let cell = self.changeable.server.clone();
+        let mut served = None;
+        if same_place {
+            let server = cell.take();
+            stop(server).await;
+        }
+        let result = match after.as_ref().map(serve).transpose() {
+            Ok(server) => {
+                served = server;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        match (&result, same_place) {
+            (Ok(()), _) => stop(cell.replace(served)).await,
+            (Err(_), true) => *cell.borrow_mut() = before.as_ref().map(serve).transpose()?,
+            (Err(_), false) => {}
+        }
+        self.page = cell.borrow().as_ref().map(web::Server::url);
+        tracing::info!(page = self.page.as_deref().unwrap_or("off"), "the page is served here");
+        Ok(result?)
+    }
+
+    /// Connects to the broker as configured. Our publishers end first, while we can still confirm what
+    /// they have sent, and start again when we listen at the new place.
+    async fn connect(&mut self, old: &Settings, new: &Settings) -> anyhow::Result<()> {
+        let mqtt_url = match &new.mqtt.broker {
+            BrokerSettings::At(url) => url.to_string(),
+            // Its address has not changed, or we would not be here.
+            BrokerSettings::Embedded { .. } => self.mqtt_url.clone(),
+        };
+        let wanted = wanted(new, &mqtt_url, &self.changeable.identity)?;
+        wanted.config.validate()?;
+        let fed: Vec<PublisherId> = old.publishers.iter().map(|publisher| publisher.id.clone()).collect();
+        self.feeds.end_some(&fed, Instant::now() + END_GRACE).await;
+        let parts = &self.changeable;
+        let topics = SetTopics { prefix: new.mqtt.prefix.clone(), own: parts.identity.id.clone() };
+        parts.connection.close().await;
+        parts.topics.deliver(topics).await?;
+        self.set_watchman(new).await?;
+        self.changeable.connection.replace(wanted, &self.changeable.takers).await?;
+        self.mqtt_url = mqtt_url;
+        for id in fed {
+            self.start_feed(new, &id).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn stop(server: Option<web::Server>) {
+    if let Some(server) = server {
+        server.stop().await;
+    }
+}
