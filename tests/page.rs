@@ -114,6 +114,50 @@ async fn one_publisher_is_explained_plotted_probed_and_restarted() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+#[actix_rt::test]
+async fn the_events_show_changes_with_who_was_told_and_what_went_wrong() {
+    let Some(mut browser) = Browser::start().await else { return };
+    let notify = "[[notify]]\nname = 'siren'\ncommand = ['/bin/cat']\nto = ['dead']\n\
+                  [[notify]]\nname = 'desk'\nwebhook = 'http://127.0.0.1:1/'\nto = ['dead']\n";
+    let monitor = Running::start(RunOptions { config: notify.to_owned(), ..options() }).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut victim = publish(directory.path(), "victim", monitor.mqtt_url());
+    let another = publish(directory.path(), "another", monitor.mqtt_url());
+    for publisher in ["victim", "another"] {
+        monitor.until(publisher, heartwatch::domain::verdict::Verdict::Alive).await;
+    }
+    let url: url::Url = monitor.mqtt_url().parse().unwrap();
+    let options = rumqttc::MqttOptions::new("confused", url.host_str().unwrap(), url.port().unwrap());
+    let (client, mut connection) = rumqttc::AsyncClient::new(options, 10);
+    tokio::spawn(async move { while connection.poll().await.is_ok() {} });
+    client.publish("heartwatch/v1/confused/readings", rumqttc::QoS::AtLeastOnce, false, "{").await.unwrap();
+    browser.open(&format!("{}/#/events", monitor.page())).await;
+    victim.kill();
+
+    let rows = "[...document.querySelectorAll('.plain tbody tr')].map((row) => row.textContent)";
+    for said in ["toldsiren", "not told yetdesk", "unreadable message", "→dead", "→alive"] {
+        browser.until(&format!("{rows}.some((row) => row.includes('{said}'))"), SOON).await;
+    }
+    let choose = |id: &str, value: &str| {
+        format!(
+            "{{ const box = document.querySelector('#{id}'); box.value = '{value}'; box.dispatchEvent(new Event('{}')); }}",
+            if id == "publisher" { "input" } else { "change" }
+        )
+    };
+    browser.value(&choose("kind", "notice")).await;
+    browser.until(&format!("{rows}.length >= 2 && {rows}.every((row) => /told/.test(row))"), SOON).await;
+    browser.value(&choose("kind", "error")).await;
+    browser.until(&format!("{rows}.length === 1 && {rows}[0].includes('unreadable')"), SOON).await;
+    browser.value(&choose("kind", "")).await;
+    browser.value(&choose("publisher", "another")).await;
+    browser.until(&format!("{rows}.length === 1 && {rows}[0].includes('→alive')"), SOON).await;
+    assert_eq!(browser.value("location.hash").await, "#/events?publisher=another");
+    browser.value("location.hash = '#/errors'").await;
+    browser.until("/siren command: 1 told, 0 waiting/.test(document.body.textContent)", SOON).await;
+    assert_eq!(browser.complaints, Vec::<String>::new());
+    drop(another);
+}
+
 /// Heartbeats of many publishers, sent by one client, a few hundred at a time: the broker drops what it
 /// cannot hand on, and this crowd keeps nothing to send again.
 async fn crowd(monitor: &Running, publishers: usize) -> rumqttc::AsyncClient {

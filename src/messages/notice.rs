@@ -8,6 +8,7 @@ use actix::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::notice::{Notice, NoticeFilter};
+use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::ports::Notify;
 
@@ -59,6 +60,42 @@ impl fmt::Debug for Target {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<TargetStatus>")]
 pub struct AskNotifications;
+
+/// Asks the notifier for its last attempts, newest first, at most so many.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<Attempt>")]
+pub struct AskAttempts(pub usize);
+
+/// One attempt to tell a target something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whom.
+    pub target: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// About whom; at most the first ten of a digest.
+    pub publishers: Vec<PublisherId>,
+    /// What, in words: the first notice of a digest.
+    pub summary: String,
+    /// How many notices the message had; more than 1 for a digest.
+    pub notices: usize,
+    /// Why not; empty when it was delivered.
+    pub reason: String,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The target has it.
+    Delivered,
+    /// Not this time: it is tried again.
+    Failed,
+    /// It will not be tried again.
+    GivenUp,
+}
 
 /// The account of one target: `taken` = `sent` + `waiting` + `given_up`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -208,6 +208,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     let (children_sender, children) = watch::channel(Arc::default());
     let outlets = web::Outlets {
         notifications: notifier_address.outlet(),
+        attempts: notifier_address.outlet(),
         monitor: watchman_address.outlet(),
         children,
         status: watchdog_address.outlet(),

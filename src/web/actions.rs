@@ -10,17 +10,21 @@ use super::{ASK_TIMEOUT, Outlets};
 use crate::formats::api::ErrorView;
 use crate::messages::ask::{AskLedger, AskSubscriber, BadMessage, SinkStatus};
 use crate::messages::child::Restart;
+use crate::messages::notice::{AskAttempts, AskNotifications, Attempt, TargetStatus};
 use crate::messages::page::{AskGone, DeadLetterLine, LossLine, ProbeNow};
 
 /// A probe may hang on a sick process for a while.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most dead letters and losses in one answer.
 const ERRORS_MAX: usize = 200;
+/// Most attempts in one answer.
+const ATTEMPTS_MAX: usize = 500;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .route("/api/publishers/{id}/probe", web::post().to(probe))
         .route("/api/publishers/{id}/restart", web::post().to(restart))
+        .route("/api/notifications", web::get().to(notifications))
         .route("/api/errors", web::get().to(errors));
 }
 
@@ -61,6 +65,26 @@ async fn restart(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResp
             HttpResponse::Conflict().json(ErrorView { error })
         }
         Err(error) => unavailable(error),
+    }
+}
+
+/// `GET /api/notifications`: who is told, and what of late.
+#[derive(Serialize)]
+struct Notifications {
+    /// The account of every target.
+    targets: Vec<TargetStatus>,
+    /// The last attempts since the monitor started, newest first.
+    recent: Vec<Attempt>,
+}
+
+async fn notifications(outlets: web::Data<Outlets>) -> HttpResponse {
+    let (targets, recent) = tokio::join!(
+        outlets.notifications.ask(AskNotifications, ASK_TIMEOUT),
+        outlets.attempts.ask(AskAttempts(ATTEMPTS_MAX), ASK_TIMEOUT),
+    );
+    match (targets, recent) {
+        (Ok(targets), Ok(recent)) => HttpResponse::Ok().json(Notifications { targets, recent }),
+        (Err(error), _) | (_, Err(error)) => unavailable(error),
     }
 }
 

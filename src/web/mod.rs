@@ -32,7 +32,7 @@ use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
 use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber};
 use crate::messages::child::{AskChild, Restart};
-use crate::messages::notice::AskNotifications;
+use crate::messages::notice::{AskAttempts, AskNotifications};
 use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, ProbeNow};
 use crate::messages::progress::AskMonitor;
 use crate::runtime::clock::Clock;
@@ -103,6 +103,8 @@ pub struct Outlets {
     pub restarts: Directory<Restart>,
     /// The notifier, for the account of what was told.
     pub notifications: Outlet<AskNotifications>,
+    /// The notifier, for its last attempts.
+    pub attempts: Outlet<AskAttempts>,
     /// The watchman, for how the monitor itself does.
     pub monitor: Outlet<AskMonitor>,
     /// The publishers that the monitor has started as its children, at the moment.

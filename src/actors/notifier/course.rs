@@ -1,5 +1,6 @@
 //! The conversation with one target: what to send next, and how long to wait after which answer.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,17 +9,20 @@ use tokio::sync::{Notify as Wake, watch};
 use tokio::time::Instant;
 
 use super::blocking;
+use super::log::Log;
 use crate::buffer::notifications::{MESSAGE_NOTICES_MAX, Notifications, NotificationsError, Outgoing};
-use crate::domain::notice::{MINUTE, Pace, Step};
+use crate::domain::notice::{MINUTE, Notice, Pace, Step};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::formats::notification::message;
-use crate::messages::notice::Target;
+use crate::messages::notice::{Attempt, Outcome, Target};
 use crate::ports::NotifyError;
 use crate::runtime::clock::Clock;
 
 /// Wait before the disk is asked again after it refused.
 const DISK_RETRY: Duration = Duration::from_secs(5);
+/// Publishers of a digest that its line in the log names.
+const PUBLISHERS_NAMED_MAX: usize = 10;
 
 /// One target's loop.
 pub(super) struct Course {
@@ -26,6 +30,7 @@ pub(super) struct Course {
     store: Notifications,
     monitor: PublisherId,
     clock: Clock,
+    log: Rc<RefCell<Log>>,
     wake: Rc<Wake>,
     draining: watch::Receiver<bool>,
     failures: u64,
@@ -48,11 +53,12 @@ impl Course {
         store: Notifications,
         monitor: PublisherId,
         clock: Clock,
+        log: Rc<RefCell<Log>>,
         wake: Rc<Wake>,
         draining: watch::Receiver<bool>,
     ) -> Self {
         let backoff = backoff(&target);
-        Self { target, store, monitor, clock, wake, draining, failures: 0, backoff }
+        Self { target, store, monitor, clock, log, wake, draining, failures: 0, backoff }
     }
 
     /// Goes on until it is asked to drain and has nothing to do at once.
@@ -110,6 +116,16 @@ impl Course {
             .await?;
         if too_old > 0 {
             tracing::error!(target_name = self.target.name, notices = too_old, "notifications given up: too old");
+            let age_max = describe_duration(self.target.age_max);
+            self.log.borrow_mut().note(Attempt {
+                at: self.clock.wall(),
+                target: self.target.name.clone(),
+                outcome: Outcome::GivenUp,
+                publishers: Vec::new(),
+                summary: "too old to be told".to_owned(),
+                notices: usize::try_from(too_old).unwrap_or(usize::MAX),
+                reason: format!("could not be delivered within {age_max}"),
+            });
         }
         let notices_max = if waiting.begun {
             1
@@ -135,6 +151,12 @@ impl Course {
             Some(message) => self.target.way.deliver(&message).await,
             None => Err(NotifyError::Refused { reason: "it cannot be written as JSON".to_owned() }),
         };
+        let (outcome, reason) = match &sent {
+            Ok(()) => (Outcome::Delivered, ""),
+            Err(NotifyError::Refused { reason }) => (Outcome::GivenUp, reason.as_str()),
+            Err(NotifyError::Retry { reason, .. }) => (Outcome::Failed, reason.as_str()),
+        };
+        self.note(&outgoing.notices, outcome, reason);
         let target_name = self.target.name.as_str();
         match sent {
             Ok(()) => {
@@ -167,6 +189,24 @@ impl Course {
                 Ok(Rest::Until(Instant::now() + wait))
             }
         }
+    }
+
+    fn note(&self, notices: &[Notice], outcome: Outcome, reason: &str) {
+        let mut publishers: Vec<PublisherId> = Vec::new();
+        for notice in notices {
+            if publishers.len() < PUBLISHERS_NAMED_MAX && !publishers.contains(notice.publisher()) {
+                publishers.push(notice.publisher().clone());
+            }
+        }
+        self.log.borrow_mut().note(Attempt {
+            at: self.clock.wall(),
+            target: self.target.name.clone(),
+            outcome,
+            publishers,
+            summary: notices.first().map(|notice| notice.summary().to_owned()).unwrap_or_default(),
+            notices: notices.len(),
+            reason: reason.to_owned(),
+        });
     }
 
     async fn with_store<T: Send + 'static>(

@@ -6,6 +6,7 @@
 //! its own ([`course`]): a target that hangs delays nobody else.
 
 mod course;
+mod log;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,17 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture};
 use tokio::sync::{Notify as Wake, watch};
 use tokio::task::AbortHandle;
 
 use self::course::Course;
+use self::log::Log;
 use crate::buffer::notifications::{Account, Notifications, NotificationsError};
 use crate::domain::notice::Notice;
 use crate::domain::publisher::PublisherId;
 use crate::messages::ask::AskChanges;
 use crate::messages::drain::Drain;
-use crate::messages::notice::{Announce, AskNotifications, ChangesRecorded, SetTargets, Target, TargetStatus};
+use crate::messages::notice::{
+    Announce, AskAttempts, AskNotifications, ChangesRecorded, SetTargets, Target, TargetStatus,
+};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::{Outlet, Undelivered};
 
@@ -42,6 +46,7 @@ pub struct NotifierParts {
     clock: Clock,
     changes: Outlet<AskChanges>,
     targets: Rc<RefCell<Arc<Vec<Target>>>>,
+    log: Rc<RefCell<Log>>,
 }
 
 impl NotifierParts {
@@ -54,7 +59,7 @@ impl NotifierParts {
         changes: Outlet<AskChanges>,
         targets: Arc<Vec<Target>>,
     ) -> Self {
-        Self { store, monitor, clock, changes, targets: Rc::new(RefCell::new(targets)) }
+        Self { store, monitor, clock, changes, targets: Rc::new(RefCell::new(targets)), log: Rc::default() }
     }
 
     fn for_targets(&self, notices: &[Notice]) -> Vec<(String, Notice)> {
@@ -147,6 +152,7 @@ impl Notifier {
                 parts.store.clone(),
                 parts.monitor.clone(),
                 parts.clock,
+                parts.log.clone(),
                 wake.clone(),
                 draining,
             );
@@ -290,6 +296,13 @@ impl Handler<AskNotifications> for Notifier {
             });
             Self::status(&targets, &accounts)
         }))
+    }
+}
+
+impl Handler<AskAttempts> for Notifier {
+    type Result = MessageResult<AskAttempts>;
+    fn handle(&mut self, AskAttempts(attempts_max): AskAttempts, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.parts.log.borrow().newest(attempts_max))
     }
 }
 

@@ -22,17 +22,19 @@ export function errors(main) {
     { name: "The database’s reason", kind: "why", cell: (of) => of.reason },
     { name: "The row", kind: "code", cell: (of) => of.line },
   ], "The database has refused no row.");
+  const targets = el("ul", { class: "sinks" });
   const many = el("p", { class: "sub" });
   main.append(el("h1", {}, "Errors"), wrong, el("h2", {}, "Databases"), sinks, el("h2", {}, "Messages that could not be read"), many, bad.element,
-    el("h2", {}, "Dead letters"), letters.element);
+    el("h2", {}, "Dead letters"), letters.element,
+    el("h2", {}, "Who is told"), targets);
 
   let key = "";
   async function load() {
     if (document.hidden) return;
     try {
-      const view = await get("api/errors");
+      const [view, told] = await Promise.all([get("api/errors"), get("api/notifications")]);
       wrong.textContent = "";
-      const fresh = JSON.stringify(view);
+      const fresh = JSON.stringify([view, told.targets]);
       if (fresh === key) return;
       key = fresh;
       setText(many, view.malformed ? `${count(view.malformed)} since the monitor started, ${count(view.oversized)} of them too large. The last ${count(view.bad_messages.length)}:` : "");
@@ -40,6 +42,10 @@ export function errors(main) {
       letters.set(view.dead_letters);
       sinks.replaceChildren(...view.sinks.map((sink) => el("li", { class: sink.last_error || sink.state !== "ok" ? "warns" : "" },
         el("strong", {}, sink.name), ` ${sink.state}`, sink.last_error ? `: ${sink.last_error}` : sink.state === "ok" ? ": no error" : "")));
+      targets.replaceChildren(...told.targets.map((target) => el("li", { class: target.last_error || target.given_up ? "warns" : "" },
+        el("strong", {}, target.target), ` ${target.way}: ${count(target.sent)} told, ${count(target.waiting)} waiting, ${count(target.given_up)} given up`,
+        target.last_error ? `; last error: ${target.last_error}` : "", target.last_given_up ? `; last given up: ${target.last_given_up}` : "")));
+      if (!told.targets.length) targets.replaceChildren(el("li", {}, "Nobody: [[notify]] in heartwatch.toml names who is told of a verdict change."));
     } catch (error) {
       wrong.textContent = error.message;
     }
