@@ -124,7 +124,7 @@ async fn the_events_show_changes_with_who_was_told_and_what_went_wrong() {
     let mut victim = publish(directory.path(), "victim", monitor.mqtt_url());
     let another = publish(directory.path(), "another", monitor.mqtt_url());
     for publisher in ["victim", "another"] {
-        monitor.until(publisher, heartwatch::domain::verdict::Verdict::Alive).await;
+        monitor.until_publisher(publisher, "known as a process", |view| view.pid.is_some()).await;
     }
     let url: url::Url = monitor.mqtt_url().parse().unwrap();
     let options = rumqttc::MqttOptions::new("confused", url.host_str().unwrap(), url.port().unwrap());
@@ -284,7 +284,7 @@ async fn everybody_can_use_every_page_light_and_dark_wide_and_narrow() {
     let monitor = Running::start(options()).await;
     let directory = tempfile::tempdir().unwrap();
     let mut victim = publish(directory.path(), "victim", monitor.mqtt_url());
-    monitor.until("victim", heartwatch::domain::verdict::Verdict::Alive).await;
+    monitor.until_publisher("victim", "known as a process", |view| view.pid.is_some()).await;
     victim.kill();
     monitor.until("victim", heartwatch::domain::verdict::Verdict::Dead).await;
     monitor.until("boiler", heartwatch::domain::verdict::Verdict::NeverStarted).await;

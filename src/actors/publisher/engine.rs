@@ -52,6 +52,8 @@ pub(super) struct Engine {
     pub produced: u64,
     pub refused: bool,
     pub connected: bool,
+    /// Whether the monitor has answered over this connection.
+    pub answered: bool,
     pub ending: bool,
     pub last_read: Instant,
 }
@@ -224,7 +226,7 @@ impl Engine {
         let now = self.clock.monotonic();
         match event {
             TransportEvent::Connected { .. } => {
-                self.connected = true;
+                (self.connected, self.answered) = (true, false);
                 self.delivery.connected(now);
                 self.earlier_told = None;
                 self.beat().await;
@@ -246,6 +248,10 @@ impl Engine {
 
     async fn confirmed(&mut self, state: DeliveryState) {
         let (life, through, highest) = (state.incarnation, state.through, state.highest);
+        if !std::mem::replace(&mut self.answered, true) {
+            // It hears us now, and may have missed what we said of ourselves before it did: which process we are.
+            self.beat().await;
+        }
         let now = self.clock.monotonic();
         self.delivery.reported(life, through, highest, &state.gaps, now);
         self.give_up_what_is_not_held(&state).await;

@@ -195,6 +195,7 @@ impl Actor for Publisher {
             produced: 0,
             refused: false,
             connected: false,
+            answered: false,
             ending: false,
             last_read: Instant::now(),
             config,
