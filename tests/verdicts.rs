@@ -27,7 +27,15 @@ use url::Url;
 const DEADLINE: Duration = Duration::from_secs(2);
 
 async fn monitor() -> Running {
-    Running::start(RunOptions { deadline: DEADLINE, ..RunOptions::default() }).await
+    let monitor = Running::start(RunOptions { deadline: DEADLINE, ..RunOptions::default() }).await;
+    hears(&monitor).await;
+    monitor
+}
+
+/// What is said only once must not be said before the monitor listens.
+async fn hears(monitor: &Running) {
+    let hears = async || monitor.status().await.observer.state == ObserverState::Ok;
+    eventually("the monitor hears its broker", PATIENCE, hears).await;
 }
 
 /// The change that led to the verdict of now, with its evidence.

@@ -18,7 +18,7 @@ use crate::web::users::Role;
 mod bench;
 mod publish;
 
-pub use bench::{Bench, BenchArgs, DeliveryBenchArgs};
+pub use bench::{Bench, BenchArgs, DeliveryBenchArgs, FootprintBenchArgs, WatchBenchArgs};
 mod prove;
 pub use prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use publish::{PublishArgs, Size};

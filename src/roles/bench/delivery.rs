@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::programs::{Directory, RunningMonitor, heartwatch, mosquitto};
+use super::programs::{Directory, RunningMonitor, heartwatch, mosquitto, whole};
 use crate::console::tables::{self, Drawing};
 use crate::roles::ask::drawing;
 use crate::roles::cli::DeliveryBenchArgs;
@@ -112,12 +112,6 @@ async fn measure(broker: &str, publishers: u64, rows: u64, parent: &Path) -> any
     }
     monitor.stop().await?;
     Ok(Some(seconds))
-}
-
-/// As a float for a ratio; exact up to 2^53.
-#[expect(clippy::cast_precision_loss, reason = "a figure for a person has a few digits")]
-const fn whole(number: u64) -> f64 {
-    number as f64
 }
 
 fn table(measured: &[Measured], drawing: Drawing) -> String {

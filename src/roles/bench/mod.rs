@@ -1,7 +1,9 @@
 //! `heartwatch bench`: the project's own measurements, on the user's machine.
 
 mod delivery;
+mod footprint;
 mod programs;
+mod watch;
 
 use crate::roles::cli::{Bench, BenchArgs};
 
@@ -12,5 +14,7 @@ use crate::roles::cli::{Bench, BenchArgs};
 pub async fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
     match &args.bench {
         Bench::Delivery(args) => delivery::delivery(args).await,
+        Bench::Watch(args) => watch::watch(args).await,
+        Bench::Footprint(args) => footprint::footprint(args).await,
     }
 }

@@ -70,6 +70,13 @@ pub fn heartwatch(directory: &Path) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// As a float for a ratio; exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "a figure for a person has a few digits")]
+#[must_use]
+pub const fn whole(number: u64) -> f64 {
+    number as f64
+}
+
 /// A monitor and where to ask it.
 pub struct RunningMonitor {
     /// To ask it.
@@ -102,6 +109,12 @@ impl RunningMonitor {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(Self { monitor, mqtt_url, program })
+    }
+
+    /// Its PID while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.program.id()
     }
 
     /// Ends it in order.
