@@ -15,7 +15,7 @@ pub const CROWD_MIN: usize = 3;
 #[derive(Debug, Clone, Default)]
 pub struct Crowd {
     since: Option<Monotonic>,
-    doubt: Option<String>,
+    doubt: Option<(String, Monotonic)>,
 }
 
 impl Crowd {
@@ -27,16 +27,23 @@ impl Crowd {
             return;
         }
         let since = *self.since.get_or_insert(now);
-        self.doubt = (now.since(since) < patience).then(|| {
+        let ends_at = since + patience;
+        self.doubt = (now < ends_at).then(|| {
             let wait = describe_duration(patience);
-            format!("{late} of {well} publishers fell silent at once; judging them after {wait} more")
+            (format!("{late} of {well} publishers fell silent at once; judging them after {wait} more"), ends_at)
         });
     }
 
     /// Why silence is no evidence at the moment; none when it is.
     #[must_use]
     pub fn doubt(&self) -> Option<&str> {
-        self.doubt.as_deref()
+        self.doubt.as_ref().map(|(reason, _)| reason.as_str())
+    }
+
+    /// When the present doubt ends at the latest; whoever was held back by it is to be judged then.
+    #[must_use]
+    pub fn doubt_ends_at(&self) -> Option<Monotonic> {
+        self.doubt.as_ref().map(|(_, ends_at)| *ends_at)
     }
 }
 
@@ -58,6 +65,7 @@ mod tests {
         assert_eq!(crowd.doubt(), None, "half is not most");
         crowd.counted(3, 4, patience, at(2));
         assert_eq!(crowd.doubt(), Some("3 of 4 publishers fell silent at once; judging them after 5 s more"));
+        assert_eq!(crowd.doubt_ends_at(), Some(at(7)));
         crowd.counted(4, 4, patience, at(6));
         assert!(crowd.doubt().is_some());
         crowd.counted(4, 4, patience, at(7));

@@ -70,8 +70,15 @@ impl WatchdogConfig {
 /// Shorter gaps between two ticks are ordinary on a busy machine.
 const PAUSE_LEAST: Duration = Duration::from_millis(500);
 
-/// How often the silent are counted while there is a silence to judge.
-const CROWD_EVERY: Duration = Duration::from_millis(200);
+/// How often the silent are counted at most while there is a silence to judge: a count of a few is
+/// cheap, one of a million takes some milliseconds.
+fn crowd_every(publishers: usize) -> Duration {
+    let micros = u64::try_from(publishers).unwrap_or(u64::MAX);
+    Duration::from_micros(micros).clamp(Duration::from_millis(2), Duration::from_millis(200))
+}
+
+/// The place of the doubt about the crowd in the queue of timers; no publisher has it.
+const DOUBT: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Entry {
@@ -100,6 +107,8 @@ pub struct Table {
     observer: Observer,
     crowd: Crowd,
     crowd_counted_at: Option<Monotonic>,
+    /// When the doubt about the crowd is looked at again.
+    doubt_armed: Option<(Key, Monotonic)>,
     questions: VecDeque<Question>,
     entries: Vec<Entry>,
     by_id: HashMap<PublisherId, u32>,
@@ -130,6 +139,7 @@ impl Table {
             clock,
             crowd: Crowd::default(),
             crowd_counted_at: None,
+            doubt_armed: None,
             questions: VecDeque::new(),
             entries: Vec::new(),
             by_id: HashMap::new(),
@@ -195,6 +205,12 @@ impl Table {
         let Poll::Ready(Some(expired)) = self.due.poll_expired(task) else { return Poll::Pending };
         self.tick(now);
         let index = expired.into_inner();
+        if index == DOUBT {
+            self.doubt_armed = None;
+            self.crowd_counted_at = None;
+            self.count_the_silent(now);
+            return Poll::Ready(());
+        }
         self.entries[index as usize].armed = None;
         self.count_the_silent_with(index, now);
         let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
@@ -291,7 +307,8 @@ impl Table {
     }
 
     fn count_the_silent(&mut self, now: Monotonic) {
-        if self.crowd_counted_at.is_some_and(|at| now.since(at) < CROWD_EVERY) {
+        let every = crowd_every(self.entries.len());
+        if self.crowd_counted_at.is_some_and(|at| now.since(at) < every) {
             return;
         }
         self.crowd_counted_at = Some(now);
@@ -307,7 +324,51 @@ impl Table {
             }
         }
         // The longest of their deadlines once more, from when the crowd was first seen.
+        let doubted = self.crowd.doubt().is_some();
         self.crowd.counted(late, well, patience.saturating_mul(2), now);
+        self.arm_doubt();
+        if doubted && self.crowd.doubt().is_none() {
+            self.look_at_the_doubted(now);
+        }
+    }
+
+    /// The end of a doubt is a deadline like any other.
+    fn arm_doubt(&mut self) {
+        let wanted = self.crowd.doubt_ends_at();
+        match (wanted, self.doubt_armed.take()) {
+            (None, None) => {}
+            (None, Some((key, _))) => {
+                self.due.remove(&key);
+            }
+            (Some(at), Some((key, armed))) => {
+                if armed != at {
+                    self.due.reset_at(&key, self.clock.instant(at));
+                }
+                self.doubt_armed = Some((key, at));
+            }
+            (Some(at), None) => self.doubt_armed = Some((self.due.insert_at(DOUBT, self.clock.instant(at)), at)),
+        }
+    }
+
+    /// The doubt is over: whoever was held back by it is judged now, not when the next look is due.
+    fn look_at_the_doubted(&mut self, now: Monotonic) {
+        for index in 0..self.entries.len() {
+            let Some(entry) = self.entries.get_mut(index) else { continue };
+            if entry.watch.verdict() != Verdict::Unknown || entry.watch.has_ended() {
+                continue;
+            }
+            match (&entry.armed, u32::try_from(index)) {
+                (Some((_, at)), _) if *at <= now => {}
+                (Some((key, _)), _) => {
+                    self.due.reset_at(key, self.clock.instant(now));
+                    if let Some((_, at)) = &mut entry.armed {
+                        *at = now;
+                    }
+                }
+                (None, Ok(index)) => entry.armed = Some((self.due.insert_at(index, self.clock.instant(now)), now)),
+                (None, Err(_)) => {}
+            }
+        }
     }
 
     /// New deadlines and newly expected publishers.
@@ -434,7 +495,8 @@ impl Table {
 
     fn add(&mut self, id: PublisherId, watch: Watch, since: Timestamp) -> Option<u32> {
         let index = u32::try_from(self.entries.len()).ok();
-        let Some(index) = index.filter(|_| self.entries.len() < self.config.publishers_max) else {
+        let has_place = |index: &u32| *index != DOUBT && self.entries.len() < self.config.publishers_max;
+        let Some(index) = index.filter(has_place) else {
             self.unwatched += 1;
             if self.unwatched.is_power_of_two() {
                 let publishers_max = self.config.publishers_max;

@@ -110,6 +110,10 @@ impl House {
     }
 
     async fn beat(&self) {
+        self.beat_of(&light()).await;
+    }
+
+    async fn beat_of(&self, publisher: &PublisherId) {
         let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".to_owned() };
         let heartbeat = Heartbeat {
             incarnation: Incarnation(1),
@@ -121,8 +125,23 @@ impl House {
         };
         let kind = BeatKind::Heartbeat(Box::new(heartbeat));
         let (at, wall) = (self.clock.monotonic(), self.clock.wall());
-        let beat = Beat { publisher: light(), host: here(), at, wall, kind };
+        let beat = Beat { publisher: publisher.clone(), host: here(), at, wall, kind };
         self.watchdog.address.outlet().deliver(Beats(Arc::new(vec![beat]))).await.unwrap();
+    }
+
+    /// Waits until this one has this verdict; how long it took on the paused clock.
+    async fn until(&self, publisher: &PublisherId, verdict: Verdict) -> Duration {
+        let begin = tokio::time::Instant::now();
+        loop {
+            let changes = self.changes.borrow();
+            let last = changes.iter().rev().find(|change| change.publisher == *publisher).map(|change| change.to);
+            drop(changes);
+            if last == Some(verdict) {
+                return begin.elapsed();
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "{publisher} is {last:?}, not {verdict}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn verdicts(&self) -> Vec<(u64, Verdict)> {
@@ -193,5 +212,33 @@ fn after_a_stall_of_its_own_the_monitor_accuses_nobody() {
         house.beat().await;
         pass(Duration::from_secs(1)).await;
         assert_eq!(house.verdicts(), [(8, Verdict::Alive)]);
+    });
+}
+
+#[test]
+fn who_was_held_back_by_a_doubt_is_judged_in_the_moment_in_which_it_ends() {
+    on_one_thread(async {
+        let house = house(ProcessState::Sleeping, vec![]);
+        house.hears().await;
+        let crowd: Vec<_> = (1..=4).map(|number| PublisherId::parse(&format!("light-{number}")).unwrap()).collect();
+        for publisher in &crowd {
+            house.beat_of(publisher).await;
+        }
+        // They are late after 1.5 s, so that the doubt lasts from then on for two deadlines.
+        let doubted = house.until(&crowd[0], Verdict::Unknown).await;
+        assert!(doubted.abs_diff(Duration::from_secs(5)) < Duration::from_millis(15), "{doubted:?}");
+        let judged = doubted + house.until(&crowd[0], Verdict::Silent).await;
+        assert!(judged.abs_diff(Duration::from_millis(11_500)) < Duration::from_millis(15), "{judged:?}");
+
+        for publisher in &crowd {
+            house.beat_of(publisher).await;
+        }
+        pass(Duration::from_millis(7_300)).await;
+        house.until(&crowd[3], Verdict::Unknown).await;
+        for publisher in &crowd[..3] {
+            house.beat_of(publisher).await;
+        }
+        let judged = house.until(&crowd[3], Verdict::Silent).await;
+        assert!(judged < Duration::from_millis(15), "the others are heard again: {judged:?}");
     });
 }

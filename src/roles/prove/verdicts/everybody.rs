@@ -77,7 +77,7 @@ async fn monitor_stopped(stage: &Stage, subjects: &[Subject<'_>], pause: f64) ->
     let doubted = stage.is_suspect().await?;
     tokio::time::sleep(stage.args.deadline.mul_f64(1.5)).await;
     let fault = FaultKind::MonitorStop;
-    let mut findings = judge(subjects, &since, fault, Truth::Alive);
+    let mut findings = judge(subjects, &since, fault, Truth::Disturbed);
     if pause >= PAUSE_SAID_FROM && !doubted {
         object(&mut findings, &format!("it stood still for {pause} deadlines and did not say so"));
     }
@@ -99,7 +99,7 @@ async fn journal_stalled(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Res
     // Dropped, it lets go.
     drop(locked);
     tokio::time::sleep(stage.args.deadline).await;
-    Ok(judge(subjects, &since, FaultKind::JournalStall, Truth::Alive))
+    Ok(judge(subjects, &since, FaultKind::JournalStall, Truth::Disturbed))
 }
 
 /// Stops its busy threads when it goes.
@@ -134,7 +134,7 @@ async fn cpu_loaded(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Result<V
     tokio::time::sleep(stage.args.deadline * 2).await;
     drop(load);
     tokio::time::sleep(stage.args.deadline).await;
-    Ok(judge(subjects, &since, FaultKind::CpuLoad, Truth::Alive))
+    Ok(judge(subjects, &since, FaultKind::CpuLoad, Truth::Disturbed))
 }
 
 /// Every line freezes in one moment. One of the publishers is killed as well: doubt about ears is no

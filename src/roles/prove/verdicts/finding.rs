@@ -13,6 +13,8 @@ use crate::roles::cli::FaultKind;
 pub enum Truth {
     /// It works and can be heard.
     Alive,
+    /// It works, and the monitor was stopped, overloaded or could not write: it may doubt itself.
+    Disturbed,
     /// It works, and nothing of it arrives.
     Silent,
     /// It makes no progress.
@@ -29,14 +31,22 @@ pub enum Truth {
 
 impl Truth {
     /// Every truth, in the order of the report.
-    pub const ALL: [Self; 7] =
-        [Self::Alive, Self::Silent, Self::Hung, Self::Stopped, Self::Dead, Self::Ended, Self::NotToBeKnown];
+    pub const ALL: [Self; 8] = [
+        Self::Alive,
+        Self::Disturbed,
+        Self::Silent,
+        Self::Hung,
+        Self::Stopped,
+        Self::Dead,
+        Self::Ended,
+        Self::NotToBeKnown,
+    ];
 
     /// The verdict that says it.
     #[must_use]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::Alive => Verdict::Alive,
+            Self::Alive | Self::Disturbed => Verdict::Alive,
             Self::Silent => Verdict::Silent,
             Self::Hung => Verdict::Hung,
             Self::Stopped => Verdict::Stopped,
@@ -44,6 +54,12 @@ impl Truth {
             Self::Ended => Verdict::Ended,
             Self::NotToBeKnown => Verdict::Unknown,
         }
+    }
+
+    /// Whether the publisher is well and can be heard.
+    #[must_use]
+    pub const fn is_well(self) -> bool {
+        matches!(self, Self::Alive | Self::Disturbed)
     }
 
     /// Whether this verdict is no lie before the right one has come: `alive`, `late`, which says no more
@@ -55,7 +71,7 @@ impl Truth {
     /// Whether this verdict is no lie after the right one has come.
     fn may_follow(self, verdict: Verdict) -> bool {
         match verdict {
-            Verdict::Late => self == Self::Alive,
+            Verdict::Late => self.is_well(),
             Verdict::Unknown => !matches!(self, Self::Dead | Self::Ended | Self::Stopped),
             _ => verdict == self.verdict(),
         }
@@ -66,6 +82,7 @@ impl Truth {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Alive => "alive",
+            Self::Disturbed => "alive, monitor disturbed",
             Self::Silent => "silent",
             Self::Hung => "hung",
             Self::Stopped => "stopped",
@@ -92,6 +109,8 @@ pub struct Finding {
     pub latency: Option<Duration>,
     /// From each deadline that passed meanwhile to the verdict that was due.
     pub deadlines: Vec<Duration>,
+    /// The same, where the monitor had doubted itself at the deadline and said so.
+    pub held: Vec<Duration>,
     /// What the monitor said when it was wrong, or what else was.
     pub objection: Option<String>,
 }
@@ -118,7 +137,7 @@ impl Finding {
         let right = said.iter().position(|change| is_right(change.to));
         let stood = right.is_some() || standing.is_some_and(is_right);
         // What was true before the injection may still be said until the right verdict has come.
-        let starts_right = truth == Truth::Alive && standing == Some(Verdict::Alive);
+        let starts_right = truth.is_well() && standing == Some(Verdict::Alive);
         let (before, after) = said.split_at(if starts_right { 0 } else { right.unwrap_or(said.len()) });
         let before = before.iter().filter(|change| !Truth::may_come_before(change.to));
         let after = after.iter().filter(|change| !truth.may_follow(change.to));
@@ -134,10 +153,14 @@ impl Finding {
             None if stood => (wanted, None),
             None => (stands, Some(format!("no verdict of {wanted} came; {stands} stood"))),
         };
-        let due = |change: &&Change| change.trigger == Trigger::Deadline;
-        let deadlines = said.iter().filter(due).map(|change| between(change.at, change.decided_at)).collect();
+        let (held, deadlines): (Vec<_>, Vec<_>) = said
+            .iter()
+            .filter(|change| change.trigger == Trigger::Deadline)
+            .partition(|change| change.from == Verdict::Unknown);
+        let times = |due: Vec<&Change>| due.iter().map(|change| between(change.at, change.decided_at)).collect();
+        let (held, deadlines) = (times(held), times(deadlines));
         let latency = right.and_then(|right| said.get(right)).map(|change| between(injected_at, change.decided_at));
-        Self { fault, publisher: publisher.clone(), truth, verdict, latency, deadlines, objection }
+        Self { fault, publisher: publisher.clone(), truth, verdict, latency, deadlines, held, objection }
     }
 
     /// Whether the monitor said something that was not so, or missed what was. A doubt about a publisher
@@ -202,5 +225,7 @@ mod tests {
         assert_eq!(judged(Truth::Alive, Dead, &[Alive, Dead, Alive]), (Dead, true));
         assert_eq!(judged(Truth::Alive, Dead, &[]), (Dead, true), "not noticed");
         assert_eq!(judged(Truth::Alive, Alive, &[Unknown]), (Unknown, false));
+        assert_eq!(judged(Truth::Disturbed, Alive, &[Late, Unknown, Alive]), (Unknown, false));
+        assert_eq!(judged(Truth::Disturbed, Alive, &[Unknown, Dead, Alive]), (Dead, true));
     }
 }

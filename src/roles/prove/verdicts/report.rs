@@ -133,6 +133,8 @@ pub struct Report {
     pub by_fault: Vec<OfFault>,
     /// From a deadline to the verdict that was due.
     pub deadline_to_verdict: Option<Latency>,
+    /// The same, where the monitor doubted itself at the deadline, said so, and judged when the doubt ended.
+    pub held_by_doubt: Option<Latency>,
     /// What was wrong, one by one.
     pub wrong: Vec<Wrong>,
     /// What was not injected, and why.
@@ -161,6 +163,7 @@ impl Report {
         let undisturbed =
             findings.iter().filter(|finding| !matches!(finding.fault, FaultKind::CpuLoad | FaultKind::MonitorStop));
         let deadline_to_verdict = Latency::of(undisturbed.flat_map(|finding| finding.deadlines.clone()).collect());
+        let held_by_doubt = Latency::of(findings.iter().flat_map(|finding| finding.held.clone()).collect());
         let limits = limits(args, findings, Latency::of(latencies(FaultKind::Kill)), deadline_to_verdict);
         let by_fault = FaultKind::ALL.into_iter().filter_map(|fault| {
             let of_kind = findings.iter().filter(|finding| finding.fault == fault);
@@ -178,6 +181,7 @@ impl Report {
             verdicts: qualities(&matrix),
             by_fault: by_fault.collect(),
             deadline_to_verdict,
+            held_by_doubt,
             wrong: findings.iter().filter_map(wrong).collect(),
             skipped,
             passed: limits.iter().all(|limit| limit.holds),
@@ -215,6 +219,13 @@ impl Report {
             let _ = writeln!(
                 text,
                 "\nFrom a deadline to its verdict, {count} times: min {min_ms:.1} ms, median {median_ms:.1} ms, p99 {p99_ms:.1} ms"
+            );
+        }
+        if let Some(latency) = self.held_by_doubt {
+            let Latency { count, min_ms, median_ms, p99_ms } = latency;
+            let _ = writeln!(
+                text,
+                "Held by doubt (unknown at the deadline, judged when the doubt ended), {count} times: min {min_ms:.1} ms, median {median_ms:.1} ms, p99 {p99_ms:.1} ms"
             );
         }
         for (fault, why) in &self.skipped {
@@ -301,15 +312,22 @@ fn matrix_line(truth: Truth, findings: &[Finding]) -> Option<MatrixLine> {
 #[expect(clippy::cast_precision_loss, reason = "counts of a few thousands")]
 fn qualities(matrix: &[MatrixLine]) -> Vec<Quality> {
     let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+    // Where the monitor was disturbed, `alive` and `unknown` are both right: that line counts for neither.
+    let told = |line: &&MatrixLine| line.truth != Truth::Disturbed;
     let of = |truth: Truth| {
         let verdict = truth.verdict();
-        let given = matrix.iter().filter_map(|line| line.verdicts.get(&verdict)).sum();
+        let given = matrix.iter().filter(told).filter_map(|line| line.verdicts.get(&verdict)).sum();
         let line = matrix.iter().find(|line| line.truth == truth);
         let due = line.map_or(0, |line| line.verdicts.values().sum());
         let right = line.and_then(|line| line.verdicts.get(&verdict)).copied().unwrap_or(0);
         Quality { verdict, given, due, precision: share(right, given), recall: share(right, due) }
     };
-    Truth::ALL.into_iter().map(of).filter(|quality| quality.given + quality.due > 0).collect()
+    Truth::ALL
+        .into_iter()
+        .filter(|truth| *truth != Truth::Disturbed)
+        .map(of)
+        .filter(|quality| quality.given + quality.due > 0)
+        .collect()
 }
 
 fn wrong(finding: &Finding) -> Option<Wrong> {
@@ -331,10 +349,9 @@ fn limits(args: &ProveArgs, findings: &[Finding], kill: Option<Latency>, deadlin
         holds: measured == 0,
     };
     let is_false_dead = |finding: &Finding| finding.verdict == Verdict::Dead && finding.truth != Truth::Dead;
-    let is_missed = |finding: &Finding| finding.truth != Truth::Alive && finding.verdict != finding.truth.verdict();
-    let is_false_alarm = |finding: &Finding| {
-        finding.fault.reach() != Reach::Nobody && finding.truth == Truth::Alive && finding.is_wrong()
-    };
+    let is_missed = |finding: &Finding| !finding.truth.is_well() && finding.verdict != finding.truth.verdict();
+    let is_false_alarm =
+        |finding: &Finding| finding.fault.reach() != Reach::Nobody && finding.truth.is_well() && finding.is_wrong();
     let mut limits = vec![
         none("false verdicts of dead", count(&is_false_dead)),
         none("faults missed or called something else", count(&is_missed)),
