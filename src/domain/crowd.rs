@@ -40,6 +40,12 @@ impl Crowd {
         self.doubt.as_ref().map(|(reason, _)| reason.as_str())
     }
 
+    /// Whether most were silent when they were last counted; it is over only when they are counted again.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// When the present doubt ends at the latest; whoever was held back by it is to be judged then.
     #[must_use]
     pub fn doubt_ends_at(&self) -> Option<Monotonic> {
@@ -70,6 +76,7 @@ mod tests {
         assert!(crowd.doubt().is_some());
         crowd.counted(4, 4, patience, at(7));
         assert_eq!(crowd.doubt(), None, "they had their time");
+        assert!(crowd.is_silent());
         crowd.counted(1, 4, patience, at(8));
         crowd.counted(4, 4, patience, at(9));
         assert!(crowd.doubt().is_some(), "a new episode");

@@ -195,7 +195,8 @@ impl Table {
             let paused_ms = gap.as_millis();
             tracing::warn!(paused_ms, "the monitor itself stood still; silence counts from now");
         }
-        if self.crowd.doubt().is_some() {
+        // Also after the doubt: the next crowd has its own only when this one is seen to be over.
+        if self.crowd.is_silent() {
             self.count_the_silent(now);
         }
     }
@@ -203,15 +204,16 @@ impl Table {
     /// The next thing that is due is done: `Ready` when something was, `Pending` when nothing is due.
     pub fn poll_due(&mut self, task: &mut Context<'_>, now: Monotonic, wall: Timestamp) -> Poll<()> {
         let Poll::Ready(Some(expired)) = self.due.poll_expired(task) else { return Poll::Pending };
-        self.tick(now);
         let index = expired.into_inner();
+        // Its key is used up: nobody may set that timer again.
         if index == DOUBT {
             self.doubt_armed = None;
             self.crowd_counted_at = None;
-            self.count_the_silent(now);
+            self.tick(now);
             return Poll::Ready(());
         }
         self.entries[index as usize].armed = None;
+        self.tick(now);
         self.count_the_silent_with(index, now);
         let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
         let outcome = self.entries[index as usize].watch.look(around, now);
@@ -308,7 +310,11 @@ impl Table {
 
     fn count_the_silent(&mut self, now: Monotonic) {
         let every = crowd_every(self.entries.len());
-        if self.crowd_counted_at.is_some_and(|at| now.since(at) < every) {
+        if let Some(at) = self.crowd_counted_at.filter(|at| now.since(*at) < every) {
+            if let Some(ends_at) = self.crowd.doubt_ends_at() {
+                // What has changed since may end the doubt: it is counted as soon as it may be.
+                self.arm_doubt(Some(ends_at.min(at + every)));
+            }
             return;
         }
         self.crowd_counted_at = Some(now);
@@ -326,15 +332,14 @@ impl Table {
         // The longest of their deadlines once more, from when the crowd was first seen.
         let doubted = self.crowd.doubt().is_some();
         self.crowd.counted(late, well, patience.saturating_mul(2), now);
-        self.arm_doubt();
+        self.arm_doubt(self.crowd.doubt_ends_at());
         if doubted && self.crowd.doubt().is_none() {
             self.look_at_the_doubted(now);
         }
     }
 
     /// The end of a doubt is a deadline like any other.
-    fn arm_doubt(&mut self) {
-        let wanted = self.crowd.doubt_ends_at();
+    fn arm_doubt(&mut self, wanted: Option<Monotonic>) {
         match (wanted, self.doubt_armed.take()) {
             (None, None) => {}
             (None, Some((key, _))) => {
