@@ -78,6 +78,7 @@ fn start(command: Command) -> anyhow::Result<u8> {
         }
         Command::Explain(args) => asking(ask::explain(&args)),
         Command::Events(args) => asking(ask::events(&args)),
+        Command::Maintenance(args) => asking(ask::maintenance(&args)),
         Command::Ledger(args) if args.reconcile => {
             let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
             asking(reconcile::reconcile(&args, &settings))

@@ -205,3 +205,12 @@ pub trait ServiceManager: Send + Sync + 'static {
     /// How long it may not hear that we are well before it ends us; none: it does not watch.
     fn patience(&self) -> Option<Duration>;
 }
+
+/// Where the maintenance windows that a command opened are kept over a restart. It may block.
+pub trait KeepMaintenance: Send + Sync + std::fmt::Debug {
+    /// Keeps these, unless a list with a larger revision is kept already.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn keep(&self, revision: u64, windows: &[crate::domain::maintenance::Window]) -> Result<(), String>;
+}

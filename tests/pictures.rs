@@ -96,6 +96,9 @@ async fn past(data: &Path) {
             summary: format!("{to}: {words}"),
             evidence: vec![Evidence::new(EvidenceKind::Silence, words)],
             process: None,
+            maintenance: false,
+            flapping: None,
+            because: None,
         });
     }
     journal.record_changes(Arc::new(changes)).await.unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 fn prove(arguments: &[&str]) -> (Value, bool) {
     let output = Command::new(env!("CARGO_BIN_EXE_heartwatch"))
-        .args(["prove", "--json", "--kill-p99-max", "0", "--deadline-p99-max", "0"])
+        .args(["prove", "--json", "--kill-p99-max", "0", "--deadline-p99-max", "0", "--simulated-hours", "2000"])
         .args(arguments)
         .output()
         .unwrap();

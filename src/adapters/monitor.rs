@@ -8,7 +8,8 @@ use url::Url;
 
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
-use crate::formats::api::{ErrorView, ExplanationView, LedgerView, StatusView};
+use crate::formats::api::{BeginMaintenance, EndMaintenance, ErrorView, ExplanationView, LedgerView, StatusView};
+use crate::messages::maintenance::MaintenanceReply;
 
 /// How long the monitor may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,8 +91,8 @@ impl Monitor {
         Self { token, ..self }
     }
 
-    fn request(&self, url: Url) -> reqwest::RequestBuilder {
-        let request = self.client.get(url);
+    fn request(&self, method: reqwest::Method, url: Url) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, url);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -122,6 +123,30 @@ impl Monitor {
         self.get("api/ledger").await
     }
 
+    /// The maintenance windows.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn maintenance(&self) -> Result<MaintenanceReply, AskError> {
+        self.get("api/maintenance").await
+    }
+
+    /// Opens a maintenance window from now on.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn begin_maintenance(&self, window: &BeginMaintenance) -> Result<MaintenanceReply, AskError> {
+        self.post("api/maintenance", window).await
+    }
+
+    /// Ends the windows of a pattern.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn end_maintenance(&self, window: &EndMaintenance) -> Result<MaintenanceReply, AskError> {
+        self.post("api/maintenance/end", window).await
+    }
+
     /// Past verdict changes with a larger epoch, oldest first.
     ///
     /// # Errors
@@ -136,7 +161,7 @@ impl Monitor {
     /// [`AskError`].
     pub async fn follow(&self, since_epoch: u64) -> Result<impl Stream<Item = Change> + use<>, AskError> {
         let url = self.address("api/stream");
-        let request = self.request(url.clone()).header("Last-Event-ID", since_epoch.to_string());
+        let request = self.request(reqwest::Method::GET, url.clone()).header("Last-Event-ID", since_epoch.to_string());
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
             return Err(AskError::NeedsToken { url });
@@ -166,7 +191,16 @@ impl Monitor {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
         let url = self.address(path);
-        let answer = self.request(url.clone()).timeout(ANSWER_TIMEOUT).send().await;
+        self.answer(self.request(reqwest::Method::GET, url.clone()), url).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T, AskError> {
+        let url = self.address(path);
+        self.answer(self.request(reqwest::Method::POST, url.clone()).json(body), url).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, url: Url) -> Result<T, AskError> {
+        let answer = request.timeout(ANSWER_TIMEOUT).send().await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;

@@ -4,6 +4,7 @@
 mod database;
 mod encoding;
 pub mod journal;
+pub mod maintenance;
 pub mod notifications;
 pub mod outbox;
 mod salvage;

@@ -70,15 +70,28 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
         }
     };
     // taken apart so that a new part cannot be forgotten here
-    let Settings { data_dir, grace, log, mqtt, influx, buffer, watch, web, publishers, monitor, mail: _, notify: _ } =
-        new;
+    let Settings {
+        data_dir,
+        grace,
+        log,
+        mqtt,
+        influx,
+        buffer,
+        watch,
+        maintenance,
+        web,
+        publishers,
+        monitor,
+        mail: _,
+        notify: _,
+    } = new;
     part(old.data_dir != *data_dir, Changed::DataDir);
     part(old.grace != *grace, Changed::Grace);
     part(old.log != *log, Changed::Log);
     part(old.mqtt != *mqtt, Changed::Mqtt);
     part(old.influx != *influx, Changed::Influx);
     part(old.buffer != *buffer, Changed::Buffer);
-    part(old.watch != *watch, Changed::Watch);
+    part(old.watch != *watch || old.maintenance != *maintenance, Changed::Watch);
     part(old.web != *web, Changed::Web);
     part(old.monitor != *monitor, Changed::Monitor);
     part(!old.notifies_as(new), Changed::Notify);

@@ -23,6 +23,7 @@ mod diagnostics;
 mod document;
 mod environment;
 mod files;
+mod maintenance;
 mod notify;
 mod publishers;
 mod reader;

@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 use super::Overrides;
 use super::deadlines::deadline_keys;
 use super::document::Given;
+use super::maintenance::maintenance;
 use super::notify::{mail, monitor, notify};
 use super::publishers::publishers;
 use super::reader::{Origin, Reader, Scope, Sourced};
@@ -17,8 +18,11 @@ use super::settings::{
 };
 use super::values;
 use crate::domain::deadline::{DeadlineOverride, DeadlineRules};
+use crate::domain::flapping::FlappingLimits;
 use crate::formats::envelope::PAYLOAD_BYTES_MAX;
 
+/// Most changes within a period that are told one by one.
+const FLAPPING_CHANGES_LIMIT: u64 = 1_000;
 /// Most rows in one request.
 const BATCH_ROWS_LIMIT: u64 = 1_000_000;
 
@@ -47,6 +51,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let buffer = buffer(reader, &default.buffer);
     let watch = watch(reader, flags, &default.watch);
     let web = web(reader, flags, &default.web);
+    let maintenance = maintenance(reader);
     let publishers = publishers(reader, &watch);
     let monitor = monitor(reader, &default.monitor, &publishers);
     let mail_configured = mail(reader, notes);
@@ -60,6 +65,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         buffer,
         watch,
         web,
+        maintenance,
         publishers,
         monitor,
         mail: mail_configured,
@@ -272,7 +278,16 @@ fn watch(reader: &mut Reader<'_>, flags: &Overrides, default: &WatchSettings) ->
         let (kind, grace) = (keys.kind, keys.grace);
         overrides.extend(publisher.map(|publishers| DeadlineOverride { publishers, kind, grace }));
     }
-    WatchSettings { deadlines: DeadlineRules { default: general, grace, overrides } }
+    let calm = &default.flapping;
+    let changes_max =
+        reader.read(&table, "flapping_changes_max", None, |given| given.number(0, FLAPPING_CHANGES_LIMIT));
+    let flapping = FlappingLimits {
+        changes_max: changes_max
+            .map_or(calm.changes_max, |changes| u32::try_from(changes.value).unwrap_or(calm.changes_max)),
+        period: reader.read(&table, "flapping_period", None, positive_duration).or_default(calm.period),
+        steady: reader.read(&table, "flapping_steady", None, positive_duration).or_default(calm.steady),
+    };
+    WatchSettings { deadlines: DeadlineRules { default: general, grace, overrides }, flapping }
 }
 
 /// What several parts read in the same way.

@@ -12,6 +12,8 @@ use url::Url;
 use super::secret::Secret;
 use crate::buffer::outbox::FullPolicy;
 use crate::domain::deadline::{DeadlineKind, DeadlineOverride, DeadlineRules, IdPattern};
+use crate::domain::flapping::FlappingLimits;
+use crate::domain::maintenance::Scheduled;
 use crate::domain::notice::NoticeFilter;
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub watch: WatchSettings,
     /// The web page (`[web]`).
     pub web: WebSettings,
+    /// When nobody is called about some publishers (`[[maintenance]]`), in the file's order.
+    pub maintenance: Vec<Scheduled>,
     /// The publishers that are started or expected (`[[publisher]]`), in the file's order; ids are distinct.
     pub publishers: Vec<PublisherSettings>,
     /// Who watches the watchman (`[monitor]`).
@@ -285,6 +289,8 @@ pub struct WatchSettings {
     /// How long a publisher may be silent: `deadline`, and each `[[watch.override]]`. A publisher's own
     /// deadline is not in here: see [`Settings::deadline_rules`].
     pub deadlines: DeadlineRules,
+    /// When a publisher is flapping (`flapping_changes_max`, `flapping_period`, `flapping_steady`).
+    pub flapping: FlappingLimits,
 }
 
 /// The web page and the JSON behind it.
@@ -403,6 +409,7 @@ impl Default for Settings {
             },
             buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
             watch: WatchSettings::default(),
+            maintenance: Vec::new(),
             web: WebSettings { listen: Some(loopback(8080)), token: None, read_only_token: None, users: Vec::new() },
             publishers: Vec::new(),
             monitor: MonitorSettings {

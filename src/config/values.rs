@@ -276,11 +276,7 @@ impl fmt::Display for TimeForm {
 /// # Errors
 /// What would be right.
 pub fn id_pattern(text: &str) -> Result<IdPattern, String> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'*');
-    if text.is_empty() || !text.bytes().all(allowed) {
-        return Err(format!("'{text}' matches no publisher id: write one, or part of one with '*', like 'light-*'"));
-    }
-    Ok(IdPattern::new(text))
+    IdPattern::parse(text)
 }
 
 /// The name of the measurement that readings go to.

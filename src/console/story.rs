@@ -39,6 +39,9 @@ mod tests {
             summary: "dead: silent 5 s (deadline 5 s); PID 812 is gone".to_owned(),
             evidence: vec![],
             process: None,
+            maintenance: false,
+            flapping: None,
+            because: None,
         };
         let plain = anstream::adapter::strip_str(&line(&change)).to_string();
         assert_eq!(

@@ -11,6 +11,7 @@ use crate::domain::time::{Timestamp, describe_duration};
 use crate::domain::verdict::Verdict;
 use crate::formats::api::{ExplanationView, LedgerView, PublisherView, ReconciliationView, StatusView};
 use crate::messages::ask::{ObserverState, SinkStatus};
+use crate::messages::maintenance::MaintenanceReply;
 
 /// Most bad messages below the verdict table; the JSON has more.
 const BAD_MESSAGES_SHOWN_MAX: usize = 5;
@@ -95,6 +96,39 @@ pub fn plain(titles: &[&str], rows: impl Iterator<Item = Vec<String>>, drawing: 
     trimmed(&table)
 }
 
+/// The maintenance windows, and whom the open ones cover.
+#[must_use]
+pub fn maintenance(view: &MaintenanceReply) -> String {
+    let mut text = String::new();
+    let opened = view.windows.iter().map(|window| (window, "by command"));
+    for (window, how) in opened.chain(view.scheduled.iter().map(|window| (window, "scheduled"))) {
+        let reason = if window.reason.is_empty() { String::new() } else { format!(": {}", window.reason) };
+        text.push_str(&format!("{} until {} ({how}){reason}\n", window.publisher, window.to));
+    }
+    if text.is_empty() {
+        return "no maintenance window is open\n".to_owned();
+    }
+    let covered: Vec<_> = view.covered.iter().map(ToString::to_string).collect();
+    let covered = if covered.is_empty() { "nobody that is known".to_owned() } else { covered.join(", ") };
+    text.push_str(&format!("nobody is told about: {covered}\n"));
+    text
+}
+
+/// Why nobody is called about it at the moment.
+fn marks(publisher: &PublisherView) -> String {
+    let mut marks = Vec::new();
+    if let Some(open) = &publisher.maintenance {
+        marks.push(format!("maintenance until {}", open.until));
+    }
+    if publisher.flapping {
+        marks.push("flapping".to_owned());
+    }
+    if let Some(because) = &publisher.because {
+        marks.push(format!("because of {because}"));
+    }
+    if marks.is_empty() { String::new() } else { format!("[{}] ", marks.join(", ")) }
+}
+
 /// A deadline that is not fixed is marked: it is its present value.
 fn deadline(publisher: &PublisherView) -> String {
     let value = describe_duration(Duration::from_millis(publisher.deadline_ms));
@@ -129,7 +163,10 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
             Cell::new(publisher.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string())),
             number(publisher.ledger.stored),
             number(publisher.ledger.lost),
-            Cell::new(publisher.summary.split_once(": ").map_or(publisher.summary.as_str(), |(_, why)| why)),
+            Cell::new(
+                marks(publisher)
+                    + publisher.summary.split_once(": ").map_or(publisher.summary.as_str(), |(_, why)| why),
+            ),
         ];
         table.add_row(all.into_iter().zip(cells).filter(|(title, _)| shown(title)).map(|(_, cell)| cell));
     }
@@ -237,6 +274,10 @@ pub fn explanation(view: &ExplanationView, now: Timestamp) -> String {
         Some(change) => text.push_str(&format!("{}\n", change.summary)),
         None => text.push_str(&format!("{}: no verdict yet\n", publisher.verdict)),
     }
+    let marks = marks(publisher);
+    if !marks.is_empty() {
+        text.push_str(&format!("{}\n", marks.trim_end()));
+    }
     text.push_str(&format!("\nlast seen  {}\n", ago(publisher.last_seen, now)));
     text.push_str(&format!("deadline   {}", describe_duration(Duration::from_millis(publisher.deadline_ms))));
     if let Some(basis) = &publisher.deadline_basis {
@@ -320,6 +361,9 @@ mod tests {
             deadline_ms: 5_000,
             deadline_kind: "fixed".to_owned(),
             deadline_basis: None,
+            maintenance: None,
+            flapping: false,
+            because: None,
             summary: format!("{verdict}: because"),
             child: None,
             ledger: Account { stored: 42, produced: 42, ..Account::default() },

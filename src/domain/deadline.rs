@@ -3,16 +3,42 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::arrivals::{Arrivals, Phi};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, describe_duration};
+
+/// Longest pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 256;
 
 /// The product's default deadline.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(50);
 
 /// A pattern of publisher ids in which `*` stands for any run of characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IdPattern(String);
+
+impl From<IdPattern> for String {
+    fn from(pattern: IdPattern) -> Self {
+        pattern.0
+    }
+}
+
+impl TryFrom<String> for IdPattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl std::str::FromStr for IdPattern {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
 
 impl fmt::Display for IdPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,6 +47,27 @@ impl fmt::Display for IdPattern {
 }
 
 impl IdPattern {
+    /// A pattern from outside, which some id can match.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'*');
+        if text.is_empty() || text.len() > PATTERN_BYTES_MAX || !text.bytes().all(allowed) {
+            let text: String = text.chars().take(PATTERN_BYTES_MAX).collect();
+            return Err(format!(
+                "'{text}' matches no publisher id: write one, or part of one with '*', like 'light-*'"
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether it is meant for hosts (`host:NAME`).
+    #[must_use]
+    pub fn is_of_hosts(&self) -> bool {
+        self.0.starts_with("host:")
+    }
+
     /// A pattern; any text is one.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())

@@ -26,6 +26,10 @@ pub enum EvidenceKind {
     Exit,
     /// Whether it makes progress: CPU time used, or the cursor of its source.
     Progress,
+    /// How often its verdict has changed lately.
+    Flapping,
+    /// A maintenance window.
+    Maintenance,
     /// Another verdict that the facts exclude.
     RuledOut,
 }

@@ -114,6 +114,11 @@ impl NoticeFilter {
             return false;
         }
         match notice {
+            Notice::Change(change) if !change.is_told() => false,
+            // That it flaps, and that it is over, are worth a word whatever it is called at the moment.
+            Notice::Change(change) if change.flapping.is_some() && self.recovery => {
+                self.wants_verdict(change.from) || self.wants_verdict(change.to) || self.to.is_empty()
+            }
             // Nothing more will be done about it: that is worth a word whatever the verdict becomes.
             Notice::GaveUp(_) => true,
             Notice::Change(change) => {
@@ -207,6 +212,9 @@ mod tests {
             summary: "because".to_owned(),
             evidence: Vec::new(),
             process: None,
+            maintenance: false,
+            flapping: None,
+            because: None,
         })
     }
 

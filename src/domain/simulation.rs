@@ -24,7 +24,7 @@ use crate::domain::verdict::Verdict;
 use crate::domain::watch::{Home, Surroundings, Transition, Watch};
 
 /// What happened in a simulated world, and what was said about it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct SimulationResult {
     /// What the world was made from; the same seed and hours give the same result.
     pub seed: u64,

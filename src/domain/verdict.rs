@@ -64,6 +64,13 @@ impl Verdict {
         }
     }
 
+    /// Whether something is wrong with the publisher: `silent` and worse. `late` is an ordinary day, and
+    /// `unknown` speaks of us.
+    #[must_use]
+    pub const fn is_bad(self) -> bool {
+        self.level() >= 2
+    }
+
     /// The name in JSON, on the page and in InfluxDB.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -106,6 +113,10 @@ pub enum Trigger {
     Lease,
     /// A later look of the probe.
     Probe,
+    /// It had stood for long enough after flapping.
+    Steady,
+    /// It outlasted a maintenance window.
+    MaintenanceEnd,
 }
 
 impl Trigger {
@@ -120,6 +131,8 @@ impl Trigger {
             Self::Goodbye => "goodbye",
             Self::Lease => "lease",
             Self::Probe => "probe",
+            Self::Steady => "steady",
+            Self::MaintenanceEnd => "maintenance-end",
         }
     }
 }
@@ -150,4 +163,40 @@ pub struct Change {
     /// The process that it speaks of, where one is known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process: Option<ProcessIdentity>,
+    /// Made while a maintenance window covered it: recorded and shown, not told.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub maintenance: bool,
+    /// Its part in a flapping; the changes in between are recorded and shown, not told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flapping: Option<Flaps>,
+    /// It follows from another change that is told in its place: `host:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub because: Option<PublisherId>,
+}
+
+/// The part that a change has in a flapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flaps {
+    /// It states that the publisher flaps.
+    Begins,
+    /// One of the changes in between.
+    Held,
+    /// It states that the publisher is steady again.
+    Ends,
+}
+
+impl Change {
+    /// Whether people are to be told of it: not in maintenance, not while it flaps, and not when it
+    /// follows from another one.
+    #[must_use]
+    pub const fn is_told(&self) -> bool {
+        !self.maintenance && self.because.is_none() && !matches!(self.flapping, Some(Flaps::Held))
+    }
+
+    /// Whether it is about a host as a whole: its publisher is `host:NAME`.
+    #[must_use]
+    pub fn is_of_host(&self) -> bool {
+        self.publisher.as_str().strip_prefix("host:") == Some(self.host.as_str())
+    }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::deadline::IdPattern;
 use crate::domain::ledger::{Account, NamedLoss, Reconciled};
+use crate::domain::maintenance::Open;
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
@@ -62,6 +64,15 @@ pub struct PublisherView {
     /// Why, in one line; empty before the first verdict.
     #[serde(default)]
     pub summary: String,
+    /// The maintenance window that it is in: its changes are shown and not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Open>,
+    /// Whether it flaps: its changes are shown and not told until it is steady.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flapping: bool,
+    /// The host whose loss speaks for its verdict (`host:NAME`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<PublisherId>,
     /// What its process does, where the monitor has started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<ChildView>,
@@ -142,6 +153,27 @@ pub struct ReconciliationView {
     pub publishers: Vec<Reconciled>,
 }
 
+/// `POST /api/maintenance`: opens a window from now on; one of the same pattern is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginMaintenance {
+    /// For whom: an id, a pattern, or `host:NAME` for everyone there.
+    pub publisher: IdPattern,
+    /// For how long.
+    pub minutes: u64,
+    /// Why, for whoever looks.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `POST /api/maintenance/end`: ends the windows that were opened for exactly this pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndMaintenance {
+    /// For whom.
+    pub publisher: IdPattern,
+}
+
 /// An error in JSON, with what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {
@@ -167,6 +199,9 @@ impl PublisherView {
             deadline_ms: millis(status.deadline),
             deadline_kind: status.deadline_kind.to_owned(),
             deadline_basis: status.deadline_basis,
+            maintenance: status.maintenance,
+            flapping: status.flapping,
+            because: status.because,
             summary: status.change.map(|change| change.summary).unwrap_or_default(),
             child: None,
             ledger,
@@ -264,6 +299,9 @@ mod tests {
             deadline_basis: None,
             interval: None,
             change: None,
+            maintenance: None,
+            flapping: false,
+            because: None,
         };
         let accounts = vec![line("light", 1, 5, 1), line("light", 2, 7, 0)];
         let ledger = LedgerReply { accounts, ..LedgerReply::default() };

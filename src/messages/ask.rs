@@ -6,6 +6,7 @@ use actix::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ledger::{Account, NamedLoss};
+use crate::domain::maintenance::Open;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
@@ -50,6 +51,12 @@ pub struct PublisherStatus {
     pub interval: Option<Duration>,
     /// The change that led to the verdict; none before the first.
     pub change: Option<Change>,
+    /// The maintenance window that it is in.
+    pub maintenance: Option<Open>,
+    /// Whether it flaps: its changes are held back until it is steady.
+    pub flapping: bool,
+    /// The host whose loss speaks for its verdict (`host:NAME`).
+    pub because: Option<PublisherId>,
 }
 
 /// The watchdog's answer to [`AskStatus`].

@@ -41,4 +41,8 @@ pub struct SetDeadlines {
     pub rules: crate::domain::deadline::DeadlineRules,
     /// Publishers that are expected to be heard.
     pub expected: Vec<PublisherId>,
+    /// Maintenance windows of the configuration.
+    pub scheduled: Vec<crate::domain::maintenance::Scheduled>,
+    /// When a publisher is flapping.
+    pub flapping: crate::domain::flapping::FlappingLimits,
 }

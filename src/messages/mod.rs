@@ -9,6 +9,7 @@ pub mod crash;
 pub mod deliveries;
 pub mod drain;
 pub mod intake;
+pub mod maintenance;
 pub mod notice;
 pub mod page;
 pub mod probe;

@@ -8,7 +8,8 @@ use futures_util::StreamExt;
 use crate::adapters::monitor::Monitor;
 use crate::console::story;
 use crate::console::tables::{self, Drawing};
-use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs};
+use crate::formats::api::{BeginMaintenance, EndMaintenance};
+use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs, MaintenanceArgs};
 use crate::runtime::clock::Clock;
 
 /// Wait between two attempts to reach a monitor that went away under `events --follow`.
@@ -77,6 +78,37 @@ pub async fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
         print_json(&view)?;
     } else {
         println_to_stdout(tables::explanation(&view, Clock::start().wall()).trim_end())?;
+    }
+    Ok(0)
+}
+
+/// `heartwatch maintenance`.
+///
+/// # Errors
+/// When no monitor answers, or it refuses; when a window of a pattern is to be ended and there is none.
+pub async fn maintenance(args: &MaintenanceArgs) -> anyhow::Result<u8> {
+    let monitor = monitor(&args.ask)?;
+    let view = match (&args.publisher, args.lasts) {
+        (Some(publisher), Some(lasts)) => {
+            let minutes = lasts.as_secs().div_ceil(60);
+            let window = BeginMaintenance { publisher: publisher.clone(), minutes, reason: args.reason.clone() };
+            monitor.begin_maintenance(&window).await?
+        }
+        (Some(publisher), None) if args.end => {
+            let ended = monitor.end_maintenance(&EndMaintenance { publisher: publisher.clone() }).await?;
+            anyhow::ensure!(
+                ended.ended > 0,
+                "no window was opened for '{publisher}': `heartwatch maintenance` lists them"
+            );
+            ended
+        }
+        (Some(publisher), None) => anyhow::bail!("for how long is '{publisher}' in maintenance? --for 2h, or --end"),
+        (None, _) => monitor.maintenance().await?,
+    };
+    if args.ask.json {
+        print_json(&view)?;
+    } else {
+        println_to_stdout(tables::maintenance(&view).trim_end())?;
     }
     Ok(0)
 }

@@ -151,7 +151,13 @@ pub fn expected(settings: &Settings) -> Vec<PublisherId> {
 /// The watchdog's configuration.
 #[must_use]
 pub fn watchdog(settings: &Settings, home: Home) -> WatchdogConfig {
-    WatchdogConfig { rules: settings.deadline_rules(), expected: expected(settings), ..WatchdogConfig::new(home) }
+    WatchdogConfig {
+        rules: settings.deadline_rules(),
+        expected: expected(settings),
+        scheduled: settings.maintenance.clone(),
+        flapping: settings.watch.flapping,
+        ..WatchdogConfig::new(home)
+    }
 }
 
 /// A publisher that this process runs.

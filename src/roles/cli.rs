@@ -10,7 +10,10 @@ use clap_complete::Shell;
 use url::Url;
 
 use crate::config::Overrides;
-use crate::config::values::{WebListen, address, duration, influx_url, monitor_url, mqtt_url, name, positive_duration};
+use crate::config::values::{
+    WebListen, address, duration, id_pattern, influx_url, monitor_url, mqtt_url, name, positive_duration,
+};
+use crate::domain::deadline::IdPattern;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::web::users::Role;
@@ -70,6 +73,8 @@ Keys: up and down select, Enter explains, s sorts, r reverses, / filters, q quit
     Explain(ExplainArgs),
     /// Ask a running monitor for the changes of verdicts
     Events(EventsArgs),
+    /// Have a running monitor call nobody about some publishers for a while
+    Maintenance(MaintenanceArgs),
     /// Ask a running monitor for the account of every row
     #[command(after_help = "Examples:
   heartwatch ledger
@@ -327,6 +332,34 @@ pub struct ExplainArgs {
     /// The publisher's id
     #[arg(value_name = "ID")]
     pub publisher: PublisherId,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `heartwatch maintenance`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch maintenance                                      # which windows there are
+  heartwatch maintenance 'light-*' --for 2h --reason 'new disk'
+  heartwatch maintenance host:plant-7 --for 30m               # everyone on a host
+  heartwatch maintenance 'light-*' --end
+
+Verdicts are decided, recorded and shown as ever; nobody is told. What is still wrong at the end of a
+window is told then. Windows survive a restart. [[maintenance]] in heartwatch.toml schedules them.")]
+pub struct MaintenanceArgs {
+    /// For whom: an id, a pattern with *, or host:NAME for everyone there
+    #[arg(value_name = "PATTERN", value_parser = id_pattern)]
+    pub publisher: Option<IdPattern>,
+    /// Open a window from now on, for so long
+    #[arg(long = "for", value_name = "DURATION", value_parser = positive_duration, requires = "publisher")]
+    pub lasts: Option<Duration>,
+    /// Why, for whoever looks
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "lasts")]
+    pub reason: String,
+    /// End the windows that were opened for exactly this pattern
+    #[arg(long, requires = "publisher", conflicts_with = "lasts")]
+    pub end: bool,
     /// Whom to ask.
     #[command(flatten)]
     pub ask: AskArgs,

@@ -451,6 +451,9 @@ mod tests {
             deadline_ms: 5_000,
             deadline_kind: String::new(),
             deadline_basis: None,
+            maintenance: None,
+            flapping: false,
+            because: None,
             summary: String::new(),
             child: None,
             ledger: Account { received: 1, ..Account::default() },
@@ -488,6 +491,9 @@ mod tests {
             summary: format!("{to}: so"),
             evidence,
             process: None,
+            maintenance: false,
+            flapping: None,
+            because: None,
         }
     }
 

@@ -16,13 +16,14 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::actors::influx_writer::{Aim, InfluxWriter, WriterParts};
 use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
-use crate::actors::watchdog::{self, Watchdog};
+use crate::actors::watchdog::{self, Watchdog, WatchdogConfig};
 use crate::actors::watchman::{self, SetWatchman};
 use crate::adapters::broker;
 use crate::adapters::broker::EmbeddedBroker;
 use crate::adapters::process::HostProcesses;
 use crate::adapters::service_manager::SystemdNotify;
 use crate::buffer::journal::Journal;
+use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::RestartLimits;
 use crate::messages::change::SetDeadlines;
@@ -135,7 +136,9 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     });
 
     let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
-    let config = assemble::watchdog(settings, assemble::home(processes.as_ref())?);
+    let (windows, open_windows) = MaintenanceFile::open(&settings.data_dir.join("maintenance.json"));
+    let home = assemble::home(processes.as_ref())?;
+    let config = WatchdogConfig { windows: open_windows, ..assemble::watchdog(settings, home) };
     let watched = watchdog::Table::new(config, clock, &recovery.last_changes, recovery.last_epoch, live.clone());
     let watched = Rc::new(RefCell::new(watched));
     let outlets = watchdog::Outlets {
@@ -144,6 +147,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         changes: writer_address.outlet(),
         standing: writer_address.outlet(),
         recorded: notifier_address.outlet(),
+        windows: Arc::new(windows),
     };
     let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(watched.clone(), clock, outlets.clone()));
     let watchdog_address = watchdog.address.clone();
@@ -214,6 +218,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         status: watchdog_address.outlet(),
         publisher: watchdog_address.outlet(),
         probe: watchdog_address.outlet(),
+        maintenance: watchdog_address.outlet(),
+        change_maintenance: watchdog_address.outlet(),
         ledger: writer_address.outlet(),
         changes: writer_address.outlet(),
         newest_changes: writer_address.outlet(),

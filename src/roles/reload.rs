@@ -128,7 +128,12 @@ impl Pipeline {
 
     /// Deadlines and expected publishers.
     async fn set_deadlines(&self, settings: &Settings) -> anyhow::Result<()> {
-        let deadlines = SetDeadlines { rules: settings.deadline_rules(), expected: assemble::expected(settings) };
+        let deadlines = SetDeadlines {
+            rules: settings.deadline_rules(),
+            expected: assemble::expected(settings),
+            scheduled: settings.maintenance.clone(),
+            flapping: settings.watch.flapping,
+        };
         Ok(self.changeable.deadlines.deliver(deadlines).await?)
     }
 

@@ -7,14 +7,18 @@ use serde::Serialize;
 
 use super::api::{known_id, unavailable, unknown};
 use super::{ASK_TIMEOUT, Outlets};
-use crate::formats::api::ErrorView;
+use crate::domain::maintenance::WINDOW_MAX;
+use crate::formats::api::{BeginMaintenance, EndMaintenance, ErrorView};
 use crate::messages::ask::{AskLedger, AskSubscriber, BadMessage, SinkStatus};
 use crate::messages::child::Restart;
+use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications, Attempt, TargetStatus};
 use crate::messages::page::{AskGone, DeadLetterLine, LossLine, ProbeNow};
 
 /// A probe may hang on a sick process for a while.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest reason of a maintenance window, in bytes.
+const REASON_BYTES_MAX: usize = 200;
 /// Most dead letters and losses in one answer.
 const ERRORS_MAX: usize = 200;
 /// Most attempts in one answer.
@@ -25,6 +29,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/publishers/{id}/probe", web::post().to(probe))
         .route("/api/publishers/{id}/restart", web::post().to(restart))
         .route("/api/notifications", web::get().to(notifications))
+        .route("/api/maintenance", web::get().to(maintenance))
+        .route("/api/maintenance", web::post().to(begin_maintenance))
+        .route("/api/maintenance/end", web::post().to(end_maintenance))
         .route("/api/errors", web::get().to(errors));
 }
 
@@ -36,6 +43,38 @@ async fn probe(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpRespon
     match outlets.probe.ask(ProbeNow(id.clone()), PROBE_TIMEOUT).await {
         Ok(Some(report)) => HttpResponse::Ok().json(report),
         Ok(None) => unknown(&id),
+        Err(error) => unavailable(error),
+    }
+}
+
+async fn maintenance(outlets: web::Data<Outlets>) -> HttpResponse {
+    match outlets.maintenance.ask(AskMaintenance, ASK_TIMEOUT).await {
+        Ok(windows) => HttpResponse::Ok().json(windows),
+        Err(error) => unavailable(error),
+    }
+}
+
+async fn begin_maintenance(outlets: web::Data<Outlets>, wanted: web::Json<BeginMaintenance>) -> HttpResponse {
+    let BeginMaintenance { publisher, minutes, reason } = wanted.into_inner();
+    let lasts = Duration::from_secs(minutes.saturating_mul(60));
+    if lasts.is_zero() || lasts > WINDOW_MAX || reason.len() > REASON_BYTES_MAX {
+        let days = WINDOW_MAX.as_secs() / 86_400;
+        let error =
+            format!("a window lasts from 1 minute to {days} days, and its reason has at most {REASON_BYTES_MAX} bytes");
+        return HttpResponse::BadRequest().json(ErrorView { error });
+    }
+    change_maintenance(&outlets, ChangeMaintenance::Begin { publisher, lasts, reason }).await
+}
+
+async fn end_maintenance(outlets: web::Data<Outlets>, wanted: web::Json<EndMaintenance>) -> HttpResponse {
+    let EndMaintenance { publisher } = wanted.into_inner();
+    change_maintenance(&outlets, ChangeMaintenance::End { publisher }).await
+}
+
+async fn change_maintenance(outlets: &Outlets, change: ChangeMaintenance) -> HttpResponse {
+    match outlets.change_maintenance.ask(change, PROBE_TIMEOUT).await {
+        Ok(Ok(windows)) => HttpResponse::Ok().json(windows),
+        Ok(Err(error)) => HttpResponse::Conflict().json(ErrorView { error }),
         Err(error) => unavailable(error),
     }
 }

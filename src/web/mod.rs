@@ -32,6 +32,7 @@ use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
 use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber};
 use crate::messages::child::{AskChild, Restart};
+use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications};
 use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, ProbeNow};
 use crate::messages::progress::AskMonitor;
@@ -85,6 +86,10 @@ pub struct Outlets {
     pub publisher: Outlet<AskPublisher>,
     /// The watchdog, for a look at a process now.
     pub probe: Outlet<ProbeNow>,
+    /// The watchdog, for its maintenance windows.
+    pub maintenance: Outlet<AskMaintenance>,
+    /// The watchdog, to open and to end maintenance windows.
+    pub change_maintenance: Outlet<ChangeMaintenance>,
     /// The writer, for the account of every row.
     pub ledger: Outlet<AskLedger>,
     /// The writer, for past changes.

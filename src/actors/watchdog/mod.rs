@@ -17,6 +17,7 @@ use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, MessageResult, R
 
 use self::table::Question;
 pub use self::table::{Table, WatchdogConfig};
+use crate::domain::maintenance::{WINDOW_MAX, Window};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
 use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, PublisherStatus, StatusReply};
@@ -24,9 +25,11 @@ use crate::messages::beats::{Beats, Hearing};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
 use crate::messages::drain::Drain;
+use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance, MaintenanceReply};
 use crate::messages::notice::ChangesRecorded;
 use crate::messages::page::{ProbeNow, ProbeReport};
 use crate::messages::probe::{AwaitExit, Probe};
+use crate::ports::KeepMaintenance;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
@@ -36,6 +39,9 @@ const TICK: Duration = Duration::from_millis(250);
 const GOODBYE_GRACE: Duration = Duration::from_millis(20);
 /// Most changes handed on in one message.
 const CHANGES_A_MESSAGE_MAX: usize = 1_000;
+
+/// Most publishers named as covered by maintenance windows.
+const COVERED_MAX: usize = 100;
 
 /// Whom the watchdog talks to, all of them downstream.
 #[derive(Debug, Clone)]
@@ -50,6 +56,8 @@ pub struct Outlets {
     pub standing: Outlet<RecordStanding>,
     /// The notifier, to have it look for changes that were recorded.
     pub recorded: Outlet<ChangesRecorded>,
+    /// Where maintenance windows survive a restart.
+    pub windows: Arc<dyn KeepMaintenance>,
 }
 
 /// The actor. Build each of its lives with the same [`Table`].
@@ -184,6 +192,7 @@ impl Watchdog {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.table.borrow_mut().tick(self.clock.monotonic());
+        self.hand_on(ctx);
         self.repeat_standing(ctx);
         // Not run_interval: after a stall it would fire once for every tick that was missed.
         ctx.run_later(TICK, Self::tick);
@@ -261,6 +270,37 @@ impl Handler<SetDeadlines> for Watchdog {
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         self.table.borrow_mut().set_deadlines(deadlines, now, wall);
         self.hand_on(ctx);
+    }
+}
+
+impl Handler<ChangeMaintenance> for Watchdog {
+    type Result = ResponseFuture<Result<MaintenanceReply, String>>;
+    fn handle(&mut self, command: ChangeMaintenance, _: &mut Context<Self>) -> Self::Result {
+        let wall = self.clock.wall();
+        let mut table = self.table.borrow_mut();
+        let changed = match command {
+            ChangeMaintenance::Begin { publisher, lasts, reason } => {
+                let window = Window { publisher, from: wall, to: wall + lasts.min(WINDOW_MAX), reason };
+                table.begin_maintenance(window, wall).map(|save| (0, save))
+            }
+            ChangeMaintenance::End { publisher } => Ok(table.end_maintenance(&publisher, wall)),
+        };
+        let reply = table.maintenance(COVERED_MAX, wall);
+        let keep = self.outlets.windows.clone();
+        Box::pin(async move {
+            let (ended, (revision, windows)) = changed?;
+            let kept = tokio::task::spawn_blocking(move || keep.keep(revision, &windows)).await;
+            kept.unwrap_or_else(|error| Err(error.to_string()))
+                .map_err(|reason| format!("it is in force, but will not survive a restart: {reason}"))?;
+            Ok(MaintenanceReply { ended, ..reply })
+        })
+    }
+}
+
+impl Handler<AskMaintenance> for Watchdog {
+    type Result = MessageResult<AskMaintenance>;
+    fn handle(&mut self, _: AskMaintenance, _: &mut Context<Self>) -> MessageResult<AskMaintenance> {
+        MessageResult(self.table.borrow().maintenance(COVERED_MAX, self.clock.wall()))
     }
 }
 

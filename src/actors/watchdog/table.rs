@@ -3,7 +3,7 @@
 //! A sign of life costs a hash look-up and moves no timer: a timer that fires too early is set again
 //! (lazily). Measured for such a queue: 21 ns a heartbeat at a million keys.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use tokio_util::time::delay_queue::Key;
 
 use crate::domain::beat::Beat;
 use crate::domain::crowd::Crowd;
-use crate::domain::deadline::DeadlineRules;
+use crate::domain::deadline::{DeadlineRules, IdPattern};
+use crate::domain::flapping::FlappingLimits;
+use crate::domain::maintenance::{Maintenance, Scheduled, Window};
 use crate::domain::observer::Observer;
 use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
@@ -23,7 +25,12 @@ use crate::domain::watch::{Home, Outcome, Surroundings, Transition, Watch};
 use crate::messages::ask::{ObserverState, ObserverStatus, PublisherStatus};
 use crate::messages::beats::Hearing;
 use crate::messages::change::{SetDeadlines, Standing};
+use crate::messages::maintenance::MaintenanceReply;
 use crate::runtime::clock::Clock;
+
+use self::calm::{Calm, Draft, Restless};
+
+mod calm;
 
 /// What bounds and steers the watchdog.
 #[derive(Debug, Clone)]
@@ -32,6 +39,12 @@ pub struct WatchdogConfig {
     pub rules: DeadlineRules,
     /// Publishers that are expected to be heard.
     pub expected: Vec<PublisherId>,
+    /// Maintenance windows of the configuration.
+    pub scheduled: Vec<Scheduled>,
+    /// Maintenance windows that an earlier run was told of.
+    pub windows: Vec<Window>,
+    /// When a publisher is flapping.
+    pub flapping: FlappingLimits,
     /// Our host and boot.
     pub home: Home,
     /// A gap in our own running longer than this, or than half of the shortest deadline, restarts the
@@ -52,6 +65,9 @@ impl WatchdogConfig {
         Self {
             rules: DeadlineRules::default(),
             expected: Vec::new(),
+            scheduled: Vec::new(),
+            windows: Vec::new(),
+            flapping: FlappingLimits::default(),
             home,
             pause_max: Duration::from_secs(2),
             standing_every: Duration::from_secs(10),
@@ -86,6 +102,9 @@ struct Entry {
     watch: Watch,
     since: Timestamp,
     change: Option<Box<Change>>,
+    /// What people were last told of it.
+    told: Verdict,
+    restless: Option<Box<Restless>>,
     armed: Option<(Key, Monotonic)>,
     /// PID and start of the process whose end is waited for.
     exit_awaited: Option<(u32, u64)>,
@@ -105,6 +124,7 @@ pub struct Table {
     config: WatchdogConfig,
     clock: Clock,
     observer: Observer,
+    calm: Calm,
     crowd: Crowd,
     crowd_counted_at: Option<Monotonic>,
     /// When the doubt about the crowd is looked at again.
@@ -137,6 +157,7 @@ impl Table {
         let mut table = Self {
             observer: Observer::new(config.pause_max(), now),
             clock,
+            calm: Calm::default(),
             crowd: Crowd::default(),
             crowd_counted_at: None,
             doubt_armed: None,
@@ -153,12 +174,10 @@ impl Table {
             given_up_changes: 0,
             config,
         };
+        table.calm.maintenance =
+            Maintenance::new(std::mem::take(&mut table.config.windows), std::mem::take(&mut table.config.scheduled));
         for change in remembered {
-            let rule = table.config.rules.of(&change.publisher);
-            let watch = Watch::remembered(change.host.clone(), rule, change.to, change.process.clone(), now);
-            if let Some(index) = table.add(change.publisher.clone(), watch, change.at) {
-                table.entries[index as usize].change = Some(Box::new(change.clone()));
-            }
+            table.remember(change, now);
         }
         let expected = std::mem::take(&mut table.config.expected);
         table.expect(&expected, now, clock.wall());
@@ -199,6 +218,7 @@ impl Table {
         if self.crowd.is_silent() {
             self.count_the_silent(now);
         }
+        self.calm_down(now);
     }
 
     /// The next thing that is due is done: `Ready` when something was, `Pending` when nothing is due.
@@ -318,9 +338,6 @@ impl Table {
             return;
         }
         self.crowd_counted_at = Some(now);
-        let is_well = |watch: &Watch| {
-            watch.last_heard().is_some() && matches!(watch.verdict(), Verdict::Alive | Verdict::Late | Verdict::Unknown)
-        };
         let (mut late, mut well, mut patience) = (0, 0, Duration::ZERO);
         for entry in self.entries.iter().filter(|entry| is_well(&entry.watch)) {
             well += 1;
@@ -328,6 +345,9 @@ impl Table {
                 late += 1;
                 patience = patience.max(entry.watch.deadline());
             }
+        }
+        if late * 2 > well && self.one_host_is_silent(now) {
+            late = 0;
         }
         // The longest of their deadlines once more, from when the crowd was first seen.
         let doubted = self.crowd.doubt().is_some();
@@ -379,6 +399,8 @@ impl Table {
     /// New deadlines and newly expected publishers.
     pub fn set_deadlines(&mut self, deadlines: SetDeadlines, now: Monotonic, wall: Timestamp) {
         self.config.rules = deadlines.rules;
+        self.config.flapping = deadlines.flapping;
+        self.calm.maintenance.schedule(deadlines.scheduled);
         self.observer.set_pause_max(self.config.pause_max());
         for entry in &mut self.entries {
             entry.watch.set_deadline(self.config.rules.of(&entry.id));
@@ -430,7 +452,7 @@ impl Table {
             epoch: entry.change.as_ref().map_or(0, |change| change.epoch),
             at: wall,
         };
-        Some(self.entries.iter().map(standing).collect())
+        Some(self.entries.iter().map(standing).chain(self.standing_hosts(wall)).collect())
     }
 
     /// Whether the monitor trusts its own ears.
@@ -454,7 +476,7 @@ impl Table {
     /// Everybody, ordered by id.
     #[must_use]
     pub fn status(&self) -> Vec<PublisherStatus> {
-        let mut status: Vec<_> = self.entries.iter().map(status_of).collect();
+        let mut status: Vec<_> = self.entries.iter().map(|entry| self.status_of_entry(entry)).collect();
         status.sort_by(|a, b| a.id.cmp(&b.id));
         status
     }
@@ -463,7 +485,7 @@ impl Table {
     #[must_use]
     pub fn status_of(&self, id: &PublisherId) -> Option<PublisherStatus> {
         let index = *self.by_id.get(id)?;
-        self.entries.get(index as usize).map(status_of)
+        self.entries.get(index as usize).map(|entry| self.status_of_entry(entry))
     }
 
     /// The process of a publisher that the probe can look at; in words why there is none; none at all
@@ -510,7 +532,9 @@ impl Table {
             return None;
         };
         self.by_id.insert(id.clone(), index);
-        self.entries.push(Entry { id, watch, since, change: None, armed: None, exit_awaited: None });
+        let told = watch.verdict();
+        let entry = Entry { id, watch, since, change: None, told, restless: None, armed: None, exit_awaited: None };
+        self.entries.push(entry);
         self.arm(index);
         Some(index)
     }
@@ -532,24 +556,22 @@ impl Table {
     }
 
     fn record(&mut self, index: u32, transition: &Transition, now: Monotonic, wall: Timestamp) {
-        self.epoch += 1;
-        let entry = &mut self.entries[index as usize];
-        let change = Change {
-            epoch: self.epoch,
-            publisher: entry.id.clone(),
-            host: entry.watch.host().clone(),
+        let at = wall.earlier_by(now.since(transition.at));
+        self.entries[index as usize].since = at;
+        let draft = Draft {
             from: transition.from,
             to: transition.judgement.verdict,
-            at: wall.earlier_by(now.since(transition.at)),
-            decided_at: wall,
+            at,
             trigger: transition.trigger,
             summary: transition.judgement.summary.clone(),
             evidence: transition.judgement.evidence.clone(),
-            process: entry.watch.process().cloned(),
         };
+        self.note(index, draft, now, wall);
+    }
+
+    /// Hands a change on to whoever listens now, and to the journal.
+    fn publish(&mut self, change: Change) {
         log(&change);
-        entry.since = change.at;
-        entry.change = Some(Box::new(change.clone()));
         if self.waiting.len() >= self.config.changes_waiting_max {
             self.waiting.pop_front();
             self.given_up_changes += 1;
@@ -564,6 +586,16 @@ impl Table {
         let _ = self.live.send(change.clone());
         self.waiting.push_back(change);
     }
+
+    fn status_of_entry(&self, entry: &Entry) -> PublisherStatus {
+        let maintenance = self.calm.maintenance.covers(&entry.id, entry.watch.host(), self.clock.wall());
+        PublisherStatus { maintenance, ..status_of(entry) }
+    }
+}
+
+/// Whether it was heard, and nothing bad is said of it.
+const fn is_well(watch: &Watch) -> bool {
+    watch.last_heard().is_some() && matches!(watch.verdict(), Verdict::Alive | Verdict::Late | Verdict::Unknown)
 }
 
 fn log(change: &Change) {
@@ -589,5 +621,8 @@ fn status_of(entry: &Entry) -> PublisherStatus {
         deadline_basis: entry.watch.deadline_basis(),
         interval: entry.watch.interval(),
         change: entry.change.as_deref().cloned(),
+        maintenance: None,
+        flapping: entry.flaps(),
+        because: entry.change.as_deref().and_then(|change| change.because.clone()),
     }
 }

@@ -63,6 +63,17 @@ impl Handler<ChangesRecorded> for Recording {
     }
 }
 
+/// Stands in for the file of maintenance windows.
+#[derive(Debug, Default)]
+struct Windows(std::sync::Mutex<Vec<Window>>);
+
+impl KeepMaintenance for Windows {
+    fn keep(&self, _: u64, windows: &[Window]) -> Result<(), String> {
+        windows.clone_into(&mut self.0.lock().unwrap());
+        Ok(())
+    }
+}
+
 struct House {
     clock: Clock,
     watchdog: Supervised<Watchdog>,
@@ -98,6 +109,7 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
         changes: writer.address.outlet(),
         standing: writer.address.outlet(),
         recorded: writer.address.outlet(),
+        windows: Arc::new(Windows::default()),
     };
     let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(table.clone(), clock, outlets.clone()));
     House { clock, watchdog, changes, standing, told, _parts: (probe, writer) }
@@ -114,6 +126,10 @@ impl House {
     }
 
     async fn beat_of(&self, publisher: &PublisherId) {
+        self.beat_from(publisher, here()).await;
+    }
+
+    async fn beat_from(&self, publisher: &PublisherId, host: HostName) {
         let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".to_owned() };
         let heartbeat = Heartbeat {
             incarnation: Incarnation(1),
@@ -125,7 +141,7 @@ impl House {
         };
         let kind = BeatKind::Heartbeat(Box::new(heartbeat));
         let (at, wall) = (self.clock.monotonic(), self.clock.wall());
-        let beat = Beat { publisher: publisher.clone(), host: here(), at, wall, kind };
+        let beat = Beat { publisher: publisher.clone(), host, at, wall, kind };
         self.watchdog.address.outlet().deliver(Beats(Arc::new(vec![beat]))).await.unwrap();
     }
 
@@ -240,5 +256,117 @@ fn who_was_held_back_by_a_doubt_is_judged_in_the_moment_in_which_it_ends() {
         }
         let judged = house.until(&crowd[3], Verdict::Silent).await;
         assert!(judged < Duration::from_millis(15), "the others are heard again: {judged:?}");
+    });
+}
+
+impl House {
+    /// The changes that people are told of, and what they say.
+    fn told_of(&self, publisher: &str) -> Vec<(Verdict, String)> {
+        let changes = self.changes.borrow();
+        let told = changes.iter().filter(|change| change.publisher.as_str() == publisher && change.is_told());
+        told.map(|change| (change.to, change.summary.clone())).collect()
+    }
+
+    async fn maintenance(&self, change: ChangeMaintenance) -> MaintenanceReply {
+        self.watchdog.address.outlet().ask(change, Duration::from_secs(1)).await.unwrap().unwrap()
+    }
+}
+
+#[test]
+fn flapping_is_stated_once_and_then_nothing_until_it_is_steady() {
+    on_one_thread(async {
+        let house = house(ProcessState::Sleeping, vec![]);
+        house.hears().await;
+        for _ in 0..10 {
+            house.beat().await;
+            pass(Duration::from_secs(7)).await;
+        }
+        house.beat().await;
+        let bad = |told: &[(Verdict, String)]| told.iter().filter(|(verdict, _)| *verdict == Verdict::Silent).count();
+        let told = house.told_of("light");
+        assert!(bad(&told) <= 4, "{told:?}");
+        let (_, begins) = told.last().unwrap();
+        assert!(begins.contains("flapping: 7 changes in"), "{begins}");
+        let recorded = house.changes.borrow().iter().filter(|change| change.to == Verdict::Silent).count();
+        assert_eq!(recorded, 10, "all of them are recorded");
+        let status = house.watchdog.address.outlet().ask(AskStatus, Duration::from_secs(1)).await.unwrap();
+        assert!(status.publishers[0].flapping);
+        for _ in 0..62 {
+            house.beat().await;
+            pass(Duration::from_secs(1)).await;
+        }
+        let after = house.told_of("light");
+        assert_eq!(after.len(), told.len() + 1, "{after:?}");
+        let (verdict, ends) = after.last().unwrap();
+        assert_eq!(*verdict, Verdict::Alive);
+        assert!(ends.contains("steady for 1 min after flapping (") && ends.contains("changes held back)"), "{ends}");
+        let status = house.watchdog.address.outlet().ask(AskStatus, Duration::from_secs(1)).await.unwrap();
+        assert!(!status.publishers[0].flapping);
+    });
+}
+
+#[test]
+fn in_maintenance_verdicts_are_decided_and_not_told_and_what_outlasts_it_is() {
+    on_one_thread(async {
+        let house = house(ProcessState::Gone, vec![]);
+        house.hears().await;
+        house.beat().await;
+        let lasts = Duration::from_secs(3_600);
+        let begin = ChangeMaintenance::Begin { publisher: "l*".parse().unwrap(), lasts, reason: "new disk".to_owned() };
+        assert_eq!(house.maintenance(begin).await.covered, [light()]);
+        pass(Duration::from_secs(7)).await;
+        let last = house.changes.borrow().last().unwrap().clone();
+        assert_eq!((last.to, last.maintenance, last.is_told()), (Verdict::Dead, true, false));
+        assert!(last.evidence.iter().any(|fact| fact.detail.contains("new disk")), "{last:?}");
+        let status = house.watchdog.address.outlet().ask(AskStatus, Duration::from_secs(1)).await.unwrap();
+        assert_eq!(status.publishers[0].maintenance.as_ref().unwrap().reason, "new disk");
+        let ended = house.maintenance(ChangeMaintenance::End { publisher: "l*".parse().unwrap() }).await;
+        assert_eq!((ended.ended, ended.windows.len()), (1, 0));
+        pass(Duration::from_secs(1)).await;
+        let told = house.told_of("light");
+        let (verdict, summary) = told.last().unwrap();
+        assert_eq!(*verdict, Verdict::Dead);
+        assert!(summary.starts_with("dead: so at the end of its maintenance; "), "{summary}");
+    });
+}
+
+#[test]
+fn a_host_that_is_gone_is_one_word_not_one_for_each_publisher_on_it() {
+    on_one_thread(async {
+        let house = house(ProcessState::Sleeping, vec![]);
+        house.hears().await;
+        let far = HostName::parse("far").unwrap();
+        let crowd: Vec<_> = (1..=20).map(|number| PublisherId::parse(&format!("far-{number}")).unwrap()).collect();
+        for publisher in &crowd {
+            house.beat_from(publisher, far.clone()).await;
+        }
+        for _ in 0..8 {
+            house.beat().await;
+            pass(Duration::from_secs(1)).await;
+        }
+        let told = house.told_of("host:far");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].1.contains("all 20 publishers on far are silent"), "{told:?}");
+        for publisher in &crowd {
+            assert!(house.told_of(publisher.as_str()).iter().all(|(verdict, _)| !verdict.is_bad()), "{publisher}");
+        }
+        let status = house.watchdog.address.outlet().ask(AskStatus, Duration::from_secs(1)).await.unwrap();
+        let gone = status.publishers.iter().filter(|one| one.verdict == Verdict::Unreachable).count();
+        assert_eq!(gone, 20, "each has its verdict all the same");
+        // All but one come back.
+        for _ in 0..8 {
+            house.beat().await;
+            for publisher in &crowd[1..] {
+                house.beat_from(publisher, far.clone()).await;
+            }
+            pass(Duration::from_secs(1)).await;
+        }
+        assert_eq!(house.told_of("host:far").last().unwrap().0, Verdict::Alive);
+        let left = house.told_of("far-1");
+        let (verdict, summary) = left.last().unwrap();
+        assert_eq!(*verdict, Verdict::Unreachable);
+        assert!(summary.contains("its host far is heard again, it is not"), "{summary}");
+        let of_one: Vec<_> = house.told_of("far-2").into_iter().map(|(verdict, _)| verdict).collect();
+        assert_eq!(of_one, [Verdict::Alive, Verdict::Late], "nothing of its loss and its return");
     });
 }

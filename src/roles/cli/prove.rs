@@ -53,6 +53,9 @@ pub struct ProveArgs {
     /// Time between two heartbeats
     #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = positive_duration)]
     pub heartbeat: Duration,
+    /// How many publisher-hours to simulate at the end, from the same seed; 0 leaves it out
+    #[arg(long, value_name = "HOURS", default_value = "1000000", value_parser = clap::value_parser!(u64).range(..=100_000_000), conflicts_with = "rows")]
+    pub simulated_hours: u64,
     /// Inject only this kind of fault; may be given more than once
     #[arg(long, value_name = "FAULT", conflicts_with = "rows")]
     pub only: Vec<FaultKind>,

@@ -60,6 +60,9 @@ fn change(epoch: u64, who: &str, to: Verdict) -> Change {
         summary: format!("{who} said \"nothing\" for 5 s"),
         evidence: vec![Evidence::new(EvidenceKind::Silence, "5 s")],
         process: None,
+        maintenance: false,
+        flapping: None,
+        because: None,
     }
 }
 

@@ -189,6 +189,9 @@ mod tests {
             summary: to.to_string(),
             evidence: Vec::new(),
             process: None,
+            maintenance: false,
+            flapping: None,
+            because: None,
         };
         verdicts.iter().enumerate().map(change).collect()
     }

@@ -26,6 +26,7 @@ use self::subject::{Make, Subject};
 use crate::adapters::process::HostProcesses;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::PublisherId;
+use crate::domain::simulation::simulate;
 use crate::ports::ProcessTable as _;
 use crate::roles::ask::drawing;
 use crate::roles::cli::{FaultKind, ProveArgs};
@@ -55,8 +56,24 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
         findings = proof.run(&plan, mosquitto.as_deref(), &mut random) => findings?,
         () = told_to_stop(&mut requests) => anyhow::bail!("ended by a signal before all faults were injected"),
     };
+    let took = clock.monotonic();
+    let simulation = match args.simulated_hours {
+        0 => None,
+        hours => {
+            progress.set_message(format!("{hours} simulated publisher-hours"));
+            let (sent, simulated) = tokio::sync::oneshot::channel();
+            let seed = args.seed;
+            // A thread of its own: a signal ends the program without waiting for it.
+            let name = "simulation".to_owned();
+            std::thread::Builder::new().name(name).spawn(move || sent.send(simulate(seed, hours)))?;
+            tokio::select! {
+                simulated = simulated => Some(simulated.context("the simulation ended before its time")?),
+                () = told_to_stop(&mut requests) => anyhow::bail!("ended by a signal during the simulation"),
+            }
+        }
+    };
     progress.finish_and_clear();
-    let report = Report::new(args, &findings, skipped, clock.monotonic());
+    let report = Report::new(args, &findings, skipped, simulation, took);
     if args.json {
         anstream::println!("{}", serde_json::to_string(&report)?);
     } else {

@@ -13,6 +13,7 @@ use super::finding::{Finding, Truth};
 use super::plan::Reach;
 use crate::console::paint;
 use crate::console::tables::Drawing;
+use crate::domain::simulation::SimulationResult;
 use crate::domain::time::{Monotonic, describe_duration};
 use crate::domain::verdict::Verdict;
 use crate::roles::cli::{FaultKind, ProveArgs};
@@ -139,6 +140,8 @@ pub struct Report {
     pub wrong: Vec<Wrong>,
     /// What was not injected, and why.
     pub skipped: BTreeMap<FaultKind, &'static str>,
+    /// What was said in a simulated world of publishers; none where it was left out.
+    pub simulation: Option<SimulationResult>,
     /// The limits.
     pub limits: Vec<Limit>,
     /// Whether all of them hold.
@@ -152,6 +155,7 @@ impl Report {
         args: &ProveArgs,
         findings: &[Finding],
         skipped: BTreeMap<FaultKind, &'static str>,
+        simulation: Option<SimulationResult>,
         took: Monotonic,
     ) -> Self {
         let matrix: Vec<_> = Truth::ALL.into_iter().filter_map(|truth| matrix_line(truth, findings)).collect();
@@ -164,7 +168,13 @@ impl Report {
             findings.iter().filter(|finding| !matches!(finding.fault, FaultKind::CpuLoad | FaultKind::MonitorStop));
         let deadline_to_verdict = Latency::of(undisturbed.flat_map(|finding| finding.deadlines.clone()).collect());
         let held_by_doubt = Latency::of(findings.iter().flat_map(|finding| finding.held.clone()).collect());
-        let limits = limits(args, findings, Latency::of(latencies(FaultKind::Kill)), deadline_to_verdict);
+        let mut limits = limits(args, findings, Latency::of(latencies(FaultKind::Kill)), deadline_to_verdict);
+        limits.extend(simulation.iter().flat_map(|simulated| {
+            [
+                none("false verdicts in simulated publisher-hours", simulated.false_verdicts),
+                none("deaths missed in simulated publisher-hours", simulated.missed_deaths),
+            ]
+        }));
         let by_fault = FaultKind::ALL.into_iter().filter_map(|fault| {
             let of_kind = findings.iter().filter(|finding| finding.fault == fault);
             let judged = of_kind.clone().count() as u64;
@@ -184,6 +194,7 @@ impl Report {
             held_by_doubt,
             wrong: findings.iter().filter_map(wrong).collect(),
             skipped,
+            simulation,
             passed: limits.iter().all(|limit| limit.holds),
             limits,
             matrix,
@@ -243,6 +254,9 @@ impl Report {
         for Limit { what, at_most, measured, holds } in &self.limits {
             let held = if *holds { "holds" } else { "BROKEN" };
             let _ = writeln!(text, "{held:<7} {what}: {measured} (at most {at_most})");
+        }
+        if let Some(simulation) = &self.simulation {
+            let _ = writeln!(text, "\n{simulation}");
         }
         text
     }
@@ -340,14 +354,12 @@ fn wrong(finding: &Finding) -> Option<Wrong> {
     })
 }
 
+fn none(what: &'static str, measured: u64) -> Limit {
+    Limit { what, at_most: "0".to_owned(), measured: measured.to_string(), holds: measured == 0 }
+}
+
 fn limits(args: &ProveArgs, findings: &[Finding], kill: Option<Latency>, deadline: Option<Latency>) -> Vec<Limit> {
-    let count = |counts: &dyn Fn(&Finding) -> bool| findings.iter().filter(|finding| counts(finding)).count();
-    let none = |what, measured: usize| Limit {
-        what,
-        at_most: "0".to_owned(),
-        measured: measured.to_string(),
-        holds: measured == 0,
-    };
+    let count = |counts: &dyn Fn(&Finding) -> bool| findings.iter().filter(|finding| counts(finding)).count() as u64;
     let is_false_dead = |finding: &Finding| finding.verdict == Verdict::Dead && finding.truth != Truth::Dead;
     let is_missed = |finding: &Finding| !finding.truth.is_well() && finding.verdict != finding.truth.verdict();
     let is_false_alarm =
