@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use heartwatch::config::{Diagnostics, Layers, Loaded, load};
+use heartwatch::config::{Diagnostics, Layers, Loaded, Overrides, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
-use heartwatch::roles::{ask, bench, demo, export, manual, prove, publish, reconcile, run, top};
+use heartwatch::roles::{ask, backtest, bench, demo, export, manual, prove, publish, reconcile, run, top};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -93,6 +93,11 @@ fn start(command: Command) -> anyhow::Result<u8> {
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
         Command::Bench(args) => asking(bench::bench(&args)),
+        Command::Backtest(args) => {
+            let flags = Overrides { data_dir: args.data_dir.clone(), ..Overrides::default() };
+            let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), flags))?;
+            backtest::backtest(&args, &settings)
+        }
         Command::Check(args) => Ok(check(&args, &mut anstream::stdout())?),
         Command::Prove(args) => {
             log(LevelFilter::ERROR, Time::Told);

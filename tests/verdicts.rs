@@ -375,3 +375,46 @@ async fn a_publisher_in_a_container_is_not_taken_for_the_process_with_its_number
     let change = reason(&monitor, "inside").await;
     assert!(evidence(&change, EvidenceKind::Host).contains("container"), "{change:?}");
 }
+
+/// A window over the real program: by command, kept over SIGKILL, ended by command, and what the
+/// verdicts of that run say about other deadlines.
+#[tokio::test]
+async fn maintenance_is_quiet_survives_a_restart_and_the_run_can_be_tried_again() {
+    let monitor = monitor().await;
+    let mut publisher = publish(monitor.directory(), "light", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+    let say = |monitor: &Running, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heartwatch"));
+        command.arg("maintenance").args(arguments).args(["--url", monitor.page()]);
+        let output = command.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{err}");
+        out.into_owned()
+    };
+    let said = say(&monitor, &["l*", "--for", "2h", "--reason", "new disk"]);
+    assert!(said.contains("(by command): new disk") && said.contains("nobody is told about: light"), "{said}");
+    publisher.kill();
+    monitor.until("light", Verdict::Dead).await;
+    let change = reason(&monitor, "light").await;
+    assert!(change.maintenance && !change.is_told(), "{change:?}");
+    assert_eq!(monitor.explain("light").await.publisher.maintenance.unwrap().reason, "new disk");
+
+    let windows = std::fs::read_to_string(monitor.directory().join("data/maintenance.json")).unwrap();
+    assert!(windows.contains("new disk"), "{windows}");
+    let said = say(&monitor, &["l*", "--end"]);
+    assert_eq!(said.trim(), "no maintenance window is open");
+    let end = Instant::now() + PATIENCE;
+    while reason(&monitor, "light").await.trigger != Trigger::MaintenanceEnd {
+        assert!(Instant::now() < end, "what outlasts a window is told at its end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let output = Command::new(env!("CARGO_BIN_EXE_heartwatch"))
+        .args(["backtest", "--deadline", "200ms", "--deadline", "1h", "--json", "--data-dir"])
+        .arg(monitor.directory().join("data"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let view: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&view["publishers"], &view["deadlines"][1]["missed"]), (&1.into(), &1.into()), "{view}");
+}

@@ -4,6 +4,7 @@
 //! heartbeats runs in a test in a second.
 
 pub mod arrivals;
+pub mod backtest;
 pub mod beat;
 pub mod crowd;
 pub mod deadline;

@@ -97,6 +97,8 @@ environment or heartwatch.toml. When no monitor answers, the account is read fro
     Man(ManArgs),
     /// Measure this program on this machine
     Bench(BenchArgs),
+    /// Replay the recorded arrivals of a run against other deadlines
+    Backtest(BacktestArgs),
     /// Inject faults and print what was detected, and how fast
     Prove(ProveArgs),
     /// A publisher that can be made to fail, for `prove`
@@ -425,6 +427,38 @@ impl ExportArgs {
             ..Overrides::default()
         }
     }
+}
+
+/// `heartwatch backtest`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch backtest --deadline 2s --deadline 5s --deadline 30s
+  heartwatch backtest --deadline 10s --publisher 'light-*' --from 2026-11-20T00:00:00Z --json
+
+It reads the heartbeats and the verdicts that the monitor's journal keeps (buffer.history), also while the
+monitor runs: how often each deadline would have fired, how often truly, and how much sooner.")]
+pub struct BacktestArgs {
+    /// A deadline to try; may be given more than once
+    #[arg(long, value_name = "DURATION", required = true, value_parser = positive_duration)]
+    pub deadline: Vec<Duration>,
+    /// Only of these publishers: an id, or a pattern with *
+    #[arg(long, value_name = "PATTERN", value_parser = id_pattern)]
+    pub publisher: Option<IdPattern>,
+    /// From this time on
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<Timestamp>,
+    /// Print the results as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration of the monitor [default: heartwatch.toml where it is there] [env: HEARTWATCH_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The monitor's data directory [default: data] [env: HEARTWATCH_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// `heartwatch check`.

@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod assemble;
+pub mod backtest;
 pub mod bench;
 pub mod check;
 pub mod cli;

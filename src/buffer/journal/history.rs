@@ -9,6 +9,7 @@ use super::block::Index;
 use super::schema::LAYOUT;
 use crate::buffer::database;
 use crate::domain::time::Timestamp;
+use crate::domain::verdict::Change;
 
 /// Rows as they were committed, a block at a time in the order of their arrival.
 #[derive(Debug)]
@@ -87,4 +88,17 @@ impl History {
         self.through = self.after;
         self.after = i64::MIN;
     }
+}
+
+/// The verdict changes in a journal, oldest first, also while its monitor runs.
+///
+/// # Errors
+/// [`JournalError::Open`] and [`JournalError::Read`]. A change that cannot be read is left out.
+pub fn recorded_changes(path: &Path) -> Result<Vec<Change>, JournalError> {
+    let failed = |reason: String| JournalError::Open { path: path.to_owned(), reason };
+    let connection = database::open_read_only(path, &LAYOUT).map_err(failed)?;
+    let failed = |error: rusqlite::Error| JournalError::Read { reason: error.to_string() };
+    let mut select = connection.prepare("SELECT json FROM changes ORDER BY epoch").map_err(failed)?;
+    let rows = select.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+    Ok(rows.filter_map(|json| serde_json::from_str(&json.ok()?).ok()).collect())
 }

@@ -40,7 +40,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::block::line_time;
 use self::committer::{Command, Reply};
-pub use self::history::{History, HistoryBlock};
+pub use self::history::{History, HistoryBlock, recorded_changes};
 pub use self::snapshot::{Snapshot, snapshot};
 use self::store::{Store, Write};
 pub use crate::domain::ledger::NamedLoss;
