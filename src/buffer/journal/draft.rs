@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner};
 use super::incarnation::IncarnationState;
+use super::stamps::Points;
 use super::store::Known;
 use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
@@ -49,6 +50,10 @@ pub(super) struct Changed {
     /// Rows outside the ledger that were dropped.
     pub(super) given_up_rows: u64,
     pub(super) accepted_rows: u64,
+    /// Points that its readings take.
+    pub(super) points: Points,
+    /// Readings whose time was moved because another one of their series had it.
+    pub(super) moved_readings: u64,
 }
 
 impl<'a> Draft<'a> {
@@ -107,7 +112,9 @@ impl<'a> Draft<'a> {
                     if !self.config.has_sink {
                         self.state(owner).stored += 1;
                     }
-                    self.builder.push_reading(owner, *sequence, line);
+                    let moved = self.known.stamps.distinct(&mut self.changed.points, line);
+                    self.changed.moved_readings += u64::from(moved.is_some());
+                    self.builder.push_reading(owner, *sequence, moved.as_deref().unwrap_or(line));
                     self.changed.accepted_rows += 1;
                     self.end_full_block()?;
                 }

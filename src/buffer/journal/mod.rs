@@ -13,6 +13,8 @@
 //! 4. **The account balances** for every incarnation: produced = stored + buffered + missing + lost.
 //! 5. **Damage is named.** Each row has a checksum; a row that is not what was written is taken out and
 //!    counted as lost, its whole neighbours are kept, and the journal starts anyway.
+//! 6. **One reading, one point.** No two readings that are remembered have one series and time
+//!    ([`stamps`]): the row that is written here is distinct, and the same at every retry.
 //!
 //! One thread owns the file and commits in groups: while one group is synced the next one gathers in a
 //! queue of `queue_entries_max` entries, and senders wait for room in it.
@@ -26,6 +28,7 @@ mod readings;
 mod recovery;
 mod schema;
 mod snapshot;
+mod stamps;
 mod store;
 mod verdict_row;
 

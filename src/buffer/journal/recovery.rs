@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, params};
 use super::Level;
 use super::block::{BlockBuilder, Index, Owner};
 use super::incarnation::IncarnationState;
+use super::stamps::Stamps;
 use super::store::Known;
 use super::verdict_row::LastVerdict;
 use crate::buffer::encoding::checksum;
@@ -58,7 +59,8 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
     transaction.commit()?;
     let verdicts =
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
-    let mut known = Known { verdicts, level, ..Known::default() };
+    let stamps = Stamps::read(connection)?;
+    let mut known = Known { verdicts, level, stamps, ..Known::default() };
     known.adopt(incarnations);
     Ok(known)
 }

@@ -10,6 +10,7 @@ use super::block::{Index, Owner};
 use super::draft::{Changed, Draft};
 use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
+use super::stamps::Stamps;
 use super::verdict_row::LastVerdict;
 use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, Limits, NamedLoss, Recovery, recovery};
 use crate::buffer::database;
@@ -60,6 +61,8 @@ pub(super) struct Known {
     pub(super) missing: HashMap<PublisherId, BTreeSet<Incarnation>>,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
     pub(super) level: Level,
+    /// The points that are taken.
+    pub(super) stamps: Stamps,
 }
 
 impl Known {
@@ -89,6 +92,8 @@ pub(super) struct Store {
     /// What the log has been told, so that it is told once an episode.
     failing: bool,
     refusing: bool,
+    /// Readings whose time was moved.
+    moved_readings: u64,
     _lock: Option<File>,
 }
 
@@ -117,6 +122,7 @@ impl Store {
             lanes_split_at: 0,
             failing: false,
             refusing: false,
+            moved_readings: 0,
             _lock: lock,
         };
         Ok((store, recovery))
@@ -178,6 +184,14 @@ impl Store {
     }
 
     fn adopt(&mut self, changed: Changed) {
+        let before = self.moved_readings;
+        self.moved_readings += changed.moved_readings;
+        if self.moved_readings.checked_ilog2() != before.checked_ilog2() {
+            tracing::warn!(
+                count = self.moved_readings,
+                "readings came with a time that another one of their series has: the later one was moved by nanoseconds"
+            );
+        }
         let refused = changed.refused_readings + changed.given_up_rows;
         if refused > 0 && !self.refusing {
             self.refusing = true;
@@ -193,6 +207,7 @@ impl Store {
             tracing::info!(refused_rows, "the journal has room again");
         }
         self.known.adopt(changed.incarnations);
+        self.known.stamps.adopt(changed.points);
         self.known.verdicts.extend(changed.verdicts);
         self.known.level = Level { refused_rows: changed.level.refused_rows + refused, ..changed.level };
     }

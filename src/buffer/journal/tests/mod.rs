@@ -3,6 +3,7 @@
 mod damage;
 mod limits;
 mod model;
+mod stamps;
 
 use std::path::Path;
 use std::sync::Arc;

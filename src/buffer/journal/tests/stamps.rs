@@ -1,0 +1,135 @@
+//! Readings with one series and time, in random histories with a crash between any two steps: against a
+//! store that does what InfluxDB does, and keeps one point of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::buffer::database::beside;
+use crate::domain::reading::FieldValue;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Readings of one of two lives of a publisher: number and clock, which stands still or goes back.
+    Append(u64, Vec<(Sequence, i64)>),
+    /// Delivers some blocks; the flag: the sink has them, and the monitor dies before it says so.
+    Deliver(u64, bool),
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let readings = prop::collection::vec((1..60_u64, 0..6_i64), 1..20);
+    let step = prop_oneof![
+        5 => (1..3_u64, readings).prop_map(|(life, readings)| Step::Append(life, readings)),
+        3 => (1..40_u64, any::<bool>()).prop_map(|(rows, dies)| Step::Deliver(rows, dies)),
+        1 => Just(Step::Crash),
+    ];
+    prop::collection::vec(step, 1..25)
+}
+
+fn stamped(life: u64, sequence: Sequence, time: i64) -> NumberedLine {
+    // every reading has a field of its own, which InfluxDB would put into one point as well
+    let line = format!(r"m\ 1,host=h\ 1,publisher=a f{life}_{sequence}={sequence}i {time}").into_bytes();
+    NumberedLine { sequence, line }
+}
+
+/// The files as they are, in a new directory.
+fn copy(directory: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for suffix in ["", "-wal"] {
+        let from = beside(&config(directory).path, suffix);
+        if from.exists() {
+            fs::copy(&from, beside(&config(copy.path()).path, suffix)).unwrap();
+        }
+    }
+    copy
+}
+
+/// Series and time → fields, as InfluxDB has it.
+type Points = BTreeMap<(String, i64), Vec<(String, FieldValue)>>;
+
+fn take(points: &mut Points, lines: &[u8]) {
+    for row in Rows::of(lines) {
+        let row = decode(row).unwrap();
+        let series = format!("{} {:?}", row.measurement, row.tags);
+        let fields = points.entry((series, row.time.unwrap().as_nanos())).or_default();
+        row.fields.into_iter().for_each(|field| if !fields.contains(&field) { fields.push(field) });
+    }
+}
+
+async fn deliver(journal: &Journal, points: &mut Points, rows_max: u64, says_so: bool) -> bool {
+    let batch = journal.next_batch(Lane::Live, rows_max, 1 << 20).await.unwrap();
+    take(points, &batch.lines);
+    let found = !batch.block_ids.is_empty();
+    if says_so {
+        journal.delivered(batch.block_ids, Vec::new()).await.unwrap();
+    }
+    found
+}
+
+async fn play(steps: Vec<Step>) {
+    let mut directory = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(config(directory.path())).unwrap();
+    let (mut points, mut produced) = (Points::new(), BTreeMap::new());
+    for step in steps {
+        let crash = match step {
+            Step::Append(life, readings) => {
+                // a number that is sent again is the same reading, with the same time
+                let once = |(sequence, time): (Sequence, i64)| {
+                    stamped(life, sequence, *produced.entry((life, sequence)).or_insert(time))
+                };
+                let lines = readings.into_iter().map(once).collect();
+                let incarnation = Incarnation(life);
+                let entry = IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation, lines };
+                append(&journal, vec![entry]).await;
+                false
+            }
+            Step::Deliver(rows_max, dies) => {
+                deliver(&journal, &mut points, rows_max, !dies).await;
+                dies
+            }
+            Step::Crash => true,
+        };
+        if crash {
+            let next = copy(directory.path());
+            journal.close().await;
+            directory = next;
+            journal = Journal::open(config(directory.path())).unwrap().0;
+        }
+    }
+    while deliver(&journal, &mut points, 50, true).await {}
+    assert_eq!(points.len(), produced.len(), "{points:?}");
+    assert!(points.values().all(|fields| fields.len() == 1), "{points:?}");
+    for ((_, time), fields) in &points {
+        let (life, sequence) = fields[0].0[1..].split_once('_').unwrap();
+        let asked = produced[&(life.parse().unwrap(), sequence.parse().unwrap())];
+        assert!((asked..asked + produced.len() as i64).contains(time), "moved by more than there are others");
+    }
+    journal.close().await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn no_two_readings_are_one_point_and_a_retry_makes_no_second(steps in steps()) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(play(steps));
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_readings_of_one_moment_are_as_many_points() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(config(directory.path())).unwrap();
+    for batch in 0..20_u64 {
+        let lines = (1..=5_000).map(|number| stamped(1, batch * 5_000 + number, 7)).collect();
+        let entry =
+            IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation: Incarnation(1), lines };
+        append(&journal, vec![entry]).await;
+    }
+    let mut points = Points::new();
+    while deliver(&journal, &mut points, 10_000, true).await {}
+    let times: Vec<_> = points.keys().map(|(_, time)| *time).collect();
+    assert_eq!(times, (7..100_007).collect::<Vec<_>>());
+}
