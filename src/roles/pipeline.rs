@@ -194,6 +194,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     let outlets = watchman::Outlets {
         register: supervisor.register(),
         observer: watchdog_address.outlet(),
+        status: watchdog_address.outlet(),
         ledger: writer_address.outlet(),
         notifications: notifier_address.outlet(),
         intake: writer_address.outlet(),

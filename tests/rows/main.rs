@@ -6,6 +6,7 @@ mod brokers;
 mod inputs;
 mod limits;
 mod outages;
+mod points;
 #[path = "../support/mod.rs"]
 mod support;
 

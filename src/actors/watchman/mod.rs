@@ -5,10 +5,13 @@
 //! - To systemd: `WATCHDOG=1`, twice within its patience.
 //! - To a URL: a GET, whose absence raises the alarm elsewhere.
 //!
+//! It also writes down our own numbers: `heartwatch_internal`, and the account of every publisher.
+//!
 //! All actors share one thread. One that *waits* for ever is ended and started again; one that *blocks*
 //! the thread stops the watchman with all the others. Then nothing of the above is said any more, and
 //! systemd ends the program: that is what its watchdog is for.
 
+mod ledger;
 mod rows;
 
 use std::cell::RefCell;
@@ -23,8 +26,9 @@ use futures_util::future::join_all;
 use crate::domain::beat::Heartbeat;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::formats::api::accounts_by_publisher;
 use crate::formats::envelope::{Goodbye, HeartbeatNote, Prefix, TopicKind, encode_goodbye, encode_heartbeat};
-use crate::messages::ask::{AskLedger, AskObserver, ObserverState};
+use crate::messages::ask::{AskLedger, AskObserver, AskStatus, ObserverState};
 use crate::messages::drain::Drain;
 use crate::messages::intake::Intake;
 use crate::messages::notice::AskNotifications;
@@ -62,6 +66,8 @@ pub struct WatchmanConfig {
     pub unanswered_max: u32,
     /// How often our own numbers are written to `heartwatch_internal`.
     pub internal_every: Duration,
+    /// How often the ledger is looked at for changes, which are written to `heartwatch_ledger`.
+    pub ledger_every: Duration,
 }
 
 impl WatchmanConfig {
@@ -80,6 +86,7 @@ impl WatchmanConfig {
             answer_timeout: Duration::from_secs(5),
             unanswered_max: 3,
             internal_every: Duration::from_secs(30),
+            ledger_every: Duration::from_secs(5),
         }
     }
 }
@@ -101,6 +108,8 @@ pub struct Outlets {
     pub register: Register,
     /// The watchdog: whether we hear anything.
     pub observer: Outlet<AskObserver>,
+    /// The watchdog: on which host each publisher is.
+    pub status: Outlet<AskStatus>,
     /// The writer: whether the journal answers.
     pub ledger: Outlet<AskLedger>,
     /// The notifier, for its account.
@@ -121,6 +130,7 @@ pub struct Record {
     pings: u64,
     pings_failed: u64,
     ping_error: String,
+    accounts: ledger::Written,
 }
 
 impl Record {
@@ -128,7 +138,15 @@ impl Record {
     #[must_use]
     pub const fn new(settings: SetWatchman) -> Self {
         // Well until somebody does not answer: the program has just started all of them.
-        Self { settings, healthy: true, beats: 0, pings: 0, pings_failed: 0, ping_error: String::new() }
+        Self {
+            settings,
+            healthy: true,
+            beats: 0,
+            pings: 0,
+            pings_failed: 0,
+            ping_error: String::new(),
+            accounts: ledger::Written::default(),
+        }
     }
 }
 
@@ -277,6 +295,25 @@ impl Watchman {
         }));
     }
 
+    fn write_accounts(&mut self, ctx: &mut Context<Self>) {
+        let (outlets, record, clock) = (self.outlets.clone(), self.record.clone(), self.clock);
+        let write = async move {
+            let asked =
+                tokio::join!(outlets.ledger.ask(AskLedger, ASK_TIMEOUT), outlets.status.ask(AskStatus, ASK_TIMEOUT));
+            let (Ok(ledger), Ok(status)) = asked else { return };
+            let hosts = status.publishers.into_iter().map(|publisher| (publisher.id, publisher.host)).collect();
+            let accounts = accounts_by_publisher(&ledger.accounts);
+            let rows = record.borrow_mut().accounts.due(accounts, &hosts, clock.monotonic(), clock.wall());
+            let Some(rows) = rows else { return };
+            if let Err(error) = outlets.intake.deliver(Intake(Arc::new(vec![rows]))).await {
+                tracing::debug!(%error, "accounts were not written");
+            }
+        };
+        ctx.spawn(write.into_actor(self).map(|(), actor, ctx| {
+            ctx.run_later(actor.config.ledger_every, Self::write_accounts);
+        }));
+    }
+
     fn status(&self) -> MonitorStatus {
         let record = self.record.borrow();
         MonitorStatus {
@@ -299,6 +336,7 @@ impl Actor for Watchman {
         self.beat(ctx);
         self.ping(ctx);
         ctx.run_later(self.config.internal_every, Self::write_numbers);
+        ctx.run_later(self.config.ledger_every, Self::write_accounts);
     }
 }
 

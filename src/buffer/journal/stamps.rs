@@ -87,7 +87,12 @@ impl Stamps {
     }
 
     fn taken(&self, added: &Points, key: u64) -> Option<u32> {
-        added.get(&key).or_else(|| self.young.get(&key)).or_else(|| self.old.get(&key)).copied().map(|taken| taken.max(1))
+        added
+            .get(&key)
+            .or_else(|| self.young.get(&key))
+            .or_else(|| self.old.get(&key))
+            .copied()
+            .map(|taken| taken.max(1))
     }
 }
 

@@ -44,14 +44,14 @@ pub struct ProveArgs {
     /// With --rows: the broker to start beside the embedded one [default: mosquitto where it is installed]
     #[arg(long, value_name = "FILE", requires = "rows")]
     pub mosquitto: Option<PathBuf>,
-    /// How many publishers run side by side
-    #[arg(long, value_name = "PUBLISHERS", default_value = "20", value_parser = clap::value_parser!(u16).range(1..=200))]
-    pub publishers: u16,
+    /// How many publishers run side by side [default: 20; with --rows 3 on each broker]
+    #[arg(long, value_name = "PUBLISHERS", value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub publishers: Option<u16>,
     /// How long a publisher may be silent
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = positive_duration, conflicts_with = "rows")]
     pub deadline: Duration,
     /// Time between two heartbeats
-    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "200ms", value_parser = positive_duration, conflicts_with = "rows")]
     pub heartbeat: Duration,
     /// How many publisher-hours to simulate at the end, from the same seed; 0 leaves it out
     #[arg(long, value_name = "HOURS", default_value = "1000000", value_parser = clap::value_parser!(u64).range(..=100_000_000), conflicts_with = "rows")]
@@ -65,6 +65,14 @@ pub struct ProveArgs {
     /// From the deadline to its verdict at most so long (p99); 0 sets no limit
     #[arg(long, value_name = "DURATION", default_value = "20ms", value_parser = duration, conflicts_with = "rows")]
     pub deadline_p99_max: Duration,
+}
+
+impl ProveArgs {
+    /// How many publishers the verdicts are proved on.
+    #[must_use]
+    pub fn publishers(&self) -> u16 {
+        self.publishers.unwrap_or(20)
+    }
 }
 
 /// What `prove` does to a publisher, to the monitor or to the machine.

@@ -147,6 +147,14 @@ pub fn free_port() -> anyhow::Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
+/// A library that programs can be started with, in the usual places of Debian and others.
+#[must_use]
+pub fn find_library(name: &str) -> Option<std::path::PathBuf> {
+    let multiarch = format!("/usr/lib/{}-linux-gnu/faketime", std::env::consts::ARCH);
+    let folders = [multiarch.as_str(), "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime"];
+    folders.map(|folder| Path::new(folder).join(name)).into_iter().find(|file| file.is_file())
+}
+
 /// A program by its name, in the usual places.
 #[must_use]
 pub fn find(name: &str) -> Option<std::path::PathBuf> {

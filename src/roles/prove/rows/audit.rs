@@ -32,6 +32,9 @@ pub struct Tally {
     pub unexpected: u64,
     /// Readings that the ledger calls lost and that the store has after all: damage took their record only.
     pub found_after_all: u64,
+    /// Readings in a commit that a kill interrupted, before the publisher was told that they are kept, and
+    /// whose file was damaged right after: they are nowhere, and do not count as produced.
+    pub never_kept: u64,
 }
 
 impl Tally {
@@ -39,13 +42,14 @@ impl Tally {
     #[must_use]
     pub const fn since(self, before: Self) -> Self {
         Self {
-            produced: self.produced - before.produced,
+            produced: self.produced.saturating_sub(before.produced),
             stored: self.stored.saturating_sub(before.stored),
             doubled: self.doubled.saturating_sub(before.doubled),
             lost_named: self.lost_named.saturating_sub(before.lost_named),
             lost_unnamed: self.lost_unnamed.saturating_sub(before.lost_unnamed),
             unexpected: self.unexpected.saturating_sub(before.unexpected),
             found_after_all: self.found_after_all.saturating_sub(before.found_after_all),
+            never_kept: self.never_kept.saturating_sub(before.never_kept),
         }
     }
 
@@ -60,6 +64,7 @@ impl Tally {
             lost_unnamed: self.lost_unnamed + other.lost_unnamed,
             unexpected: self.unexpected + other.unexpected,
             found_after_all: self.found_after_all + other.found_after_all,
+            never_kept: self.never_kept + other.never_kept,
         }
     }
 
@@ -140,6 +145,9 @@ fn compare(truth: &Truth, rows: &StoredRows, losses: &[&NamedLoss]) -> (Tally, V
             } else if by_count > 0 {
                 by_count -= 1;
                 tally.lost_named += 1;
+            } else if row > life.said && life.damaged {
+                tally.never_kept += 1;
+                tally.produced -= 1;
             } else {
                 unnamed.push(row);
             }
@@ -209,8 +217,8 @@ mod tests {
     #[test]
     fn every_row_is_stored_once_or_named_and_the_rest_is_complained_about() {
         let mut truth = Truth::default();
-        truth.lives.insert(Incarnation(50), Life { start: 1, last: 6 });
-        truth.lives.insert(Incarnation(60), Life { start: 2, last: 4 });
+        truth.lives.insert(Incarnation(50), Life { start: 1, last: 6, said: 6, damaged: true });
+        truth.lives.insert(Incarnation(60), Life { start: 2, last: 4, said: 4, damaged: false });
         let rows = StoredRows::from([(1, vec![1, 0, 0, 2, 1, 1, 1]), (2, vec![1, 1])]);
         let (tally, complaints) = compare(&truth, &rows, &[&loss(50, 2, 2, 1), &loss(50, 5, 5, 1), &loss(60, 1, 4, 1)]);
         let expected = Tally {
@@ -221,10 +229,19 @@ mod tests {
             lost_unnamed: 2,
             unexpected: 1,
             found_after_all: 1,
+            never_kept: 0,
         };
         assert_eq!(tally, expected);
         assert!(!tally.is_whole());
         assert_eq!(complaints.len(), 4, "{complaints:?}");
+        // found: a kill interrupts the commit of a reading, and then the end of its file is torn off
+        let mut torn = Truth::default();
+        torn.lives.insert(Incarnation(50), Life { start: 1, last: 3, said: 2, damaged: true });
+        let two = StoredRows::from([(1, vec![1; 2])]);
+        let (tally, _) = compare(&torn, &two, &[]);
+        assert!(tally.is_whole() && (tally.produced, tally.stored, tally.never_kept) == (2, 2, 1), "{tally:?}");
+        torn.lives.values_mut().for_each(|life| life.damaged = false);
+        assert_eq!(compare(&torn, &two, &[]).0.lost_unnamed, 1, "an undamaged file keeps what it had");
         let whole = StoredRows::from([(1, vec![1; 6]), (2, vec![1; 4])]);
         let (tally, complaints) = compare(&truth, &whole, &[]);
         assert!(tally.is_whole() && complaints.is_empty() && tally.stored == 10);

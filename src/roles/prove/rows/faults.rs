@@ -21,6 +21,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long it is before a killed program starts again, where the fault is not the kill itself.
 const START_AGAIN: Duration = Duration::from_millis(50);
 
+/// Most seconds by which a clock is wrong.
+const CLOCK_STEP_SECONDS_MAX: u64 = 7_200;
+
 /// What chance decides beside the plan's times.
 struct Chance(u64);
 
@@ -94,7 +97,7 @@ impl Stage {
                 }
                 Ok(())
             }
-            RowFault::ClockStep => Ok(()),
+            RowFault::ClockStep => self.step_clock(publisher, lasting, &mut chance).await,
         }
     }
 
@@ -120,6 +123,7 @@ impl Stage {
             }
             RowFault::OutboxTorn | RowFault::OutboxFlipped => {
                 publisher.kill(state)?;
+                state.truth.is_damaged();
                 damage(&publisher.outbox, fault == RowFault::OutboxTorn, chance)?;
                 sleep(START_AGAIN).await;
                 publisher.start(state, again)
@@ -138,6 +142,42 @@ impl Stage {
                 publisher.start(state, again)
             }
         }
+    }
+
+    /// A life of a publisher, or now and then of the monitor, whose wall clock is wrong, goes back and
+    /// goes forward. The life after it has the right one again.
+    async fn step_clock(&self, publisher: &Publisher, lasting: Duration, chance: &mut Chance) -> anyhow::Result<()> {
+        let library = self.faketime.as_ref().context("this stage has no clock to step")?;
+        let steps = [chance.next(3), 0, 2].map(|way| match way {
+            0 => format!("-{}", 1 + chance.next(CLOCK_STEP_SECONDS_MAX)),
+            1 => "+0".to_owned(),
+            _ => format!("+{}", 1 + chance.next(CLOCK_STEP_SECONDS_MAX)),
+        });
+        let clock = WrongClock::new(library, &self.folder, &publisher.id)?;
+        if chance.next(4) == 0 {
+            let mut monitor = self.monitor.lock().await;
+            monitor.end(END_TIMEOUT).await?;
+            clock.set(&steps[0])?;
+            monitor.start_with(&clock.variables())?;
+            for step in &steps[1..] {
+                sleep(lasting / 2).await;
+                clock.set(step)?;
+            }
+            sleep(lasting / 2).await;
+            monitor.end(END_TIMEOUT).await?;
+            return monitor.start();
+        }
+        let mut state = publisher.state.lock().await;
+        publisher.end(&mut state, END_TIMEOUT).await?;
+        clock.set(&steps[0])?;
+        publisher.start_with(&mut state, mode(chance.next(u64::MAX)), &clock.variables())?;
+        for step in &steps[1..] {
+            sleep(lasting / 2).await;
+            clock.set(step)?;
+        }
+        sleep(lasting / 2).await;
+        publisher.end(&mut state, END_TIMEOUT).await?;
+        publisher.start(&mut state, mode(chance.next(u64::MAX)))
     }
 
     async fn with_monitor(&self, fault: RowFault, lasting: Duration, chance: &mut Chance) -> anyhow::Result<()> {
@@ -178,6 +218,35 @@ impl Stage {
         sleep(lasting).await;
         line.set(Answer::Own);
         Ok(())
+    }
+}
+
+/// The clock of one program, wrong by what a file says: through libfaketime, which answers for the system.
+struct WrongClock {
+    library: String,
+    file: PathBuf,
+}
+
+impl WrongClock {
+    fn new(library: &Path, folder: &Path, name: &str) -> anyhow::Result<Self> {
+        let library = library.to_str().context("the path of libfaketime")?.to_owned();
+        Ok(Self { library, file: folder.join(format!("{name}.clock")) })
+    }
+
+    /// So many seconds behind or ahead from now on.
+    fn set(&self, step: &str) -> anyhow::Result<()> {
+        let part = self.file.with_extension("part");
+        std::fs::write(&part, step).and_then(|()| std::fs::rename(&part, &self.file)).context("cannot set the clock")
+    }
+
+    fn variables(&self) -> [(&str, &str); 4] {
+        [
+            ("LD_PRELOAD", self.library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().unwrap_or_default()),
+            ("FAKETIME_NO_CACHE", "1"),
+            // the clock that decides does not step
+            ("DONT_FAKE_MONOTONIC", "1"),
+        ]
     }
 }
 

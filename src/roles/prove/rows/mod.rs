@@ -17,7 +17,6 @@ mod truth;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,9 +29,9 @@ use self::audit::{Tally, audit};
 use self::plan::{Plan, Round, RowFault};
 use self::publisher::Mode;
 use self::report::{Outcome, Report};
-use self::stage::{Programs, Stage};
+use self::stage::{PUBLISHERS, Programs, Stage};
 use super::folder::Folder;
-use super::program::find;
+use super::program::{find, find_library};
 use crate::buffer::outbox;
 use crate::roles::ask::drawing;
 use crate::roles::cli::ProveArgs;
@@ -49,6 +48,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(12);
 #[derive(Default)]
 struct Findings {
     outcomes: Vec<Outcome>,
+    /// The last count.
+    tally: Tally,
     complaints: Vec<String>,
 }
 
@@ -63,16 +64,21 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     let influxd = args.influxd.clone().or_else(|| find("influxd"));
     let mosquitto = args.mosquitto.clone().or_else(|| find("mosquitto"));
     let heartwatch = std::env::current_exe().context("cannot find this program")?;
-    let (stages, skipped) = stages(influxd.is_some(), mosquitto.is_some());
+    let faketime = find_library("libfaketimeMT.so.1");
+    let (stages, skipped) = stages(influxd.is_some(), mosquitto.is_some(), faketime.is_some());
     let kinds: Vec<_> = stages.iter().map(|(_, kinds)| kinds.clone()).collect();
     let plan = Plan::new(args.faults, args.seed, &kinds);
     let progress = progress(args)?;
     let work = plan.stages.iter().zip(&stages).map(|(rounds, (name, _))| {
         let mosquitto = mosquitto.clone().filter(|_| *name == "mosquitto");
-        let programs = Programs { heartwatch: heartwatch.clone(), influxd: influxd.clone(), mosquitto };
+        let (heartwatch, influxd, faketime) = (heartwatch.clone(), influxd.clone(), faketime.clone());
+        let programs = Programs { heartwatch, influxd, mosquitto, faketime };
         let folder = folder.path.join(name);
         let progress = &progress;
-        async move { play(name, &folder, &programs, rounds, args.seed, progress).await }
+        async move {
+            let stage = Stage::start(name, &folder, &programs, args.publishers.unwrap_or(PUBLISHERS)).await?;
+            play(&stage, rounds, args.seed, progress).await
+        }
     });
     let findings = tokio::select! {
         findings = try_join_all(work) => findings?,
@@ -80,10 +86,11 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     };
     progress.finish_and_clear();
     let outcomes: Vec<_> = findings.iter().flat_map(|found| found.outcomes.clone()).collect();
+    let tally = findings.iter().fold(Tally::default(), |sum, found| sum.plus(found.tally));
     let complaints = findings.into_iter().flat_map(|found| found.complaints).collect();
     let store = if influxd.is_some() { "influxdb" } else { "embedded" };
     let brokers = stages.iter().map(|(name, _)| *name).collect();
-    let report = Report::new(args, (store, brokers), &outcomes, skipped, complaints, begin.elapsed());
+    let report = Report::new(args, (store, brokers), (&outcomes, tally), skipped, complaints, begin.elapsed());
     if args.json {
         anstream::println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -99,12 +106,14 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
 type StagePlan = (&'static str, Vec<RowFault>);
 
 /// The stages, each with the kinds that are possible on it; and why the rest is not.
-fn stages(influxdb: bool, mosquitto: bool) -> (Vec<StagePlan>, BTreeMap<RowFault, &'static str>) {
+fn stages(influxdb: bool, mosquitto: bool, faketime: bool) -> (Vec<StagePlan>, BTreeMap<RowFault, &'static str>) {
     let mut skipped = BTreeMap::new();
-    skipped.insert(
-        RowFault::ClockStep,
-        "it would set the clock of the whole machine; a backward step is tested on the outbox and the watchdog",
-    );
+    if !faketime {
+        skipped.insert(
+            RowFault::ClockStep,
+            "libfaketime is not installed, and without it the clock of the whole machine would be set",
+        );
+    }
     for kind in RowFault::ALL {
         if kind.needs_influxdb() && !influxdb {
             skipped.insert(kind, "influxd is not installed: rows are counted in the embedded store");
@@ -136,15 +145,8 @@ fn progress(args: &ProveArgs) -> anyhow::Result<ProgressBar> {
     Ok(progress)
 }
 
-async fn play(
-    name: &'static str,
-    folder: &Path,
-    programs: &Programs,
-    rounds: &[Round],
-    seed: u64,
-    progress: &ProgressBar,
-) -> anyhow::Result<Findings> {
-    let stage = Stage::start(name, folder, programs).await?;
+async fn play(stage: &Stage, rounds: &[Round], seed: u64, progress: &ProgressBar) -> anyhow::Result<Findings> {
+    let name = stage.name;
     let mut findings = Findings::default();
     let mut random = fastrand::Rng::with_seed(seed ^ rounds.len() as u64);
     let mut before = Tally::default();
@@ -164,14 +166,14 @@ async fn play(
         let ended = stage.heal(is_small).await.with_context(|| place.clone())?;
         findings.complaints.extend(ended.into_iter().map(|ended| format!("{place}: {ended}")));
         let healed = Instant::now();
-        go_quiet(&stage, &mut findings, &place).await?;
-        let settled = settle(&stage).await;
+        go_quiet(stage, &mut findings, &place).await?;
+        let settled = settle(stage).await;
         if let Err(reason) = settled {
             findings.complaints.push(format!("{place}: {reason}"));
         }
         let settled_within = healed.elapsed();
         let mut complaints = Vec::new();
-        let tally = audit(&stage, &mut complaints).await.with_context(|| place.clone())?;
+        let tally = audit(stage, &mut complaints).await.with_context(|| place.clone())?;
         let news = tally.since(before);
         if !news.is_whole() {
             findings.complaints.extend(complaints.into_iter().map(|complaint| format!("{place}: {complaint}")));
@@ -184,6 +186,7 @@ async fn play(
         progress.inc(round.injections.len() as u64);
         findings.outcomes.push(Outcome { round: round.clone(), tally: news, settled_within });
     }
+    findings.tally = before;
     Ok(findings)
 }
 

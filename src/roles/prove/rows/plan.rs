@@ -65,7 +65,7 @@ pub enum RowFault {
     JournalTorn,
     /// A bit of the monitor's journal is flipped.
     JournalFlipped,
-    /// The wall clock jumps.
+    /// The wall clock of a publisher or of the monitor is wrong, goes back and goes forward.
     ClockStep,
 }
 
@@ -129,7 +129,7 @@ impl RowFault {
             Self::OutboxFlipped => "outbox with a flipped bit",
             Self::JournalTorn => "journal torn at its end",
             Self::JournalFlipped => "journal with a flipped bit",
-            Self::ClockStep => "clock step",
+            Self::ClockStep => "clock set back and forward",
         }
     }
 

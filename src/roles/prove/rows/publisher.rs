@@ -86,6 +86,14 @@ impl Publisher {
     /// # Errors
     /// When the file cannot be written or the program cannot be started.
     pub fn start(&self, state: &mut State, mode: Mode) -> anyhow::Result<()> {
+        self.start_with(state, mode, &[])
+    }
+
+    /// Starts it with a new file of rows and more variables.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the program cannot be started.
+    pub fn start_with(&self, state: &mut State, mode: Mode, more: &[(&str, &str)]) -> anyhow::Result<()> {
         state.starts += 1;
         let start = state.starts;
         let rows = match mode {
@@ -121,7 +129,7 @@ impl Publisher {
         state.daemon.arguments = words.into_iter().map(Into::into).collect();
         state.daemon.log = self.log(start);
         state.open = Some(start);
-        state.daemon.start()
+        state.daemon.start_with(more)
     }
 
     /// SIGKILL; then what it has produced is known.

@@ -84,7 +84,7 @@ impl Report {
     pub fn new(
         args: &ProveArgs,
         (store, brokers): (&'static str, Vec<&'static str>),
-        outcomes: &[Outcome],
+        (outcomes, tally): (&[Outcome], Tally),
         skipped: BTreeMap<RowFault, &'static str>,
         complaints: Vec<String>,
         took: Duration,
@@ -103,6 +103,8 @@ impl Report {
                 }
             }
         }
+        // what was lost in one round may have been found in a later one
+        total.tally = tally;
         Self {
             seed: args.seed,
             faults: args.faults,
@@ -169,6 +171,13 @@ impl Report {
                 text,
                 "{} rows that the ledger calls lost are in the store after all: damage took only their record",
                 self.total.tally.found_after_all
+            );
+        }
+        if self.total.tally.never_kept > 0 {
+            let _ = writeln!(
+                text,
+                "{} readings were in a commit that a kill interrupted, and their file was damaged right after: they do not count as produced",
+                self.total.tally.never_kept
             );
         }
         for (kind, reason) in &self.skipped {

@@ -20,8 +20,8 @@ use crate::adapters::monitor::Monitor;
 use crate::roles::prove::program::free_port;
 use crate::roles::prove::proxy::{Line, Proxy};
 
-/// Publishers of a stage.
-pub const PUBLISHERS: usize = 3;
+/// Publishers of a stage, unless more or fewer are asked for.
+pub const PUBLISHERS: u16 = 3;
 /// How long a program may take to be ready, on a machine that has other things to do.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often one that is not ready is asked.
@@ -40,6 +40,8 @@ pub struct Programs {
     pub influxd: Option<PathBuf>,
     /// The broker; none: the monitor's own.
     pub mosquitto: Option<PathBuf>,
+    /// The library that steps the clock of one program.
+    pub faketime: Option<PathBuf>,
 }
 
 /// A running stage.
@@ -64,6 +66,10 @@ pub struct Stage {
     pub journal: PathBuf,
     /// Reads InfluxDB itself, past the line.
     pub reader: Option<InfluxReader>,
+    /// Where everything of it is.
+    pub folder: PathBuf,
+    /// The library that steps the clock of one program.
+    pub faketime: Option<PathBuf>,
     influx_address: Option<SocketAddr>,
     broker_address: SocketAddr,
 }
@@ -77,7 +83,12 @@ impl Stage {
     ///
     /// # Errors
     /// When something cannot be started.
-    pub async fn start(name: &'static str, folder: &Path, programs: &Programs) -> anyhow::Result<Self> {
+    pub async fn start(
+        name: &'static str,
+        folder: &Path,
+        programs: &Programs,
+        publisher_count: u16,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder.join("publishers"))
             .with_context(|| format!("cannot make {}", folder.display()))?;
         std::fs::write(folder.join("heartwatch.toml"), "")?;
@@ -131,7 +142,7 @@ impl Stage {
         let used = quick.into_iter().filter(|(name, _)| influxd.is_some() || !name.contains("INFLUX"));
         monitor.environment = used.map(|(name, value)| (name.into(), value.into())).collect();
         let mut publishers = Vec::new();
-        for number in 1..=PUBLISHERS {
+        for number in 1..=publisher_count {
             let line = Proxy::start(broker_address).await?;
             publishers.push(Publisher::new(&format!("rows-{number}"), &programs.heartwatch, folder, line));
         }
@@ -155,6 +166,8 @@ impl Stage {
             api: Monitor::at(format!("http://{web}").parse()?)?,
             journal: folder.join("data").join("journal.sqlite"),
             reader,
+            folder: folder.to_owned(),
+            faketime: programs.faketime.clone(),
             influx_address,
             broker_address,
         };

@@ -12,12 +12,17 @@ use crate::domain::publisher::Incarnation;
 use crate::domain::reading::Sequence;
 
 /// One incarnation of a publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Life {
     /// Which start of the program it was, counted from 1.
     pub start: u64,
     /// The last number that it kept: it has given out the rows from 1 to this one.
     pub last: Sequence,
+    /// The last number that it said to have kept. One beyond it is in the outbox by a commit that a kill
+    /// interrupted: nobody has been told of it, and it counts as produced for as long as it is there.
+    pub said: Sequence,
+    /// Whether its outbox was damaged right after a kill: then such a one may be gone, as if it had never been.
+    pub damaged: bool,
 }
 
 /// What one publisher has produced.
@@ -37,8 +42,9 @@ impl Truth {
                 after.split_whitespace().next()?.parse::<u64>().ok()
             };
             if let (Some(life), Some(last)) = (number("life"), number("last")) {
-                let life = self.lives.entry(Incarnation(life)).or_insert(Life { start, last: 0 });
+                let life = self.lives.entry(Incarnation(life)).or_insert(Life { start, ..Life::default() });
                 life.last = life.last.max(last);
+                life.said = life.said.max(last);
             }
         }
     }
@@ -57,6 +63,13 @@ impl Truth {
             }
         }
         Ok(())
+    }
+
+    /// The outbox is about to be damaged, and its publisher does not run.
+    pub fn is_damaged(&mut self) {
+        if let Some((_, life)) = self.lives.iter_mut().next_back() {
+            life.damaged = true;
+        }
     }
 }
 

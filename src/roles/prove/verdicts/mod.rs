@@ -185,11 +185,11 @@ impl Proof<'_> {
         // Faulty ones carry out four of nine kinds, so they are four of nine publishers.
         let (faulty, real) = match (needs(|act| &act.faulty), needs(|act| &act.publisher) || shared) {
             (true, true) => {
-                let faulty = (self.args.publishers * 4 / 9).max(1);
-                (faulty, self.args.publishers.saturating_sub(faulty).max(1))
+                let faulty = (self.args.publishers() * 4 / 9).max(1);
+                (faulty, self.args.publishers().saturating_sub(faulty).max(1))
             }
-            (true, false) => (self.args.publishers, 0),
-            (false, _) => (0, self.args.publishers),
+            (true, false) => (self.args.publishers(), 0),
+            (false, _) => (0, self.args.publishers()),
         };
         let mut everybody = self.subjects(stage, Make::Real, real, random).await?;
         everybody.extend(self.subjects(stage, Make::Faulty, faulty, random).await?);

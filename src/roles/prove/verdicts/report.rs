@@ -184,7 +184,7 @@ impl Report {
         Self {
             seed: args.seed,
             faults: args.faults,
-            publishers: args.publishers,
+            publishers: args.publishers(),
             deadline_ms: args.deadline.as_millis(),
             heartbeat_ms: args.heartbeat.as_millis(),
             took_ms: took.since(Monotonic::START).as_millis(),
