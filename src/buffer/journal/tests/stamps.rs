@@ -55,11 +55,11 @@ fn take(points: &mut Points, lines: &[u8]) {
         let row = decode(row).unwrap();
         let series = format!("{} {:?}", row.measurement, row.tags);
         let fields = points.entry((series, row.time.unwrap().as_nanos())).or_default();
-        row.fields.into_iter().for_each(|field| {
+        for field in row.fields {
             if !fields.contains(&field) {
-                fields.push(field)
+                fields.push(field);
             }
-        });
+        }
     }
 }
 
