@@ -34,9 +34,10 @@ async fn sent(monitor: &Running, messages: &[(&str, Vec<u8>)], readings: u64) {
     all_stored(monitor, readings).await;
 }
 
-async fn values(influxd: &Influxd) -> Vec<u64> {
+async fn values(influxd: &Influxd) -> Vec<u32> {
     let rows = influxd.rows(DATABASE, "SELECT value FROM light WHERE publisher = 'foreign'").await;
-    let mut values: Vec<_> = rows.iter().map(|row| row[1].as_f64().unwrap() as u64).collect();
+    let mut values: Vec<_> =
+        rows.iter().map(|row| row[1].to_string().trim_end_matches(".0").parse().unwrap()).collect();
     values.sort_unstable();
     values
 }
@@ -47,7 +48,7 @@ async fn readings_with_one_timestamp_are_as_many_points_after_any_retry() {
     let mut monitor = Running::start(into(&influxd)).await;
     // a life, a part of it again, and a second life whose clock stands where the first one's did
     sent(&monitor, &[message(1, 1..=50), message(1, 20..=60), message(2, 1..=40)], 100).await;
-    let expected: Vec<u64> = (1_001..=1_060).chain(2_001..=2_040).collect();
+    let expected: Vec<u32> = (1_001..=1_060).chain(2_001..=2_040).collect();
     assert_eq!(values(&influxd).await, expected);
 
     // what comes after a kill is told from what came before it

@@ -136,7 +136,7 @@ pub struct Record {
 impl Record {
     /// Nothing done yet.
     #[must_use]
-    pub const fn new(settings: SetWatchman) -> Self {
+    pub fn new(settings: SetWatchman) -> Self {
         // Well until somebody does not answer: the program has just started all of them.
         Self {
             settings,

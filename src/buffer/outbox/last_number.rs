@@ -1,26 +1,29 @@
-//! The last number given out, noted in a file beside the outbox.
+//! The last numbers given out, noted in a file beside the outbox: that of this life and of the latest ones
+//! before it.
 //!
-//! The outbox itself knows it as well, but what a torn file has lost it cannot name. This note is written
-//! without a sync after each commit: a kill does not lose it, a power failure may leave it a few seconds
-//! old, and then it claims less than was given out, never more.
+//! The outbox itself knows them as well, but what a torn file has lost it cannot name; and a monitor whose
+//! journal is damaged in the same hour could not be told of it. This note is written without a sync after
+//! each commit: a kill does not lose it, a power failure may leave it a few seconds old, and then it claims
+//! less than was given out, never more.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::LIVES_REMEMBERED_MAX;
 use crate::buffer::database::beside;
 use crate::buffer::encoding::checksum;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::Sequence;
 
-/// `incarnation last checksum`, fixed width.
-const NOTE_BYTES: usize = 20 + 1 + 20 + 1 + 8 + 1;
+/// A line is `incarnation last checksum`, fixed width; the latest life comes first.
+const LINE_BYTES: usize = 20 + 1 + 20 + 1 + 8 + 1;
 
 /// The note. One that cannot be written is said once and done without.
 #[derive(Debug)]
 pub(super) struct LastNumber {
     file: Option<File>,
-    noted: Option<(Incarnation, Sequence)>,
+    noted: Vec<(Incarnation, Sequence)>,
 }
 
 impl LastNumber {
@@ -30,34 +33,41 @@ impl LastNumber {
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         match opened {
             Ok(mut file) => {
-                let mut text = String::new();
+                let mut text = Vec::new();
                 // anything that is no note is none
-                let _ = Read::by_ref(&mut file).take(NOTE_BYTES as u64).read_to_string(&mut text);
-                Self { file: Some(file), noted: parse(&text) }
+                let most = (LINE_BYTES * LIVES_REMEMBERED_MAX) as u64;
+                let _ = Read::by_ref(&mut file).take(most).read_to_end(&mut text);
+                let noted = text.chunks(LINE_BYTES).filter_map(|line| parse(std::str::from_utf8(line).ok()?)).collect();
+                Self { file: Some(file), noted }
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the last number cannot be noted beside the outbox");
-                Self { file: None, noted: None }
+                Self { file: None, noted: Vec::new() }
             }
         }
     }
 
-    /// What was noted: which life, and its last number.
-    pub(super) const fn noted(&self) -> Option<(Incarnation, Sequence)> {
-        self.noted
+    /// What was noted: lives with the last number of each, the latest first.
+    pub(super) fn noted(&self) -> &[(Incarnation, Sequence)] {
+        &self.noted
     }
 
     /// Notes that this life has given out numbers up to `last`.
     pub(super) fn note(&mut self, incarnation: Incarnation, last: Sequence) {
         let Some(file) = &mut self.file else { return };
-        let text = said(incarnation, last);
-        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes()));
-        match written {
-            Ok(()) => self.noted = Some((incarnation, last)),
-            Err(error) => {
-                tracing::warn!(%error, "the last number cannot be noted beside the outbox any more");
-                self.file = None;
+        match self.noted.first_mut() {
+            Some(latest) if latest.0 == incarnation => latest.1 = last,
+            _ => {
+                self.noted.retain(|(life, _)| *life != incarnation);
+                self.noted.insert(0, (incarnation, last));
+                self.noted.truncate(LIVES_REMEMBERED_MAX);
             }
+        }
+        let text: String = self.noted.iter().map(|(life, last)| said(*life, *last)).collect();
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the last number cannot be noted beside the outbox any more");
+            self.file = None;
         }
     }
 }

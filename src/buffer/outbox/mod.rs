@@ -191,7 +191,7 @@ impl Outbox {
         };
         let database::Opened { connection, lock, mut damage } = opened.map_err(failed)?;
         let last_number = file.as_deref().map(LastNumber::open);
-        let noted = last_number.as_ref().and_then(LastNumber::noted);
+        let noted = last_number.as_ref().map_or(&[][..], LastNumber::noted);
         let start =
             |connection: &mut Connection, damage: &mut Vec<String>| start_life(connection, damage, now_micros, noted);
         let (connection, started) = match &file {
@@ -470,7 +470,7 @@ fn start_life(
     connection: &mut Connection,
     damage: &mut Vec<String>,
     now_micros: u64,
-    noted: Option<(Incarnation, Sequence)>,
+    noted: &[(Incarnation, Sequence)],
 ) -> rusqlite::Result<(Incarnation, u64, u64)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut size = Size::default();
@@ -517,23 +517,24 @@ fn start_life(
 fn remember_lives(
     transaction: &Transaction<'_>,
     damage: &mut Vec<String>,
-    noted: Option<(Incarnation, Sequence)>,
+    noted: &[(Incarnation, Sequence)],
 ) -> rusqlite::Result<()> {
     let merge = "INSERT INTO lives (incarnation, last) {} ON CONFLICT (incarnation) DO UPDATE SET last = max(last, excluded.last)";
     let of_readings = "SELECT incarnation, max(sequence) FROM readings WHERE true GROUP BY incarnation";
     transaction.execute(&merge.replace("{}", of_readings), [])?;
-    let Some((Incarnation(incarnation), last)) = noted else { return Ok(()) };
-    let (incarnation, last) = (incarnation.cast_signed(), last.cast_signed());
-    let known: Option<i64> = transaction
-        .query_row("SELECT last FROM lives WHERE incarnation = ?1", [incarnation], |row| row.get(0))
-        .optional()?;
-    if known.unwrap_or(0) < last {
-        damage.push(format!(
-            "its end was torn off or it was removed: numbers {} to {last} of incarnation {incarnation} were given out and are not in it",
-            known.unwrap_or(0) + 1
-        ));
+    for (Incarnation(incarnation), last) in noted {
+        let (incarnation, last) = (incarnation.cast_signed(), last.cast_signed());
+        let known: Option<i64> = transaction
+            .query_row("SELECT last FROM lives WHERE incarnation = ?1", [incarnation], |row| row.get(0))
+            .optional()?;
+        if known.unwrap_or(0) < last {
+            damage.push(format!(
+                "its end was torn off or it was removed: numbers {} to {last} of incarnation {incarnation} were given out and are not in it",
+                known.unwrap_or(0) + 1
+            ));
+        }
+        transaction.execute(&merge.replace("{}", "VALUES (?1, ?2)"), [incarnation, last])?;
     }
-    transaction.execute(&merge.replace("{}", "VALUES (?1, ?2)"), [incarnation, last])?;
     Ok(())
 }
 
