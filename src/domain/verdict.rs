@@ -71,6 +71,24 @@ impl Verdict {
         self.level() >= 2
     }
 
+    /// A number of its own for each verdict, for alarms that can only compare numbers: a level may
+    /// stand for two of them. A number never changes its meaning.
+    #[must_use]
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Unknown => -1,
+            Self::Alive => 0,
+            Self::Late => 1,
+            Self::Silent => 2,
+            Self::Hung => 3,
+            Self::Stopped => 4,
+            Self::Unreachable => 5,
+            Self::Dead => 6,
+            Self::NeverStarted => 7,
+            Self::Ended => 8,
+        }
+    }
+
     /// The name in JSON, on the page and in InfluxDB.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -106,7 +106,7 @@ pub struct LedgerLine {
 }
 
 /// One place where rows end up, and what waits for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SinkStatus {
     /// `influxdb` or `embedded`.
     pub name: String,
@@ -122,6 +122,18 @@ pub struct SinkStatus {
     /// Rows that the sink refused for good and that are kept as dead letters.
     #[serde(default)]
     pub dead_letters: u64,
+    /// Rows that it has confirmed since the program started.
+    #[serde(default)]
+    pub rows_stored: u64,
+    /// Requests to it since the program started.
+    #[serde(default)]
+    pub writes: u64,
+    /// Milliseconds that these took together.
+    #[serde(default)]
+    pub write_ms: u64,
+    /// Requests that it could not take and that were made again.
+    #[serde(default)]
+    pub retries: u64,
 }
 
 /// Most named losses in one answer.

@@ -153,7 +153,10 @@ impl Delivery {
         while let Some(piece) = dissection.next() {
             let bytes = piece.len();
             self.shared.writes.set(self.shared.writes.get() + 1);
-            match self.sink.write(piece).await {
+            let begin = Instant::now();
+            let written = self.sink.write(piece).await;
+            self.shared.write_time.set(self.shared.write_time.get() + begin.elapsed());
+            match written {
                 Ok(()) => {
                     self.reached();
                     self.size.passed();

@@ -176,6 +176,7 @@ impl InfluxWriter {
         let (level, shared) = (self.parts.journal.level(), &self.parts.shared);
         let aim = self.parts.aim.borrow();
         let sink = aim.sink.as_ref();
+        let counters = shared.counters();
         SinkStatus {
             name: sink.map_or("embedded", |sink| sink.name()).to_owned(),
             state: shared.health().as_str().to_owned(),
@@ -183,6 +184,10 @@ impl InfluxWriter {
             buffered_bytes: sink.map_or(0, |_| level.undelivered_bytes),
             last_error: shared.last_error(),
             dead_letters: level.dead_letters,
+            rows_stored: counters.rows_stored,
+            writes: counters.writes,
+            write_ms: u64::try_from(counters.write_time.as_millis()).unwrap_or(u64::MAX),
+            retries: counters.retries,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -17,6 +18,8 @@ pub struct WriterCounters {
     pub rows_refused: u64,
     /// Requests to the sink.
     pub writes: u64,
+    /// What they took together.
+    pub write_time: Duration,
     /// Requests that found it unable or unwilling to write.
     pub retries: u64,
     /// How often rows could not be written for a while.
@@ -32,6 +35,7 @@ pub(super) struct Shared {
     pub rows_stored: Cell<u64>,
     pub rows_refused: Cell<u64>,
     pub writes: Cell<u64>,
+    pub write_time: Cell<Duration>,
     pub retries: Cell<u64>,
     pub outages: Cell<u64>,
     journal_failures: Cell<u64>,
@@ -46,6 +50,7 @@ impl Shared {
             rows_stored: self.rows_stored.get(),
             rows_refused: self.rows_refused.get(),
             writes: self.writes.get(),
+            write_time: self.write_time.get(),
             retries: self.retries.get(),
             outages: self.outages.get(),
             journal_failures: self.journal_failures.get(),

@@ -23,6 +23,7 @@ use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use futures_util::future::join_all;
 
+pub use self::rows::internal_rows;
 use crate::domain::beat::Heartbeat;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
@@ -285,7 +286,8 @@ impl Watchman {
         let (monitor, outlets, time) = (self.status(), self.outlets.clone(), self.clock.wall());
         let write = async move {
             let targets = outlets.notifications.ask(AskNotifications, ASK_TIMEOUT).await.unwrap_or_default();
-            let Some(rows) = rows::internal(&monitor, &targets, time) else { return };
+            let ledger = outlets.ledger.ask(AskLedger, ASK_TIMEOUT).await.ok();
+            let Some(rows) = internal_rows(&monitor, &targets, ledger.as_ref(), time) else { return };
             if let Err(error) = outlets.intake.deliver(Intake(Arc::new(vec![rows]))).await {
                 tracing::debug!(%error, "the monitor's own numbers were not written");
             }

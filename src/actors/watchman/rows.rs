@@ -1,16 +1,24 @@
 //! The monitor's own numbers as rows of `heartwatch_internal`, one a part.
 
+use crate::domain::ledger::Account;
 use crate::domain::reading::FieldValue;
 use crate::domain::time::Timestamp;
 use crate::formats::line_protocol;
+use crate::messages::ask::LedgerReply;
 use crate::messages::intake::IntakeEntry;
 use crate::messages::notice::TargetStatus;
 use crate::messages::progress::{ActorStatus, MonitorStatus};
 
 const MEASUREMENT: &str = "heartwatch_internal";
 
-/// The rows of this moment; none when there is nothing to say.
-pub(super) fn internal(monitor: &MonitorStatus, targets: &[TargetStatus], time: Timestamp) -> Option<IntakeEntry> {
+/// The rows of this moment; none when there is nothing to say. Without a ledger the writer did not answer.
+#[must_use]
+pub fn internal_rows(
+    monitor: &MonitorStatus,
+    targets: &[TargetStatus],
+    ledger: Option<&LedgerReply>,
+    time: Timestamp,
+) -> Option<IntakeEntry> {
     let (mut lines, mut rows) = (Vec::new(), 0);
     let mut row = |part: &str, fields: &[(&str, u64)]| {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, integer(*value))).collect();
@@ -35,6 +43,32 @@ pub(super) fn internal(monitor: &MonitorStatus, targets: &[TargetStatus], time: 
             ("retrying", u64::from(target.state == "retrying")),
         ];
         row(&format!("notifier:{}", target.target), &fields);
+    }
+    if let Some(ledger) = ledger {
+        let total = ledger.accounts.iter().fold(Account::default(), |total, line| total.plus(line.account));
+        let fields = [
+            ("produced", total.produced),
+            ("received", total.received),
+            ("stored", total.stored),
+            ("buffered", total.buffered),
+            ("duplicates", total.duplicates),
+            ("missing", total.missing),
+            ("lost", total.lost),
+        ];
+        row("ledger", &fields);
+        for sink in &ledger.sinks {
+            let fields = [
+                ("rows_stored", sink.rows_stored),
+                ("writes", sink.writes),
+                ("write_ms", sink.write_ms),
+                ("retries", sink.retries),
+                ("buffered_rows", sink.buffered_rows),
+                ("buffered_bytes", sink.buffered_bytes),
+                ("dead_letters", sink.dead_letters),
+                ("ok", u64::from(sink.state == "ok")),
+            ];
+            row(&format!("sink:{}", sink.name), &fields);
+        }
     }
     (rows > 0).then_some(IntakeEntry::Unnumbered { lines, rows })
 }
@@ -61,6 +95,8 @@ fn integer(value: u64) -> FieldValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::publisher::{Incarnation, PublisherId};
+    use crate::messages::ask::{LedgerLine, SinkStatus};
 
     #[test]
     fn parts_of_one_name_are_one_row() {
@@ -71,12 +107,32 @@ mod tests {
             ..MonitorStatus::default()
         };
         let target = TargetStatus { target: "pager".to_owned(), taken: 3, sent: 3, ..TargetStatus::default() };
-        let Some(IntakeEntry::Unnumbered { lines, rows }) = internal(&monitor, &[target], Timestamp::from_nanos(7))
+        let account = |produced| Account { produced, received: 2, ..Account::default() };
+        let ledger = LedgerReply {
+            accounts: (1..=2)
+                .map(|life| LedgerLine {
+                    publisher: PublisherId::parse("p").unwrap(),
+                    incarnation: Incarnation(life),
+                    account: account(life),
+                })
+                .collect(),
+            sinks: vec![SinkStatus {
+                name: "influxdb".to_owned(),
+                state: "ok".to_owned(),
+                writes: 4,
+                ..SinkStatus::default()
+            }],
+            ..LedgerReply::default()
+        };
+        let Some(IntakeEntry::Unnumbered { lines, rows }) =
+            internal_rows(&monitor, &[target], Some(&ledger), Timestamp::from_nanos(7))
         else {
             panic!("there is something to say")
         };
         let text = String::from_utf8(lines).unwrap();
-        assert_eq!((rows, text.lines().count()), (4, 4), "{text}");
+        assert_eq!((rows, text.lines().count()), (6, 6), "{text}");
+        assert!(text.contains("part=ledger produced=3i,received=4i,stored=0i"), "{text}");
+        assert!(text.contains("part=sink:influxdb rows_stored=0i,writes=4i"), "{text}");
         assert!(text.contains("heartwatch_internal,part=child restarts=4i,stuck=2i 7\n"), "{text}");
         assert!(text.contains("part=notifier:pager taken=3i,sent=3i,waiting=0i"), "{text}");
     }

@@ -70,6 +70,7 @@ impl LastVerdict {
     ) -> Result<Vec<u8>, EncodeError> {
         let mut fields = vec![
             ("level", FieldValue::Integer(verdict.level())),
+            ("code", FieldValue::Integer(verdict.code())),
             ("verdict", FieldValue::Text(verdict.as_str().to_owned())),
             ("epoch", FieldValue::Integer(i64::try_from(epoch).unwrap_or(i64::MAX))),
         ];
