@@ -5,7 +5,7 @@ BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium
 
-.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools bench prove fixtures pictures dist clean
+.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools bench prove fixtures pictures up down dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,15 @@ pictures: build ## make the pictures again, from real runs: the demo in a termin
 	$(CARGO) test --locked --test pictures -- --ignored
 	script -qec 'stty cols 118; ./$(BIN) demo 2 2>/dev/null' /dev/null </dev/null >target/demo-2.ansi
 	$(CARGO) run --locked --quiet --example terminal_picture 'make demo-scenario-2' <target/demo-2.ansi >docs/img/demo-2.svg
+
+COMPOSE := docker compose -f deploy/compose/compose.yaml
+
+up: ## the whole stack with Docker Compose; Grafana on http://127.0.0.1:3000 (PROFILE=full adds etcd and Kafka)
+	$(COMPOSE) $(if $(PROFILE),--profile $(PROFILE)) up --detach --build --wait
+	@echo "Grafana http://127.0.0.1:3000/  the page http://127.0.0.1:8080/"
+
+down: ## stop the stack; its data stays in its volumes
+	$(COMPOSE) --profile full down
 
 dist: ## the program as it is handed to users: smaller, slower to build
 	$(CARGO) build --profile dist --locked

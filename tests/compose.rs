@@ -231,9 +231,9 @@ async fn mosquitto_starts_with_the_configuration_of_the_stack() {
     // as root it would change to a user that cannot write here
     fs::write(&config, here + "\nuser root\n").unwrap();
     let log = fs::File::create(dir.path().join("log")).unwrap();
-    let broker =
-        Command::new(MOSQUITTO).arg("-c").arg(&config).stdout(log.try_clone().unwrap()).stderr(Stdio::from(log));
-    let mut broker = Broker({ broker }.spawn().unwrap());
+    let mut command = Command::new(MOSQUITTO);
+    command.arg("-c").arg(&config).stdout(log.try_clone().unwrap()).stderr(Stdio::from(log));
+    let mut broker = Broker(command.spawn().unwrap());
     eventually("mosquitto takes connections", Duration::from_secs(10), async || {
         let ended = broker.0.try_wait().unwrap();
         assert!(ended.is_none(), "{ended:?}: {}", text(&dir.path().join("log")));

@@ -288,6 +288,17 @@ fn check_drawn(rule: &Rule, panel: &Panel) {
 }
 
 #[test]
+fn defective_readings_are_kept_out_of_every_plot_and_alarm() {
+    let panels = dashboards().into_iter().flat_map(|dashboard| dashboard.panels);
+    let plotted = panels.flat_map(|panel| panel.targets).map(|target| target.query);
+    let watched = rules().into_iter().flat_map(|rule| rule.data).filter_map(|node| node.model.query);
+    for query in plotted.chain(watched) {
+        let reads_values = query.contains("FROM \"sensor.") && !query.contains("FROM \"sensor.error.");
+        assert!(!reads_values || query.contains("\"is_valid_preprocess\" != 'False'"), "{query}");
+    }
+}
+
+#[test]
 fn groups_and_policies_fit_together() {
     let files = files();
     for (name, text) in files.iter().filter(|(name, _)| name.starts_with("alerting/rules-")) {
