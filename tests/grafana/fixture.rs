@@ -243,7 +243,7 @@ impl Rows {
         self.entries.push(IntakeEntry::Readings { publisher, host, incarnation: Incarnation(1), lines });
     }
 
-    /// What an agent sends, and what InfluxDB's collectd listener makes of collectd's packets.
+    /// What an agent sends, and what comes from collectd: over MQTT, and through InfluxDB's own listener.
     fn hosts(&mut self, now: Timestamp) {
         for ago in (0..SECONDS).step_by(10) {
             let (at, value) = (before(now, ago), 20.0 + (ago % 30) as f64);
@@ -255,13 +255,17 @@ impl Rows {
                 self.text(&format!("load_{term},host=plant-7,type=load value=0.5 {nanos}\n"));
             }
             self.text(&format!(
-                "cpu_value,host=plant-7,instance=0,type=cpu,type_instance=user value={counter} {nanos}\n\
-                 cpu_value,host=plant-7,instance=0,type=cpu,type_instance=idle value={counter} {nanos}\n\
+                "cpu_value,host=plant-7,type=percent,type_instance=user value={value} {nanos}\n\
                  memory_value,host=plant-7,type=memory,type_instance=used value=1000000 {nanos}\n\
-                 df_value,host=plant-7,instance=root,type=df_complex,type_instance=free value=1000000 {nanos}\n\
-                 interface_rx,host=plant-7,instance=eth0,type=if_octets value={counter} {nanos}\n\
-                 interface_tx,host=plant-7,instance=eth0,type=if_octets value={counter} {nanos}\n"
+                 df_value,host=plant-7,instance=root,type=percent_bytes,type_instance=used value={value} {nanos}\n"
             ));
+            for direction in ["rx", "tx"] {
+                self.text(&format!(
+                    "interface_{direction},host=plant-7,instance=eth0,type=if_octets value={counter} {nanos}\n\
+                     interface_{direction},host=plant-7,instance=eth0,publisher=collectd-plant-7,type=if_octets \
+                     value={value} {nanos}\n"
+                ));
+            }
         }
     }
 
