@@ -40,16 +40,24 @@ pub struct Rows {
 /// One sample of the three-value sensor: load, random number, counter.
 type Sample = (f64, i64, i64);
 
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap()
+}
+
 /// A healthy sensor: load 5.2 to 6.8, numbers spread evenly over 4 to 8 million, steps of 1 to 3.
 fn healthy(second: u64) -> Sample {
     let turn = second as f64 * 0.618_033_988_75;
     let load = 6.0 + 0.8 * (turn * 7.0).sin();
-    let number = 4_000_000.0 + 4_000_000.0 * turn.fract();
-    (load, number as i64, (second * 2 + second % 2) as i64)
+    // the golden ratio's multiples, in millionths: every part of the range is met equally often
+    let number = 4_000_000 + (second * 618_034 % 1_000_000) * 4;
+    (load, whole(number), whole(second * 2 + second % 2))
 }
 
+/// A sensor: its sample of each second.
+type Sensor = fn(u64) -> Sample;
+
 /// The sensors with a defect, each by its publisher's name.
-pub const DEFECTS: [(&str, fn(u64) -> Sample); 9] = [
+const DEFECTS: [(&str, Sensor); 9] = [
     ("load-high", |second| (healthy(second).0 + 2.0, healthy(second).1, healthy(second).2)),
     ("load-low", |second| (healthy(second).0 - 4.0, healthy(second).1, healthy(second).2)),
     ("load-jumps", |second| (if second.is_multiple_of(2) { 2.5 } else { 9.5 }, healthy(second).1, healthy(second).2)),
@@ -64,10 +72,10 @@ pub const DEFECTS: [(&str, fn(u64) -> Sample); 9] = [
         (healthy(second).0, number, healthy(second).2)
     }),
     ("random-narrow", |second| (healthy(second).0, 5_000_000 + healthy(second).1 / 4, healthy(second).2)),
-    ("counter-fast", |second| (healthy(second).0, healthy(second).1, (second * 5) as i64)),
+    ("counter-fast", |second| (healthy(second).0, healthy(second).1, whole(second * 5))),
     ("counter-back", |second| {
         let step_back = if second % 15 == 7 { 4 } else { 0 };
-        (healthy(second).0, healthy(second).1, (second * 2) as i64 - step_back)
+        (healthy(second).0, healthy(second).1, whole(second * 2) - step_back)
     }),
 ];
 
@@ -151,7 +159,7 @@ impl Rows {
     }
 
     /// A sensor with one sample a second, and its error metrics: 0, or 1 every 20 s.
-    fn sensor(&mut self, now: Timestamp, publisher: &str, sample: fn(u64) -> Sample, wrong: Option<&str>) {
+    fn sensor(&mut self, now: Timestamp, publisher: &str, sample: Sensor, wrong: Option<&str>) {
         let good = [("env", "test"), ("is_valid_preprocess", "True")];
         let bad = [("env", "test"), ("is_valid_preprocess", "False")];
         for ago in 0..SECONDS {

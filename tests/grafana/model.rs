@@ -68,6 +68,8 @@ strict! {
         query: String,
         text_column: String,
         tags_column: String,
+        raw_query: bool,
+        text_editor: bool,
         from_annotations: bool,
     }
     struct Variable {
@@ -280,6 +282,7 @@ pub enum Severity {
 /// `policies.yaml`; its keys are written with underscores.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "a field that is only there to be allowed")]
 pub struct PolicyFile {
     #[serde(rename = "apiVersion")]
     pub api_version: u8,
@@ -288,6 +291,7 @@ pub struct PolicyFile {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "a field that is only there to be allowed")]
 pub struct Policy {
     #[serde(rename = "orgId")]
     pub org_id: Option<u32>,

@@ -101,6 +101,7 @@ fn dashboards_are_whole() {
         let annotations = dashboard.annotations.list.iter().filter_map(|annotation| {
             let target = annotation.target.as_ref()?;
             assert_eq!(annotation.query.as_ref(), Some(&target.query), "old and new Grafanas ask the same");
+            assert!(target.raw_query && target.text_editor && target.from_annotations, "{name}");
             Some(target.query.as_str())
         });
         let targets = dashboard.panels.iter().flat_map(|panel| &panel.targets).map(|target| target.query.as_str());
