@@ -197,6 +197,9 @@ impl Rows {
             summary: format!("{verdict}: for the test"),
             evidence: Vec::new(),
             process: None,
+            maintenance: false,
+            flapping: None,
+            because: None,
         });
         let times = (0..SECONDS - 5).step_by(10).map(|ago| before(now, ago));
         let mut standing: Vec<_> = times
