@@ -103,6 +103,22 @@ async fn one_publisher_is_explained_plotted_probed_and_restarted() {
     browser.value("document.querySelector('dialog').close()").await;
     browser.until("!document.querySelector('dialog')", SOON).await;
 
+    let chosen = "{ const box = document.querySelector('dialog select'); box.value = '240'; }";
+    browser.value("document.querySelector('[data-action=maintenance]').click()").await;
+    browser.value(chosen).await;
+    browser.value("document.querySelector('dialog .primary').click()").await;
+    browser.until("/The window is open/.test(document.querySelector('dialog .outcome').textContent)", SOON).await;
+    browser.value("document.querySelector('dialog').close()").await;
+    browser
+        .until("/^maintenance until/.test(document.querySelector('[data-note=maintenance]')?.textContent)", SOON)
+        .await;
+    browser.until("document.querySelector('[data-action=end-maintenance]')", SOON).await;
+    browser.value("document.querySelector('[data-action=end-maintenance]').click()").await;
+    browser.value("document.querySelector('dialog .primary').click()").await;
+    browser.until("/It has ended/.test(document.querySelector('dialog .outcome').textContent)", SOON).await;
+    browser.value("document.querySelector('dialog').close()").await;
+    browser.until("!document.querySelector('[data-note=maintenance]')", SOON).await;
+
     // what it was is in the events, with a link back
     browser.value("location.hash = '#/events?publisher=light-2'").await;
     browser.until("document.querySelectorAll('.plain tbody tr').length >= 3", SOON).await;

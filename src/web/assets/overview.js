@@ -6,7 +6,7 @@ import { Rows } from "./rows.js";
 import { get } from "./session.js";
 import { now, on, store, trimTimeline } from "./store.js";
 import { drawStrip, pieces, spark, strip } from "./strip.js";
-import { badge, group, rank, setBadge, VERDICTS } from "./verdict.js";
+import { badge, group, notes, rank, setBadge, VERDICTS } from "./verdict.js";
 import { bytes, count, counting, duration, lasting, shortCount, value, why } from "./words.js";
 
 const HOUR = 3600000;
@@ -33,7 +33,7 @@ function createRow(publisher) {
   const parts = {
     name: el("a", { class: "name", href: `#/publisher/${encodeURIComponent(publisher.id)}` }, publisher.id),
     place: el("span", { class: "sub" }),
-    badge: badge(publisher.verdict),
+    badge: badge(publisher.verdict), notes: el("span", { class: "notes" }), noted: "",
     why: el("span", { class: "sub" }),
     since: el("span", {}),
     seen: el("span", {}),
@@ -47,7 +47,7 @@ function createRow(publisher) {
   };
   const row = el("div", { role: "row", class: "row" },
     cell("who", parts.name, parts.place),
-    cell("verdict", el("span", { class: "line" }, parts.badge, parts.since), parts.why),
+    cell("verdict", el("span", { class: "line" }, parts.badge, parts.notes, parts.since), parts.why),
     cell("seen", el("span", { class: "line" }, parts.seen, parts.limit), el("span", { class: "bar", "aria-hidden": "true" }, parts.fill)),
     cell("values", parts.latest, parts.spark),
     cell("hour", parts.hour),
@@ -60,6 +60,11 @@ function updateRow(row, publisher) {
   const { parts } = row;
   setText(parts.place, publisher.pid ? `${publisher.host} · PID ${publisher.pid}` : publisher.host);
   setBadge(parts.badge, publisher.verdict);
+  const noted = `${publisher.maintenance?.until ?? ""} ${publisher.flapping ?? false}`;
+  if (parts.noted !== noted) {
+    parts.noted = noted;
+    parts.notes.replaceChildren(...notes(publisher));
+  }
   const words = why(publisher.summary);
   setText(parts.why, words);
   if (parts.why.title !== words) parts.why.title = words;

@@ -8,7 +8,7 @@ import { get, mayChange } from "./session.js";
 import { now, on, store } from "./store.js";
 import { drawStrip, pieces, strip } from "./strip.js";
 import { table } from "./table.js";
-import { badge, meaning, setBadge } from "./verdict.js";
+import { badge, meaning, notes, setBadge } from "./verdict.js";
 import { count, counting, duration, exactTime, lasting, time, why } from "./words.js";
 
 const EVERY = 2000;
@@ -23,12 +23,17 @@ const ACTIONS = {
     path: `api/publishers/${encodeURIComponent(id)}/probe`, done: (answer) => `${answer.found}. The verdict is ${answer.verdict}.` }),
   restart: (id) => ({ title: `Restart ${id}?`, words: "Its process is told to end (SIGTERM, after 10 s SIGKILL) and is started again. Readings in its buffer are kept.", button: "Restart",
     path: `api/publishers/${encodeURIComponent(id)}/restart`, done: (answer) => `Told. PID ${answer.pid} is being replaced.` }),
+  maintenance: (id) => ({ title: `Maintenance of ${id}?`, words: "Its verdicts are decided and shown as ever, and nobody is told of them until the window ends.", button: "Begin",
+    choice: { label: "For", options: [["15", "15 minutes"], ["60", "an hour"], ["240", "4 hours"], ["1440", "a day"]] },
+    path: "api/maintenance", body: (minutes) => ({ publisher: id, minutes: Number(minutes), reason: "from the page" }), done: () => "The window is open." }),
+  "end-maintenance": (id) => ({ title: `End the maintenance of ${id}?`, words: "From then on its verdicts are told again. A window that covers more than this publisher is ended by its own name: heartwatch maintenance lists them.", button: "End it",
+    path: "api/maintenance/end", body: () => ({ publisher: id }), done: () => "It has ended." }),
 };
-const NAMES = { probe: "Probe now", restart: "Restart" };
+const NAMES = { probe: "Probe now", restart: "Restart", maintenance: "Maintenance", "end-maintenance": "End maintenance" };
 
 export function publisher(main, id, given) {
   const parts = {
-    badge: badge("unknown"), sentence: el("p", { class: "sentence" }), place: el("p", { class: "sub" }), actions: el("div", { class: "buttons" }),
+    badge: badge("unknown"), notes: el("span", { class: "notes" }), sentence: el("p", { class: "sentence" }), place: el("p", { class: "sub" }), actions: el("div", { class: "buttons" }),
     fill: el("span", { class: "fill" }), seen: el("dd"), since: el("dd"), deadline: el("dd"), interval: el("dd"), known: el("dd"), stored: el("dd"), lost: el("dd"),
     evidence: el("ol", { class: "evidence" }), ruled: el("ol", { class: "evidence" }), ruledTitle: el("h3", {}, "Ruled out"), wrong: el("p", { class: "wrong", role: "alert" }),
     day: strip("Verdicts over the last day"),
@@ -39,7 +44,7 @@ export function publisher(main, id, given) {
   const plots = readings(id, given);
   main.append(
     el("nav", { class: "crumbs", "aria-label": "Where you are" }, el("a", { href: "#/" }, "Overview"), el("span", { "aria-hidden": "true" }, " / "), id),
-    el("header", { class: "title" }, el("div", {}, el("h1", {}, id, " ", parts.badge), parts.place), parts.actions),
+    el("header", { class: "title" }, el("div", {}, el("h1", {}, id, " ", parts.badge, parts.notes), parts.place), parts.actions),
     parts.wrong, parts.sentence,
     el("dl", { class: "facts" }, fact("Last seen", parts.seen), fact("Deadline", parts.deadline), fact("Verdict since", parts.since), fact("Promises", parts.interval), fact("Known after", parts.known), fact("Rows stored", parts.stored), lost),
     el("div", { class: "columns" },
@@ -88,7 +93,9 @@ export function publisher(main, id, given) {
     const from = to - DAY;
     const inside = view.history.filter((of) => Date.parse(of.at) >= from).map((of) => [of.epoch, id, Date.parse(of.at), of.from, of.to]);
     drawStrip(parts.day, pieces(inside, view.verdict, Date.parse(view.since), from, to), from, to);
-    parts.actions.replaceChildren(...view.actions.filter((name) => ACTIONS[name]).map((name) =>
+    parts.notes.replaceChildren(...notes(view));
+    const actions = [...view.actions, view.maintenance ? "end-maintenance" : "maintenance"];
+    parts.actions.replaceChildren(...actions.filter((name) => ACTIONS[name]).map((name) =>
       el("button", { type: "button", "data-action": name, disabled: !mayChange(), title: mayChange() ? "" : "You may look and not change", onclick: () => confirmed(ACTIONS[name](id)) }, NAMES[name])));
     plots.deadline(view.deadline_ms);
     live();

@@ -40,8 +40,10 @@ async function ask(path, options = {}) {
 export const get = (path) => ask(path);
 export const refreshSession = async () => settle(await ask("api/session"));
 
-export function post(path) {
-  return ask(path, { method: "POST", headers: { "X-Heartwatch-Csrf": session.csrf ?? "" } });
+export function post(path, body) {
+  const headers = { "X-Heartwatch-Csrf": session.csrf ?? "" };
+  if (body === undefined) return ask(path, { method: "POST", headers });
+  return ask(path, { method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) });
 }
 
 export async function logIn(credentials) {

@@ -1,6 +1,7 @@
 // What a verdict looks like: a word, a colour and a shape, never the colour alone.
 
 import { el, svg } from "./dom.js";
+import { exactTime, time } from "./words.js";
 
 /** Worst first: the order of the page. */
 const ORDER = ["dead", "never-started", "unreachable", "hung", "stopped", "silent", "late", "unknown", "alive", "ended"];
@@ -47,4 +48,14 @@ export function setBadge(element, verdict) {
   element.className = `badge ${group(verdict)}`;
   element.title = meaning(verdict);
   element.replaceChildren(shape(verdict), el("span", {}, verdict));
+}
+
+/** What a person should know beside the verdict: a maintenance window, flapping. */
+export function notes({ maintenance, flapping }) {
+  const note = (kind, words, title) => el("span", { class: `badge ${group(kind)}`, "data-note": kind, title }, shape(kind), el("span", {}, words));
+  const until = maintenance && Date.parse(maintenance.until);
+  return [
+    maintenance && note("maintenance", `maintenance until ${time(until)}`, `Nobody is told until ${exactTime(until)}${maintenance.reason ? `: ${maintenance.reason}` : ""}`),
+    flapping && note("flapping", "flapping", "It changes too often: that was told once, and its changes are not told until it settles"),
+  ].filter(Boolean);
 }
