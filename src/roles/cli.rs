@@ -502,6 +502,7 @@ mod tests {
             "top",
             "explain",
             "events",
+            "maintenance",
             "ledger",
             "export",
             "check",
@@ -509,6 +510,7 @@ mod tests {
             "completions",
             "man",
             "bench",
+            "backtest",
             "prove",
         ];
         assert_eq!(commands, visible.into_iter().chain(["faulty-publisher"]).collect::<Vec<_>>());
