@@ -55,7 +55,7 @@ struct Silence {
 /// Lives through the runs under each deadline; `end` is when the record ends.
 #[must_use]
 pub fn backtest(runs: &mut [Run], deadlines: &[Duration], end: Timestamp) -> Vec<Outcome> {
-    let silences: Vec<Silence> = runs.iter_mut().flat_map(|run| silences(run)).collect();
+    let silences: Vec<Silence> = runs.iter_mut().flat_map(silences).collect();
     deadlines.iter().map(|deadline| outcome(&silences, *deadline, end)).collect()
 }
 

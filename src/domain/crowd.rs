@@ -23,7 +23,12 @@ impl Crowd {
     /// usual. Doubt lasts for `patience`.
     pub fn counted(&mut self, late: usize, well: usize, patience: Duration, now: Monotonic) {
         if well < CROWD_MIN || late * 2 <= well {
-            *self = Self::default();
+            let was_crowd = self.since.take().is_some();
+            // They return one after another: the last ones have a quarter of the patience, half a deadline.
+            self.doubt = self.doubt.take().filter(|_| late > 0).and_then(|(reason, ends_at)| {
+                let ends_at = if was_crowd { ends_at.min(now + patience / 4) } else { ends_at };
+                (now < ends_at).then_some((reason, ends_at))
+            });
             return;
         }
         let since = *self.since.get_or_insert(now);
@@ -43,7 +48,7 @@ impl Crowd {
     /// Whether most were silent when they were last counted; it is over only when they are counted again.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
-        self.since.is_some()
+        self.since.is_some() || self.doubt.is_some()
     }
 
     /// When the present doubt ends at the latest; whoever was held back by it is to be judged then.
@@ -80,5 +85,9 @@ mod tests {
         crowd.counted(1, 4, patience, at(8));
         crowd.counted(4, 4, patience, at(9));
         assert!(crowd.doubt().is_some(), "a new episode");
+        crowd.counted(1, 4, patience, at(10));
+        assert_eq!(crowd.doubt_ends_at(), Some(at(10) + patience / 4), "the last one may be about to return");
+        crowd.counted(1, 4, patience, at(12));
+        assert_eq!((crowd.doubt(), crowd.is_silent()), (None, false));
     }
 }

@@ -65,7 +65,10 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
             let seed = args.seed;
             // A thread of its own: a signal ends the program without waiting for it.
             let name = "simulation".to_owned();
-            std::thread::Builder::new().name(name).spawn(move || sent.send(simulate(seed, hours)))?;
+            std::thread::Builder::new().name(name).spawn(move || {
+                // Nobody waits for it any more when a signal came.
+                let _ = sent.send(simulate(seed, hours));
+            })?;
             tokio::select! {
                 simulated = simulated => Some(simulated.context("the simulation ended before its time")?),
                 () = told_to_stop(&mut requests) => anyhow::bail!("ended by a signal during the simulation"),
