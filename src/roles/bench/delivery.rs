@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::programs::{Directory, RunningMonitor, heartwatch, mosquitto, whole};
+use crate::adapters::monitor::AskError;
 use crate::console::tables::{self, Drawing};
 use crate::roles::ask::drawing;
 use crate::roles::cli::DeliveryBenchArgs;
@@ -95,7 +96,15 @@ async fn measure(broker: &str, publishers: u64, rows: u64, parent: &Path) -> any
         programs.push(command.spawn().context("cannot start a publisher")?);
     }
     loop {
-        let total = monitor.monitor.ledger().await?.total;
+        let total = match monitor.monitor.ledger().await {
+            Ok(view) => view.total,
+            // asked too often: the page has a limit for each client
+            Err(AskError::Refused { .. }) if start.elapsed() < MEASUREMENT_TIMEOUT => {
+                tokio::time::sleep(10 * LOOK_EVERY).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if total.received >= rows {
             anyhow::ensure!(
                 total.received == rows && total.lost == 0,
