@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use heartwatch::actors::subscriber::translate;
-use heartwatch::actors::watchman::internal_rows;
+use heartwatch::actors::watchman::{Written, internal_rows};
 use heartwatch::domain::beat::Heartbeat;
 use heartwatch::domain::ledger::Account;
 use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
@@ -212,6 +212,7 @@ impl Rows {
     /// An ordinary publisher: readings, heartbeats, its ledger.
     fn ordinary(&mut self, now: Timestamp, publisher: &str) {
         let prefix = Prefix::default();
+        let (mut accounts, hosts) = (Written::default(), [(id(publisher), host())].into());
         let mut lines = Vec::new();
         for ago in (0..SECONDS).rev() {
             let (sequence, time) = (SECONDS - ago, before(now, ago));
@@ -243,12 +244,9 @@ impl Rows {
             };
             let meaning = translate(&prefix, &delivery, |_, _, _| Duration::from_millis(12)).unwrap();
             self.entries.extend(meaning.entries);
-            let ledger = format!(
-                "heartwatch_ledger,host=plant-7,publisher={publisher} produced={sequence}i,received={sequence}i,\
-                 stored={sequence}i,buffered=0i,duplicates=0i,missing=0i,lost=0i {}\n",
-                time.as_nanos()
-            );
-            self.text(&ledger);
+            let account = Account { produced: sequence, received: sequence, stored: sequence, ..Account::default() };
+            let now = Monotonic::from_nanos(sequence * 1_000_000_000);
+            self.entries.extend(accounts.due([(id(publisher), account)].into(), &hosts, now, time));
         }
         let (publisher, host) = (id(publisher), host());
         self.entries.push(IntakeEntry::Readings { publisher, host, incarnation: Incarnation(1), lines });

@@ -19,11 +19,11 @@ const ROWS_MAX: usize = 5_000;
 
 /// What was written last.
 #[derive(Debug, Default)]
-pub(super) struct Written(HashMap<PublisherId, (Account, Monotonic)>);
+pub struct Written(HashMap<PublisherId, (Account, Monotonic)>);
 
 impl Written {
     /// The rows that are due; none when nothing has changed and nothing is to be repeated.
-    pub(super) fn due(
+    pub fn due(
         &mut self,
         accounts: BTreeMap<PublisherId, Account>,
         hosts: &HashMap<PublisherId, HostName>,

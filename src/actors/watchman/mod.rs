@@ -23,6 +23,7 @@ use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use futures_util::future::join_all;
 
+pub use self::ledger::Written;
 pub use self::rows::internal_rows;
 use crate::domain::beat::Heartbeat;
 use crate::domain::process::ProcessIdentity;
