@@ -132,7 +132,7 @@ pub struct Record {
     pings: u64,
     pings_failed: u64,
     ping_error: String,
-    accounts: ledger::Written,
+    accounts: Written,
 }
 
 impl Record {
@@ -147,7 +147,7 @@ impl Record {
             pings: 0,
             pings_failed: 0,
             ping_error: String::new(),
-            accounts: ledger::Written::default(),
+            accounts: Written::default(),
         }
     }
 }
