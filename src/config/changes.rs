@@ -26,6 +26,8 @@ pub enum Changed {
     Web,
     /// `[monitor]`.
     Monitor,
+    /// `[[foreign]]`: which devices are listened to, and how they are read and watched.
+    Foreign,
     /// `[mail]` and `[[notify]]`: who is told, and how.
     Notify,
     /// A new `[[publisher]]`.
@@ -51,6 +53,7 @@ impl fmt::Display for Changed {
             Self::Watch => f.write_str("[watch]"),
             Self::Web => f.write_str("[web]"),
             Self::Monitor => f.write_str("[monitor]"),
+            Self::Foreign => f.write_str("[[foreign]]"),
             Self::Notify => f.write_str("[[notify]]"),
             Self::PublisherAdded(id) => write!(f, "publisher {id} (added)"),
             Self::PublisherRemoved(id) => write!(f, "publisher {id} (removed)"),
@@ -81,6 +84,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
         maintenance,
         web,
         publishers,
+        foreign,
         monitor,
         mail: _,
         notify: _,
@@ -94,6 +98,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
     part(old.watch != *watch || old.maintenance != *maintenance, Changed::Watch);
     part(old.web != *web, Changed::Web);
     part(old.monitor != *monitor, Changed::Monitor);
+    part(old.foreign != *foreign, Changed::Foreign);
     part(!old.notifies_as(new), Changed::Notify);
 
     for before in &old.publishers {

@@ -23,6 +23,7 @@ mod diagnostics;
 mod document;
 mod environment;
 mod files;
+mod foreign;
 mod maintenance;
 mod notify;
 mod publishers;
@@ -39,9 +40,10 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, InfluxSettings, InfluxVersion, LogSettings,
-    MailEncryption, MailSettings, MonitorSettings, MqttSettings, NotifySettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN,
-    PublisherSettings, RestartSettings, RunAs, Settings, WatchSettings, WaySettings, WebSettings, heartbeat_within,
+    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, ForeignSettings, InfluxSettings, InfluxVersion,
+    LogSettings, MailEncryption, MailSettings, MonitorSettings, MqttSettings, NotifySettings, OUTBOX_BYTES_MAX,
+    OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs, Settings, WatchSettings, WaySettings, WebSettings,
+    heartbeat_within,
 };
 
 use document::SourceFile;

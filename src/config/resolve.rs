@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 use super::Overrides;
 use super::deadlines::deadline_keys;
 use super::document::Given;
+use super::foreign::foreign;
 use super::maintenance::maintenance;
 use super::notify::{mail, monitor, notify};
 use super::publishers::publishers;
@@ -53,6 +54,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let web = web(reader, flags, &default.web);
     let maintenance = maintenance(reader);
     let publishers = publishers(reader, &watch);
+    let foreign = foreign(reader, &mqtt, watch.deadlines.default);
     let monitor = monitor(reader, &default.monitor, &publishers);
     let mail_configured = mail(reader, notes);
     let notify = notify(reader, mail_configured.is_some());
@@ -67,6 +69,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         web,
         maintenance,
         publishers,
+        foreign,
         monitor,
         mail: mail_configured,
         notify,

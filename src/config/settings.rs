@@ -18,6 +18,7 @@ use crate::domain::notice::NoticeFilter;
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
+use crate::formats::foreign::{Foreign, covers};
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
 use crate::web::users::User;
@@ -45,6 +46,9 @@ pub struct Settings {
     pub maintenance: Vec<Scheduled>,
     /// The publishers that are started or expected (`[[publisher]]`), in the file's order; ids are distinct.
     pub publishers: Vec<PublisherSettings>,
+    /// Devices that know nothing of heartwatch (`[[foreign]]`), in the file's order; no two have a topic in common
+    /// unless one has all of the other's.
+    pub foreign: Vec<ForeignSettings>,
     /// Who watches the watchman (`[monitor]`).
     pub monitor: MonitorSettings,
     /// The mail server (`[mail]`), when there is one.
@@ -321,6 +325,17 @@ pub struct PublisherSettings {
     pub feed: Option<FeedSettings>,
 }
 
+/// Devices of one kind that know nothing of heartwatch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ForeignSettings {
+    /// Their topics and how they are read.
+    pub device: Foreign,
+    /// Their deadline, after any override.
+    pub deadline: Option<DeadlineKind>,
+    /// Their grace, after any override.
+    pub grace: Option<Duration>,
+}
+
 /// What a publisher that we start reads, and how it publishes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedSettings {
@@ -412,6 +427,7 @@ impl Default for Settings {
             maintenance: Vec::new(),
             web: WebSettings { listen: Some(loopback(8080)), token: None, read_only_token: None, users: Vec::new() },
             publishers: Vec::new(),
+            foreign: Vec::new(),
             monitor: MonitorSettings {
                 id: None,
                 heartbeat: Duration::from_secs(5),
@@ -433,7 +449,8 @@ pub const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const OUTBOX_BYTES_MIN: u64 = 256 * 1024;
 
 impl Settings {
-    /// The deadline of every publisher: its own one first, then the overrides in their order, then the general one.
+    /// The deadline of every publisher: its own one first, then the overrides in their order, then those of foreign
+    /// devices, then the general one.
     #[must_use]
     pub fn deadline_rules(&self) -> DeadlineRules {
         let has_own = |publisher: &&PublisherSettings| publisher.deadline.is_some() || publisher.grace.is_some();
@@ -443,8 +460,29 @@ impl Settings {
             kind: publisher.deadline,
             grace: publisher.grace,
         });
-        let overrides = own.chain(self.watch.deadlines.overrides.iter().cloned()).collect();
+        let foreign = self.foreign.iter().filter(|foreign| foreign.deadline.is_some() || foreign.grace.is_some());
+        let foreign = foreign.map(|foreign| DeadlineOverride {
+            publishers: IdPattern::new(foreign.device.publisher.wildcard()),
+            kind: foreign.deadline,
+            grace: foreign.grace,
+        });
+        let overrides = own.chain(self.watch.deadlines.overrides.iter().cloned()).chain(foreign).collect();
         DeadlineRules { overrides, ..self.watch.deadlines }
+    }
+
+    /// What the monitor subscribes to: what publishers of ours say, and foreign devices. A filter that another one
+    /// covers is left out, because a broker may deliver a message once for each.
+    #[must_use]
+    pub fn mqtt_filters(&self) -> Vec<String> {
+        let foreign: Vec<String> = self.foreign.iter().map(|foreign| foreign.device.topic.filter()).collect();
+        let covered = |index: usize, filter: &String| {
+            foreign.iter().enumerate().any(|(other, wider)| {
+                // of two equal ones the first stays
+                other != index && covers(wider, filter) && (other < index || !covers(filter, wider))
+            })
+        };
+        let needed = foreign.iter().enumerate().filter(|(index, filter)| !covered(*index, filter));
+        self.mqtt.prefix.monitor_filters().into_iter().chain(needed.map(|(_, filter)| filter.clone())).collect()
     }
 
     /// How often a publisher that we start sends a heartbeat: what its table says, else five times within its

@@ -713,3 +713,69 @@ proptest! {
         let _ = load(&Layers { file: Some(file.path().to_owned()), ..Layers::default() });
     }
 }
+
+#[test]
+fn foreign_devices_are_read_and_their_mistakes_named() {
+    let text = "[[foreign]]\ntopic = 'tele/{device}/SENSOR'\npublisher = 'tele-{device}'\nformat = 'json'\n\
+                time = 'Time'\ndeadline = '6m'\n[[foreign.field]]\nname = 't'\npath = 'DHT22.Temperature'\n\
+                [[foreign]]\ntopic = 'collectd/{host}/{plugin}/{type}'\nformat = 'collectd'\n\
+                [[foreign]]\ntopic = 'raw/x'\nformat = 'number'\npublisher = 'raw'\n\
+                [[foreign]]\ntopic = 'raw/{publisher}'\nformat = 'text'";
+    let settings = settings(text);
+    let filters = settings.mqtt_filters();
+    let foreign: Vec<_> = filters.iter().filter(|filter| !filter.starts_with("heartwatch/")).collect();
+    assert_eq!(foreign, ["tele/+/SENSOR", "collectd/+/+/+", "raw/+"], "raw/x is in raw/+");
+    let deadline = |publisher: &str| settings.deadline_rules().of(&id(publisher)).kind.initial().as_secs();
+    assert_eq!((deadline("tele-kitchen"), deadline("light-1")), (360, 50));
+    assert_eq!(settings.foreign[1].device.publisher.wildcard(), "collectd-*");
+
+    let one = |rest: &str| format!("[[foreign]]\n{rest}");
+    for (text, start, says) in [
+        ("format = 'json'", "heartwatch.toml:1: foreign.topic:", "is missing"),
+        ("topic = 'a/{publisher}'", "heartwatch.toml:1: foreign.format:", "is missing"),
+        ("topic = 'a/b'\nformat = 'json'", "heartwatch.toml:2: foreign.topic:", "{publisher}"),
+        ("topic = 'a/#/b'\nformat = 'json'", "heartwatch.toml:2: foreign.topic:", "at the end only"),
+        (
+            "topic = 'a/{x}'\npublisher = 'p-{y}'\nformat = 'json'",
+            "heartwatch.toml:3: foreign.publisher:",
+            "there is {x}",
+        ),
+        ("topic = '+/v1/{publisher}/#'\nformat = 'json'", "heartwatch.toml:2: foreign.topic:", "own publishers"),
+        ("topic = 'a/{publisher}'\nformat = 'xml'", "heartwatch.toml:3: foreign.format:", "line-protocol"),
+        (
+            "topic = 'a/{publisher}'\nformat = 'json'\ndeadline = '5m'",
+            "heartwatch.toml:4: foreign.deadline:",
+            "everybody",
+        ),
+        (
+            "topic = 'a/{publisher}'\nformat = 'collectd'",
+            "heartwatch.toml:2: foreign.topic:",
+            "collectd/{host}/{plugin}/{type}",
+        ),
+        ("topic = 'a/{publisher}'\nformat = 'number'\ntime = 'x'", "heartwatch.toml:4: foreign.time:", "json and csv"),
+        ("topic = 'a/{publisher}'\nformat = 'csv'\ntime = 'x'", "heartwatch.toml:4: foreign.time:", "column"),
+        (
+            "topic = 'a/{publisher}'\nformat = 'csv'\n[[foreign.field]]\nname = 'x'",
+            "heartwatch.toml:4: foreign.field.column:",
+            "is missing",
+        ),
+        (
+            "topic = 'a/{publisher}'\nformat = 'json'\n[[foreign.field]]\nname = 'time'\npath = 'x'",
+            "heartwatch.toml:5: foreign.field.name:",
+            "kept for a time",
+        ),
+        ("topic = 'ä/{publisher}'\nformat = 'json'", "heartwatch.toml:2: foreign.topic:", "embedded broker"),
+        (
+            "topic = 'a/{publisher}'\nformat = 'json'\n[[foreign]]\ntopic = 'a/x'\npublisher = 'x'\nformat = 'text'",
+            "heartwatch.toml:5: foreign.topic:",
+            "line 2 already",
+        ),
+        (
+            "topic = 'a/{publisher}'\nformat = 'json'\n[[foreign]]\ntopic = '{publisher}/b'\nformat = 'text'",
+            "heartwatch.toml:5: foreign.topic:",
+            "shares some topics with line 2",
+        ),
+    ] {
+        only_mistake(&one(text), start, says);
+    }
+}

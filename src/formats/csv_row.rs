@@ -39,7 +39,9 @@ impl CellType {
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// It in words, with its article.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Integer => "an integer",
             Self::Float => "a number",

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod csv_row;
 pub mod envelope;
+pub mod foreign;
 pub mod line_protocol;
 pub mod notification;
 pub mod source_time;

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use crate::actors::influx_writer::WriterConfig;
 use crate::actors::publisher::PublisherConfig;
+use crate::actors::subscriber::SetTopics;
 use crate::actors::watchdog::WatchdogConfig;
 use crate::adapters::broker::BrokerConfig;
 use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
@@ -74,6 +75,13 @@ pub fn mqtt(settings: &MqttSettings, url: &str, client_id: &str) -> MqttConfig {
     config.backoff_min = settings.backoff_min;
     config.backoff_max = settings.backoff_max;
     config
+}
+
+/// What the subscriber listens to: ours but what `own` says, and foreign devices.
+#[must_use]
+pub fn topics(settings: &Settings, own: &PublisherId) -> SetTopics {
+    let foreign = settings.foreign.iter().map(|foreign| foreign.device.clone()).collect();
+    SetTopics { prefix: settings.mqtt.prefix.clone(), own: own.clone(), foreign: Arc::new(foreign) }
 }
 
 /// The InfluxDB, when one is configured.

@@ -74,6 +74,12 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
         line("notify", format!("{}: {}", target.name, told(target)))?;
     }
     let rules = settings.deadline_rules();
+    for foreign in &settings.foreign {
+        let (topic, publishers) = (foreign.device.topic.filter(), foreign.device.publisher.wildcard());
+        let deadline =
+            foreign.deadline.map_or_else(String::new, |deadline| format!(", deadline {}", deadline.describe()));
+        line("foreign", format!("{topic} as {publishers}{deadline}"))?;
+    }
     for publisher in &settings.publishers {
         let source = publisher.feed.as_ref().map_or_else(|| "started by someone else".to_owned(), feed);
         let rule = rules.of(&publisher.id);

@@ -174,7 +174,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         intake: writer_address.outlet(),
         transport: transport.clone(),
     };
-    let topics = SetTopics { prefix: settings.mqtt.prefix.clone(), own: identity.id.clone() };
+    let topics = assemble::topics(settings, &identity.id);
     let record = Rc::new(RefCell::new(subscriber::Record::new(topics)));
     let reader = supervisor.start("subscriber", move |_| Subscriber::new(record.clone(), clock, outlets.clone()));
     let reader_address = reader.address.clone();
@@ -336,11 +336,28 @@ pub(super) fn wanted(settings: &Settings, mqtt_url: &str, identity: &Identity) -
         Some(client_id) => client_id.clone(),
         None => kept_client_id(&settings.data_dir)?,
     };
-    Ok(Wanted {
-        config: assemble::mqtt(&settings.mqtt, mqtt_url, &client_id),
-        filters: settings.mqtt.prefix.monitor_filters(),
-        will: consequences::last_will(settings, identity),
-    })
+    let filters = settings.mqtt_filters();
+    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &client_id);
+    config.filters_over = filters_over(&settings.data_dir, &filters)?;
+    Ok(Wanted { config, filters, will: consequences::last_will(settings, identity) })
+}
+
+/// Most filters that are remembered, the latest ones.
+const FILTERS_REMEMBERED_MAX: usize = 200;
+
+/// What this data directory's session was ever subscribed to and is not any more: the broker goes on sending
+/// it until it is told, also when the change was made while the monitor did not run.
+fn filters_over(data_dir: &Path, filters: &[String]) -> anyhow::Result<Vec<String>> {
+    let path = data_dir.join("mqtt-filters");
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let over: Vec<String> =
+        known.lines().filter(|known| filters.iter().all(|filter| filter != known)).map(Into::into).collect();
+    let over = over[over.len().saturating_sub(FILTERS_REMEMBERED_MAX)..].to_vec();
+    let all: String = over.iter().chain(filters).map(|filter| format!("{filter}\n")).collect();
+    if all != known {
+        std::fs::write(&path, &all).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(over)
 }
 
 /// The client id of this data directory's persistent session: made once, then kept.

@@ -6,6 +6,7 @@
 //! | `[[publisher]]` | that one ends, starts, or starts again |
 //! | `[influx]` | the rows go there; what is not delivered yet as well |
 //! | `[web]` | the page is served anew; the old one stays when that fails |
+//! | `[[foreign]]` | the monitor takes up its session at the broker again, with other subscriptions |
 //! | `[mqtt]` | the monitor and the publishers that it has started connect anew |
 //! | `data_dir`, `monitor.id`, the embedded broker | everything hangs on them: the monitor stops in order and starts again, under the same PID |
 
@@ -16,7 +17,6 @@ use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
 use crate::actors::influx_writer::Aim;
-use crate::actors::subscriber::SetTopics;
 use crate::config::{BrokerSettings, Changed, Settings, changes};
 use crate::domain::publisher::PublisherId;
 use crate::messages::change::SetDeadlines;
@@ -78,6 +78,11 @@ pub async fn reload(
             }),
             Changed::Monitor => {
                 pipeline.set_watchman(new).await.inspect_err(|_| applied.monitor = settings.monitor.clone())
+            }
+            Changed::Foreign => {
+                // With the connection as it is by now: a change of the broker comes before.
+                let with_old_broker = Settings { mqtt: applied.mqtt.clone(), ..new.clone() };
+                pipeline.listen(&with_old_broker).await.inspect_err(|_| applied.foreign = settings.foreign.clone())
             }
             Changed::Influx => pipeline.aim(new).await.inspect_err(|_| applied.influx = settings.influx.clone()),
             Changed::Buffer => pipeline.set_limits(new).await.inspect_err(|_| applied.buffer = settings.buffer.clone()),
@@ -186,6 +191,15 @@ impl Pipeline {
         Ok(result?)
     }
 
+    /// Listens to other devices: the same session at the same broker, so that nothing is missed.
+    async fn listen(&mut self, settings: &Settings) -> anyhow::Result<()> {
+        let parts = &self.changeable;
+        let wanted = wanted(settings, &self.mqtt_url, &parts.identity)?;
+        parts.topics.deliver(assemble::topics(settings, &parts.identity.id)).await?;
+        parts.connection.replace(wanted, &parts.takers).await?;
+        self.set_deadlines(settings).await
+    }
+
     /// Connects to the broker as configured. Our publishers end first, while we can still confirm what
     /// they have sent, and start again when we listen at the new place.
     async fn connect(&mut self, old: &Settings, new: &Settings) -> anyhow::Result<()> {
@@ -199,7 +213,7 @@ impl Pipeline {
         let fed: Vec<PublisherId> = old.publishers.iter().map(|publisher| publisher.id.clone()).collect();
         self.feeds.end_some(&fed, Instant::now() + END_GRACE).await;
         let parts = &self.changeable;
-        let topics = SetTopics { prefix: new.mqtt.prefix.clone(), own: parts.identity.id.clone() };
+        let topics = assemble::topics(new, &parts.identity.id);
         parts.connection.close().await;
         parts.topics.deliver(topics).await?;
         self.set_watchman(new).await?;

@@ -24,6 +24,7 @@ pub use self::translate::{Unreadable, translate};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Monotonic;
 use crate::formats::envelope::{Prefix, TopicKind, encode_confirm};
+use crate::formats::foreign::Foreign;
 use crate::messages::ask::{AskSubscriber, BadMessage, SubscriberStatus};
 use crate::messages::beats::Beats;
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
@@ -35,6 +36,8 @@ use crate::runtime::outlet::Outlet;
 
 /// Bad messages kept for a person to look at.
 const BAD_MESSAGES_KEPT_MAX: usize = 20;
+/// Of these, those of one topic.
+const BAD_MESSAGES_PER_TOPIC_MAX: usize = 5;
 /// Characters of a bad message that are kept.
 const EXCERPT_CHARS_MAX: usize = 200;
 /// How often confirmations that had to wait are looked at.
@@ -59,12 +62,15 @@ pub struct SetTopics {
     pub prefix: Prefix,
     /// Under which id the monitor publishes itself: that is not for itself.
     pub own: PublisherId,
+    /// How devices are read that know nothing of heartwatch; the first whose topic matches counts.
+    pub foreign: Arc<Vec<Foreign>>,
 }
 
 /// What the subscriber knows, over all its lives.
 #[derive(Debug)]
 pub struct Record {
     prefix: Prefix,
+    foreign: Arc<Vec<Foreign>>,
     /// What our own heartbeats' topics start with: the broker sends them to us as well.
     own_topics: String,
     status: SubscriberStatus,
@@ -97,8 +103,9 @@ impl Subscriber {
             }
             record.status.messages += 1;
             let last = &mut record.last_heartbeat;
-            let meaning =
-                translate(&record.prefix, delivery, |publisher, now, interval| lag(last, publisher, now, interval));
+            let meaning = translate(&record.prefix, &record.foreign, delivery, |publisher, now, interval| {
+                lag(last, publisher, now, interval)
+            });
             match meaning {
                 Ok(meaning) => {
                     // What the broker had kept from before we subscribed is data, not a sign of life.
@@ -110,6 +117,9 @@ impl Subscriber {
                             record.recent.note(publisher, &last.line, delivery.at);
                         }
                     }
+                    if let Some((publisher, row)) = meaning.newest {
+                        record.recent.note(&publisher, &row, delivery.at);
+                    }
                     entries.extend(meaning.entries);
                     if let Some((publisher, incarnation, confirmed)) = meaning.confirmed {
                         record.confirmations.known_to_publisher(&publisher, incarnation, confirmed);
@@ -119,6 +129,9 @@ impl Subscriber {
                     }
                     for (number, reason) in meaning.unstorable {
                         record.keep_bad(delivery, format!("reading {number} cannot be stored: {reason}"));
+                    }
+                    if let Some(problem) = meaning.problem {
+                        record.keep_bad(delivery, problem);
                     }
                 }
                 Err(error) => {
@@ -185,6 +198,7 @@ impl Record {
     pub fn new(topics: SetTopics) -> Self {
         let mut record = Self {
             prefix: topics.prefix.clone(),
+            foreign: Arc::default(),
             own_topics: String::new(),
             status: SubscriberStatus::default(),
             bad: VecDeque::new(),
@@ -196,10 +210,10 @@ impl Record {
         record
     }
 
-    fn set_topics(&mut self, SetTopics { prefix, own }: SetTopics) {
+    fn set_topics(&mut self, SetTopics { prefix, own, foreign }: SetTopics) {
         let heartbeat = prefix.topic(&own, TopicKind::Heartbeat);
         heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).clone_into(&mut self.own_topics);
-        self.prefix = prefix;
+        (self.prefix, self.foreign) = (prefix, foreign);
     }
 
     fn keep_bad(&mut self, delivery: &Delivery, reason: String) {
@@ -207,7 +221,12 @@ impl Record {
         if self.status.malformed.is_power_of_two() {
             tracing::warn!(topic = delivery.topic, reason, count = self.status.malformed, "bad message, skipped");
         }
-        if self.bad.len() >= BAD_MESSAGES_KEPT_MAX {
+        // One device that says nothing else must not push out what the others have said.
+        let of_it = |bad: &BadMessage| delivery.topic.chars().take(EXCERPT_CHARS_MAX).eq(bad.topic.chars());
+        if self.bad.iter().filter(|bad| of_it(bad)).count() >= BAD_MESSAGES_PER_TOPIC_MAX {
+            let oldest = self.bad.iter().position(of_it);
+            self.bad.remove(oldest.unwrap_or_default());
+        } else if self.bad.len() >= BAD_MESSAGES_KEPT_MAX {
             self.bad.pop_front();
         }
         let head = &delivery.payload[..delivery.payload.len().min(4 * EXCERPT_CHARS_MAX)];

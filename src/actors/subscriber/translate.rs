@@ -6,6 +6,7 @@ use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Sequence};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::formats::envelope::{self, EnvelopeError, Message, Prefix, ReadingBatch, Topic, TopicError};
+use crate::formats::foreign::{Foreign, ForeignError, ForeignReading};
 use crate::formats::line_protocol;
 use crate::messages::deliveries::Delivery;
 use crate::messages::intake::{IntakeEntry, NumberedLine};
@@ -24,6 +25,10 @@ pub struct Translation {
     pub asked: Option<(PublisherId, Incarnation)>,
     /// Readings in it that no database can hold: first the number, then why.
     pub unstorable: Vec<(Sequence, String)>,
+    /// What could not be read of a message whose rest could.
+    pub problem: Option<String>,
+    /// The publisher of unnumbered readings and the last row of them.
+    pub newest: Option<(PublisherId, Vec<u8>)>,
 }
 
 /// Why a message could not be read.
@@ -35,27 +40,43 @@ pub enum Unreadable {
     /// Its payload is not what the topic promises.
     #[error(transparent)]
     Payload(#[from] EnvelopeError),
+    /// It is a foreign device's, and nothing in it can be used.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
 }
 
 impl Unreadable {
     /// Whether it was only too large.
     #[must_use]
     pub const fn is_oversized(&self) -> bool {
-        matches!(self, Self::Payload(error) if error.is_oversized())
+        match self {
+            Self::Payload(error) => error.is_oversized(),
+            Self::Foreign(error) => matches!(error, ForeignError::Oversized { .. }),
+            Self::Topic(_) => false,
+        }
     }
 }
 
-/// Reads one message. `lag` tells how much later than promised a heartbeat is, given who sends it,
+/// Reads one message: of a heartwatch publisher under the prefix, else of the first foreign device whose topic
+/// it has. `lag` tells how much later than promised a heartbeat is, given who sends it,
 /// when it came and what it promises.
 ///
 /// # Errors
 /// [`Unreadable`], which says what would be right.
 pub fn translate(
     prefix: &Prefix,
+    foreign: &[Foreign],
     delivery: &Delivery,
     lag: impl FnOnce(&PublisherId, Monotonic, std::time::Duration) -> std::time::Duration,
 ) -> Result<Translation, Unreadable> {
-    let topic = Topic::parse(prefix, &delivery.topic)?;
+    let topic = match Topic::parse(prefix, &delivery.topic) {
+        Err(error @ TopicError::Foreign { .. }) => {
+            let Delivery { topic, payload, wall, retained, .. } = delivery;
+            let read = foreign.iter().find_map(|foreign| foreign.read(topic, payload, *wall, *retained));
+            return Ok(translate_foreign(read.ok_or(error)??, delivery));
+        }
+        topic => topic?,
+    };
     let message = envelope::decode(topic.kind, &topic.publisher, &delivery.payload)?;
     let publisher = topic.publisher;
     let beat = |host: &HostName, kind| Beat {
@@ -110,6 +131,16 @@ pub fn translate(
         }
     }
     Ok(meaning)
+}
+
+/// Its arrival is the sign of life: a foreign device promises nothing.
+fn translate_foreign(reading: ForeignReading, delivery: &Delivery) -> Translation {
+    let ForeignReading { publisher, host, lines, rows, problem } = reading;
+    let kind = BeatKind::Readings { incarnation: None };
+    let newest = line_protocol::Rows::of(&lines).last().map(|row| (publisher.clone(), row.to_vec()));
+    let beat = Beat { publisher, host, at: delivery.at, wall: delivery.wall, kind };
+    let entries = if rows > 0 { vec![IntakeEntry::Unnumbered { lines, rows }] } else { Vec::new() };
+    Translation { beat: Some(beat), entries, problem, newest, ..Translation::default() }
 }
 
 fn keep_readings(meaning: &mut Translation, publisher: &PublisherId, batch: ReadingBatch) {

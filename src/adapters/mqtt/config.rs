@@ -52,6 +52,9 @@ pub struct MqttConfig {
     pub keep_alive: Duration,
     /// Whether the broker is to forget us when the connection ends. Then it keeps no messages for us.
     pub clean_session: bool,
+    /// Filters of earlier subscriptions, which the broker's session of ours may still hold: it is told that
+    /// they are over, at every connection.
+    pub filters_over: Vec<String>,
     /// Most QoS 1 messages that we send before the broker confirms the first.
     pub inflight_messages_max: u16,
     /// Most messages that wait to be sent.
@@ -88,6 +91,7 @@ impl MqttConfig {
             client_id: client_id.into(),
             keep_alive: Duration::from_secs(10),
             clean_session: false,
+            filters_over: Vec::new(),
             inflight_messages_max: 100,
             send_queue_messages_max: 1_024,
             event_queue_messages_max: 4_096,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, Publish, QoS, Request, SubAck, Subscribe,
-    SubscribeFilter, SubscribeReasonCode,
+    SubscribeFilter, SubscribeReasonCode, Unsubscribe,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -290,6 +290,10 @@ impl Link {
                 let filters = self.filters.iter().map(|path| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce));
                 // first of all, and not through the queue, which may be full
                 eventloop.pending.push_front(Request::Subscribe(Subscribe::new_many(filters)));
+                if !self.config.filters_over.is_empty() {
+                    let topics = self.config.filters_over.clone();
+                    eventloop.pending.push_front(Request::Unsubscribe(Unsubscribe { pkid: 0, topics }));
+                }
                 self.phase = Phase::Subscribing { session_present, due: self.later(self.config.connect_timeout) };
             }
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
@@ -342,7 +346,10 @@ impl Link {
         }
         self.queue.release(None);
         self.shared.receipts().end();
-        eventloop.pending.retain(|request| !matches!(request, Request::Subscribe(_) | Request::Disconnect(_)));
+        let per_connection = |request: &Request| {
+            matches!(request, Request::Subscribe(_) | Request::Unsubscribe(_) | Request::Disconnect(_))
+        };
+        eventloop.pending.retain(|request| !per_connection(request));
         // rumqttc would wait for this acknowledgement for ever, and send nothing, when the broker has no session
         if let Some(mut publish) = eventloop.state.collision.take() {
             publish.pkid = 0;
