@@ -23,8 +23,8 @@ use self::recent::Recent;
 pub use self::translate::{Unreadable, translate};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Monotonic;
-use crate::formats::envelope::{Prefix, TopicKind, encode_confirm};
-use crate::formats::foreign::Foreign;
+use crate::formats::envelope::{Prefix, TopicError, TopicKind, encode_confirm};
+use crate::formats::foreign::{Foreign, TopicPattern};
 use crate::messages::ask::{AskSubscriber, BadMessage, SubscriberStatus};
 use crate::messages::beats::Beats;
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
@@ -38,6 +38,8 @@ use crate::runtime::outlet::Outlet;
 const BAD_MESSAGES_KEPT_MAX: usize = 20;
 /// Of these, those of one topic.
 const BAD_MESSAGES_PER_TOPIC_MAX: usize = 5;
+/// Topic patterns of earlier configurations that are remembered, the latest ones.
+const TOPICS_OVER_MAX: usize = 200;
 /// Characters of a bad message that are kept.
 const EXCERPT_CHARS_MAX: usize = 200;
 /// How often confirmations that had to wait are looked at.
@@ -71,6 +73,8 @@ pub struct SetTopics {
 pub struct Record {
     prefix: Prefix,
     foreign: Arc<Vec<Foreign>>,
+    /// Topics of an earlier configuration: rumqttd goes on sending them to a session after UNSUBSCRIBE.
+    topics_over: Vec<TopicPattern>,
     /// What our own heartbeats' topics start with: the broker sends them to us as well.
     own_topics: String,
     status: SubscriberStatus,
@@ -134,6 +138,8 @@ impl Subscriber {
                         record.keep_bad(delivery, problem);
                     }
                 }
+                Err(Unreadable::Topic(TopicError::Foreign { .. }))
+                    if record.topics_over.iter().any(|topic| topic.captures(&delivery.topic).is_some()) => {}
                 Err(error) => {
                     if error.is_oversized() {
                         record.status.oversized += 1;
@@ -199,6 +205,7 @@ impl Record {
         let mut record = Self {
             prefix: topics.prefix.clone(),
             foreign: Arc::default(),
+            topics_over: Vec::new(),
             own_topics: String::new(),
             status: SubscriberStatus::default(),
             bad: VecDeque::new(),
@@ -213,6 +220,10 @@ impl Record {
     fn set_topics(&mut self, SetTopics { prefix, own, foreign }: SetTopics) {
         let heartbeat = prefix.topic(&own, TopicKind::Heartbeat);
         heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).clone_into(&mut self.own_topics);
+        self.topics_over.extend(self.foreign.iter().map(|device| device.topic.clone()));
+        self.topics_over.retain(|topic| foreign.iter().all(|device| device.topic != *topic));
+        let excess = self.topics_over.len().saturating_sub(TOPICS_OVER_MAX);
+        self.topics_over.drain(..excess);
         (self.prefix, self.foreign) = (prefix, foreign);
     }
 
