@@ -91,7 +91,7 @@ pub(super) fn csv(payload: &[u8], delimiter: u8, fields: &[Field<usize>], time: 
             match cell(time.at).map(|cell| (cell, read_time(cell, time.format))) {
                 Some((_, Some(read))) => row.time = Some(read),
                 Some((cell, None)) => {
-                    found.wrong(|| format!("{} has '{}', which is no time", place(time.at), shown(cell)))
+                    found.wrong(|| format!("{} has '{}', which is no time", place(time.at), shown(cell)));
                 }
                 None => found.wrong(|| format!("{}, the time, is missing", place(time.at))),
             }
