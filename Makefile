@@ -49,6 +49,8 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 
 bench: build ## measure this program on this machine
 	./$(BIN) bench delivery
+	./$(BIN) bench watch
+	./$(BIN) bench footprint
 
 prove: build ## inject faults and print what was detected, and how fast
 	./$(BIN) prove
