@@ -242,7 +242,7 @@ impl Rows {
                 wall: time,
                 receipt: Receipt { connection_epoch: 1, packet_id: 0 },
             };
-            let meaning = translate(&prefix, &delivery, |_, _, _| Duration::from_millis(12)).unwrap();
+            let meaning = translate(&prefix, &[], &delivery, |_, _, _| Duration::from_millis(12)).unwrap();
             self.entries.extend(meaning.entries);
             let account = Account { produced: sequence, received: sequence, stored: sequence, ..Account::default() };
             let now = Monotonic::from_nanos(sequence * 1_000_000_000);
