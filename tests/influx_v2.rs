@@ -1,5 +1,6 @@
 //! The write API of InfluxDB 2.x against a server that is not ours: VictoriaMetrics speaks it. A
-//! stand-in for the good path alone: it answers 204 to bad rows as well, and keeps milliseconds.
+//! stand-in for the good path and for credentials that it does not accept: it answers 204 to bad rows as
+//! well, and keeps milliseconds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod support;
@@ -8,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use heartwatch::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion};
-use heartwatch::ports::Sink;
+use heartwatch::ports::{Sink, SinkError};
 use support::{eventually, free_port, installed};
 use tempfile::TempDir;
 use url::Url;
@@ -23,7 +24,7 @@ struct VictoriaMetrics {
 }
 
 impl VictoriaMetrics {
-    async fn start() -> Option<Self> {
+    async fn start(more: &[&str]) -> Option<Self> {
         if !installed(PROGRAM) {
             return None;
         }
@@ -33,6 +34,7 @@ impl VictoriaMetrics {
             .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
             .arg(format!("-storageDataPath={}", directory.path().display()))
             .arg("-memory.allowedBytes=64MB")
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -62,7 +64,7 @@ impl Drop for VictoriaMetrics {
 #[tokio::test]
 async fn rows_arrive_over_the_write_api_of_2x() {
     heartwatch::adapters::rustls_provider::install();
-    let Some(server) = VictoriaMetrics::start().await else { return };
+    let Some(server) = VictoriaMetrics::start(&[]).await else { return };
     let mut config = InfluxConfig::at(Url::parse(&server.url).unwrap());
     config.version = InfluxVersion::V2;
     config.org = Some("plant".to_owned());
@@ -85,4 +87,21 @@ async fn rows_arrive_over_the_write_api_of_2x() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_a_matter_of_configuration_and_says_so() {
+    heartwatch::adapters::rustls_provider::install();
+    // It knows one user and no tokens: every token is a wrong one.
+    let login = ["-httpAuth.username=somebody", "-httpAuth.password=else"];
+    let Some(server) = VictoriaMetrics::start(&login).await else { return };
+    let mut config = InfluxConfig::at(Url::parse(&server.url).unwrap());
+    config.version = InfluxVersion::V2;
+    config.org = Some("plant".to_owned());
+    config.bucket = Some("hall 3".to_owned());
+    config.token = Some("a wrong token".to_owned());
+    let refused = InfluxSink::new(config).unwrap().write(b"light value=1i 1\n".to_vec()).await.unwrap_err();
+    let SinkError::Misconfigured { reason } = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("refuses the token"), "{reason}");
+    assert!(!reason.contains("a wrong token"), "the secret itself is not told: {reason}");
 }
