@@ -41,6 +41,21 @@ impl Account {
         }
     }
 
+    /// Every count under its public name, in the order in which they are shown.
+    #[must_use]
+    pub const fn counts(self) -> [(&'static str, u64); 7] {
+        let Self { produced, received, stored, buffered, duplicates, missing, lost } = self;
+        [
+            ("produced", produced),
+            ("received", received),
+            ("stored", stored),
+            ("buffered", buffered),
+            ("duplicates", duplicates),
+            ("missing", missing),
+            ("lost", lost),
+        ]
+    }
+
     /// Whether every row that was produced is accounted for.
     #[must_use]
     pub const fn balances(self) -> bool {

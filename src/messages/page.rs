@@ -4,8 +4,8 @@
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::publisher::{Incarnation, PublisherId};
-use crate::domain::reading::Sequence;
+use crate::domain::ledger::NamedLoss;
+use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
 
@@ -114,7 +114,7 @@ pub struct GoneReply {
     /// Rows that the database refused, newest first.
     pub dead_letters: Vec<DeadLetterLine>,
     /// Readings that are gone for good.
-    pub losses: Vec<LossLine>,
+    pub losses: Vec<NamedLoss>,
 }
 
 /// A row that the database refused.
@@ -130,23 +130,6 @@ pub struct DeadLetterLine {
     pub reason: String,
     /// The beginning of the row.
     pub line: String,
-}
-
-/// Readings that are gone for good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LossLine {
-    /// Whose.
-    pub publisher: PublisherId,
-    /// Which of its lives.
-    pub incarnation: Incarnation,
-    /// First number.
-    pub first: Sequence,
-    /// Last number.
-    pub last: Sequence,
-    /// How many; fewer than the range holds where only their count is known.
-    pub count: u64,
-    /// Why.
-    pub reason: String,
 }
 
 /// watchdog: look at a publisher's process now. None: it is not known.

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::api::{known_id, unavailable, unknown};
 use super::{ASK_TIMEOUT, Outlets};
+use crate::domain::ledger::NamedLoss;
 use crate::domain::maintenance::WINDOW_MAX;
 use crate::formats::api::{BeginMaintenance, EndMaintenance, ErrorView};
 use crate::messages::ask::{AskLedger, AskSubscriber, BadMessage, SinkStatus};
 use crate::messages::child::Restart;
 use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications, Attempt, TargetStatus};
-use crate::messages::page::{AskGone, DeadLetterLine, LossLine, ProbeNow};
+use crate::messages::page::{AskGone, DeadLetterLine, ProbeNow};
 
 /// A probe may hang on a sick process for a while.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,7 +140,7 @@ struct Errors {
     /// Rows that the database refused, newest first.
     dead_letters: Vec<DeadLetterLine>,
     /// Readings that are gone for good.
-    losses: Vec<LossLine>,
+    losses: Vec<NamedLoss>,
     /// The sinks with their last errors.
     sinks: Vec<SinkStatus>,
 }

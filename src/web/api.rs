@@ -179,15 +179,7 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     let malformed = view.subscriber.malformed;
     metric("heartwatch_messages_malformed_total", "counter", "Messages that could not be read.", &plain(malformed));
     let sum = view.publishers.iter().fold(crate::domain::ledger::Account::default(), |sum, p| sum.plus(p.ledger));
-    for (name, value) in [
-        ("produced", sum.produced),
-        ("received", sum.received),
-        ("stored", sum.stored),
-        ("buffered", sum.buffered),
-        ("missing", sum.missing),
-        ("lost", sum.lost),
-        ("duplicates", sum.duplicates),
-    ] {
+    for (name, value) in sum.counts() {
         let help = format!("Rows {name}, over all publishers.");
         metric(&format!("heartwatch_rows_{name}"), "gauge", &help, &plain(value));
     }

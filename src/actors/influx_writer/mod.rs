@@ -30,7 +30,7 @@ use crate::messages::ask::{AskChanges, AskLedger, LOSSES_MAX, LedgerReply, SinkS
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
 use crate::messages::intake::{DeliveryState, Intake};
-use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, GoneReply, LossLine, ReadingsReply};
+use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, GoneReply, ReadingsReply};
 use crate::ports::Sink;
 use crate::runtime::clock::Clock;
 
@@ -311,14 +311,7 @@ impl Handler<AskGone> for InfluxWriter {
             let dead_letters = journal.dead_letters(ask.entries_max).await.map_err(|error| error.to_string())?;
             let losses = journal.losses().await.map_err(|error| error.to_string())?;
             // the newest incarnations of every publisher are at the end of its part
-            let losses = losses.into_iter().rev().take(ask.entries_max).map(|loss| LossLine {
-                publisher: loss.publisher,
-                incarnation: loss.incarnation,
-                first: loss.first,
-                last: loss.last,
-                count: loss.count,
-                reason: loss.reason,
-            });
+            let losses = losses.into_iter().rev().take(ask.entries_max);
             Ok(GoneReply { dead_letters, losses: losses.collect() })
         })
     }

@@ -61,17 +61,8 @@ fn append(
     account: Account,
     time: Timestamp,
 ) -> bool {
-    let Account { produced, received, stored, buffered, duplicates, missing, lost } = account;
-    let fields = [
-        ("produced", produced),
-        ("received", received),
-        ("stored", stored),
-        ("buffered", buffered),
-        ("duplicates", duplicates),
-        ("missing", missing),
-        ("lost", lost),
-    ]
-    .map(|(name, value)| (name, FieldValue::Integer(i64::try_from(value).unwrap_or(i64::MAX))));
+    let fields =
+        account.counts().map(|(name, value)| (name, FieldValue::Integer(i64::try_from(value).unwrap_or(i64::MAX))));
     // a publisher that was not heard since the start has no known host: an empty tag is left out
     let tags = [("host", host.map_or("", HostName::as_str)), ("publisher", publisher.as_str())];
     let fields = fields.iter().map(|(name, value)| (*name, value));

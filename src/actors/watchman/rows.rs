@@ -46,16 +46,7 @@ pub fn internal_rows(
     }
     if let Some(ledger) = ledger {
         let total = ledger.accounts.iter().fold(Account::default(), |total, line| total.plus(line.account));
-        let fields = [
-            ("produced", total.produced),
-            ("received", total.received),
-            ("stored", total.stored),
-            ("buffered", total.buffered),
-            ("duplicates", total.duplicates),
-            ("missing", total.missing),
-            ("lost", total.lost),
-        ];
-        row("ledger", &fields);
+        row("ledger", &total.counts());
         for sink in &ledger.sinks {
             let fields = [
                 ("rows_stored", sink.rows_stored),
