@@ -15,3 +15,5 @@ pub mod roles;
 pub mod runtime;
 pub mod sources;
 pub mod web;
+#[cfg(feature = "hosts")]
+pub mod wire;

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; the room of a file is the first folder (or file) below `src/`.
-const FLOORS: [(&str, u32); 14] = [
+const FLOORS: [(&str, u32); 15] = [
     ("domain", 1),
     ("messages", 2),
     ("ports", 2),
+    ("wire", 2),
     ("formats", 2),
     ("console", 2),
     ("adapters", 3),
