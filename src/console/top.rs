@@ -399,7 +399,7 @@ fn bar(publisher: &PublisherView, now: Timestamp) -> Span<'static> {
     let part =
         1.0 - silence(seen, now).as_secs_f64() / Duration::from_millis(publisher.deadline_ms.max(1)).as_secs_f64();
     let full = (0..CELLS).filter(|cell| f64::from(*cell) < part * f64::from(CELLS)).count();
-    let text = "█".repeat(full) + &"·".repeat(CELLS as usize - full);
+    let text = "█".repeat(full) + "·".repeat(CELLS as usize - full).as_str();
     let span = Span::from(text);
     if part > 0.5 {
         span.green()

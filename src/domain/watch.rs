@@ -523,7 +523,9 @@ impl Watch {
         self.fit.as_ref().map_or(Monotonic::START, |fit| fit.grace_until())
     }
 
-    fn late_at(&self, observer: &Observer) -> Monotonic {
+    /// From when on its silence is longer than is usual, unless it is heard before.
+    #[must_use]
+    pub fn late_at(&self, observer: &Observer) -> Monotonic {
         (self.silent_since(observer) + late_after(self.interval, self.deadline)).max(self.grace_until())
     }
 

@@ -62,7 +62,7 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     let (bytes_max, history) = (describe_bytes(settings.buffer.bytes_max), describe_duration(settings.buffer.history));
     line("data", format!("{}, at most {bytes_max}, history of {history}", settings.data_dir.display()))?;
     let deadlines = &settings.watch.deadlines;
-    line("deadline", describe_duration(deadlines.default) + &graced(deadlines.grace))?;
+    line("deadline", describe_duration(deadlines.default) + graced(deadlines.grace).as_str())?;
     if let Some(url) = &settings.monitor.ping_url {
         let every = describe_duration(settings.monitor.ping_interval);
         line("ping", format!("{} every {every} while the monitor is well", host_of(url)))?;

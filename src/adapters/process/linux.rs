@@ -37,7 +37,7 @@ impl Host {
     /// With another place for `/proc`, so that a test can take entries away.
     pub(super) fn with_proc(proc: impl Into<PathBuf>) -> Self {
         let path = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(path).map(|text| text.trim().to_owned() + &container());
+        let boot_id = std::fs::read_to_string(path).map(|text| text.trim().to_owned() + container().as_str());
         Self { proc: proc.into(), boot_id: boot_id.map_err(|error| format!("cannot read {path}: {error}")) }
     }
 

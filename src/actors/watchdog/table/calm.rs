@@ -3,6 +3,8 @@
 //! Verdicts are decided as ever; this part stands between a verdict and the word about it. It remembers
 //! what was last told of everyone, and makes good at the end of a quiet time what still differs.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::*;
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::flapping::{Flapping, Turn};
