@@ -21,7 +21,7 @@ use crate::web::users::Role;
 mod bench;
 mod publish;
 
-pub use bench::{Bench, BenchArgs, DeliveryBenchArgs, FootprintBenchArgs, WatchBenchArgs};
+pub use bench::{Bench, BenchArgs, DeliveryBenchArgs, FootprintBenchArgs, IngestBenchArgs, WatchBenchArgs};
 mod prove;
 pub use prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use publish::{PublishArgs, Size};

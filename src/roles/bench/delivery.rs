@@ -75,12 +75,12 @@ fn storages() -> Vec<(&'static str, PathBuf)> {
 async fn measure(broker: &str, publishers: u64, rows: u64, parent: &Path) -> anyhow::Result<Option<f64>> {
     let directory = Directory::below(parent)?;
     let other = if broker == "mosquitto" {
-        let Some(started) = mosquitto(directory.path()).await? else { return Ok(None) };
+        let Some(started) = mosquitto(directory.path(), "").await? else { return Ok(None) };
         Some(started)
     } else {
         None
     };
-    let monitor = RunningMonitor::start(directory.path(), other.as_ref().map(|(_, url)| url.as_str())).await?;
+    let monitor = RunningMonitor::start(directory.path(), other.as_ref().map(|(_, url)| url.as_str()), None).await?;
     let csv = directory.path().join("light.csv");
     std::fs::write(&csv, include_str!("../../../fixtures/light-1.csv"))?;
 

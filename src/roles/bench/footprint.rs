@@ -1,13 +1,13 @@
 //! What a monitor costs that has little to do: from start to ready, CPU and memory with publishers at one
 //! reading a second, and the size of the program.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rumqttc::{AsyncClient, MqttOptions, QoS};
 use tokio::time::Instant;
 
+use super::processes::{cpu_seconds, resident_bytes};
 use super::programs::{Directory, RunningMonitor, whole};
 use crate::console::tables::{self, Drawing};
 use crate::domain::beat::Heartbeat;
@@ -57,16 +57,16 @@ pub(super) async fn footprint(args: &FootprintBenchArgs) -> anyhow::Result<u8> {
 async fn measure(publishers: usize) -> anyhow::Result<Measured> {
     let directory = Directory::below(&std::env::temp_dir())?;
     let started = Instant::now();
-    let monitor = RunningMonitor::start(directory.path(), None).await?;
+    let monitor = RunningMonitor::start(directory.path(), None, None).await?;
     let ready_ms = started.elapsed().as_secs_f64() * 1e3;
     let beating = actix_rt::spawn(beat(monitor.mqtt_url.clone(), publishers));
     tokio::time::sleep(SETTLE).await;
     let pid = monitor.pid().context("the monitor has ended")?;
-    let (cpu, from) = (cpu_ticks(pid)?, Instant::now());
+    let (cpu, from) = (cpu_seconds(pid)?, Instant::now());
     tokio::time::sleep(WATCHED_FOR).await;
-    let seconds = whole(cpu_ticks(pid)? - cpu) / whole(ticks_per_second());
+    let seconds = cpu_seconds(pid)? - cpu;
     let cpu_percent_of_a_core = 100.0 * seconds / from.elapsed().as_secs_f64();
-    let resident_mib = whole(resident_kib(pid)?) / 1024.0;
+    let resident_mib = whole(resident_bytes(pid)?) / 1024.0 / 1024.0;
     let heard = monitor.monitor.status().await?.publishers.len();
     beating.abort();
     anyhow::ensure!(heard == publishers, "{publishers} publishers beat, the monitor has heard {heard}");
@@ -108,31 +108,6 @@ async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
         }
         tokio::time::sleep_until(round + SECOND).await;
     }
-}
-
-fn stat(pid: u32, file: &str) -> anyhow::Result<String> {
-    let path = Path::new("/proc").join(pid.to_string()).join(file);
-    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}: Linux only", path.display()))
-}
-
-/// User and system time of a process in clock ticks (proc(5), fields 14 and 15).
-fn cpu_ticks(pid: u32) -> anyhow::Result<u64> {
-    let stat = stat(pid, "stat")?;
-    let (_, after_name) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let mut next =
-        || -> anyhow::Result<u64> { Ok(fields.next().context("too few fields in /proc/PID/stat")?.parse()?) };
-    Ok(next()? + next()?)
-}
-
-fn ticks_per_second() -> u64 {
-    rustix::param::clock_ticks_per_second()
-}
-
-fn resident_kib(pid: u32) -> anyhow::Result<u64> {
-    let status = stat(pid, "status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc/PID/status")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn table(measured: &[Measured], drawing: Drawing) -> String {

@@ -2,6 +2,9 @@
 
 mod delivery;
 mod footprint;
+mod ingest;
+mod load;
+mod processes;
 mod programs;
 mod watch;
 
@@ -14,6 +17,8 @@ use crate::roles::cli::{Bench, BenchArgs};
 pub async fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
     match &args.bench {
         Bench::Delivery(args) => delivery::delivery(args).await,
+        Bench::Ingest(args) => ingest::ingest(args).await,
+        Bench::Cpu(args) => ingest::cpu(args).await,
         Bench::Watch(args) => watch::watch(args).await,
         Bench::Footprint(args) => footprint::footprint(args).await,
     }

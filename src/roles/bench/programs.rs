@@ -1,6 +1,5 @@
 //! The programs that a measurement starts, each in a directory of its own, gone when it is over.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::adapters::monitor::Monitor;
+use crate::roles::prove::program::{find, free_port};
 
 /// How long a program may take to answer for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -40,14 +40,6 @@ impl Drop for Directory {
         // What is left is the system's temporary directory's business.
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// A port that was free a moment ago.
-///
-/// # Errors
-/// When the system has none.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 /// This program with arguments, silent unless something goes wrong, and killed when it is dropped.
@@ -87,11 +79,11 @@ pub struct RunningMonitor {
 }
 
 impl RunningMonitor {
-    /// Starts one; without `mqtt_url` with its own broker.
+    /// Starts one; without `mqtt_url` with its own broker, without `influx_url` with its journal alone.
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn start(directory: &Path, mqtt_url: Option<&str>) -> anyhow::Result<Self> {
+    pub async fn start(directory: &Path, mqtt_url: Option<&str>, influx_url: Option<&str>) -> anyhow::Result<Self> {
         let (mqtt_port, web_port) = (free_port()?, free_port()?);
         let mut command = heartwatch(directory)?;
         command.args(["run", "--data-dir", "data", "--web", &format!("127.0.0.1:{web_port}")]);
@@ -99,6 +91,9 @@ impl RunningMonitor {
             Some(url) => command.args(["--mqtt", url]),
             None => command.args(["--mqtt-listen", &format!("127.0.0.1:{mqtt_port}")]),
         };
+        if let Some(url) = influx_url {
+            command.args(["--influx-url", url]);
+        }
         let program = command.spawn()?;
         let monitor = Monitor::at(format!("http://127.0.0.1:{web_port}").parse()?)?;
         let own = format!("mqtt://127.0.0.1:{mqtt_port}");
@@ -130,23 +125,56 @@ impl RunningMonitor {
     }
 }
 
-/// A mosquitto with its default limits; none where it is not installed.
+/// A mosquitto with its default limits but for these settings; none where it is not installed.
 ///
 /// # Errors
 /// When it is installed and does not answer.
-pub async fn mosquitto(directory: &Path) -> anyhow::Result<Option<(Child, String)>> {
-    let known = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto"];
-    let Some(program) = known.into_iter().find(|path| Path::new(path).exists()) else { return Ok(None) };
+pub async fn mosquitto(directory: &Path, settings: &str) -> anyhow::Result<Option<(Child, String)>> {
+    let Some(program) = find("mosquitto") else { return Ok(None) };
     let port = free_port()?;
     let config = directory.join("mosquitto.conf");
-    std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n"))?;
-    let mut command = Command::new(program);
-    command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let program = command.spawn()?;
+    std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n{settings}"))?;
+    let program = start_server(Command::new(program).arg("-c").arg(&config), "mosquitto", port).await?;
+    Ok(Some((program, format!("mqtt://127.0.0.1:{port}"))))
+}
+
+/// An InfluxDB 1.x of a measurement.
+pub struct Influxd {
+    /// Its process; killed when it is dropped.
+    pub program: Child,
+    /// Where it answers.
+    pub url: url::Url,
+}
+
+/// An InfluxDB 1.x with its defaults; none where it is not installed.
+///
+/// # Errors
+/// When it is installed and does not answer.
+pub async fn influxd(directory: &Path) -> anyhow::Result<Option<Influxd>> {
+    let Some(program) = find("influxd") else { return Ok(None) };
+    let (port, rpc_port) = (free_port()?, free_port()?);
+    let data = directory.join("influxdb");
+    let below = |name: &str| data.join(name).display().to_string();
+    let config = directory.join("influxdb.conf");
+    let text = format!(
+        "reporting-disabled = true\nbind-address = \"127.0.0.1:{rpc_port}\"\n[meta]\ndir = {:?}\n[data]\ndir = {:?}\n\
+         wal-dir = {:?}\n[http]\nbind-address = \"127.0.0.1:{port}\"\nlog-enabled = false\n[monitor]\nstore-enabled = false\n",
+        below("meta"),
+        below("data"),
+        below("wal"),
+    );
+    std::fs::write(&config, text)?;
+    let program = start_server(Command::new(program).args(["run", "-config"]).arg(&config), "influxd", port).await?;
+    Ok(Some(Influxd { program, url: format!("http://127.0.0.1:{port}").parse()? }))
+}
+
+async fn start_server(command: &mut Command, name: &str, port: u16) -> anyhow::Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let program = command.spawn().with_context(|| format!("cannot start {name}"))?;
     let deadline = Instant::now() + START_TIMEOUT;
     while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        anyhow::ensure!(Instant::now() < deadline, "mosquitto did not answer within {START_TIMEOUT:?}");
+        anyhow::ensure!(Instant::now() < deadline, "{name} did not answer within {START_TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(Some((program, format!("mqtt://127.0.0.1:{port}"))))
+    Ok(program)
 }

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::sync::broadcast;
 
+use super::processes::resident_bytes;
 use super::programs::whole;
 use crate::actors::watchdog::{Table, WatchdogConfig};
 use crate::console::tables::{self, Drawing};
@@ -68,7 +68,7 @@ pub(super) async fn watch(args: &WatchBenchArgs) -> anyhow::Result<u8> {
 async fn measure(publishers: usize) -> anyhow::Result<Measured> {
     let clock = Clock::start();
     let host = HostName::parse("bench")?;
-    let before = resident_bytes()?;
+    let before = resident_bytes(std::process::id())?;
     let mut config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None });
     config.rules = DeadlineRules { default: DEADLINE, ..DeadlineRules::default() };
     let (live, _) = broadcast::channel(1);
@@ -81,7 +81,7 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
         watched.hear(&batch, clock.monotonic(), clock.wall());
         forget_changes(&mut watched);
     }
-    let after = resident_bytes()?;
+    let after = resident_bytes(std::process::id())?;
     let bytes_per_publisher = whole(after.saturating_sub(before)) / whole(publishers as u64);
 
     // The beats are made before the clock runs: reading them from messages is the subscriber's work.
@@ -178,14 +178,6 @@ fn fill(batch: &mut Vec<Beat>, ids: impl Iterator<Item = usize>, host: &HostName
         });
     }
     Ok(())
-}
-
-/// The memory of this process that is in use, in bytes.
-fn resident_bytes() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("memory is read from /proc: Linux only")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc/self/status")?;
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kibibytes * 1024)
 }
 
 fn table(measured: &[Measured], drawing: Drawing) -> String {

@@ -25,6 +25,19 @@ pub enum Bench {
 
 It starts monitors and publishers of its own. Real mosquitto takes part where it is installed.")]
     Delivery(DeliveryBenchArgs),
+    /// MQTT to InfluxDB: confirmed rows a second, against a bare subscriber and InfluxDB alone
+    #[command(after_help = "Examples:
+  heartwatch bench ingest
+  heartwatch bench ingest --rows 100000 --publishers 10 --json
+
+It starts a mosquitto, an InfluxDB 1.x and a monitor of its own. OF BARE: against a subscriber that only
+counts, on the same broker. OF INFLUXDB: against the same rows written straight into it.")]
+    Ingest(IngestBenchArgs),
+    /// The same path: CPU time of the monitor, the broker and InfluxDB for a million rows
+    #[command(after_help = "Examples:
+  heartwatch bench cpu
+  heartwatch bench cpu --publishers 10 --batch 500 --json")]
+    Cpu(IngestBenchArgs),
     /// The watchdog: heartbeats a second, memory a publisher, how late verdicts are
     #[command(after_help = "Examples:
   heartwatch bench watch
@@ -37,6 +50,36 @@ A tenth of the publishers falls silent at once while the others go on.")]
   heartwatch bench footprint
   heartwatch bench footprint --publishers 100 --json")]
     Footprint(FootprintBenchArgs),
+}
+
+/// `heartwatch bench ingest` and `heartwatch bench cpu`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct IngestBenchArgs {
+    /// Readings in a measurement with batches; a fifth of it with one reading a message
+    #[arg(long, value_name = "READINGS", default_value_t = 500_000, value_parser = at_least_five_thousand)]
+    pub rows: usize,
+    /// How many publishers share them, one measurement each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 10, 1_000], value_parser = at_least_one)]
+    pub publishers: Vec<usize>,
+    /// Readings in each message, one measurement each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 500], value_parser = at_least_one)]
+    pub batch: Vec<usize>,
+    /// Print JSON, one object a measurement
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn at_least(least: usize, text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if number < least { Err(format!("at least {least}")) } else { Ok(number) }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    at_least(1, text)
+}
+
+fn at_least_five_thousand(text: &str) -> Result<usize, String> {
+    at_least(5_000, text)
 }
 
 /// `heartwatch bench watch`.

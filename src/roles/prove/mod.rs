@@ -2,7 +2,7 @@
 
 pub mod faulty;
 mod folder;
-mod program;
+pub(super) mod program;
 mod proxy;
 mod rows;
 mod verdicts;

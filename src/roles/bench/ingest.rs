@@ -1,0 +1,215 @@
+//! Confirmed rows a second from MQTT at QoS 1 through the journal into InfluxDB, and the CPU time that
+//! they cost: against a bare subscriber that only counts, on the same broker, and against what the same
+//! InfluxDB takes at best.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use rumqttc::{Event, Packet};
+use tokio::time::Instant;
+
+use super::load::{Load, Sender, client};
+use super::processes::cpu_seconds;
+use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
+use crate::adapters::influx::{InfluxConfig, InfluxSink};
+use crate::adapters::monitor::AskError;
+use crate::console::tables::{self, Drawing};
+use crate::ports::Sink as _;
+use crate::roles::ask::drawing;
+use crate::roles::cli::IngestBenchArgs;
+
+/// How long one measurement may take.
+const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(900);
+/// How often the ledger is looked at; the answer costs the monitor something too.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Rows of one write when InfluxDB is measured alone; what the monitor sends at most.
+const WRITE_ROWS: usize = 5_000;
+/// Writes on their way at once when InfluxDB is measured alone.
+const WRITES_AT_ONCE: usize = 2;
+
+/// One measurement.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(super) struct Measured {
+    pub publishers: usize,
+    pub readings_per_message: usize,
+    pub rows: usize,
+    pub rows_per_second: f64,
+    pub bare_rows_per_second: f64,
+    pub influxdb_rows_per_second: f64,
+    pub monitor_cpu_seconds_per_million: f64,
+    pub broker_cpu_seconds_per_million: f64,
+    pub influxdb_cpu_seconds_per_million: f64,
+}
+
+/// Measures every combination; none where a server is missing, which is said.
+async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Measured>> {
+    let mut measured = Vec::new();
+    for &readings_per_message in &args.batch {
+        for &publishers in &args.publishers {
+            // Alone a message costs more: as many rows would take long and say no more.
+            let rows = if readings_per_message == 1 { args.rows / 5 } else { args.rows };
+            let load = Load { publishers, readings_per_message, rows };
+            let Some(this) = measure(&load).await? else {
+                eprintln!("skipped: it needs mosquitto and influxd on this machine");
+                return Ok(measured);
+            };
+            if args.json {
+                println!("{}", serde_json::to_string(&this)?);
+            } else {
+                eprintln!("{publishers} publishers with {readings_per_message} a message measured");
+            }
+            measured.push(this);
+        }
+    }
+    Ok(measured)
+}
+
+/// Measures rows a second and prints the table.
+pub(super) async fn ingest(args: &IngestBenchArgs) -> anyhow::Result<u8> {
+    let measured = measure_all(args).await?;
+    if !args.json {
+        print!("{}", rates(&measured, drawing()));
+    }
+    Ok(0)
+}
+
+/// Measures the same and prints what it costs.
+pub(super) async fn cpu(args: &IngestBenchArgs) -> anyhow::Result<u8> {
+    let measured = measure_all(args).await?;
+    if !args.json {
+        print!("{}", costs(&measured, drawing()));
+    }
+    Ok(0)
+}
+
+async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
+    let directory = Directory::below(&std::env::temp_dir())?;
+    let Some((broker, mqtt_url)) = mosquitto(directory.path(), "max_queued_messages 0\n").await? else {
+        return Ok(None);
+    };
+    let Some(database) = influxd(directory.path()).await? else { return Ok(None) };
+    let bare = bare_subscriber(load, &mqtt_url).await?;
+    let best = best_of_influxdb(load, &database).await?;
+
+    let monitor = RunningMonitor::start(directory.path(), Some(&mqtt_url), Some(database.url.as_str())).await?;
+    let pids = [monitor.pid(), broker.id(), database.program.id()].map(|pid| pid.context("a program has ended"));
+    let [monitor_pid, broker_pid, influxd_pid] = pids;
+    let pids = [monitor_pid?, broker_pid?, influxd_pid?];
+    let used = |before: [f64; 3]| -> anyhow::Result<[f64; 3]> {
+        let mut spent = [0.0; 3];
+        for ((spent, pid), before) in spent.iter_mut().zip(pids).zip(before) {
+            *spent = (cpu_seconds(pid)? - before) * 1e6 / whole(load.rows as u64);
+        }
+        Ok(spent)
+    };
+    let mut before = [0.0; 3];
+    for (before, pid) in before.iter_mut().zip(pids) {
+        *before = cpu_seconds(pid)?;
+    }
+    let sender = Sender::prepare(load, &mqtt_url)?;
+    let start = Instant::now();
+    let sending = sender.start();
+    let rows = load.rows as u64;
+    loop {
+        match monitor.monitor.ledger().await {
+            Ok(view) if view.total.stored >= rows => {
+                anyhow::ensure!(view.total.stored == rows, "{rows} rows were sent, the ledger says {:?}", view.total);
+                break;
+            }
+            // asked too often is no failure: the page has a limit for each client
+            Ok(_) | Err(AskError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        anyhow::ensure!(start.elapsed() < MEASUREMENT_TIMEOUT, "the rows did not arrive in {MEASUREMENT_TIMEOUT:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let [monitor_cpu, broker_cpu, influxdb_cpu] = used(before)?;
+    sending.finish().await?;
+    monitor.stop().await?;
+    Ok(Some(Measured {
+        publishers: load.publishers,
+        readings_per_message: load.readings_per_message,
+        rows: load.rows,
+        rows_per_second: whole(rows) / seconds,
+        bare_rows_per_second: bare,
+        influxdb_rows_per_second: best,
+        monitor_cpu_seconds_per_million: monitor_cpu,
+        broker_cpu_seconds_per_million: broker_cpu,
+        influxdb_cpu_seconds_per_million: influxdb_cpu,
+    }))
+}
+
+/// Rows a second that arrive at a subscriber which acknowledges and counts, and does nothing else.
+async fn bare_subscriber(load: &Load, mqtt_url: &str) -> anyhow::Result<f64> {
+    let (client, mut connection) = client(mqtt_url, "heartwatch-bench-bare")?;
+    client.subscribe("heartwatch/v1/+/readings", rumqttc::QoS::AtLeastOnce).await?;
+    while !matches!(connection.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
+    let sender = Sender::prepare(load, mqtt_url)?;
+    let start = Instant::now();
+    let sending = sender.start();
+    let mut messages = load.messages();
+    while messages > 0 {
+        anyhow::ensure!(start.elapsed() < MEASUREMENT_TIMEOUT, "{messages} messages did not arrive");
+        if matches!(connection.poll().await?, Event::Incoming(Packet::Publish(_))) {
+            messages -= 1;
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    sending.finish().await?;
+    Ok(whole(load.rows as u64) / seconds)
+}
+
+/// Rows a second that this InfluxDB takes in batches of the size that the monitor sends, with nothing else running.
+async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
+    let mut config = InfluxConfig::at(database.url.clone());
+    config.database = "best".to_owned();
+    let sink = Arc::new(InfluxSink::new(config)?);
+    sink.prepare().await?;
+    let batches: Vec<Vec<u8>> = load.lines()?.chunks(WRITE_ROWS).map(<[Vec<u8>]>::concat).collect();
+    let start = Instant::now();
+    let mut writes = futures_util::stream::iter(batches)
+        .map(|batch| {
+            let sink = sink.clone();
+            async move { sink.write(batch).await }
+        })
+        .buffer_unordered(WRITES_AT_ONCE);
+    while let Some(written) = writes.next().await {
+        written?;
+    }
+    Ok(whole(load.rows as u64) / start.elapsed().as_secs_f64())
+}
+
+fn rates(measured: &[Measured], drawing: Drawing) -> String {
+    let titles = ["PUBLISHERS", "A MESSAGE", "ROWS", "ROWS/S", "BARE", "OF BARE", "INFLUXDB", "OF INFLUXDB"];
+    let rows = measured.iter().map(|m| {
+        vec![
+            m.publishers.to_string(),
+            m.readings_per_message.to_string(),
+            m.rows.to_string(),
+            format!("{:.0}", m.rows_per_second),
+            format!("{:.0}", m.bare_rows_per_second),
+            format!("{:.2}", m.rows_per_second / m.bare_rows_per_second),
+            format!("{:.0}", m.influxdb_rows_per_second),
+            format!("{:.2}", m.rows_per_second / m.influxdb_rows_per_second),
+        ]
+    });
+    tables::plain(&titles, rows, drawing)
+}
+
+fn costs(measured: &[Measured], drawing: Drawing) -> String {
+    let titles = ["PUBLISHERS", "A MESSAGE", "ROWS", "MONITOR CPU S/M", "BROKER CPU S/M", "INFLUXDB CPU S/M"];
+    let rows = measured.iter().map(|m| {
+        vec![
+            m.publishers.to_string(),
+            m.readings_per_message.to_string(),
+            m.rows.to_string(),
+            format!("{:.2}", m.monitor_cpu_seconds_per_million),
+            format!("{:.2}", m.broker_cpu_seconds_per_million),
+            format!("{:.2}", m.influxdb_cpu_seconds_per_million),
+        ]
+    });
+    tables::plain(&titles, rows, drawing)
+}

@@ -1,0 +1,192 @@
+//! Publishers for a measurement: their messages are made before the clock runs, and sent from a thread
+//! of its own at QoS 1.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use tokio::sync::oneshot;
+
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::reading::{FieldValue, Reading};
+use crate::domain::time::Timestamp;
+use crate::formats::envelope::{Prefix, TopicKind, encode_readings};
+use crate::formats::line_protocol;
+
+/// Connections that the publishers share: they are simulated, the broker is not what is measured.
+const CONNECTIONS_MAX: usize = 8;
+/// Messages on their way to the broker on one connection.
+const INFLIGHT_MESSAGES_MAX: u16 = 1_000;
+/// The time of the first reading; later ones follow by a millisecond.
+const FIRST_TIME: i64 = 1_700_000_000_000_000_000;
+
+/// Who publishes, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// How many publishers share the rows.
+    pub publishers: usize,
+    /// Readings in each message.
+    pub readings_per_message: usize,
+    /// Rows of all of them.
+    pub rows: usize,
+}
+
+impl Load {
+    fn rows_of(&self, publisher: usize) -> usize {
+        self.rows / self.publishers + usize::from(publisher < self.rows % self.publishers)
+    }
+
+    /// Messages of all of them.
+    pub fn messages(&self) -> usize {
+        (0..self.publishers).map(|publisher| self.rows_of(publisher).div_ceil(self.readings_per_message)).sum()
+    }
+
+    fn readings(&self, publisher: usize) -> impl Iterator<Item = Reading> + use<> {
+        (1..=self.rows_of(publisher)).map(|number| {
+            #[expect(clippy::cast_possible_wrap, reason = "as many readings as that do not fit into memory")]
+            let number = number as i64;
+            Reading {
+                sequence: number.unsigned_abs(),
+                time: Timestamp::from_nanos(FIRST_TIME + number * 1_000_000),
+                measurement: "light".to_owned(),
+                tags: Vec::new(),
+                fields: vec![("lux".to_owned(), FieldValue::Integer(number % 1_024))],
+            }
+        })
+    }
+
+    fn id(publisher: usize) -> anyhow::Result<PublisherId> {
+        Ok(PublisherId::parse(&format!("bench-{publisher}"))?)
+    }
+
+    /// The rows in line protocol, each ended by a line end.
+    ///
+    /// # Errors
+    /// When a row cannot be encoded.
+    pub fn lines(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let host = HostName::parse("bench")?;
+        let mut lines = Vec::with_capacity(self.rows);
+        for publisher in 0..self.publishers {
+            let id = Self::id(publisher)?;
+            for reading in self.readings(publisher) {
+                let mut line = Vec::with_capacity(96);
+                line_protocol::encode_reading(&mut line, &id, &host, &reading)?;
+                line.push(b'\n');
+                lines.push(line);
+            }
+        }
+        Ok(lines)
+    }
+}
+
+/// A client of a broker on this machine.
+///
+/// # Errors
+/// When the address is none.
+pub(super) fn client(mqtt_url: &str, id: &str) -> anyhow::Result<(AsyncClient, EventLoop)> {
+    let url: url::Url = mqtt_url.parse()?;
+    let mut options = MqttOptions::new(
+        id,
+        url.host_str().context("the broker's address has no host")?,
+        url.port().context("the broker's address has no port")?,
+    );
+    options.set_keep_alive(Duration::from_secs(60)).set_inflight(INFLIGHT_MESSAGES_MAX);
+    options.set_max_packet_size(16 << 20, 16 << 20);
+    Ok(AsyncClient::new(options, usize::from(INFLIGHT_MESSAGES_MAX)))
+}
+
+/// One connection, and what it is to send: topics with payloads.
+type Connection = (AsyncClient, EventLoop, Vec<(String, Vec<u8>)>);
+
+/// Messages that are ready to be sent.
+pub(super) struct Sender {
+    connections: Vec<Connection>,
+}
+
+/// A sender at work.
+pub(super) struct Sending {
+    done: oneshot::Receiver<anyhow::Result<()>>,
+}
+
+impl Sender {
+    /// Makes all messages, those of different publishers in turn, as they would come.
+    ///
+    /// # Errors
+    /// When a reading cannot be encoded.
+    pub fn prepare(load: &Load, mqtt_url: &str) -> anyhow::Result<Self> {
+        let (prefix, host) = (Prefix::default(), HostName::parse("bench")?);
+        let mut connections = Vec::new();
+        let count = load.publishers.min(CONNECTIONS_MAX);
+        for connection in 0..count {
+            let mut each = Vec::new();
+            for publisher in (connection..load.publishers).step_by(count) {
+                let id = Load::id(publisher)?;
+                let topic = prefix.topic(&id, TopicKind::Readings);
+                let readings: Vec<Reading> = load.readings(publisher).collect();
+                let mut messages = Vec::new();
+                for batch in readings.chunks(load.readings_per_message) {
+                    for payload in encode_readings(&host, Incarnation(1), batch, usize::MAX)? {
+                        messages.push((topic.clone(), payload));
+                    }
+                }
+                each.push(messages.into_iter());
+            }
+            let mut messages = Vec::new();
+            loop {
+                let before = messages.len();
+                messages.extend(each.iter_mut().filter_map(Iterator::next));
+                if messages.len() == before {
+                    break;
+                }
+            }
+            let (client, events) = client(mqtt_url, &format!("heartwatch-bench-{connection}"))?;
+            connections.push((client, events, messages));
+        }
+        Ok(Self { connections })
+    }
+
+    /// Sends them all from a thread of its own, as fast as the broker takes them.
+    pub fn start(self) -> Sending {
+        let (tell, done) = oneshot::channel();
+        std::thread::spawn(move || {
+            // The measurement is over when nobody waits for the answer.
+            let _ = tell.send(send(self.connections));
+        });
+        Sending { done }
+    }
+}
+
+impl Sending {
+    /// Waits until the broker has confirmed everything.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub async fn finish(self) -> anyhow::Result<()> {
+        self.done.await.context("the sending thread has ended")?
+    }
+}
+
+fn send(connections: Vec<Connection>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let all = connections.into_iter().map(|(client, mut events, messages)| async move {
+            let mut unconfirmed = messages.len();
+            let publish = async {
+                for (topic, payload) in messages {
+                    client.publish(topic, QoS::AtLeastOnce, false, payload).await?;
+                }
+                anyhow::Ok(())
+            };
+            let confirm = async {
+                while unconfirmed > 0 {
+                    if matches!(events.poll().await?, Event::Incoming(Packet::PubAck(_))) {
+                        unconfirmed -= 1;
+                    }
+                }
+                anyhow::Ok(())
+            };
+            futures_util::future::try_join(publish, confirm).await
+        });
+        futures_util::future::try_join_all(all).await.map(|_| ())
+    })
+}

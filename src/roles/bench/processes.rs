@@ -1,0 +1,36 @@
+//! What a process has used so far, from `/proc` (proc(5)): Linux only.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::programs::whole;
+
+fn read(pid: u32, file: &str) -> anyhow::Result<String> {
+    let path = Path::new("/proc").join(pid.to_string()).join(file);
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}: Linux only", path.display()))
+}
+
+/// User and system time in seconds (fields 14 and 15 of `stat`).
+///
+/// # Errors
+/// When it has ended, or this is not Linux.
+pub(super) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = read(pid, "stat")?;
+    let (_, after_name) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut next =
+        || -> anyhow::Result<u64> { Ok(fields.next().context("too few fields in /proc/PID/stat")?.parse()?) };
+    Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
+}
+
+/// Memory in use, in bytes (`VmRSS` of `status`).
+///
+/// # Errors
+/// When it has ended, or this is not Linux.
+pub(super) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+    let status = read(pid, "status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc/PID/status")?;
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kibibytes * 1024)
+}
