@@ -21,7 +21,10 @@ use crate::web::users::Role;
 mod bench;
 mod publish;
 
-pub use bench::{Bench, BenchArgs, DeliveryBenchArgs, FootprintBenchArgs, IngestBenchArgs, WatchBenchArgs};
+pub use bench::{
+    Bench, BenchArgs, DeliveryBenchArgs, DetectBenchArgs, FootprintBenchArgs, IngestBenchArgs, RecoverBenchArgs,
+    WatchBenchArgs,
+};
 mod prove;
 pub use prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use publish::{PublishArgs, Size};

@@ -16,6 +16,7 @@ use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, wh
 use crate::adapters::influx::{InfluxConfig, InfluxSink};
 use crate::adapters::monitor::AskError;
 use crate::console::tables::{self, Drawing};
+use crate::domain::ledger::Account;
 use crate::ports::Sink as _;
 use crate::roles::ask::drawing;
 use crate::roles::cli::IngestBenchArgs;
@@ -24,6 +25,9 @@ use crate::roles::cli::IngestBenchArgs;
 const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(900);
 /// How often the ledger is looked at; the answer costs the monitor something too.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What a broker in production wants as well: with mosquitto's default no more than 20 messages wait for an
+/// acknowledgement that comes after a synced commit, and beyond 1,000 it drops what it has confirmed.
+pub(super) const BROKER_SETTINGS: &str = "max_queued_messages 0\nmax_inflight_messages 2000\n";
 /// Rows of one write when InfluxDB is measured alone; what the monitor sends at most.
 const WRITE_ROWS: usize = 5_000;
 /// Writes on their way at once when InfluxDB is measured alone.
@@ -86,7 +90,7 @@ pub(super) async fn cpu(args: &IngestBenchArgs) -> anyhow::Result<u8> {
 
 async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let directory = Directory::below(&std::env::temp_dir())?;
-    let Some((broker, mqtt_url)) = mosquitto(directory.path(), "max_queued_messages 0\n").await? else {
+    let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else {
         return Ok(None);
     };
     let Some(database) = influxd(directory.path()).await? else { return Ok(None) };
@@ -112,19 +116,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let start = Instant::now();
     let sending = sender.start();
     let rows = load.rows as u64;
-    loop {
-        match monitor.monitor.ledger().await {
-            Ok(view) if view.total.stored >= rows => {
-                anyhow::ensure!(view.total.stored == rows, "{rows} rows were sent, the ledger says {:?}", view.total);
-                break;
-            }
-            // asked too often is no failure: the page has a limit for each client
-            Ok(_) | Err(AskError::Refused { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        anyhow::ensure!(start.elapsed() < MEASUREMENT_TIMEOUT, "the rows did not arrive in {MEASUREMENT_TIMEOUT:?}");
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    wait_for(&monitor, |total| total.stored >= rows).await?;
     let seconds = start.elapsed().as_secs_f64();
     let [monitor_cpu, broker_cpu, influxdb_cpu] = used(before)?;
     sending.finish().await?;
@@ -140,6 +132,27 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
         broker_cpu_seconds_per_million: broker_cpu,
         influxdb_cpu_seconds_per_million: influxdb_cpu,
     }))
+}
+
+/// Waits until the monitor's ledger is so.
+///
+/// # Errors
+/// When it is not in time, or the monitor does not answer.
+pub(super) async fn wait_for(monitor: &RunningMonitor, is_so: impl Fn(&Account) -> bool) -> anyhow::Result<()> {
+    let end = Instant::now() + MEASUREMENT_TIMEOUT;
+    loop {
+        match monitor.monitor.ledger().await {
+            Ok(view) if is_so(&view.total) => {
+                anyhow::ensure!(view.total.lost == 0, "rows were lost: {:?}", view.total);
+                return Ok(());
+            }
+            // asked too often is no failure: the page has a limit for each client
+            Ok(_) | Err(AskError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        anyhow::ensure!(Instant::now() < end, "the rows did not arrive within {MEASUREMENT_TIMEOUT:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Rows a second that arrive at a subscriber which acknowledges and counts, and does nothing else.
@@ -163,7 +176,7 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str) -> anyhow::Result<f64> {
 }
 
 /// Rows a second that this InfluxDB takes in batches of the size that the monitor sends, with nothing else running.
-async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
+pub(super) async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
     let mut config = InfluxConfig::at(database.url.clone());
     config.database = "best".to_owned();
     let sink = Arc::new(InfluxSink::new(config)?);

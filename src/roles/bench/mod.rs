@@ -1,11 +1,13 @@
 //! `heartwatch bench`: the project's own measurements, on the user's machine.
 
 mod delivery;
+mod detect;
 mod footprint;
 mod ingest;
 mod load;
 mod processes;
 mod programs;
+mod recover;
 mod watch;
 
 use crate::roles::cli::{Bench, BenchArgs};
@@ -19,6 +21,8 @@ pub async fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
         Bench::Delivery(args) => delivery::delivery(args).await,
         Bench::Ingest(args) => ingest::ingest(args).await,
         Bench::Cpu(args) => ingest::cpu(args).await,
+        Bench::Detect(args) => detect::detect(args).await,
+        Bench::Recover(args) => recover::recover(args).await,
         Bench::Watch(args) => watch::watch(args).await,
         Bench::Footprint(args) => footprint::footprint(args).await,
     }

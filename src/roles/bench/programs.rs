@@ -1,5 +1,6 @@
 //! The programs that a measurement starts, each in a directory of its own, gone when it is over.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -134,8 +135,8 @@ pub async fn mosquitto(directory: &Path, settings: &str) -> anyhow::Result<Optio
     let port = free_port()?;
     let config = directory.join("mosquitto.conf");
     std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n{settings}"))?;
-    let program = start_server(Command::new(program).arg("-c").arg(&config), "mosquitto", port).await?;
-    Ok(Some((program, format!("mqtt://127.0.0.1:{port}"))))
+    let start = Start { name: "mosquitto", program, arguments: vec!["-c".into(), config.into()], port };
+    Ok(Some((start.now().await?, format!("mqtt://127.0.0.1:{port}"))))
 }
 
 /// An InfluxDB 1.x of a measurement.
@@ -144,6 +145,49 @@ pub struct Influxd {
     pub program: Child,
     /// Where it answers.
     pub url: url::Url,
+    start: Start,
+}
+
+/// How a server is started.
+struct Start {
+    name: &'static str,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    port: u16,
+}
+
+impl Influxd {
+    /// SIGKILL: what it has confirmed stays.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.program.kill().await?)
+    }
+
+    /// Starts it again with its data.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.program = self.start.now().await?;
+        Ok(())
+    }
+}
+
+impl Start {
+    async fn now(&self) -> anyhow::Result<Child> {
+        let Self { name, program, arguments, port } = self;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let program = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while tokio::net::TcpStream::connect(("127.0.0.1", *port)).await.is_err() {
+            anyhow::ensure!(Instant::now() < deadline, "{name} did not answer within {START_TIMEOUT:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(program)
+    }
 }
 
 /// An InfluxDB 1.x with its defaults; none where it is not installed.
@@ -164,17 +208,8 @@ pub async fn influxd(directory: &Path) -> anyhow::Result<Option<Influxd>> {
         below("wal"),
     );
     std::fs::write(&config, text)?;
-    let program = start_server(Command::new(program).args(["run", "-config"]).arg(&config), "influxd", port).await?;
-    Ok(Some(Influxd { program, url: format!("http://127.0.0.1:{port}").parse()? }))
-}
-
-async fn start_server(command: &mut Command, name: &str, port: u16) -> anyhow::Result<Child> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let program = command.spawn().with_context(|| format!("cannot start {name}"))?;
-    let deadline = Instant::now() + START_TIMEOUT;
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        anyhow::ensure!(Instant::now() < deadline, "{name} did not answer within {START_TIMEOUT:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(program)
+    let arguments = vec!["run".into(), "-config".into(), config.into()];
+    let start = Start { name: "influxd", program, arguments, port };
+    let url = format!("http://127.0.0.1:{port}").parse()?;
+    Ok(Some(Influxd { program: start.now().await?, url, start }))
 }

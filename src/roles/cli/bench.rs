@@ -38,6 +38,18 @@ counts, on the same broker. OF INFLUXDB: against the same rows written straight 
   heartwatch bench cpu
   heartwatch bench cpu --publishers 10 --batch 500 --json")]
     Cpu(IngestBenchArgs),
+    /// How fast the monitor knows: SIGKILL, and a deadline, to the verdict and to the page
+    #[command(after_help = "Examples:
+  heartwatch bench detect
+  heartwatch bench detect --publishers 5 --rounds 2 --json
+
+Real publishers are stopped, continued and killed. The page is its stream of verdicts, at its reader.")]
+    Detect(DetectBenchArgs),
+    /// After an outage of InfluxDB: rows a second drained, and how old live data gets meanwhile
+    #[command(after_help = "Examples:
+  heartwatch bench recover
+  heartwatch bench recover --rows 10000000 --json")]
+    Recover(RecoverBenchArgs),
     /// The watchdog: heartbeats a second, memory a publisher, how late verdicts are
     #[command(after_help = "Examples:
   heartwatch bench watch
@@ -80,6 +92,31 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 fn at_least_five_thousand(text: &str) -> Result<usize, String> {
     at_least(5_000, text)
+}
+
+/// `heartwatch bench detect`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DetectBenchArgs {
+    /// How many publishers
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one)]
+    pub publishers: usize,
+    /// How often each is stopped, continued, killed and started again
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    pub rounds: usize,
+    /// Print JSON, one object a line of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heartwatch bench recover`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RecoverBenchArgs {
+    /// Rows that wait when InfluxDB comes back
+    #[arg(long, value_name = "READINGS", default_value_t = 2_000_000, value_parser = at_least_five_thousand)]
+    pub rows: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `heartwatch bench watch`.

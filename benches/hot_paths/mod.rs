@@ -1,0 +1,133 @@
+//! What every reading and every heartbeat goes through, each as a step that can be repeated: measured in
+//! time by `benches/time.rs`, in instructions by `benches/instructions.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heartwatch::actors::watchdog::{Table, WatchdogConfig};
+use heartwatch::buffer::journal::{Journal, JournalConfig, Lane};
+use heartwatch::domain::beat::{Beat, BeatKind, Heartbeat};
+use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch::domain::reading::{FieldValue, Reading};
+use heartwatch::domain::time::Timestamp;
+use heartwatch::domain::watch::Home;
+use heartwatch::formats::envelope::{TopicKind, decode, encode_readings};
+use heartwatch::formats::line_protocol::encode_reading;
+use heartwatch::messages::beats::Hearing;
+use heartwatch::messages::intake::{IntakeEntry, NumberedLine};
+use heartwatch::runtime::clock::Clock;
+
+/// Publishers that beat in turn.
+const PUBLISHERS: usize = 10_000;
+/// Rows that a batch is taken of.
+const ROWS: u64 = 5_000;
+
+/// A path: its name, and what prepares it. What comes out is one step.
+pub type Path = (&'static str, fn() -> Step);
+/// One step of a path. Its answer is only there so that no step is left out by the compiler.
+pub type Step = Box<dyn FnMut() -> usize>;
+
+/// All of them.
+pub const PATHS: [Path; 4] = [
+    ("parse a reading", parse_a_reading),
+    ("encode a line", encode_a_line),
+    ("a heartbeat into the watchdog", a_heartbeat),
+    ("take a batch from the buffer", take_a_batch),
+];
+
+fn reading(sequence: u64) -> Reading {
+    Reading {
+        sequence,
+        time: Timestamp::from_nanos(1_700_000_000_000_000_000 + sequence.cast_signed()),
+        measurement: "light".to_owned(),
+        tags: vec![("room".to_owned(), "kitchen".to_owned())],
+        fields: vec![("lux".to_owned(), FieldValue::Integer(417)), ("temperature".to_owned(), FieldValue::Float(21.5))],
+    }
+}
+
+fn who() -> (PublisherId, HostName) {
+    (PublisherId::parse("light-1").unwrap(), HostName::parse("sensor-host").unwrap())
+}
+
+fn parse_a_reading() -> Step {
+    let (id, host) = who();
+    let payload = encode_readings(&host, Incarnation(1), &[reading(1)], usize::MAX).unwrap().remove(0);
+    Box::new(move || usize::from(decode(TopicKind::Readings, &id, &payload).is_ok()))
+}
+
+fn encode_a_line() -> Step {
+    let ((id, host), reading) = (who(), reading(1));
+    let mut line = Vec::with_capacity(256);
+    Box::new(move || {
+        line.clear();
+        encode_reading(&mut line, &id, &host, &reading).unwrap();
+        line.len()
+    })
+}
+
+fn a_heartbeat() -> Step {
+    let clock = Clock::start();
+    let host = HostName::parse("sensor-host").unwrap();
+    let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None });
+    // The queue of deadlines wants a runtime to be made, not to be heard by.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (live, _) = tokio::sync::broadcast::channel(1);
+    let mut table = runtime.block_on(async { Table::new(config, clock, &[], 0, live) });
+    table.hearing(&Hearing { connected: true, at: clock.monotonic(), reason: String::new() });
+    let beats: Vec<Beat> = (0..PUBLISHERS)
+        .map(|number| Beat {
+            publisher: PublisherId::parse(&format!("publisher-{number}")).unwrap(),
+            host: host.clone(),
+            at: clock.monotonic(),
+            wall: clock.wall(),
+            kind: BeatKind::Heartbeat(Box::new(Heartbeat {
+                incarnation: Incarnation(1),
+                process: None,
+                sequence: 1,
+                cursor: 1,
+                idle: true,
+                interval: Duration::from_secs(5),
+            })),
+        })
+        .collect();
+    runtime.block_on(async { table.hear(&beats, clock.monotonic(), clock.wall()) });
+    table.handed_on(PUBLISHERS);
+    let mut next = 0;
+    Box::new(move || {
+        next = (next + 1) % beats.len();
+        let _entered = runtime.enter();
+        table.hear(&beats[next..=next], clock.monotonic(), clock.wall());
+        next
+    })
+}
+
+fn take_a_batch() -> Step {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let config = JournalConfig {
+        path: directory.path().join("journal.db"),
+        bytes_max: 1 << 30,
+        history: Duration::from_secs(60),
+        has_sink: true,
+        queue_entries_max: 1_000,
+    };
+    let journal = runtime.block_on(async {
+        let (journal, _) = Journal::open(config).unwrap();
+        let (publisher, host) = who();
+        let lines: Vec<_> = (1..=ROWS)
+            .map(|sequence| {
+                let mut line = Vec::new();
+                encode_reading(&mut line, &publisher, &host, &reading(sequence)).unwrap();
+                NumberedLine { sequence, line }
+            })
+            .collect();
+        let entry = IntakeEntry::Readings { publisher, host, incarnation: Incarnation(1), lines };
+        journal.append(Arc::new(vec![entry])).await.unwrap();
+        journal
+    });
+    Box::new(move || {
+        let _kept = &directory;
+        let batch = runtime.block_on(journal.next_batch(Lane::Live, ROWS, 4 << 20)).unwrap();
+        batch.block_ids.len() + batch.lines.len()
+    })
+}

@@ -1,0 +1,175 @@
+//! How fast the monitor knows: from SIGKILL to the verdict, from a deadline to its verdict, and until
+//! the verdict has come out of the page's stream.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::programs::{Directory, RunningMonitor, heartwatch, whole};
+use crate::console::tables::{self, Drawing};
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::{Change, Trigger, Verdict};
+use crate::roles::ask::drawing;
+use crate::roles::cli::DetectBenchArgs;
+use crate::runtime::clock::Clock;
+
+/// How long a publisher may be silent.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How long one verdict may take.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Verdict changes that wait to be looked at.
+const CHANGES_WAITING_MAX: usize = 10_000;
+
+/// A verdict change and when it came out of the stream.
+type Seen = (Change, Timestamp);
+
+/// One line of the table.
+#[derive(Debug, serde::Serialize)]
+struct Measured {
+    what: &'static str,
+    times: usize,
+    median_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+impl Measured {
+    fn of(what: &'static str, mut times: Vec<f64>) -> Self {
+        times.sort_by(f64::total_cmp);
+        let at = |part: usize| times.get((times.len().saturating_sub(1)) * part / 100).copied().unwrap_or(f64::NAN);
+        Self { what, times: times.len(), median_ms: at(50), p99_ms: at(99), max_ms: at(100) }
+    }
+}
+
+/// Kills and stops publishers and prints how long it took to know.
+pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
+    let directory = Directory::below(&std::env::temp_dir())?;
+    let csv = directory.path().join("light.csv");
+    std::fs::write(&csv, include_str!("../../../fixtures/light-1.csv"))?;
+    let config = directory.path().join("heartwatch.toml");
+    std::fs::write(&config, format!("[watch]\ndeadline = '{}ms'\n", DEADLINE.as_millis()))?;
+    let monitor = RunningMonitor::start(directory.path(), None, None).await?;
+    let clock = Clock::start();
+    let (sender, mut changes) = mpsc::channel(CHANGES_WAITING_MAX);
+    let stream = monitor.monitor.follow(0).await?;
+    let listening = actix_rt::spawn(async move {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(change) = stream.next().await {
+            if sender.send((change, clock.wall())).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut known: HashMap<PublisherId, Child> = HashMap::new();
+    let (mut kill_known, mut kill_seen) = (Vec::new(), Vec::new());
+    let (mut deadline_known, mut deadline_seen) = (Vec::new(), Vec::new());
+    for round in 0..args.rounds {
+        for number in 0..args.publishers {
+            let id = PublisherId::parse(&format!("bench-{number}"))?;
+            let mut command = heartwatch(directory.path())?;
+            command.args(["publish", "--id", id.as_str(), "--csv"]).arg(&csv);
+            command.args(["--mqtt", &monitor.mqtt_url, "--interval", "500ms", "--heartbeat", "500ms"]);
+            command.args(["--data-dir", &format!("publisher-{number}")]);
+            known.insert(id, command.spawn().context("cannot start a publisher")?);
+        }
+        wait(&mut changes, known.keys().cloned().collect(), |change| change.to == Verdict::Alive).await?;
+        // Stopped, they fall silent: their verdict is due at the deadline.
+        for child in known.values() {
+            signal(child, Signal::STOP)?;
+        }
+        for (change, seen) in
+            wait(&mut changes, known.keys().cloned().collect(), |change| change.to == Verdict::Stopped).await?
+        {
+            if change.trigger == Trigger::Deadline {
+                deadline_known.push(milliseconds(change.at, change.decided_at));
+                deadline_seen.push(milliseconds(change.at, seen));
+            }
+        }
+        for child in known.values() {
+            signal(child, Signal::CONT)?;
+        }
+        wait(&mut changes, known.keys().cloned().collect(), |change| change.to == Verdict::Alive).await?;
+        for (id, mut child) in std::mem::take(&mut known) {
+            let killed_at = clock.wall();
+            signal(&child, Signal::KILL)?;
+            for (change, seen) in wait(&mut changes, vec![id], |change| change.to == Verdict::Dead).await? {
+                kill_known.push(milliseconds(killed_at, change.decided_at));
+                kill_seen.push(milliseconds(killed_at, seen));
+            }
+            child.wait().await?;
+        }
+        if !args.json {
+            eprintln!("round {} of {}", round + 1, args.rounds);
+        }
+    }
+    listening.abort();
+    monitor.stop().await?;
+    let measured = [
+        Measured::of("SIGKILL to verdict", kill_known),
+        Measured::of("SIGKILL to the page", kill_seen),
+        Measured::of("deadline to verdict", deadline_known),
+        Measured::of("deadline to the page", deadline_seen),
+    ];
+    for line in &measured {
+        anyhow::ensure!(line.times > 0, "{}: not one was measured", line.what);
+        if args.json {
+            println!("{}", serde_json::to_string(line)?);
+        }
+    }
+    if !args.json {
+        print!("{}", table(&measured, drawing()));
+    }
+    Ok(0)
+}
+
+/// The first such change of each of these, from now on.
+async fn wait(
+    changes: &mut mpsc::Receiver<Seen>,
+    mut of: Vec<PublisherId>,
+    is_it: impl Fn(&Change) -> bool,
+) -> anyhow::Result<Vec<Seen>> {
+    let (end, mut found) = (Instant::now() + VERDICT_TIMEOUT, Vec::new());
+    while !of.is_empty() {
+        let next = tokio::time::timeout_at(end, changes.recv()).await;
+        let Ok(Some((change, seen))) = next else {
+            anyhow::bail!("no verdict for {} publishers within {VERDICT_TIMEOUT:?}", of.len())
+        };
+        if is_it(&change) {
+            let before = of.len();
+            of.retain(|id| *id != change.publisher);
+            if of.len() < before {
+                found.push((change, seen));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
+    let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).context("a publisher has ended")?;
+    Ok(kill_process(pid, signal)?)
+}
+
+fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
+    whole(u64::try_from(to.as_nanos() - from.as_nanos()).unwrap_or(0)) / 1e6
+}
+
+fn table(measured: &[Measured], drawing: Drawing) -> String {
+    let rows = measured.iter().map(|m| {
+        vec![
+            m.what.to_owned(),
+            m.times.to_string(),
+            format!("{:.1} ms", m.median_ms),
+            format!("{:.1} ms", m.p99_ms),
+            format!("{:.1} ms", m.max_ms),
+        ]
+    });
+    tables::plain(&["WHAT", "TIMES", "MEDIAN", "P99", "MAX"], rows, drawing)
+}

@@ -1,0 +1,147 @@
+//! An outage of InfluxDB that has left a backlog: how fast it is drained, and how old the newest live row in
+//! InfluxDB is meanwhile.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rumqttc::QoS;
+use tokio::time::Instant;
+
+use super::ingest::{BROKER_SETTINGS, best_of_influxdb, wait_for};
+use super::load::{Load, Sender, client};
+use super::processes::resident_bytes;
+use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
+use crate::adapters::influx::{InfluxConfig, InfluxReader};
+use crate::console::tables;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::reading::{FieldValue, Reading};
+use crate::formats::envelope::{Prefix, TopicKind, encode_readings};
+use crate::roles::ask::drawing;
+use crate::roles::cli::RecoverBenchArgs;
+use crate::runtime::clock::Clock;
+
+/// Readings of the live publisher: ten a second.
+const LIVE_EVERY: Duration = Duration::from_millis(100);
+/// How often it is asked how old the newest live row is.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Publishers of the backlog, and readings in each of their messages.
+const PUBLISHERS: usize = 10;
+const READINGS_PER_MESSAGE: usize = 500;
+
+/// What came out.
+#[derive(Debug, serde::Serialize)]
+struct Measured {
+    backlog_rows: usize,
+    rows_per_second: f64,
+    influxdb_rows_per_second: f64,
+    live_age_max_ms: f64,
+    resident_mib_before: f64,
+    resident_mib_after: f64,
+}
+
+/// Makes the outage, ends it, and prints how the monitor recovers.
+pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
+    let directory = Directory::below(&std::env::temp_dir())?;
+    let broker = mosquitto(directory.path(), BROKER_SETTINGS).await?;
+    let database = influxd(directory.path()).await?;
+    let (Some((_broker, mqtt_url)), Some(mut database)) = (broker, database) else {
+        println!("skipped: it needs mosquitto and influxd on this machine");
+        return Ok(0);
+    };
+    let load = Load { publishers: PUBLISHERS, readings_per_message: READINGS_PER_MESSAGE, rows: args.rows };
+    let sample = Load { rows: args.rows.min(1_000_000), ..load };
+    let influxdb_rows_per_second = best_of_influxdb(&sample, &database).await?;
+    let monitor = RunningMonitor::start(directory.path(), Some(&mqtt_url), Some(database.url.as_str())).await?;
+    let pid = monitor.pid().context("the monitor has ended")?;
+    let resident_mib_before = mebibytes(resident_bytes(pid)?);
+
+    database.kill().await?;
+    let rows = load.rows as u64;
+    let sending = Sender::prepare(&load, &mqtt_url)?.start();
+    wait_for(&monitor, |total| total.received >= rows).await?;
+    sending.finish().await?;
+    eprintln!("{rows} rows wait for InfluxDB");
+
+    let live = actix_rt::spawn(publish_live(mqtt_url.clone()));
+    tokio::time::sleep(LIVE_EVERY).await;
+    database.start().await?;
+    let start = Instant::now();
+    let mut live_age_max_ms: f64 = 0.0;
+    tokio::select! {
+        drained = wait_for(&monitor, |total| total.stored >= rows) => drained?,
+        failed = watch_live_age(&database, &mut live_age_max_ms) => anyhow::bail!("InfluxDB does not answer: {failed}"),
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let resident_mib_after = mebibytes(resident_bytes(pid)?);
+    live.abort();
+    anyhow::ensure!(live_age_max_ms > 0.0, "no live row came into InfluxDB meanwhile");
+    monitor.stop().await?;
+    let measured = Measured {
+        backlog_rows: load.rows,
+        rows_per_second: whole(rows) / seconds,
+        influxdb_rows_per_second,
+        live_age_max_ms,
+        resident_mib_before,
+        resident_mib_after,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&measured)?);
+        return Ok(0);
+    }
+    let titles = ["BACKLOG ROWS", "ROWS/S", "INFLUXDB", "OF INFLUXDB", "LIVE AGE MAX", "MEMORY BEFORE", "AFTER"];
+    let line = vec![
+        measured.backlog_rows.to_string(),
+        format!("{:.0}", measured.rows_per_second),
+        format!("{:.0}", measured.influxdb_rows_per_second),
+        format!("{:.2}", measured.rows_per_second / measured.influxdb_rows_per_second),
+        format!("{:.0} ms", measured.live_age_max_ms),
+        format!("{:.1} MiB", measured.resident_mib_before),
+        format!("{:.1} MiB", measured.resident_mib_after),
+    ];
+    print!("{}", tables::plain(&titles, std::iter::once(line), drawing()));
+    Ok(0)
+}
+
+/// Ten readings a second, at QoS 1, each with the time at which it is sent.
+async fn publish_live(mqtt_url: String) -> anyhow::Result<()> {
+    let (client, mut connection) = client(&mqtt_url, "heartwatch-bench-live")?;
+    actix_rt::spawn(async move { while connection.poll().await.is_ok() {} });
+    let (clock, host, id) = (Clock::start(), HostName::parse("bench")?, PublisherId::parse("live")?);
+    let topic = Prefix::default().topic(&id, TopicKind::Readings);
+    let mut sequence = 0;
+    loop {
+        sequence += 1;
+        let fields = vec![("value".to_owned(), FieldValue::Integer(1))];
+        let reading =
+            Reading { sequence, time: clock.wall(), measurement: "live".to_owned(), tags: Vec::new(), fields };
+        for payload in encode_readings(&host, Incarnation(1), &[reading], usize::MAX)? {
+            client.publish(&topic, QoS::AtLeastOnce, false, payload).await?;
+        }
+        tokio::time::sleep(LIVE_EVERY).await;
+    }
+}
+
+/// Notes the largest age of the newest live row that InfluxDB has, from the first such row on. It ends only when
+/// InfluxDB cannot be asked.
+async fn watch_live_age(database: &Influxd, age_max_ms: &mut f64) -> anyhow::Error {
+    let clock = Clock::start();
+    let reader = match InfluxReader::new(InfluxConfig::at(database.url.clone())) {
+        Ok(reader) => reader,
+        Err(error) => return error.into(),
+    };
+    loop {
+        let newest = match reader.query("SELECT last(\"value\") FROM \"live\"").await {
+            Ok(series) => series.first().and_then(|series| series.values.first()?.first()?.as_i64()),
+            Err(error) => return error.into(),
+        };
+        if let Some(newest) = newest {
+            let age = whole(u64::try_from(clock.wall().as_nanos() - newest).unwrap_or(0)) / 1e6;
+            *age_max_ms = age_max_ms.max(age);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    whole(bytes) / 1024.0 / 1024.0
+}
