@@ -6,22 +6,28 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
+use rumqttc::{Event, Packet, QoS};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::load::client;
 use super::programs::{Directory, RunningMonitor, heartwatch, whole};
 use crate::console::tables::{self, Drawing};
-use crate::domain::publisher::PublisherId;
+use crate::domain::beat::Heartbeat;
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Trigger, Verdict};
+use crate::formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
 use crate::roles::ask::drawing;
 use crate::roles::cli::DetectBenchArgs;
 use crate::runtime::clock::Clock;
 
 /// How long a publisher may be silent.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// What each promises.
+const INTERVAL: Duration = Duration::from_millis(500);
 /// How long one verdict may take.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Verdict changes that wait to be looked at.
@@ -48,7 +54,7 @@ impl Measured {
     }
 }
 
-/// Kills and stops publishers and prints how long it took to know.
+/// Kills publishers, has others fall silent, and prints how long it took to know.
 pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
     let directory = Directory::below(&std::env::temp_dir())?;
     let csv = directory.path().join("light.csv");
@@ -80,22 +86,13 @@ pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
             known.insert(id, command.spawn().context("cannot start a publisher")?);
         }
         wait(&mut changes, known.keys().cloned().collect(), |change| change.to == Verdict::Alive).await?;
-        // Stopped, they fall silent: their verdict is due at the deadline.
-        for child in known.values() {
-            signal(child, Signal::STOP)?;
-        }
-        for (change, seen) in
-            wait(&mut changes, known.keys().cloned().collect(), |change| change.to == Verdict::Stopped).await?
-        {
+        let silent = fall_silent(&monitor.mqtt_url, round, args.publishers, clock).await?;
+        for (change, seen) in wait(&mut changes, silent, |change| change.to == Verdict::Silent).await? {
             if change.trigger == Trigger::Deadline {
                 deadline_known.push(milliseconds(change.at, change.decided_at));
                 deadline_seen.push(milliseconds(change.at, seen));
             }
         }
-        for child in known.values() {
-            signal(child, Signal::CONT)?;
-        }
-        wait(&mut changes, known.keys().cloned().collect(), |change| change.to == Verdict::Alive).await?;
         for (id, mut child) in std::mem::take(&mut known) {
             let killed_at = clock.wall();
             signal(&child, Signal::KILL)?;
@@ -127,6 +124,35 @@ pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
         print!("{}", table(&measured, drawing()));
     }
     Ok(0)
+}
+
+/// Publishers without a process that say once that they live, and then nothing: who they are.
+async fn fall_silent(url: &str, round: usize, count: usize, clock: Clock) -> anyhow::Result<Vec<PublisherId>> {
+    let (client, mut connection) = client(url, "heartwatch-bench-silent")?;
+    let (prefix, host) = (Prefix::default(), HostName::parse("bench")?);
+    let mut silent = Vec::new();
+    for number in 0..count {
+        let id = PublisherId::parse(&format!("silent-{round}-{number}"))?;
+        let heartbeat = Heartbeat {
+            incarnation: Incarnation(u64::try_from(clock.wall().as_nanos() / 1_000)?),
+            process: None,
+            sequence: 0,
+            cursor: 0,
+            idle: true,
+            interval: INTERVAL,
+        };
+        let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
+        let payload = encode_heartbeat(&note);
+        client.publish(prefix.topic(&id, TopicKind::Heartbeat), QoS::AtLeastOnce, false, payload).await?;
+        silent.push(id);
+    }
+    let mut unconfirmed = count;
+    while unconfirmed > 0 {
+        if matches!(connection.poll().await?, Event::Incoming(Packet::PubAck(_))) {
+            unconfirmed -= 1;
+        }
+    }
+    Ok(silent)
 }
 
 /// The first such change of each of these, from now on.

@@ -120,11 +120,12 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
         } else {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // As the actor does: all that is due, and then whatever else waits.
-        poll_fn(|task| {
+        // As the actor does: all that is due, and then whatever else waits. The actor is polled again at once when
+        // tokio's budget of timers for one turn is used up; here a turn has none.
+        tokio::task::unconstrained(poll_fn(|task| {
             while watched.poll_due(task, clock.monotonic(), clock.wall()).is_ready() {}
             Poll::Ready(())
-        })
+        }))
         .await;
         let changes = watched.changes_to_hand_on(usize::MAX);
         for change in changes.iter().filter(|change| change.to == Verdict::Silent) {

@@ -43,7 +43,7 @@ counts, on the same broker. OF INFLUXDB: against the same rows written straight 
   heartwatch bench detect
   heartwatch bench detect --publishers 5 --rounds 2 --json
 
-Real publishers are stopped, continued and killed. The page is its stream of verdicts, at its reader.")]
+Real publishers are killed; simulated ones fall silent. The page is its stream of verdicts, at its reader.")]
     Detect(DetectBenchArgs),
     /// After an outage of InfluxDB: rows a second drained, and how old live data gets meanwhile
     #[command(after_help = "Examples:
@@ -100,7 +100,7 @@ pub struct DetectBenchArgs {
     /// How many publishers
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one)]
     pub publishers: usize,
-    /// How often each is stopped, continued, killed and started again
+    /// How often each is killed and started again
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     pub rounds: usize,
     /// Print JSON, one object a line of the table
