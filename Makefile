@@ -48,7 +48,11 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 	cargo machete
 
 bench: build ## measure this program on this machine
+	./$(BIN) bench ingest
+	./$(BIN) bench cpu
 	./$(BIN) bench delivery
+	./$(BIN) bench detect
+	./$(BIN) bench recover
 	./$(BIN) bench watch
 	./$(BIN) bench footprint
 
