@@ -414,7 +414,7 @@ impl Default for Settings {
                 org: None,
                 bucket: None,
                 token: None,
-                batch_rows_max: 5_000,
+                batch_rows_max: 20_000,
                 batch_bytes_max: 4 * 1024 * 1024,
                 flush_interval: Duration::from_secs(1),
                 timeout: Duration::from_secs(10),

@@ -58,7 +58,7 @@ pub struct WriterConfig {
 impl Default for WriterConfig {
     fn default() -> Self {
         Self {
-            batch_rows_max: 5_000,
+            batch_rows_max: 20_000,
             batch_bytes_max: 4 * 1024 * 1024,
             flush_interval: Duration::from_secs(1),
             backoff_min: Duration::from_millis(250),

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// acknowledgement that comes after a synced commit, and beyond 1,000 it drops what it has confirmed.
 pub(super) const BROKER_SETTINGS: &str = "max_queued_messages 0\nmax_inflight_messages 2000\n";
 /// Rows of one write when InfluxDB is measured alone; what the monitor sends at most.
-const WRITE_ROWS: usize = 5_000;
+const WRITE_ROWS: usize = 20_000;
 /// Writes on their way at once when InfluxDB is measured alone.
 const WRITES_AT_ONCE: usize = 2;
 
