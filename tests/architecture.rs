@@ -26,7 +26,7 @@ const FLOORS: [(&str, u32); 15] = [
 ];
 
 /// Imports within one floor that are meant: from, to.
-const NEIGHBOURS: [(&str, &str); 9] = [
+const NEIGHBOURS: [(&str, &str); 10] = [
     ("ports", "messages"),
     ("messages", "ports"),
     ("formats", "messages"),
@@ -36,6 +36,7 @@ const NEIGHBOURS: [(&str, &str); 9] = [
     // Timers and addresses are the floor that adapters, stores and the page stand on.
     ("adapters", "runtime"),
     ("buffer", "runtime"),
+    ("sources", "runtime"),
     ("web", "runtime"),
 ];
 

@@ -188,7 +188,7 @@ pub fn publisher(
         prefix: mqtt.prefix.clone(),
         incarnation: Incarnation(0),
         measurement: feed.measurement.clone().unwrap_or_else(|| id.to_string()),
-        source,
+        source: source.into(),
         interval: feed.interval,
         heartbeat,
         looping: feed.looping,

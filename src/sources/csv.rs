@@ -25,7 +25,7 @@ use crate::formats::csv_row::{CellType, RowShape};
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::inference::Inference;
 use crate::sources::csv::records::{Found, Place, Records};
-use crate::sources::{BadRow, SourceRow};
+use crate::sources::{BadRow, Next, Source, SourceError, SourceRow};
 
 /// Whether the first row names the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -246,7 +246,7 @@ impl CsvSource {
 
     fn bad(&mut self, line: u64, reason: String) -> BadRow {
         self.bad_rows += 1;
-        BadRow { file: self.path.clone(), line, reason }
+        BadRow { from: self.path.display().to_string(), line, reason, ..BadRow::default() }
     }
 
     fn read(&mut self) -> io::Result<Option<Result<SourceRow, BadRow>>> {
@@ -260,7 +260,7 @@ impl CsvSource {
         };
         self.cursor += 1;
         match self.shape.read(self.records.cells().iter()) {
-            Ok(fields) => Ok(Some(Ok(SourceRow { line, fields }))),
+            Ok(fields) => Ok(Some(Ok(SourceRow { line, fields, ..SourceRow::default() }))),
             Err(error) => {
                 if error.may_have_swallowed_lines() {
                     self.records.resume_behind_first_line()?;
@@ -284,6 +284,29 @@ impl Iterator for CsvSource {
             self.failed = true;
             Some(Err(self.bad(0, format!("cannot be read: {error}"))))
         })
+    }
+}
+
+impl Source for CsvSource {
+    fn next_row(&mut self) -> Next {
+        match self.next() {
+            Some(Ok(row)) => Next::Row(row),
+            Some(Err(bad)) => Next::Bad(bad),
+            None => Next::End,
+        }
+    }
+
+    fn rewind(&mut self) -> Result<bool, SourceError> {
+        Self::rewind(self)?;
+        Ok(true)
+    }
+
+    fn cursor(&self) -> u64 {
+        Self::cursor(self)
+    }
+
+    fn origin(&self) -> String {
+        self.path.display().to_string()
     }
 }
 

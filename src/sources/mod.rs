@@ -1,28 +1,122 @@
 //! Floor 3: what a publisher reads.
 
-use std::path::PathBuf;
-
 use crate::domain::reading::FieldValue;
+use crate::domain::time::Timestamp;
+use crate::sources::arrivals::{Arrivals, ArrivalsSource};
+use crate::sources::csv::{CsvConfig, CsvError, CsvSource};
 
+pub mod arrivals;
 pub mod csv;
 
-/// One row of a source: what was measured, without a number and a time, which its publisher gives it.
-#[derive(Debug, Clone, PartialEq)]
+/// One row of a source: what was measured, without a number, which its publisher gives it.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SourceRow {
-    /// The line in the file that it began on.
+    /// The line in the file, or of the program, that it began on; 0 where there are no lines.
     pub line: u64,
+    /// Its own measurement; none is the publisher's.
+    pub measurement: Option<String>,
+    /// Tags beyond those that every reading gets.
+    pub tags: Vec<(String, String)>,
+    /// When it was measured, where the source knows it; none is when its publisher read it.
+    pub time: Option<Timestamp>,
     /// At least one field.
     pub fields: Vec<(String, FieldValue)>,
 }
 
 /// A row that can't be used. It is skipped: the rows behind it are read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}:{line}: {reason}", file.display())]
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{from}:{line}: {reason}")]
 pub struct BadRow {
-    /// The file.
-    pub file: PathBuf,
-    /// The line that the row began on, from 1.
+    /// The file or the program that it came from.
+    pub from: String,
+    /// The line that the row began on, from 1; 0 where nothing can be read at all.
     pub line: u64,
     /// What is wrong with it.
     pub reason: String,
+    /// What it would have been a reading of; none is the publisher's own measurement.
+    pub measurement: Option<String>,
+    /// Tags of its error metric.
+    pub tags: Vec<(String, String)>,
+}
+
+/// What a source has next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// A row.
+    Row(SourceRow),
+    /// A row that can't be used.
+    Bad(BadRow),
+    /// Nothing at the moment: rows come at the source's own pace.
+    NothingYet,
+    /// Nothing any more, unless it can be rewound.
+    End,
+}
+
+/// Something that a publisher reads, a row at a time. Its calls may block: they are made on a blocking thread.
+pub trait Source: Send {
+    /// What comes next.
+    fn next_row(&mut self) -> Next;
+
+    /// Goes back to the first row; false when there is no way back.
+    ///
+    /// # Errors
+    /// When it can no longer be read.
+    fn rewind(&mut self) -> Result<bool, SourceError>;
+
+    /// How far it has been read, in its own unit. A heartbeat tells it, and one that stands still while
+    /// there should be rows is what `hung` is decided by: it moves only when the source has really moved on.
+    fn cursor(&self) -> u64;
+
+    /// Where rows come from, for a person: a file, a program.
+    fn origin(&self) -> String;
+
+    /// Reads no more from the outside; what has come already can still be read.
+    fn stop(&mut self) {}
+}
+
+/// Why a source can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A CSV file.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
+}
+
+/// What to read; opened anew for each life of its publisher.
+#[derive(Debug, Clone)]
+pub enum SourceConfig {
+    /// A CSV file, a row at every interval.
+    Csv(CsvConfig),
+    /// What another task pushes, as it comes.
+    Arrivals(Arrivals),
+}
+
+impl SourceConfig {
+    /// Opens it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`SourceError`], which names the file.
+    pub fn open(&self) -> Result<Opened, SourceError> {
+        Ok(match self {
+            Self::Csv(config) => Opened { source: Box::new(CsvSource::open(config)?), arrivals: None },
+            Self::Arrivals(arrivals) => {
+                let source = Box::new(ArrivalsSource::new(arrivals.clone()));
+                Opened { source, arrivals: Some(arrivals.clone()) }
+            }
+        })
+    }
+}
+
+impl From<CsvConfig> for SourceConfig {
+    fn from(config: CsvConfig) -> Self {
+        Self::Csv(config)
+    }
+}
+
+/// A source that is open.
+pub struct Opened {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// Tells when rows come, for a source with a pace of its own; the others are read at an interval.
+    pub arrivals: Option<Arrivals>,
 }

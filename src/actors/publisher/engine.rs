@@ -19,6 +19,7 @@ use crate::formats::envelope::{self, GivenUp, Goodbye, HeartbeatNote, TopicKind}
 use crate::messages::intake::DeliveryState;
 use crate::ports::{Outgoing, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
+use crate::sources::arrivals::Arrivals;
 
 /// How often the backlog is looked at when the connection could not take more.
 const BACKLOG_TICK: Duration = Duration::from_millis(20);
@@ -55,7 +56,10 @@ pub(super) struct Engine {
     /// Whether the monitor has answered over this connection.
     pub answered: bool,
     pub ending: bool,
+    /// When rows were read last.
     pub last_read: Instant,
+    /// Tells when rows come; none is read at an interval.
+    pub arrivals: Option<Arrivals>,
 }
 
 /// Runs a blocking step of the worker off this thread.
@@ -94,19 +98,24 @@ impl Engine {
             }
             self.ending = end_by.is_some();
             let reading = !self.ending && self.may_read();
-            let pace = match (self.refused, self.config.interval.is_zero()) {
-                (true, _) => Pace::Every(&mut retries),
-                (false, true) => Pace::AtOnce,
-                (false, false) => Pace::Every(&mut reads),
+            let pace = match (&self.arrivals, self.config.interval.is_zero()) {
+                _ if self.refused => Pace::Every(&mut retries),
+                (Some(arrivals), _) => Pace::AsTheyCome(arrivals.clone()),
+                (None, true) => Pace::AtOnce,
+                (None, false) => Pace::Every(&mut reads),
             };
             tokio::select! {
                 biased;
                 () = at(end_by) => break,
                 changed = stop.changed(), if end_by.is_none_or(|by| stop.borrow().is_none_or(|asked| asked < by)) => {
+                    let first = end_by.is_none();
                     end_by = match (changed, *stop.borrow_and_update()) {
                         (Ok(()), by) => by.or(end_by),
                         (Err(_), _) => Some(Instant::now()),
                     };
+                    if first && end_by.is_some() {
+                        self.stop_source().await;
+                    }
                 }
                 event = events.recv() => match event {
                     Some(event) => self.heard(event).await,
@@ -130,19 +139,31 @@ impl Engine {
     /// Whether it is right that nothing moves: the next reading is not due, or it may not be read because
     /// what is there already has to go out first, or there is none to come.
     fn is_idle(&self) -> bool {
-        let due = self.config.interval + self.config.heartbeat;
+        let interval = match &self.arrivals {
+            None => self.config.interval,
+            Some(arrivals) => match arrivals.expected_every() {
+                Some(expected) => expected,
+                None => return true,
+            },
+        };
+        let due = interval + self.config.heartbeat;
         self.refused || self.ending || !self.may_read() || self.last_read.elapsed() < due
     }
 
     /// As fast as it goes means: as fast as the monitor confirms.
     fn may_read(&self) -> bool {
-        !self.config.interval.is_zero() || self.delivery.unconfirmed() < self.config.delivery.in_flight_max
+        self.arrivals.is_some()
+            || !self.config.interval.is_zero()
+            || self.delivery.unconfirmed() < self.config.delivery.in_flight_max
     }
 
     async fn read(&mut self) -> bool {
-        let rows_max = if self.config.interval.is_zero() { self.config.batch_readings_max } else { 1 };
+        let many = self.arrivals.is_some() || self.config.interval.is_zero();
+        let rows_max = if many { self.config.batch_readings_max } else { 1 };
         let now = self.clock.wall();
-        self.last_read = Instant::now();
+        if self.arrivals.as_ref().is_none_or(|arrivals| arrivals.waiting() > 0) {
+            self.last_read = Instant::now();
+        }
         let Some(produced) = off_thread(&self.worker, move |worker| worker.produce(rows_max, now)).await else {
             return false;
         };
@@ -153,6 +174,9 @@ impl Engine {
             _ => {}
         }
         self.refused = refused.is_some();
+        if let Some(arrivals) = &self.arrivals {
+            arrivals.wake_if_waiting();
+        }
         for range in given_up {
             self.delivery.forget(Run { incarnation: range.incarnation, first: range.first, last: range.last });
             tracing::error!(first = range.first, last = range.last, "the outbox is full: readings were given up");
@@ -168,6 +192,14 @@ impl Engine {
             }
         }
         finished
+    }
+
+    /// Takes what has come already from a source with a pace of its own, and nothing more.
+    async fn stop_source(&mut self) {
+        if self.arrivals.is_some() {
+            off_thread(&self.worker, Worker::stop_source).await;
+            self.read().await;
+        }
     }
 
     async fn send_backlog(&mut self) {
@@ -389,6 +421,8 @@ enum Pace<'a> {
     AtOnce,
     /// With the next tick.
     Every(&'a mut Interval),
+    /// When rows have come.
+    AsTheyCome(Arrivals),
 }
 
 impl Pace<'_> {
@@ -399,6 +433,7 @@ impl Pace<'_> {
             Self::Every(ticks) => {
                 ticks.tick().await;
             }
+            Self::AsTheyCome(arrivals) => arrivals.arrived().await,
         }
     }
 }

@@ -27,7 +27,8 @@ use crate::formats::envelope::Prefix;
 use crate::messages::drain::Drain;
 use crate::ports::{Transport, TransportEvent};
 use crate::runtime::clock::Clock;
-use crate::sources::csv::{CsvConfig, CsvError, CsvSource};
+use crate::sources::arrivals::Arrivals;
+use crate::sources::{Opened, SourceConfig, SourceError};
 
 /// What a publisher does, and within which limits.
 #[derive(Debug, Clone)]
@@ -43,8 +44,9 @@ pub struct PublisherConfig {
     /// The measurement of its readings.
     pub measurement: String,
     /// What it reads.
-    pub source: CsvConfig,
-    /// Time between two readings; zero is as fast as the monitor confirms.
+    pub source: SourceConfig,
+    /// Time between two readings; zero is as fast as the monitor confirms. A source with a pace of its own
+    /// is read as rows come.
     pub interval: Duration,
     /// Time between two heartbeats: what it promises.
     pub heartbeat: Duration,
@@ -82,7 +84,7 @@ pub struct Ended {
 pub enum PublisherError {
     /// Its source cannot be read.
     #[error(transparent)]
-    Source(#[from] CsvError),
+    Source(#[from] SourceError),
     /// Its outbox cannot be opened.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -92,6 +94,7 @@ pub enum PublisherError {
 pub struct Prepared {
     config: PublisherConfig,
     worker: Worker,
+    arrivals: Option<Arrivals>,
 }
 
 impl Prepared {
@@ -107,7 +110,7 @@ impl Prepared {
 /// # Errors
 /// [`PublisherError`], which names the file.
 pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, PublisherError> {
-    let source = CsvSource::open(&config.source)?;
+    let Opened { source, arrivals } = config.source.open()?;
     let outbox = OutboxConfig {
         path: config.outbox.clone(),
         bytes_max: config.outbox_bytes_max,
@@ -117,7 +120,7 @@ pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, Pu
     let (outbox, incarnation) = Outbox::open(outbox, now_micros)?;
     config.incarnation = incarnation;
     let worker = Worker::new(source, outbox, &config);
-    Ok(Prepared { config, worker })
+    Ok(Prepared { config, worker, arrivals })
 }
 
 /// What one life of the actor runs on; a factory makes it anew for the next.
@@ -160,7 +163,7 @@ impl Actor for Publisher {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let Some(Life { prepared, transport, mut events }) = self.life.take() else { return ctx.stop() };
-        let Prepared { config, worker } = match prepared {
+        let Prepared { config, worker, arrivals } = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "the publisher cannot start");
@@ -198,6 +201,7 @@ impl Actor for Publisher {
             answered: false,
             ending: false,
             last_read: Instant::now(),
+            arrivals,
             config,
         };
         let stop = self.stop.subscribe();

@@ -5,11 +5,10 @@ use super::PublisherConfig;
 use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
 use crate::domain::delivery::Run;
 use crate::domain::publisher::{HostName, Incarnation};
-use crate::domain::reading::{FieldValue, Reading, Sequence};
+use crate::domain::reading::{FieldValue, Reading, Sequence, error_measurement};
 use crate::domain::time::Timestamp;
 use crate::formats::{envelope, line_protocol};
-use crate::sources::SourceRow;
-use crate::sources::csv::CsvSource;
+use crate::sources::{BadRow, Next, Source, SourceRow};
 
 /// Longest reason in an error metric, in characters.
 const DETAIL_CHARS_MAX: usize = 1_000;
@@ -37,7 +36,7 @@ fn say_kept(Incarnation(life): Incarnation, last: Sequence) {
 
 /// Source and outbox of one publisher.
 pub struct Worker {
-    source: CsvSource,
+    source: Box<dyn Source>,
     outbox: Outbox,
     host: HostName,
     incarnation: Incarnation,
@@ -56,7 +55,7 @@ pub struct Worker {
 impl Worker {
     /// A worker at the start of a new incarnation.
     #[must_use]
-    pub fn new(source: CsvSource, outbox: Outbox, config: &PublisherConfig) -> Self {
+    pub fn new(source: Box<dyn Source>, outbox: Outbox, config: &PublisherConfig) -> Self {
         say_kept(outbox.incarnation(), 0);
         Self {
             source,
@@ -166,8 +165,13 @@ impl Worker {
 
     /// How far the source has been read.
     #[must_use]
-    pub const fn cursor(&self) -> u64 {
+    pub fn cursor(&self) -> u64 {
         self.source.cursor()
+    }
+
+    /// Has the source take nothing more from the outside.
+    pub fn stop_source(&mut self) {
+        self.source.stop();
     }
 
     /// The last number given out to a reading that is kept. One that is only held does not count: it is gone
@@ -181,17 +185,19 @@ impl Worker {
     fn read(&mut self, rows_max: usize, now: Timestamp) -> bool {
         let mut rewound = false;
         while self.held.len() < rows_max && self.readings_left != Some(0) {
-            match self.source.next() {
-                Some(Ok(row)) => {
+            match self.source.next_row() {
+                Next::Row(row) => {
                     rewound = false;
                     self.hold_row(row, now);
                 }
-                Some(Err(bad)) => self.hold_error(&bad.to_string(), now),
-                None if !self.looping || rewound => return true,
-                None => match self.source.rewind() {
-                    Ok(()) => rewound = true,
+                Next::Bad(bad) => self.hold_error(bad, now),
+                Next::NothingYet => return false,
+                Next::End if !self.looping || rewound => return true,
+                Next::End => match self.source.rewind() {
+                    Ok(true) => rewound = true,
+                    Ok(false) => return true,
                     Err(error) => {
-                        self.hold_error(&error.to_string(), now);
+                        self.hold_error(BadRow { reason: error.to_string(), ..BadRow::default() }, now);
                         return true;
                     }
                 },
@@ -201,14 +207,16 @@ impl Worker {
     }
 
     fn hold_row(&mut self, row: SourceRow, now: Timestamp) {
-        let measurement = self.measurement.clone();
-        let reading = self.stamp(measurement, row.fields, now);
+        let SourceRow { line, measurement, tags, time, fields } = row;
+        let own = measurement.clone();
+        let reading = self.stamp(Stamped { measurement, tags, time, fields }, now);
         // Checked before it gets a number, so that no number names what nobody can store.
         let storable = line_protocol::check_reading(&reading).map_err(|error| error.to_string());
         let sendable = envelope::check(&reading).map_err(|problem| problem.to_string());
         if let Err(reason) = storable.and(sendable).and_then(|()| self.fits_a_message(&reading)) {
-            let place = format!("{}:{}", self.source.path().display(), row.line);
-            return self.hold_error(&format!("{place}: {reason}"), now);
+            let from = self.source.origin();
+            let bad = BadRow { from, line, reason, measurement: own, tags: reading.tags };
+            return self.hold_error(bad, now);
         }
         self.next_sequence += 1;
         self.held.push(reading);
@@ -236,7 +244,9 @@ impl Worker {
     }
 
     /// A row that can't be used is counted, logged and published as an error metric.
-    fn hold_error(&mut self, reason: &str, now: Timestamp) {
+    fn hold_error(&mut self, bad: BadRow, now: Timestamp) {
+        let reason = if bad.from.is_empty() { bad.reason } else { bad.to_string() };
+        let BadRow { measurement, tags, .. } = bad;
         self.bad_rows += 1;
         if self.bad_rows.is_power_of_two() {
             tracing::warn!(count = self.bad_rows, "bad row skipped: {reason}");
@@ -244,7 +254,8 @@ impl Worker {
         let detail = reason.chars().take(DETAIL_CHARS_MAX).collect();
         let fields =
             vec![("value".to_owned(), FieldValue::Integer(1)), ("detail".to_owned(), FieldValue::Text(detail))];
-        let mut reading = self.stamp(format!("sensor.error.{}", self.measurement), fields, now);
+        let measurement = Some(error_measurement(measurement.as_deref().unwrap_or(&self.measurement)));
+        let mut reading = self.stamp(Stamped { measurement, tags, time: None, fields }, now);
         if self.fits_a_message(&reading).is_err() {
             reading.fields.truncate(1);
         }
@@ -254,12 +265,25 @@ impl Worker {
         }
     }
 
-    fn stamp(&mut self, measurement: String, fields: Vec<(String, FieldValue)>, now: Timestamp) -> Reading {
-        // Two rows of a series with one timestamp would silently become one in InfluxDB.
-        let after_last = Timestamp::from_nanos(self.last_time.as_nanos().saturating_add(1));
-        self.last_time = now.max(after_last);
-        Reading { sequence: self.next_sequence, time: self.last_time, measurement, tags: Vec::new(), fields }
+    fn stamp(&mut self, row: Stamped, now: Timestamp) -> Reading {
+        let Stamped { measurement, tags, time, fields } = row;
+        let measurement = measurement.unwrap_or_else(|| self.measurement.clone());
+        let time = time.unwrap_or_else(|| {
+            // Two rows of a series with one timestamp would silently become one in InfluxDB.
+            let after_last = Timestamp::from_nanos(self.last_time.as_nanos().saturating_add(1));
+            self.last_time = now.max(after_last);
+            self.last_time
+        });
+        Reading { sequence: self.next_sequence, time, measurement, tags, fields }
     }
+}
+
+/// What becomes a reading with a number and a time.
+struct Stamped {
+    measurement: Option<String>,
+    tags: Vec<(String, String)>,
+    time: Option<Timestamp>,
+    fields: Vec<(String, FieldValue)>,
 }
 
 #[cfg(test)]
@@ -271,12 +295,17 @@ mod tests {
     use crate::domain::delivery::DeliveryLimits;
     use crate::domain::publisher::PublisherId;
     use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
+    use crate::sources::SourceConfig;
+    use crate::sources::arrivals::Arrivals;
     use crate::sources::csv::CsvConfig;
 
     fn worker(rows: &str, outbox_bytes_max: u64, message_bytes_max: usize, limit: Option<u64>) -> Worker {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), rows).unwrap();
-        let source = CsvConfig::new(file.path());
+        of_source(CsvConfig::new(file.path()).into(), outbox_bytes_max, message_bytes_max, limit)
+    }
+
+    fn of_source(source: SourceConfig, outbox_bytes_max: u64, message_bytes_max: usize, limit: Option<u64>) -> Worker {
         let outbox = OutboxConfig { path: None, bytes_max: outbox_bytes_max, full_policy: FullPolicy::RefuseNew };
         let (outbox, incarnation) = Outbox::open(outbox, 1).unwrap();
         let config = PublisherConfig {
@@ -298,7 +327,7 @@ mod tests {
             outbox_bytes_max,
             full_policy: FullPolicy::RefuseNew,
         };
-        Worker::new(CsvSource::open(&config.source).unwrap(), outbox, &config)
+        Worker::new(config.source.open().unwrap().source, outbox, &config)
     }
 
     #[test]
@@ -331,5 +360,43 @@ mod tests {
         let measurements: Vec<_> = readings.iter().map(|reading| reading.measurement.as_str()).collect();
         assert_eq!(measurements, ["light", "sensor.error.light", "light"], "{readings:?}");
         assert!(matches!(&readings[1].fields[1].1, FieldValue::Text(detail) if detail.contains("message_bytes_max")));
+    }
+
+    #[test]
+    fn a_row_may_have_its_own_measurement_tags_and_time_and_so_may_its_error() {
+        let arrivals = Arrivals::new("a sensor", 10);
+        let mut worker = of_source(SourceConfig::Arrivals(arrivals.clone()), 1 << 20, PAYLOAD_BYTES_MAX, None);
+        let nothing = worker.produce(10, Timestamp::from_nanos(7));
+        assert!(nothing.readings.is_empty() && !nothing.finished, "{nothing:?}");
+        let env = vec![("env".to_owned(), "test".to_owned())];
+        let own = SourceRow {
+            measurement: Some("sensor.cpu_load".to_owned()),
+            tags: env.clone(),
+            time: Some(Timestamp::from_nanos(3)),
+            fields: vec![("value".to_owned(), FieldValue::Float(5.0))],
+            line: 1,
+        };
+        let plain = SourceRow { measurement: None, tags: Vec::new(), time: None, ..own.clone() };
+        let unusable = SourceRow { fields: vec![("value".to_owned(), FieldValue::Float(f64::NAN))], ..own.clone() };
+        let bad = BadRow { from: "a sensor".into(), line: 4, reason: "no number".into(), ..BadRow::default() };
+        arrivals.push([Ok(own), Ok(plain), Ok(unusable), Err(bad)]);
+        arrivals.close();
+        let produced = worker.produce(10, Timestamp::from_nanos(7));
+        assert!(produced.finished);
+        let shown: Vec<_> = produced
+            .readings
+            .iter()
+            .map(|reading| (reading.measurement.as_str(), reading.time.as_nanos(), reading.tags.len()))
+            .collect();
+        let expected = [
+            ("sensor.cpu_load", 3, 1),
+            ("light", 7, 0),
+            ("sensor.error.cpu_load", 8, 1),
+            ("sensor.error.light", 9, 0),
+        ];
+        assert_eq!(shown, expected);
+        let detail = |number: usize| format!("{:?}", produced.readings[number].fields[1].1);
+        assert!(detail(2).contains("a sensor:1: "), "{}", detail(2));
+        assert!(detail(3).contains("a sensor:4: no number"), "{}", detail(3));
     }
 }

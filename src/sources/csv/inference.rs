@@ -53,7 +53,12 @@ impl Inference {
             let cells = match records.advance().map_err(io)? {
                 Found::End => break,
                 Found::Bad { line, reason } => {
-                    first_bad.get_or_insert_with(|| BadRow { file: config.path.clone(), line, reason });
+                    first_bad.get_or_insert_with(|| BadRow {
+                        from: config.path.display().to_string(),
+                        line,
+                        reason,
+                        ..BadRow::default()
+                    });
                     continue;
                 }
                 Found::Record { .. } => records.cells(),
