@@ -6,4 +6,5 @@ pub mod envelope;
 pub mod foreign;
 pub mod line_protocol;
 pub mod notification;
+pub mod sensor_line;
 pub mod source_time;

@@ -2,11 +2,14 @@
 
 use crate::domain::reading::FieldValue;
 use crate::domain::time::Timestamp;
+use crate::runtime::clock::Clock;
 use crate::sources::arrivals::{Arrivals, ArrivalsSource};
 use crate::sources::csv::{CsvConfig, CsvError, CsvSource};
+use crate::sources::exec::{ExecConfig, ExecError, ExecSource};
 
 pub mod arrivals;
 pub mod csv;
+pub mod exec;
 
 /// One row of a source: what was measured, without a number, which its publisher gives it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +40,8 @@ pub struct BadRow {
     pub measurement: Option<String>,
     /// Tags of its error metric.
     pub tags: Vec<(String, String)>,
+    /// When it came, where the source knows it.
+    pub time: Option<Timestamp>,
 }
 
 /// What a source has next.
@@ -80,6 +85,9 @@ pub enum SourceError {
     /// A CSV file.
     #[error(transparent)]
     Csv(#[from] CsvError),
+    /// A program.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
 }
 
 /// What to read; opened anew for each life of its publisher.
@@ -87,18 +95,26 @@ pub enum SourceError {
 pub enum SourceConfig {
     /// A CSV file, a row at every interval.
     Csv(CsvConfig),
+    /// A program of anybody's, whose lines are read as it prints them.
+    Exec(Box<ExecConfig>),
     /// What another task pushes, as it comes.
     Arrivals(Arrivals),
 }
 
 impl SourceConfig {
-    /// Opens it. Blocks on the disk.
+    /// Opens it. Blocks on the disk. A program is started, and tied to this thread: call it on one that lives
+    /// as long as we do, within tokio.
     ///
     /// # Errors
     /// [`SourceError`], which names the file.
-    pub fn open(&self) -> Result<Opened, SourceError> {
+    pub fn open(&self, clock: Clock) -> Result<Opened, SourceError> {
         Ok(match self {
             Self::Csv(config) => Opened { source: Box::new(CsvSource::open(config)?), arrivals: None },
+            Self::Exec(config) => {
+                let source = ExecSource::start(config, clock)?;
+                let arrivals = Some(source.arrivals());
+                Opened { source: Box::new(source), arrivals }
+            }
             Self::Arrivals(arrivals) => {
                 let source = Box::new(ArrivalsSource::new(arrivals.clone()));
                 Opened { source, arrivals: Some(arrivals.clone()) }

@@ -110,7 +110,7 @@ impl Prepared {
 /// # Errors
 /// [`PublisherError`], which names the file.
 pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, PublisherError> {
-    let Opened { source, arrivals } = config.source.open()?;
+    let Opened { source, arrivals } = config.source.open(clock)?;
     let outbox = OutboxConfig {
         path: config.outbox.clone(),
         bytes_max: config.outbox_bytes_max,

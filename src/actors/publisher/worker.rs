@@ -215,7 +215,7 @@ impl Worker {
         let sendable = envelope::check(&reading).map_err(|problem| problem.to_string());
         if let Err(reason) = storable.and(sendable).and_then(|()| self.fits_a_message(&reading)) {
             let from = self.source.origin();
-            let bad = BadRow { from, line, reason, measurement: own, tags: reading.tags };
+            let bad = BadRow { from, line, reason, measurement: own, tags: reading.tags, time };
             return self.hold_error(bad, now);
         }
         self.next_sequence += 1;
@@ -246,7 +246,7 @@ impl Worker {
     /// A row that can't be used is counted, logged and published as an error metric.
     fn hold_error(&mut self, bad: BadRow, now: Timestamp) {
         let reason = if bad.from.is_empty() { bad.reason } else { bad.to_string() };
-        let BadRow { measurement, tags, .. } = bad;
+        let BadRow { measurement, tags, time, .. } = bad;
         self.bad_rows += 1;
         if self.bad_rows.is_power_of_two() {
             tracing::warn!(count = self.bad_rows, "bad row skipped: {reason}");
@@ -255,7 +255,7 @@ impl Worker {
         let fields =
             vec![("value".to_owned(), FieldValue::Integer(1)), ("detail".to_owned(), FieldValue::Text(detail))];
         let measurement = Some(error_measurement(measurement.as_deref().unwrap_or(&self.measurement)));
-        let mut reading = self.stamp(Stamped { measurement, tags, time: None, fields }, now);
+        let mut reading = self.stamp(Stamped { measurement, tags, time, fields }, now);
         if self.fits_a_message(&reading).is_err() {
             reading.fields.truncate(1);
         }
@@ -295,6 +295,7 @@ mod tests {
     use crate::domain::delivery::DeliveryLimits;
     use crate::domain::publisher::PublisherId;
     use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
+    use crate::runtime::clock::Clock;
     use crate::sources::SourceConfig;
     use crate::sources::arrivals::Arrivals;
     use crate::sources::csv::CsvConfig;
@@ -327,7 +328,7 @@ mod tests {
             outbox_bytes_max,
             full_policy: FullPolicy::RefuseNew,
         };
-        Worker::new(config.source.open().unwrap().source, outbox, &config)
+        Worker::new(config.source.open(Clock::start()).unwrap().source, outbox, &config)
     }
 
     #[test]
@@ -388,12 +389,8 @@ mod tests {
             .iter()
             .map(|reading| (reading.measurement.as_str(), reading.time.as_nanos(), reading.tags.len()))
             .collect();
-        let expected = [
-            ("sensor.cpu_load", 3, 1),
-            ("light", 7, 0),
-            ("sensor.error.cpu_load", 8, 1),
-            ("sensor.error.light", 9, 0),
-        ];
+        let expected =
+            [("sensor.cpu_load", 3, 1), ("light", 7, 0), ("sensor.error.cpu_load", 3, 1), ("sensor.error.light", 8, 0)];
         assert_eq!(shown, expected);
         let detail = |number: usize| format!("{:?}", produced.readings[number].fields[1].1);
         assert!(detail(2).contains("a sensor:1: "), "{}", detail(2));

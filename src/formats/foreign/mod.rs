@@ -29,6 +29,7 @@ use crate::formats::csv_row::CellType;
 use crate::formats::source_time::TimeFormat;
 use crate::formats::{envelope, line_protocol};
 
+pub(in crate::formats) use payload::{every_value, lookup, typed};
 pub use topic::{BadPattern, BadTemplate, Captures, Template, TopicPattern, covers, overlap};
 
 /// Most bytes of one message.

@@ -200,7 +200,8 @@ impl std::fmt::Display for Path {
     }
 }
 
-fn lookup<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
+/// What is at a place of a JSON value.
+pub(in crate::formats) fn lookup<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
     path.0.iter().try_fold(value, |value, step| match value {
         Value::Object(object) => object.get(step),
         Value::Array(items) => items.get(step.parse::<usize>().ok()?),
@@ -209,7 +210,7 @@ fn lookup<'a>(value: &'a Value, path: &Path) -> Option<&'a Value> {
 }
 
 /// A value as a field of a type. Text with a number in it is a number to who asks for one.
-fn typed(value: &Value, kind: CellType) -> Option<FieldValue> {
+pub(in crate::formats) fn typed(value: &Value, kind: CellType) -> Option<FieldValue> {
     match (value, kind) {
         (Value::Bool(yes), CellType::Boolean) => Some(FieldValue::Boolean(*yes)),
         (Value::String(text), _) => kind.read(text),
@@ -217,6 +218,12 @@ fn typed(value: &Value, kind: CellType) -> Option<FieldValue> {
         (Value::Bool(yes), CellType::Text) => Some(FieldValue::Text(yes.to_string())),
         _ => None,
     }
+}
+
+/// Every leaf of an object as a field; none: there are too many.
+pub(in crate::formats) fn every_value(object: &Value) -> Option<Vec<(String, FieldValue)>> {
+    let mut fields = Vec::new();
+    flatten(object, &mut Vec::new(), None, &mut fields).then_some(fields)
 }
 
 /// Every leaf with its path. False: there are too many.
