@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use heartwatch::buffer::outbox::FullPolicy;
 use heartwatch::config::{
-    BrokerSettings, FeedSettings, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings,
+    BrokerSettings, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings,
 };
 use heartwatch::domain::ledger::Account;
 use heartwatch::domain::publisher::PublisherId;
@@ -41,7 +41,7 @@ fn id(name: &str) -> PublisherId {
 
 fn feed(name: &str, run: RunAs) -> PublisherSettings {
     let feed = FeedSettings {
-        csv: fixture("light-1.csv"),
+        source: FeedSource::Csv(fixture("light-1.csv")),
         interval: Duration::from_millis(10),
         heartbeat: Some(Duration::from_millis(200)),
         run,

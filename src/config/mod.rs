@@ -22,6 +22,7 @@ mod deadlines;
 mod diagnostics;
 mod document;
 mod environment;
+mod exec;
 mod files;
 mod foreign;
 mod maintenance;
@@ -40,10 +41,10 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, ForeignSettings, InfluxSettings, InfluxVersion,
-    LogSettings, MailEncryption, MailSettings, MonitorSettings, MqttSettings, NotifySettings, OUTBOX_BYTES_MAX,
-    OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs, Settings, WatchSettings, WaySettings, WebSettings,
-    heartbeat_within,
+    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, FeedSource, ForeignSettings, InfluxSettings,
+    InfluxVersion, LogSettings, MailEncryption, MailSettings, MonitorSettings, MqttSettings, NotifySettings,
+    OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs, Settings, WatchSettings,
+    WaySettings, WebSettings, heartbeat_within,
 };
 
 use document::SourceFile;

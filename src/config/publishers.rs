@@ -2,11 +2,12 @@
 
 use super::deadlines::deadline_keys;
 use super::document::Given;
+use super::exec::exec;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::resolve::{Settled as _, boolean, duration, positive_duration};
 use super::settings::{
-    FEED_INTERVAL, FeedSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs,
-    WatchSettings,
+    FEED_INTERVAL, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings,
+    RunAs, WatchSettings,
 };
 use super::values;
 use crate::buffer::outbox::FullPolicy;
@@ -18,7 +19,7 @@ use crate::sources::csv::TimeColumn;
 /// Most restarts within a period.
 const RESTARTS_LIMIT: u64 = 10_000;
 
-const RESTART: [(&str, RestartPolicy); 3] =
+pub(super) const RESTART: [(&str, RestartPolicy); 3] =
     [("on-failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never), ("always", RestartPolicy::Always)];
 const FULL_POLICIES: [(&str, FullPolicy); 2] = [
     (FullPolicy::RefuseNew.as_str(), FullPolicy::RefuseNew),
@@ -59,10 +60,10 @@ fn publisher<'a>(
     let expected = reader.read(table, "expected", None, boolean).or_default(true);
     let heartbeat = reader.read(table, "heartbeat", None, positive_duration);
     let (feed, feed_keys) = feed(reader, table, &heartbeat);
-    if !reader.has(table, "csv")
-        && let Some((name, origin)) = feed_keys.into_iter().find_map(|(name, origin)| Some((name, origin?)))
+    let has_source = reader.has(table, "csv") || reader.has(table, "exec");
+    if !has_source && let Some((name, origin)) = feed_keys.into_iter().find_map(|(name, origin)| Some((name, origin?)))
     {
-        let message = "is for a publisher that heartwatch starts: give it a 'csv' to read";
+        let message = "is for a publisher that heartwatch starts: give it a 'csv' or an 'exec' to read";
         reader.mistake(&origin, &table.key(name), message);
     }
     let id = id?;
@@ -81,7 +82,7 @@ fn publisher<'a>(
 }
 
 /// Every key that only a publisher with a source has, and where it stands.
-type FeedKeys = Vec<(&'static str, Option<Origin>)>;
+pub(super) type FeedKeys = Vec<(&'static str, Option<Origin>)>;
 
 fn feed<'a>(
     reader: &mut Reader<'a>,
@@ -89,6 +90,10 @@ fn feed<'a>(
     heartbeat: &Option<Sourced<std::time::Duration>>,
 ) -> (Option<FeedSettings>, FeedKeys) {
     let csv = reader.existing_file(table, "csv", None);
+    let (exec, exec_keys) = exec(reader, table);
+    if reader.has(table, "csv") && reader.has(table, "exec") {
+        reader.mistake_at(table, "exec", "excludes 'csv': a publisher reads one thing");
+    }
     let interval = reader.read(table, "interval", None, duration);
     let run = reader.read(table, "run", None, |given| given.choice(&RUN_AS));
     let looping = reader.read(table, "loop", None, boolean);
@@ -109,21 +114,26 @@ fn feed<'a>(
         let message = "is for run = \"child\": what runs in this process is always started again";
         reader.mistake(&origin, &table.key(name), message);
     }
+    for_source(reader, table, "csv", "exec", &exec_keys);
+    let csv_keys =
+        vec![("loop", origin(&looping)), ("time_column", origin(&time_column)), ("time_format", origin(&time_format))];
+    for_source(reader, table, "exec", "csv", &csv_keys);
     let mut keys = vec![
         ("interval", origin(&interval)),
         ("heartbeat", origin(heartbeat)),
         ("run", origin(&run)),
-        ("loop", origin(&looping)),
         ("limit", origin(&limit)),
-        ("time_column", origin(&time_column)),
-        ("time_format", origin(&time_format)),
         ("measurement", origin(&measurement)),
         ("outbox_bytes_max", origin(&outbox_bytes_max)),
         ("outbox_full", origin(&outbox_full)),
     ];
     keys.extend(restart_keys);
-    let feed = csv.map(|csv| FeedSettings {
-        csv: csv.value,
+    keys.extend(csv_keys);
+    keys.extend(exec_keys);
+    let source =
+        exec.map(|exec| FeedSource::Exec(Box::new(exec))).or_else(|| csv.map(|csv| FeedSource::Csv(csv.value)));
+    let feed = source.map(|source| FeedSettings {
+        source,
         interval: interval.or_default(FEED_INTERVAL),
         heartbeat: heartbeat.as_ref().map(|heartbeat| heartbeat.value),
         run: run.or_default(RunAs::Child),
@@ -137,6 +147,22 @@ fn feed<'a>(
         outbox_full: outbox_full.or_default(FullPolicy::default()),
     });
     (feed, keys)
+}
+
+/// Names the keys of a publisher that reads one thing which are for another.
+fn for_source<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, reads: &str, is_for: &str, keys: &FeedKeys) {
+    if !reader.has(table, reads) || reader.has(table, is_for) {
+        return;
+    }
+    for (name, origin) in keys {
+        if let Some(origin) = origin {
+            reader.mistake(
+                origin,
+                &table.key(name),
+                format!("is for a publisher with '{is_for}', this one has '{reads}'"),
+            );
+        }
+    }
 }
 
 fn restart<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (RestartSettings, FeedKeys) {
@@ -168,6 +194,6 @@ fn restart<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (RestartSettings, 
     (RestartSettings { policy: policy.or_default(RestartPolicy::default()), limits }, keys)
 }
 
-fn origin<T>(sourced: &Option<Sourced<T>>) -> Option<Origin> {
+pub(super) fn origin<T>(sourced: &Option<Sourced<T>>) -> Option<Origin> {
     sourced.as_ref().map(|sourced| sourced.origin.clone())
 }

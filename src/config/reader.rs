@@ -176,6 +176,12 @@ impl<'a> Reader<'a> {
         Some(list)
     }
 
+    /// Whether a key of the file is a list.
+    pub(super) fn is_list(&self, scope: &Scope<'a>, name: &str) -> bool {
+        let value = scope.table.and_then(|table| table.get(name));
+        value.is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_)))
+    }
+
     /// One value from variables that mean the same.
     pub(super) fn read_variables<T>(
         &mut self,

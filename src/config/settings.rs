@@ -21,6 +21,7 @@ use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 use crate::formats::foreign::{Foreign, covers};
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
+use crate::sources::exec::ExecOptions;
 use crate::web::users::User;
 
 /// Everything that can be configured.
@@ -339,9 +340,10 @@ pub struct ForeignSettings {
 /// What a publisher that we start reads, and how it publishes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedSettings {
-    /// Its CSV file.
-    pub csv: PathBuf,
-    /// Time between readings; zero is as fast as it goes.
+    /// What it reads.
+    pub source: FeedSource,
+    /// Time between readings; zero is as fast as it goes. A program has a pace of its own: it prints a line at
+    /// least this often, and zero promises nothing.
     pub interval: Duration,
     /// Time between heartbeats; none: see [`Settings::heartbeat_of`].
     pub heartbeat: Option<Duration>,
@@ -363,6 +365,15 @@ pub struct FeedSettings {
     pub outbox_full: FullPolicy,
     /// What happens when its process ends ([`RunAs::Child`]).
     pub restart: RestartSettings,
+}
+
+/// Where the readings of a publisher that we start come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedSource {
+    /// A CSV file (`csv`).
+    Csv(PathBuf),
+    /// What a program prints (`exec`).
+    Exec(Box<ExecOptions>),
 }
 
 /// Whether, how often and after which wait a child is started again.

@@ -150,7 +150,7 @@ fn every_kind_of_value_is_read() {
     let grace = Some(Duration::from_secs(7));
     let boiler = PublisherSettings { id: id("boiler"), expected: false, deadline: Some(fixed(300)), grace, feed: None };
     let feed = FeedSettings {
-        csv: "Cargo.toml".into(),
+        source: FeedSource::Csv("Cargo.toml".into()),
         interval: Duration::ZERO,
         heartbeat: Some(Duration::from_secs(2)),
         run: RunAs::InProcess,
@@ -318,6 +318,30 @@ fn what_must_fit_together_is_checked() {
             "monitor's own",
         ),
         ("[[watch.override]]\ndeadline = '5s'", "1: watch.override.publisher:", "is missing"),
+        ("[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nexec = 'x'", "4: publisher.exec:", "reads one thing"),
+        ("[[publisher]]\nid = 'a'\nexec = 'x'\nloop = true", "4: publisher.loop:", "with 'csv'"),
+        ("[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'\nenv = 'x'", "4: publisher.env:", "with 'exec'"),
+        ("[[publisher]]\nid = 'a'\nenv = 'x'", "3: publisher.env:", "'exec'"),
+        ("[[publisher]]\nid = 'a'\nexec = './no-sensor'", "3: publisher.exec:", "cannot run ./no-sensor: No such file"),
+        ("[[publisher]]\nid = 'a'\nexec = './Cargo.toml'", "3: publisher.exec:", "chmod +x"),
+        ("[[publisher]]\nid = 'a'\nexec = \"x 'y\"", "3: publisher.exec:", "quote that is not closed"),
+        ("[[publisher]]\nid = 'a'\nexec = []", "3: publisher.exec:", "names no program"),
+        ("[[publisher]]\nid = 'a'\nexec = 'x'\nudp = 'host'", "4: publisher.udp:", "127.0.0.1:8089"),
+        (
+            "[[publisher]]\nid = 'a'\nexec = 'x'\nformat = 'columns'",
+            "4: publisher.format:",
+            "which measurement is column 1",
+        ),
+        (
+            "[[publisher]]\nid = 'a'\nexec = 'x'\n[[publisher.column]]\nmeasurement = 'm'",
+            "4: publisher.column.at:",
+            "counted from 1",
+        ),
+        (
+            "[[publisher]]\nid = 'a'\nexec = 'x'\n[[publisher.column]]\nat = 1\nmeasurement = 'm'\nmin = 'low'",
+            "7: publisher.column.min:",
+            "without quotes",
+        ),
     ];
     for (text, start, says) in cases {
         only_mistake(
@@ -408,7 +432,7 @@ fn paths_in_the_file_start_at_its_directory() {
     let mut layers = Layers { file: Some(file), ..Layers::default() };
     let settings = load(&layers).unwrap().settings;
     assert_eq!(settings.data_dir, directory.path().join("here"));
-    assert_eq!(settings.publishers[0].feed.as_ref().unwrap().csv, directory.path().join("a.csv"));
+    assert_eq!(settings.publishers[0].feed.as_ref().unwrap().source, FeedSource::Csv(directory.path().join("a.csv")));
     layers.environment = [("HEARTWATCH_DATA_DIR", "here")].into_iter().collect();
     assert_eq!(load(&layers).unwrap().settings.data_dir, PathBuf::from("here"));
 }
@@ -778,4 +802,25 @@ fn foreign_devices_are_read_and_their_mistakes_named() {
     ] {
         only_mistake(&one(text), start, says);
     }
+}
+
+#[test]
+fn a_program_is_read_with_its_words_and_its_schema() {
+    let text = "[[publisher]]\nid = 'a'\nexec = \"sh -c 'echo 1 2'\"\nenv = 'test'\ndelimiter = ';'\n\
+                [[publisher.column]]\nat = 1\nmeasurement = 'climate'\nfield = 't'\nunit = 'C'\nmin = -40\nmax = 60.5\n\
+                [[publisher]]\nid = 'b'\nexec = ['sensor']\nzeros_are_defect = false\nexec_restart = 'never'";
+    let settings = resolve(text, &[], &Overrides::default()).unwrap().settings;
+    let exec = |number: usize| match &settings.publishers[number].feed.as_ref().unwrap().source {
+        FeedSource::Exec(options) => options.as_ref().clone(),
+        FeedSource::Csv(_) => panic!(),
+    };
+    let first = exec(0);
+    assert_eq!((first.words.len(), first.words[2].as_str(), first.env.as_deref()), (3, "echo 1 2", Some("test")));
+    assert_eq!(
+        (first.schema.columns[0].max, first.schema.delimiter, first.stuck_after()),
+        (Some(60.5), Some(';'), None)
+    );
+    let second = exec(1);
+    assert_eq!((second.schema.columns.len(), second.schema.zeros_are_defect), (3, false));
+    assert_eq!((second.policy, second.stuck_after()), (RestartPolicy::Never, Some(10)));
 }

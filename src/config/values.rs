@@ -271,6 +271,19 @@ impl fmt::Display for TimeForm {
     }
 }
 
+/// Where datagrams go: a host and a port, like `127.0.0.1:8089`.
+///
+/// # Errors
+/// What would be right.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let parts =
+        text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    match parts {
+        Some(_) if !text.chars().any(|c| c.is_whitespace() || c.is_control()) => Ok(text.to_owned()),
+        _ => Err(format!("'{text}' is not a host and a port like 127.0.0.1:8089")),
+    }
+}
+
 /// Publishers by id, with `*` for any run of characters.
 ///
 /// # Errors

@@ -13,12 +13,14 @@ use crate::adapters::broker::BrokerConfig;
 use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
 use crate::adapters::mqtt::{MqttConfig, Secret};
 use crate::buffer::journal::JournalConfig;
-use crate::config::{BrokerSettings, FeedSettings, InfluxVersion, MqttSettings, Settings, WebSettings};
+use crate::config::{BrokerSettings, FeedSettings, FeedSource, InfluxVersion, MqttSettings, Settings, WebSettings};
 use crate::domain::delivery::DeliveryLimits;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::watch::Home;
 use crate::ports::{ProcessTable, Sink};
+use crate::sources::SourceConfig;
 use crate::sources::csv::CsvConfig;
+use crate::sources::exec::ExecConfig;
 use crate::web::WebConfig;
 
 /// Entries that may wait for the journal's next commit.
@@ -179,16 +181,27 @@ pub fn publisher(
     feed: &FeedSettings,
     heartbeat: std::time::Duration,
 ) -> anyhow::Result<PublisherConfig> {
-    let mut source = CsvConfig::new(&feed.csv);
-    source.time_format = feed.time_format;
-    source.time_column = feed.time_column.clone();
+    let host = host_name()?;
+    let measurement = feed.measurement.clone().unwrap_or_else(|| id.to_string());
+    let source = match &feed.source {
+        FeedSource::Csv(csv) => {
+            let mut source = CsvConfig::new(csv);
+            source.time_format = feed.time_format;
+            source.time_column = feed.time_column.clone();
+            SourceConfig::Csv(source)
+        }
+        FeedSource::Exec(options) => {
+            let source = ExecConfig::new(options.as_ref().clone(), id.clone(), host.clone(), feed.interval);
+            SourceConfig::Exec(Box::new(ExecConfig { measurement: measurement.clone(), ..source }))
+        }
+    };
     Ok(PublisherConfig {
         id: id.clone(),
-        host: host_name()?,
+        host,
         prefix: mqtt.prefix.clone(),
         incarnation: Incarnation(0),
-        measurement: feed.measurement.clone().unwrap_or_else(|| id.to_string()),
-        source: source.into(),
+        measurement,
+        source,
         interval: feed.interval,
         heartbeat,
         looping: feed.looping,

@@ -7,8 +7,8 @@ use url::Url;
 use super::cli::CheckArgs;
 use crate::config::values::describe_bytes;
 use crate::config::{
-    BrokerSettings, FeedSettings, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption, MqttSettings,
-    NotifySettings, Overrides, RunAs, Settings, WaySettings, WebSettings, load,
+    BrokerSettings, FeedSettings, FeedSource, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption,
+    MqttSettings, NotifySettings, Overrides, RunAs, Settings, WaySettings, WebSettings, load,
 };
 use crate::domain::time::describe_duration;
 
@@ -186,16 +186,25 @@ fn influx(influx: &InfluxSettings) -> String {
 }
 
 fn feed(feed: &FeedSettings) -> String {
-    let pace = if feed.interval.is_zero() {
-        "as fast as it goes".to_owned()
-    } else {
-        format!("every {}", describe_duration(feed.interval))
-    };
     let place = match feed.run {
         RunAs::Child => "a child process",
         RunAs::InProcess => "in process",
     };
-    format!("{} {pace}, {place}", feed.csv.display())
+    let interval = describe_duration(feed.interval);
+    match &feed.source {
+        FeedSource::Csv(csv) if feed.interval.is_zero() => format!("{} as fast as it goes, {place}", csv.display()),
+        FeedSource::Csv(csv) => format!("{} every {interval}, {place}", csv.display()),
+        FeedSource::Exec(exec) => {
+            let mut said = format!("what {} prints", exec.command_line());
+            if !feed.interval.is_zero() {
+                said += &format!(", at least every {interval}");
+            }
+            if let Some(udp) = &exec.udp {
+                said += &format!(", also over UDP to {udp} (which may lose rows)");
+            }
+            format!("{said}, {place}")
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::web::users::Role;
 
 mod bench;
+mod exec;
 mod publish;
 
 pub use bench::{
@@ -26,6 +27,7 @@ pub use bench::{
     WatchBenchArgs,
 };
 mod prove;
+pub use exec::ExecArgs;
 pub use prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use publish::{PublishArgs, Size};
 
@@ -597,6 +599,11 @@ mod tests {
             ("run --dedline 5s", "--deadline"),
             ("publish --id a/b --csv f", "publisher id"),
             ("publish --csv f", "--id"),
+            ("publish --id a", "--exec"),
+            ("publish --id a --csv f --exec s", "cannot be used with"),
+            ("publish --id a --csv f --udp h:1", "cannot be used with"),
+            ("publish --id a --udp h:1", "--exec"),
+            ("publish --id a --exec s --schema {}", "columns"),
             ("publish --id a --csv f --limit 0", "1.."),
             ("export --out f --from yesterday", "2026-11-21T12:00:03Z"),
             ("explain", "<ID>"),

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use crate::buffer::outbox::FullPolicy;
 use crate::config::{
-    BrokerSettings, FeedSettings, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings, load,
+    BrokerSettings, FeedSettings, FeedSource, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs,
+    Settings, load,
 };
 use crate::console::{paint, story, tables};
 use crate::domain::evidence::EvidenceKind;
@@ -138,7 +139,7 @@ fn publishers(data_dir: &Path) -> anyhow::Result<Vec<PublisherSettings>> {
         let csv = folder.join(format!("{name}.csv"));
         std::fs::write(&csv, series).with_context(|| format!("cannot write {}", csv.display()))?;
         let feed = FeedSettings {
-            csv,
+            source: FeedSource::Csv(csv),
             interval: INTERVAL,
             heartbeat: None,
             run: RunAs::Child,

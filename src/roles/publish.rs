@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::actors::publisher::PublisherConfig;
 use crate::adapters::process::HostProcesses;
-use crate::config::{BrokerSettings, FeedSettings, RestartSettings, RunAs, Settings};
+use crate::buffer::outbox::{Outbox, OutboxConfig};
+use crate::config::{BrokerSettings, FeedSettings, FeedSource, RestartSettings, RunAs, Settings};
 use crate::domain::restart::RestartLimits;
 use crate::messages::drain::Drain;
 use crate::ports::ProcessTable;
@@ -28,8 +30,19 @@ pub async fn publish(
     let clock = Clock::start();
     let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
     let (supervisor, mut escalations) = Supervisor::new(clock, RestartLimits::default());
+    // the monitor says everything to its children itself
+    let variable = |name: &str| if args.as_child { None } else { std::env::var(name).ok() };
+    let source = match (&args.csv, args.program.options(variable).map_err(anyhow::Error::msg)?) {
+        (_, Some(options)) => FeedSource::Exec(Box::new(options)),
+        (Some(csv), None) => FeedSource::Csv(csv.clone()),
+        (None, None) => anyhow::bail!("there is nothing to publish: name a file (--csv) or a program (--exec)"),
+    };
+    let reads = match &source {
+        FeedSource::Csv(csv) => csv.display().to_string(),
+        FeedSource::Exec(options) => options.command_line(),
+    };
     let feed = FeedSettings {
-        csv: args.csv.clone(),
+        source,
         interval: args.interval,
         heartbeat: Some(args.heartbeat),
         run: RunAs::InProcess,
@@ -48,10 +61,13 @@ pub async fn publish(
     };
     let config = assemble::publisher(&settings.mqtt, &settings.data_dir, &args.id, &feed, args.heartbeat)?;
     let grace = config.confirm_grace;
+    if args.program.clear_data {
+        clear(&config, clock)?;
+    }
     let (ended, mut end) = watch::channel(None);
     let publisher =
         feeds::start_here(&supervisor, clock, processes.as_ref(), &settings.mqtt, &mqtt_url, config, ended)?;
-    tracing::info!(publisher = %args.id, broker = mqtt_url, csv = %args.csv.display(), "publishing");
+    tracing::info!(publisher = %args.id, broker = mqtt_url, reads, "publishing");
 
     let drain = publisher.address.outlet::<Drain>();
     let ended = loop {
@@ -79,4 +95,20 @@ pub async fn publish(
     }
     tracing::info!(readings = ended.produced, left = ended.left, "the publisher has ended");
     Ok(0)
+}
+
+/// Gives up what earlier runs have left: the next life tells the monitor so.
+fn clear(config: &PublisherConfig, clock: Clock) -> anyhow::Result<()> {
+    let outbox = OutboxConfig {
+        path: config.outbox.clone(),
+        bytes_max: config.outbox_bytes_max,
+        full_policy: config.full_policy,
+    };
+    let now_micros = u64::try_from(clock.wall().as_nanos() / 1_000).unwrap_or(0);
+    let (mut outbox, _) = Outbox::open(outbox, now_micros)?;
+    let readings = outbox.clear("its publisher was started with --clear-data")?;
+    if readings > 0 {
+        tracing::warn!(readings, "--clear-data: readings that nobody has confirmed were given up");
+    }
+    Ok(())
 }

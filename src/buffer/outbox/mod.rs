@@ -239,7 +239,7 @@ impl Outbox {
         let incarnation = self.incarnation;
         let last = readings.iter().map(|reading| reading.sequence).max();
         let (given_up, gone, kept) = self.transact(|transaction| {
-            let (given_up, gone) = give_up_oldest(transaction, over)?;
+            let (given_up, gone) = give_up_oldest(transaction, over, REASON_FULL)?;
             let mut kept = Size::default();
             let mut insert = transaction.prepare_cached(
                 "INSERT OR IGNORE INTO readings (incarnation, sequence, reading) VALUES (?1, ?2, ?3)",
@@ -409,6 +409,16 @@ impl Outbox {
         })
     }
 
+    /// Gives up everything that waits, for a reason that the monitor is told; answers how many readings it was.
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`]: everything is still there.
+    pub fn clear(&mut self, reason: &str) -> Result<u64, OutboxError> {
+        let (_, gone) = self.transact(|transaction| give_up_oldest(transaction, u64::MAX, reason))?;
+        self.shrink(gone);
+        Ok(gone.readings)
+    }
+
     /// How many readings wait for confirmation, and their bytes.
     #[must_use]
     pub const fn level(&self) -> (u64, u64) {
@@ -539,7 +549,11 @@ fn remember_lives(
 }
 
 /// Removes the oldest readings until `over` bytes are free, and names them.
-fn give_up_oldest(transaction: &Transaction<'_>, over: u64) -> rusqlite::Result<(Vec<GivenUpRange>, Size)> {
+fn give_up_oldest(
+    transaction: &Transaction<'_>,
+    over: u64,
+    reason: &str,
+) -> rusqlite::Result<(Vec<GivenUpRange>, Size)> {
     let mut ranges: Vec<GivenUpRange> = Vec::new();
     let mut gone = Size::default();
     if over == 0 {
@@ -560,16 +574,11 @@ fn give_up_oldest(transaction: &Transaction<'_>, over: u64) -> rusqlite::Result<
     }
     for (id, incarnation, sequence) in oldest {
         transaction.prepare_cached("DELETE FROM readings WHERE id = ?1")?.execute([id])?;
-        add_given_up(transaction, incarnation, sequence, REASON_FULL)?;
+        add_given_up(transaction, incarnation, sequence, reason)?;
         let (incarnation, sequence) = (Incarnation(incarnation.cast_unsigned()), sequence.cast_unsigned());
         match ranges.last_mut() {
             Some(range) if range.incarnation == incarnation && range.last + 1 == sequence => range.last = sequence,
-            _ => ranges.push(GivenUpRange {
-                incarnation,
-                first: sequence,
-                last: sequence,
-                reason: REASON_FULL.to_owned(),
-            }),
+            _ => ranges.push(GivenUpRange { incarnation, first: sequence, last: sequence, reason: reason.to_owned() }),
         }
     }
     Ok((ranges, gone))

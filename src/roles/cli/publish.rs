@@ -4,24 +4,29 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use url::Url;
 
+use super::ExecArgs;
 use crate::buffer::outbox::FullPolicy;
 use crate::config::values::{
     TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, name, positive_duration, time_column,
     time_column_text, topic_prefix,
 };
-use crate::config::{FeedSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings};
+use crate::config::{
+    FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings,
+};
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::Prefix;
 use crate::sources::csv::TimeColumn;
 
 /// `heartwatch publish`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Examples:
+#[command(group(ArgGroup::new("source").required(true).args(["csv", "exec"])), after_help = "Examples:
   heartwatch publish --id light-1 --csv fixtures/light-1.csv
   heartwatch publish --id light-1 --csv light.csv --interval 250ms --once
+  heartwatch publish --id sensor --exec './sensor --seed 7' --env plant
+  heartwatch publish --id door --exec ./door --schema '{\"columns\":[{\"at\":1,\"measurement\":\"door\"}]}'
   HEARTWATCH_MQTT_PASSWORD=… heartwatch publish --id light-1 --csv light.csv \\
       --mqtt mqtts://broker:8883 --mqtt-ca-file ca.pem --mqtt-user light
 
@@ -31,12 +36,15 @@ pub struct PublishArgs {
     #[arg(long, value_name = "ID")]
     pub id: PublisherId,
     /// The CSV file to read
-    #[arg(long, value_name = "FILE")]
-    pub csv: PathBuf,
+    #[arg(long, value_name = "FILE", conflicts_with = "exec")]
+    pub csv: Option<PathBuf>,
+    /// Or a program
+    #[command(flatten)]
+    pub program: ExecArgs,
     /// The broker, mqtt:// or mqtts:// [default: mqtt://127.0.0.1:1883] [env: HEARTWATCH_MQTT]
     #[arg(long, value_name = "URL", value_parser = mqtt_url)]
     pub mqtt: Option<Url>,
-    /// Time between two readings; 0 is as fast as it goes
+    /// Time between two readings; 0 is as fast as it goes. A program prints a line at least so often; 0: who knows
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub interval: Duration,
     /// Time between two heartbeats
@@ -112,7 +120,7 @@ impl PublishArgs {
     #[must_use]
     pub fn for_child(settings: &Settings, publisher: &PublisherSettings, broker: &Url) -> Option<Self> {
         let FeedSettings {
-            csv,
+            source,
             interval,
             heartbeat: _,
             run: _,
@@ -126,9 +134,14 @@ impl PublishArgs {
             outbox_full,
         } = publisher.feed.clone()?;
         let certificate = settings.mqtt.client_certificate.clone();
+        let (csv, program) = match source {
+            FeedSource::Csv(csv) => (Some(csv), ExecArgs::default()),
+            FeedSource::Exec(options) => (None, ExecArgs::of(&options)),
+        };
         Some(Self {
             id: publisher.id.clone(),
             csv,
+            program,
             mqtt: Some(broker.clone()),
             interval,
             heartbeat: settings.heartbeat_of(publisher),
@@ -182,6 +195,7 @@ impl PublishArgs {
         let Self {
             id,
             csv,
+            program,
             mqtt,
             interval,
             heartbeat,
@@ -215,13 +229,13 @@ impl PublishArgs {
             ("--mqtt-prefix", mqtt_prefix.as_ref().map(|prefix| prefix.as_str().to_owned())),
             ("--mqtt-user", mqtt_user.clone()),
         ];
-        for (name, text) in texts {
+        for (name, text) in texts.into_iter().chain(program.flags()) {
             if let Some(text) = text {
                 flag(name, OsStr::new(&text));
             }
         }
         let paths = [
-            ("--csv", Some(csv)),
+            ("--csv", csv.as_ref()),
             ("--data-dir", data_dir.as_ref()),
             ("--mqtt-password-file", mqtt_password_file.as_ref()),
             ("--mqtt-ca-file", mqtt_ca_file.as_ref()),
@@ -233,7 +247,7 @@ impl PublishArgs {
                 flag(name, path.as_os_str());
             }
         }
-        for (name, is_set) in [("--once", *once), ("--as-child", *as_child)] {
+        for (name, is_set) in [("--once", *once), ("--clear-data", program.clear_data), ("--as-child", *as_child)] {
             if is_set {
                 arguments.push(name.into());
             }
@@ -302,11 +316,19 @@ mod tests {
                           id = '-a'\ncsv = 'Cargo.toml'\ninterval = '0'\nloop = false\nlimit = 7\ntime_column = '-t'\n\
                           time_format = 'day-first'\nmeasurement = 'm x'\noutbox_bytes_max = 262145\noutbox_full = 'give-up-oldest'\ndeadline = '9s'";
         let least = "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
-        for text in [everything, least] {
+        let program = "[[publisher]]\nid = 'a'\nexec = 'sensor --seed 7'";
+        let all_of_it = "[[publisher]]\nid = 'a'\nexec = ['sensor', '-x', 'a b', \"it's\", '']\nenv = '-e'\nrepeats_max = 3\n\
+                         exec_restart = 'on-failure'\nudp = 'h:8089'\nformat = 'json'\nzeros_are_defect = true\n\
+                         [[publisher.column]]\nat = 'a.b'\nmeasurement = 'm x'\ntype = 'integer'\nunit = 'µ'\nmin = -1\nmax = 2.5";
+        for text in [everything, least, program, all_of_it] {
             let settings = settings(text, &[]);
             let broker = "mqtts://b:8883".parse().unwrap();
             let meant = PublishArgs::for_child(&settings, &settings.publishers[0], &broker).unwrap();
-            assert_eq!(parse(meant.to_arguments()), meant);
+            let parsed = parse(meant.to_arguments());
+            assert_eq!(parsed, meant);
+            if let FeedSource::Exec(options) = &settings.publishers[0].feed.as_ref().unwrap().source {
+                assert_eq!(parsed.program.options(|_| None).unwrap().as_ref(), Some(options.as_ref()));
+            }
         }
         let expected_only = settings("[[publisher]]\nid = 'a'", &[]);
         let broker = "mqtt://b".parse().unwrap();

@@ -62,7 +62,7 @@ impl ExecOptions {
     /// After how many equal lines it is stuck; none: never.
     #[must_use]
     pub fn stuck_after(&self) -> Option<u64> {
-        let default = if self.schema == Schema::default() { REPEATS_MAX } else { 0 };
+        let default = if self.schema.columns == Schema::default().columns { REPEATS_MAX } else { 0 };
         Some(self.repeats_max.unwrap_or(default)).filter(|repeats| *repeats > 0)
     }
 }
