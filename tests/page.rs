@@ -195,6 +195,7 @@ async fn crowd(monitor: &Running, publishers: usize) -> rumqttc::AsyncClient {
             },
             confirmed: 0,
             earlier: Vec::new(),
+            errors: Default::default(),
         };
         let topic = format!("heartwatch/v1/crowd-{number:05}/heartbeat");
         client.publish(topic, rumqttc::QoS::AtLeastOnce, false, encode_heartbeat(&note)).await.unwrap();

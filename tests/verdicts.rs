@@ -172,7 +172,13 @@ impl Fake {
             idle: false,
             interval: Duration::from_millis(200),
         };
-        let note = HeartbeatNote { host: HostName::parse(host).unwrap(), heartbeat, confirmed: 0, earlier: vec![] };
+        let note = HeartbeatNote {
+            host: HostName::parse(host).unwrap(),
+            heartbeat,
+            confirmed: 0,
+            earlier: vec![],
+            errors: Default::default(),
+        };
         let topic = Prefix::default().topic(&self.id, TopicKind::Heartbeat);
         self.client.publish(topic, QoS::AtLeastOnce, false, encode_heartbeat(&note)).await.unwrap();
     }

@@ -174,6 +174,10 @@ impl Source for ArrivalsSource {
     fn origin(&self) -> String {
         self.arrivals.shared.origin.clone()
     }
+
+    fn dropped(&self) -> u64 {
+        self.arrivals.refused()
+    }
 }
 
 #[cfg(test)]

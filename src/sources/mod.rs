@@ -75,6 +75,21 @@ pub trait Source: Send {
     /// Where rows come from, for a person: a file, a program.
     fn origin(&self) -> String;
 
+    /// Every error metric that its rows can cause, beside that of its publisher's own measurement.
+    fn error_metrics(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The tag `env` of its error metrics.
+    fn env(&self) -> Option<String> {
+        None
+    }
+
+    /// Rows that found no place since the start, and were dropped.
+    fn dropped(&self) -> u64 {
+        0
+    }
+
     /// Reads no more from the outside; what has come already can still be read.
     fn stop(&mut self) {}
 }

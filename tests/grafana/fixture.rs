@@ -233,7 +233,13 @@ impl Rows {
                 idle: false,
                 interval: Duration::from_secs(10),
             };
-            let note = HeartbeatNote { host: host(), heartbeat, confirmed: 0, earlier: Vec::new() };
+            let note = HeartbeatNote {
+                host: host(),
+                heartbeat,
+                confirmed: 0,
+                earlier: Vec::new(),
+                errors: Default::default(),
+            };
             let delivery = Delivery {
                 topic: prefix.topic(&id(publisher), TopicKind::Heartbeat),
                 payload: encode_heartbeat(&note),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use super::errors::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED, Errors};
 use super::worker::{Produced, Worker};
 use super::{Ended, PublisherConfig};
 use crate::buffer::outbox::GivenUpRange;
@@ -33,6 +34,8 @@ const TELL_AGAIN_EVERY: Duration = Duration::from_secs(3);
 const REASON_CONFIRMED: &str = "they had been confirmed, so that their publisher has them no more: the monitor's own record of them was damaged or removed";
 const REASON_NOT_HELD: &str =
     "the publisher's outbox does not hold them any more: it was damaged or removed, or they had been confirmed";
+/// How long a connection may take to come before its absence is counted.
+const CONNECTING_GRACE: Duration = Duration::from_secs(1);
 /// Most wait for an orderly DISCONNECT at the end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -60,6 +63,12 @@ pub(super) struct Engine {
     pub last_read: Instant,
     /// Tells when rows come; none is read at an interval.
     pub arrivals: Option<Arrivals>,
+    /// What went wrong, to be told.
+    pub errors: Errors,
+    /// Since when there is no connection, while there is none.
+    pub offline_since: Instant,
+    /// Rows that the source is known to have dropped.
+    pub dropped: u64,
 }
 
 /// Runs a blocking step of the worker off this thread.
@@ -180,6 +189,7 @@ impl Engine {
         for range in given_up {
             self.delivery.forget(Run { incarnation: range.incarnation, first: range.first, last: range.last });
             tracing::error!(first = range.first, last = range.last, "the outbox is full: readings were given up");
+            self.errors.happened(DROPPED, range.last - range.first + 1, self.clock.wall());
             self.given_up.push(range);
             self.tell_given_up();
         }
@@ -265,7 +275,10 @@ impl Engine {
                 self.tell_given_up();
             }
             TransportEvent::Disconnected { .. } => {
-                self.connected = false;
+                if std::mem::replace(&mut self.connected, false) {
+                    self.offline_since = Instant::now();
+                    self.errors.happened(CONNECTIVITY_ERROR, 1, self.clock.wall());
+                }
                 self.delivery.disconnected();
             }
             TransportEvent::Delivery(delivery) => {
@@ -341,6 +354,7 @@ impl Engine {
     fn check_progress(&mut self) {
         let again = self.delivery.check_progress(self.clock.monotonic());
         if again > 0 {
+            self.errors.happened(BATCH_SENDING_ERROR, 1, self.clock.wall());
             tracing::debug!(readings = again, "no confirmation for too long, sending again");
             self.tell_given_up();
         }
@@ -348,13 +362,24 @@ impl Engine {
 
     async fn beat(&mut self) {
         if !self.connected {
+            // the first connection takes a moment, and that is no error
+            if self.offline_since.elapsed() >= self.config.heartbeat.max(CONNECTING_GRACE) {
+                self.errors.happened(CONNECTIVITY_ERROR, 1, self.clock.wall());
+            }
             return;
         }
         if !self.given_up.is_empty() && self.given_up_told.elapsed() >= TELL_AGAIN_EVERY {
             self.tell_given_up();
         }
-        let position = off_thread(&self.worker, |worker| (worker.last_sequence(), worker.cursor())).await;
-        let (sequence, cursor) = position.unwrap_or_default();
+        let position = off_thread(&self.worker, |worker| {
+            (worker.last_sequence(), worker.cursor(), worker.take_erred(), worker.dropped())
+        });
+        let (sequence, cursor, erred, dropped) = position.await.unwrap_or_default();
+        let (now, at) = (self.clock.monotonic(), self.clock.wall());
+        self.errors.were_readings(erred);
+        self.errors.happened(DROPPED, dropped.saturating_sub(self.dropped), at);
+        self.dropped = self.dropped.max(dropped);
+        let errors = self.errors.tell(now, at);
         let heartbeat = Heartbeat {
             incarnation: self.config.incarnation,
             process: self.process.clone(),
@@ -368,7 +393,8 @@ impl Engine {
         if due {
             self.earlier_told = Some(Instant::now());
         }
-        let note = HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed, earlier };
+        let note =
+            HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed, earlier, errors };
         self.publish(TopicKind::Heartbeat, envelope::encode_heartbeat(&note), false);
     }
 

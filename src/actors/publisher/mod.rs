@@ -5,6 +5,7 @@
 //! nothing: the next life starts a new incarnation and finds the unconfirmed readings in the outbox.
 
 mod engine;
+mod errors;
 mod worker;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::engine::Engine;
+use self::errors::Errors;
 pub use self::worker::KEPT_LOG;
 use self::worker::Worker;
 use crate::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
@@ -183,6 +185,7 @@ impl Actor for Publisher {
             let readings: u64 = left.iter().map(crate::domain::delivery::Run::len).sum();
             tracing::info!(publisher = %config.id, readings, "the outbox holds readings of earlier lives, they are sent behind live ones");
         }
+        let (metrics, env) = worker.error_metrics();
         let delivery = Delivery::new(config.delivery, &left, self.clock.monotonic());
         let engine = Engine {
             worker: Arc::new(Mutex::new(worker)),
@@ -202,6 +205,9 @@ impl Actor for Publisher {
             ending: false,
             last_read: Instant::now(),
             arrivals,
+            errors: Errors::new(metrics, env),
+            offline_since: Instant::now(),
+            dropped: 0,
             config,
         };
         let stop = self.stop.subscribe();

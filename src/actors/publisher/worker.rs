@@ -1,6 +1,8 @@
 //! The publisher's blocking half: reads the source, numbers and stamps what it reads, keeps it in the
 //! outbox. Runs on blocking threads, one call at a time.
 
+use std::collections::BTreeSet;
+
 use super::PublisherConfig;
 use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
 use crate::domain::delivery::Run;
@@ -8,6 +10,7 @@ use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::reading::{FieldValue, Reading, Sequence, error_measurement};
 use crate::domain::time::Timestamp;
 use crate::formats::{envelope, line_protocol};
+use crate::sources::exec::SENSOR_DEFECT;
 use crate::sources::{BadRow, Next, Source, SourceRow};
 
 /// Longest reason in an error metric, in characters.
@@ -50,6 +53,8 @@ pub struct Worker {
     /// Read from the source and refused by the outbox: numbered, not yet durable.
     held: Vec<Reading>,
     bad_rows: u64,
+    /// Error metrics that became readings since somebody asked.
+    erred: BTreeSet<String>,
 }
 
 impl Worker {
@@ -71,6 +76,7 @@ impl Worker {
             last_time: Timestamp::from_nanos(0),
             held: Vec::new(),
             bad_rows: 0,
+            erred: BTreeSet::new(),
         }
     }
 
@@ -169,6 +175,27 @@ impl Worker {
         self.source.cursor()
     }
 
+    /// Every error metric of its source, and their tag `env`.
+    #[must_use]
+    pub fn error_metrics(&self) -> (Vec<String>, Option<String>) {
+        let mut metrics = self.source.error_metrics();
+        if metrics.is_empty() {
+            metrics.push(error_measurement(&self.measurement));
+        }
+        (metrics, self.source.env())
+    }
+
+    /// Error metrics that became readings since the last call.
+    pub fn take_erred(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.erred)
+    }
+
+    /// Rows that the source could not keep.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.source.dropped()
+    }
+
     /// Has the source take nothing more from the outside.
     pub fn stop_source(&mut self) {
         self.source.stop();
@@ -219,6 +246,9 @@ impl Worker {
             return self.hold_error(bad, now);
         }
         self.next_sequence += 1;
+        if reading.measurement == SENSOR_DEFECT {
+            self.erred.insert(reading.measurement.clone());
+        }
         self.held.push(reading);
         if let Some(left) = &mut self.readings_left {
             *left -= 1;
@@ -261,6 +291,7 @@ impl Worker {
         }
         if line_protocol::check_reading(&reading).is_ok() {
             self.next_sequence += 1;
+            self.erred.insert(reading.measurement.clone());
             self.held.push(reading);
         }
     }

@@ -107,6 +107,7 @@ pub fn translate(
                 },
             ));
             meaning.entries.extend(heartbeat_row(&publisher, &note, late_by, delivery.wall));
+            meaning.entries.extend(error_rows(&publisher, &note));
             meaning.confirmed = Some((publisher.clone(), incarnation, note.confirmed));
             meaning.beat = Some(beat(&note.host, BeatKind::Heartbeat(Box::new(note.heartbeat))));
         }
@@ -166,6 +167,24 @@ fn keep_readings(meaning: &mut Translation, publisher: &PublisherId, batch: Read
     if !lines.is_empty() {
         meaning.entries.push(IntakeEntry::Readings { publisher: publisher.clone(), host, incarnation, lines });
     }
+}
+
+/// Error metrics, each at the time at which it happened.
+fn error_rows(publisher: &PublisherId, note: &envelope::HeartbeatNote) -> Option<IntakeEntry> {
+    let (mut lines, mut rows) = (Vec::new(), 0);
+    let env = note.errors.env.as_deref().map(|env| ("env", env));
+    for count in &note.errors.counts {
+        let tags = env.into_iter().chain([("host", note.host.as_str()), ("publisher", publisher.as_str())]);
+        let value = FieldValue::Integer(i64::try_from(count.value).unwrap_or(i64::MAX));
+        // a name or time that no row can have was made up: the heartbeat itself is as good as any
+        if line_protocol::encode(&mut lines, &count.measurement, tags, [("value", &value)].into_iter(), count.at)
+            .is_ok()
+        {
+            lines.push(b'\n');
+            rows += 1;
+        }
+    }
+    (rows > 0).then_some(IntakeEntry::Unnumbered { lines, rows })
 }
 
 fn heartbeat_row(

@@ -24,6 +24,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Respo
 use futures_util::future::join_all;
 
 pub use self::ledger::Written;
+use self::rows::DatabaseErrors;
 pub use self::rows::internal_rows;
 use crate::domain::beat::Heartbeat;
 use crate::domain::process::ProcessIdentity;
@@ -133,6 +134,7 @@ pub struct Record {
     pings_failed: u64,
     ping_error: String,
     accounts: Written,
+    database_errors: DatabaseErrors,
 }
 
 impl Record {
@@ -148,6 +150,7 @@ impl Record {
             pings_failed: 0,
             ping_error: String::new(),
             accounts: Written::default(),
+            database_errors: DatabaseErrors::default(),
         }
     }
 }
@@ -231,7 +234,13 @@ impl Watchman {
                 idle: true,
                 interval: config.heartbeat,
             };
-            let note = HeartbeatNote { host: config.host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
+            let note = HeartbeatNote {
+                host: config.host.clone(),
+                heartbeat,
+                confirmed: 0,
+                earlier: Vec::new(),
+                errors: Default::default(),
+            };
             let topic = config.prefix.topic(&config.id, TopicKind::Heartbeat);
             let beat = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: false };
             if let Err(error) = self.outlets.transport.try_publish(beat) {
@@ -285,11 +294,18 @@ impl Watchman {
 
     fn write_numbers(&mut self, ctx: &mut Context<Self>) {
         let (monitor, outlets, time) = (self.status(), self.outlets.clone(), self.clock.wall());
+        let (record, id, host) = (self.record.clone(), self.config.id.clone(), self.config.host.clone());
         let write = async move {
             let targets = outlets.notifications.ask(AskNotifications, ASK_TIMEOUT).await.unwrap_or_default();
             let ledger = outlets.ledger.ask(AskLedger, ASK_TIMEOUT).await.ok();
-            let Some(rows) = internal_rows(&monitor, &targets, ledger.as_ref(), time) else { return };
-            if let Err(error) = outlets.intake.deliver(Intake(Arc::new(vec![rows]))).await {
+            let mut rows: Vec<_> = internal_rows(&monitor, &targets, ledger.as_ref(), time).into_iter().collect();
+            if let Some(ledger) = &ledger {
+                rows.extend(record.borrow_mut().database_errors.rows(&id, &host, ledger, time));
+            }
+            if rows.is_empty() {
+                return;
+            }
+            if let Err(error) = outlets.intake.deliver(Intake(Arc::new(rows))).await {
                 tracing::debug!(%error, "the monitor's own numbers were not written");
             }
         };

@@ -1,10 +1,11 @@
 //! The monitor's own numbers as rows of `heartwatch_internal`, one a part.
 
 use crate::domain::ledger::Account;
+use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::reading::FieldValue;
 use crate::domain::time::Timestamp;
 use crate::formats::line_protocol;
-use crate::messages::ask::LedgerReply;
+use crate::messages::ask::{LedgerReply, SinkStatus};
 use crate::messages::intake::IntakeEntry;
 use crate::messages::notice::TargetStatus;
 use crate::messages::progress::{ActorStatus, MonitorStatus};
@@ -64,6 +65,48 @@ pub fn internal_rows(
     (rows > 0).then_some(IntakeEntry::Unnumbered { lines, rows })
 }
 
+/// What went wrong between the monitor and its database since the last time, as the error metrics that publishers
+/// have too: always there, 0 when nothing is wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatabaseErrors {
+    /// Requests that the database could not take, since the start of the program.
+    retries: u64,
+    /// Rows that it refused for good.
+    dead_letters: u64,
+}
+
+impl DatabaseErrors {
+    /// The rows of this moment, tagged with the monitor as their publisher.
+    pub fn rows(
+        &mut self,
+        id: &PublisherId,
+        host: &HostName,
+        ledger: &LedgerReply,
+        time: Timestamp,
+    ) -> Option<IntakeEntry> {
+        let (mut lines, mut rows) = (Vec::new(), 0);
+        let sum = |count: fn(&SinkStatus) -> u64| ledger.sinks.iter().map(count).sum::<u64>();
+        let now = Self { retries: sum(|sink| sink.retries), dead_letters: sum(|sink| sink.dead_letters) };
+        let before = std::mem::replace(self, now);
+        let away = ledger.sinks.iter().filter(|sink| sink.state == "retrying").count() as u64;
+        let counts = [
+            ("batch_sending_error", now.retries.saturating_sub(before.retries)),
+            ("connectivity_error", away),
+            ("dead_lettered", now.dead_letters.saturating_sub(before.dead_letters)),
+        ];
+        for (measurement, count) in counts {
+            let tags = [("host", host.as_str()), ("publisher", id.as_str())];
+            let value = integer(count);
+            let fields = [("value", &value)].into_iter();
+            if line_protocol::encode(&mut lines, measurement, tags.into_iter(), fields, time).is_ok() {
+                lines.push(b'\n');
+                rows += 1;
+            }
+        }
+        (rows > 0).then_some(IntakeEntry::Unnumbered { lines, rows })
+    }
+}
+
 /// Actors of one name (the children) are one part; the watchman has a row of its own.
 fn together(actors: &[ActorStatus]) -> Vec<ActorStatus> {
     let mut parts: Vec<ActorStatus> = Vec::new();
@@ -86,8 +129,29 @@ fn integer(value: u64) -> FieldValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::publisher::{Incarnation, PublisherId};
-    use crate::messages::ask::{LedgerLine, SinkStatus};
+    use crate::domain::publisher::Incarnation;
+    use crate::messages::ask::LedgerLine;
+
+    #[test]
+    fn what_went_wrong_with_the_database_is_counted_since_the_last_time_and_0_otherwise() {
+        let (id, host) = (PublisherId::parse("heartwatch-h").unwrap(), HostName::parse("h").unwrap());
+        let sink = |retries, dead_letters, state: &str| LedgerReply {
+            sinks: vec![SinkStatus { retries, dead_letters, state: state.to_owned(), ..SinkStatus::default() }],
+            ..LedgerReply::default()
+        };
+        let mut errors = DatabaseErrors::default();
+        let mut said = |ledger: &LedgerReply| match errors.rows(&id, &host, ledger, Timestamp::from_nanos(7)) {
+            Some(IntakeEntry::Unnumbered { lines, rows: 3 }) => String::from_utf8(lines).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let quiet = said(&sink(0, 0, "ok"));
+        assert_eq!(quiet.matches(" value=0i 7\n").count(), 3, "{quiet}");
+        let wrong = said(&sink(4, 2, "retrying"));
+        assert!(wrong.starts_with("batch_sending_error,host=h,publisher=heartwatch-h value=4i 7\n"), "{wrong}");
+        assert!(wrong.contains("connectivity_error,host=h,publisher=heartwatch-h value=1i"), "{wrong}");
+        assert!(wrong.contains("dead_lettered,host=h,publisher=heartwatch-h value=2i"), "{wrong}");
+        assert_eq!(said(&sink(4, 2, "ok")), quiet);
+    }
 
     #[test]
     fn parts_of_one_name_are_one_row() {

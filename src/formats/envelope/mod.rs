@@ -53,6 +53,7 @@ pub use limits::{
 };
 pub use topic::{BadPrefix, Prefix, Topic, TopicError, TopicKind};
 pub use wire::{
-    EARLIER_MAX, GivenUp, Goodbye, HeartbeatNote, LastWill, Message, ReadingBatch, decode, decode_confirm,
-    encode_confirm, encode_given_up, encode_goodbye, encode_heartbeat, encode_last_will, encode_readings,
+    EARLIER_MAX, ERRORS_MAX, ErrorCount, ErrorNote, GivenUp, Goodbye, HeartbeatNote, LastWill, Message, ReadingBatch,
+    decode, decode_confirm, encode_confirm, encode_given_up, encode_goodbye, encode_heartbeat, encode_last_will,
+    encode_readings,
 };

@@ -235,7 +235,13 @@ proptest! {
             interval: Duration::from_millis(u64::from(interval_ms)),
         };
         let earlier = vec![(Incarnation(numbers[3]), numbers[1])];
-        let note = HeartbeatNote { host: host(), heartbeat, confirmed: numbers[2], earlier };
+        let count = ErrorCount {
+            measurement: "connectivity_error".to_owned(),
+            value: numbers[1],
+            at: Timestamp::from_nanos(i64::from(interval_ms)),
+        };
+        let errors = ErrorNote { env: idle.then(|| "plant".to_owned()), counts: vec![count] };
+        let note = HeartbeatNote { host: host(), heartbeat, confirmed: numbers[2], earlier, errors };
         let back = decode(TopicKind::Heartbeat, &publisher(), &encode_heartbeat(&note));
         prop_assert_eq!(back, Ok(Message::Heartbeat(Box::new(note.clone()))));
         let too_many = HeartbeatNote { earlier: vec![(Incarnation(1), 1); EARLIER_MAX + 9], ..note };

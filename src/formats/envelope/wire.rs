@@ -6,15 +6,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{EnvelopeError, Problem};
-use super::limits::{PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_numbered, number, wrong};
+use super::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_numbered, number, wrong};
 use super::reading;
 use super::topic::TopicKind;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{Reading, Sequence};
+use crate::domain::time::Timestamp;
 use crate::messages::beats::Heartbeat;
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 
+/// Most error metrics in one heartbeat.
+pub const ERRORS_MAX: usize = 128;
 /// Most earlier lives in one heartbeat.
 pub const EARLIER_MAX: usize = 16;
 
@@ -43,6 +46,28 @@ pub struct HeartbeatNote {
     pub confirmed: Sequence,
     /// Earlier lives and the last number that each gave out, where it says so; at most [`EARLIER_MAX`].
     pub earlier: Vec<(Incarnation, Sequence)>,
+    /// What went wrong with it, and what did not.
+    pub errors: ErrorNote,
+}
+
+/// Error metrics of a publisher.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorNote {
+    /// Their tag `env`.
+    pub env: Option<String>,
+    /// The counts; at most [`ERRORS_MAX`].
+    pub counts: Vec<ErrorCount>,
+}
+
+/// One count of an error metric. The same measurement and time is the same count, told again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorCount {
+    /// Its measurement.
+    pub measurement: String,
+    /// How often it went wrong; 0 when nothing is wrong.
+    pub value: u64,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// The end of a publisher in order.
@@ -119,6 +144,10 @@ struct HeartbeatWire<'a> {
     interval_ms: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     earlier: Vec<(u64, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<(Cow<'a, str>, u64, i64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -224,6 +253,10 @@ pub fn encode_heartbeat(note: &HeartbeatNote) -> Vec<u8> {
         idle: beat.idle,
         interval_ms: u64::try_from(beat.interval.as_millis()).unwrap_or(u64::MAX),
         earlier: note.earlier.iter().take(EARLIER_MAX).map(|(life, last)| (life.0, *last)).collect(),
+        env: note.errors.env.as_deref().filter(|_| !note.errors.counts.is_empty()).map(Cow::from),
+        errors: (note.errors.counts.iter().take(ERRORS_MAX))
+            .map(|count| (count.measurement.as_str().into(), count.value, count.at.as_nanos()))
+            .collect(),
     })
 }
 
@@ -365,7 +398,25 @@ fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
         idle: wire.idle,
         interval: Duration::from_millis(wire.interval_ms),
     };
-    Ok(HeartbeatNote { host, heartbeat, confirmed: wire.confirmed, earlier })
+    if wire.errors.len() > ERRORS_MAX {
+        return Err(wrong("errors", &format!("at most {ERRORS_MAX} counts"), &wire.errors.len().to_string()));
+    }
+    for (measurement, _, _) in &wire.errors {
+        if measurement.len() > KEY_BYTES_MAX || measurement.starts_with("heartwatch_") {
+            let right = format!("a measurement of at most {KEY_BYTES_MAX} bytes that is not the monitor's own");
+            return Err(wrong("errors", &right, measurement));
+        }
+    }
+    if wire.env.as_ref().is_some_and(|env| env.len() > KEY_BYTES_MAX) {
+        return Err(wrong("env", &format!("at most {KEY_BYTES_MAX} bytes"), "more"));
+    }
+    let counts = wire.errors.into_iter().map(|(measurement, value, at)| ErrorCount {
+        measurement: measurement.into_owned(),
+        value,
+        at: Timestamp::from_nanos(at),
+    });
+    let errors = ErrorNote { env: wire.env.map(Cow::into_owned), counts: counts.collect() };
+    Ok(HeartbeatNote { host, heartbeat, confirmed: wire.confirmed, earlier, errors })
 }
 
 fn decode_goodbye(payload: &[u8]) -> Result<Goodbye, Problem> {

@@ -141,7 +141,13 @@ async fn fall_silent(url: &str, round: usize, count: usize, clock: Clock) -> any
             idle: true,
             interval: INTERVAL,
         };
-        let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
+        let note = HeartbeatNote {
+            host: host.clone(),
+            heartbeat,
+            confirmed: 0,
+            earlier: Vec::new(),
+            errors: Default::default(),
+        };
         let payload = encode_heartbeat(&note);
         client.publish(prefix.topic(&id, TopicKind::Heartbeat), QoS::AtLeastOnce, false, payload).await?;
         silent.push(id);

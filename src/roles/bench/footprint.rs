@@ -98,7 +98,13 @@ async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
                 idle: true,
                 interval: SECOND,
             };
-            let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
+            let note = HeartbeatNote {
+                host: host.clone(),
+                heartbeat,
+                confirmed: 0,
+                earlier: Vec::new(),
+                errors: Default::default(),
+            };
             let topic = prefix.topic(&id, TopicKind::Heartbeat);
             client.publish(topic, QoS::AtMostOnce, false, encode_heartbeat(&note)).await?;
             if number % 20 == 19 {

@@ -106,7 +106,7 @@ pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
                     idle: false,
                     interval: args.heartbeat,
                 };
-                let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
+                let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new(), errors: Default::default() };
                 let topic = prefix.topic(&args.id, TopicKind::Heartbeat);
                 let beat = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: false };
                 let sent = transport.try_publish(beat).is_ok();

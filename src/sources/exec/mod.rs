@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::program::Program;
+pub use self::reader::SENSOR_DEFECT;
 use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::reading::error_measurement;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::formats::sensor_line::Schema;
 use crate::runtime::clock::Clock;
@@ -144,6 +146,8 @@ pub struct ExecSource {
     arrivals: Arrivals,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    error_metrics: Vec<String>,
+    env: Option<String>,
 }
 
 impl ExecSource {
@@ -159,7 +163,14 @@ impl ExecSource {
         let stop = CancellationToken::new();
         let program = Program::start(config.clone(), clock, arrivals.clone(), stop.clone())?;
         let task = tokio::spawn(program.run());
-        Ok(Self { rows: ArrivalsSource::new(arrivals.clone()), arrivals, stop, task })
+        let rows = ArrivalsSource::new(arrivals.clone());
+        let ExecOptions { schema, env, .. } = &config.options;
+        let mut error_metrics: Vec<String> =
+            schema.columns.iter().map(|column| error_measurement(&column.measurement)).collect();
+        error_metrics.push(SENSOR_DEFECT.to_owned());
+        error_metrics.sort();
+        error_metrics.dedup();
+        Ok(Self { rows, arrivals, stop, task, error_metrics, env: env.clone() })
     }
 
     /// Tells when rows come.
@@ -191,6 +202,18 @@ impl Source for ExecSource {
 
     fn origin(&self) -> String {
         self.rows.origin()
+    }
+
+    fn error_metrics(&self) -> Vec<String> {
+        self.error_metrics.clone()
+    }
+
+    fn env(&self) -> Option<String> {
+        self.env.clone()
+    }
+
+    fn dropped(&self) -> u64 {
+        self.rows.dropped()
     }
 
     fn stop(&mut self) {

@@ -1,0 +1,134 @@
+//! What went wrong with a publisher, as metrics that are always there: 0 while nothing is wrong.
+//!
+//! They travel in heartbeats and not as numbered readings: the ledger counts what the source had to say,
+//! and a number that moves would tell the monitor that a source which stands still has moved. A heartbeat
+//! may be lost, so what went wrong is told in several, each time with the moment at which it happened:
+//! the same point, however often it is written.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::domain::time::{Monotonic, Timestamp};
+use crate::formats::envelope::{ERRORS_MAX, ErrorCount, ErrorNote};
+
+/// The publisher had no connection to the broker, counted once a heartbeat.
+pub(super) const CONNECTIVITY_ERROR: &str = "connectivity_error";
+/// Readings that were sent and not confirmed in time, so that they were sent again; and what nobody can send.
+pub(super) const BATCH_SENDING_ERROR: &str = "batch_sending_error";
+/// Rows that found no place where they were to wait, and were given up.
+pub(super) const DROPPED: &str = "dropped";
+
+/// How often a metric is told to be 0.
+const QUIET_EVERY: Duration = Duration::from_secs(10);
+/// In how many heartbeats each count is told.
+const TOLD_TIMES: u32 = 3;
+/// Most counts that wait; beyond it the latest of a metric takes further ones up.
+const WAITING_MAX: usize = ERRORS_MAX / 2;
+
+pub(super) struct Errors {
+    env: Option<String>,
+    /// Everything that is told to be 0 while it is.
+    metrics: Vec<String>,
+    waiting: VecDeque<(ErrorCount, u32)>,
+    quiet_told: Option<Monotonic>,
+    /// What went wrong since 0 was told.
+    since_quiet: BTreeSet<String>,
+}
+
+impl Errors {
+    /// An account of these metrics of the source, and of every publisher's own.
+    pub(super) fn new(of_source: Vec<String>, env: Option<String>) -> Self {
+        let own = [CONNECTIVITY_ERROR, BATCH_SENDING_ERROR, DROPPED].map(ToOwned::to_owned);
+        let mut metrics = of_source;
+        metrics.extend(own);
+        metrics.truncate(WAITING_MAX);
+        Self { env, metrics, waiting: VecDeque::new(), quiet_told: None, since_quiet: BTreeSet::new() }
+    }
+
+    /// Something went wrong; it is told with the next heartbeats that can be sent.
+    pub(super) fn happened(&mut self, metric: &str, value: u64, at: Timestamp) {
+        if value == 0 {
+            return;
+        }
+        self.since_quiet.insert(metric.to_owned());
+        if self.waiting.len() >= WAITING_MAX
+            && let Some((count, told)) = self.waiting.iter_mut().rev().find(|(count, _)| count.measurement == metric)
+        {
+            count.value += value;
+            *told = 0;
+            return;
+        }
+        if self.waiting.len() >= 2 * WAITING_MAX {
+            return;
+        }
+        self.waiting.push_back((ErrorCount { measurement: metric.to_owned(), value, at }, 0));
+    }
+
+    /// The source's own errors, which are readings, so that they are not told to be 0 at the same time.
+    pub(super) fn were_readings(&mut self, metrics: BTreeSet<String>) {
+        self.since_quiet.extend(metrics);
+    }
+
+    /// What a heartbeat tells.
+    pub(super) fn tell(&mut self, now: Monotonic, at: Timestamp) -> ErrorNote {
+        let mut counts = Vec::new();
+        for (count, told) in self.waiting.iter_mut().take(ERRORS_MAX - self.metrics.len()) {
+            counts.push(count.clone());
+            *told += 1;
+        }
+        self.waiting.retain(|(_, told)| *told < TOLD_TIMES);
+        if self.quiet_told.is_none_or(|told| now.since(told) >= QUIET_EVERY) {
+            self.quiet_told = Some(now);
+            let wrong = std::mem::take(&mut self.since_quiet);
+            let quiet = self.metrics.iter().filter(|metric| !wrong.contains(*metric));
+            counts.extend(quiet.map(|metric| ErrorCount { measurement: metric.clone(), value: 0, at }));
+        }
+        ErrorNote { env: self.env.clone(), counts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(errors: &mut Errors, second: u64) -> Vec<(String, u64, i64)> {
+        let now = Monotonic::from_nanos(second * 1_000_000_000);
+        let note = errors.tell(now, Timestamp::from_nanos(i64::try_from(second).unwrap()));
+        note.counts.into_iter().map(|count| (count.measurement, count.value, count.at.as_nanos())).collect()
+    }
+
+    #[test]
+    fn every_metric_is_there_and_what_went_wrong_is_told_with_its_own_time() {
+        let mut errors = Errors::new(vec!["sensor.error.light".to_owned()], Some("test".to_owned()));
+        let first = told(&mut errors, 1);
+        assert_eq!(first.len(), 4, "{first:?}");
+        assert!(first.iter().all(|(_, value, at)| (*value, *at) == (0, 1)));
+        errors.happened(CONNECTIVITY_ERROR, 1, Timestamp::from_nanos(5));
+        errors.were_readings(["sensor.error.light".to_owned()].into());
+        let lost = (CONNECTIVITY_ERROR.to_owned(), 1, 5);
+        for second in [6, 7, 8] {
+            assert_eq!(told(&mut errors, second), [lost.clone()]);
+        }
+        let quiet: Vec<_> = told(&mut errors, 12).into_iter().map(|(metric, ..)| metric).collect();
+        assert_eq!(quiet, [BATCH_SENDING_ERROR, DROPPED], "the others were not quiet since the last time");
+        assert_eq!(told(&mut errors, 23).len(), 4);
+    }
+
+    #[test]
+    fn a_long_outage_takes_bounded_room_and_every_count_is_told() {
+        let mut errors = Errors::new(Vec::new(), None);
+        for number in 0..1_000 {
+            errors.happened(CONNECTIVITY_ERROR, 1, Timestamp::from_nanos(number));
+        }
+        let mut sums = std::collections::BTreeMap::new();
+        for second in 1..20 {
+            for (metric, value, at) in told(&mut errors, second) {
+                if metric == CONNECTIVITY_ERROR && value > 0 {
+                    sums.insert(at, value);
+                }
+            }
+        }
+        assert_eq!(sums.values().sum::<u64>(), 1_000);
+        assert!(sums.len() <= ERRORS_MAX);
+    }
+}
