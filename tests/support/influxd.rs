@@ -20,6 +20,8 @@ pub struct InfluxdOptions {
     pub user: Option<(String, String)>,
     /// `max-body-size`: a larger write body gets 413.
     pub body_bytes_max: Option<u64>,
+    /// A UDP listener on this port, whose rows go into the database `udp`.
+    pub udp_port: Option<u16>,
 }
 
 /// A running server.
@@ -144,13 +146,16 @@ impl Influxd {
         let dir = self.dir.path().display();
         let auth = self.options.user.is_some();
         let body = self.options.body_bytes_max.map_or_else(String::new, |bytes| format!("max-body-size = {bytes}\n"));
+        let udp = self.options.udp_port.map_or_else(String::new, |port| {
+            format!("[[udp]]\nenabled = true\nbind-address = \"127.0.0.1:{port}\"\ndatabase = \"udp\"\nbatch-timeout = \"100ms\"\n")
+        });
         let config = format!(
             "reporting-enabled = false\n\
              bind-address = \"127.0.0.1:{rpc_port}\"\n\
              [meta]\ndir = \"{dir}/meta\"\n\
              [data]\ndir = \"{dir}/data\"\nwal-dir = \"{dir}/wal\"\n\
              [monitor]\nstore-enabled = false\n\
-             [http]\nbind-address = \"127.0.0.1:{port}\"\nauth-enabled = {auth}\nlog-enabled = false\n{body}",
+             [http]\nbind-address = \"127.0.0.1:{port}\"\nauth-enabled = {auth}\nlog-enabled = false\n{body}{udp}",
             rpc_port = free_port(),
             port = self.port,
         );

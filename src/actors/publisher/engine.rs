@@ -67,6 +67,8 @@ pub(super) struct Engine {
     pub errors: Errors,
     /// Since when there is no connection, while there is none.
     pub offline_since: Instant,
+    /// How often in a row readings were sent again because nobody had confirmed them in time.
+    pub sent_again: u32,
     /// Rows that the source is known to have dropped.
     pub dropped: u64,
 }
@@ -293,6 +295,7 @@ impl Engine {
 
     async fn confirmed(&mut self, state: DeliveryState) {
         let (life, through, highest) = (state.incarnation, state.through, state.highest);
+        self.sent_again = 0;
         if !std::mem::replace(&mut self.answered, true) {
             // It hears us now, and may have missed what we said of ourselves before it did: which process we are.
             self.beat().await;
@@ -354,7 +357,11 @@ impl Engine {
     fn check_progress(&mut self) {
         let again = self.delivery.check_progress(self.clock.monotonic());
         if again > 0 {
-            self.errors.happened(BATCH_SENDING_ERROR, 1, self.clock.wall());
+            self.sent_again += 1;
+            // once is a monitor that has much to do
+            if self.sent_again > 1 {
+                self.errors.happened(BATCH_SENDING_ERROR, 1, self.clock.wall());
+            }
             tracing::debug!(readings = again, "no confirmation for too long, sending again");
             self.tell_given_up();
         }

@@ -13,7 +13,7 @@ use crate::formats::envelope::{ERRORS_MAX, ErrorCount, ErrorNote};
 
 /// The publisher had no connection to the broker, counted once a heartbeat.
 pub(super) const CONNECTIVITY_ERROR: &str = "connectivity_error";
-/// Readings that were sent and not confirmed in time, so that they were sent again; and what nobody can send.
+/// Readings that were sent more than twice, because nobody had confirmed them in time.
 pub(super) const BATCH_SENDING_ERROR: &str = "batch_sending_error";
 /// Rows that found no place where they were to wait, and were given up.
 pub(super) const DROPPED: &str = "dropped";

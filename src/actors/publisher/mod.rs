@@ -207,6 +207,7 @@ impl Actor for Publisher {
             arrivals,
             errors: Errors::new(metrics, env),
             offline_since: Instant::now(),
+            sent_again: 0,
             dropped: 0,
             config,
         };
