@@ -243,3 +243,22 @@ async fn what_earlier_runs_left_is_given_up_on_demand_and_counted() {
     eventually("the monitor counts them as lost", PATIENCE, lost).await;
     running.until("sensor", Verdict::Alive).await;
 }
+
+#[tokio::test]
+async fn a_reload_starts_a_changed_program_anew_and_leaves_the_others_alone() {
+    let Some(influxd) = Influxd::start().await else { return };
+    let (first, second) = (table("changed", "--seed 1"), table("same", "--seed 2"));
+    let running = Running::start(options(&influxd, &format!("{first}{second}"))).await;
+    for publisher in ["changed", "same"] {
+        running.until(publisher, Verdict::Alive).await;
+    }
+    let pid = running.publisher("same").await.unwrap().pid;
+    let file = running.directory().join("heartwatch.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.replacen("env = 'test'", "env = 'plant'", 1)).unwrap();
+    running.program.signal(Signal::HUP);
+    let anew = async || count(&influxd, LOAD, "changed", "AND \"env\" = 'plant'").await > 0.0;
+    eventually("the changed program's rows have the new tag", PATIENCE, anew).await;
+    assert_eq!(running.publisher("same").await.unwrap().pid, pid);
+    assert_eq!(count(&influxd, LOAD, "same", "AND \"env\" = 'plant'").await, 0.0);
+}
