@@ -36,11 +36,10 @@ pub(super) struct Errors {
 }
 
 impl Errors {
-    /// An account of these metrics of the source, and of every publisher's own.
+    /// An account of every publisher's own metrics and of these of the source, in all [`WAITING_MAX`] at most.
     pub(super) fn new(of_source: Vec<String>, env: Option<String>) -> Self {
-        let own = [CONNECTIVITY_ERROR, BATCH_SENDING_ERROR, DROPPED].map(ToOwned::to_owned);
-        let mut metrics = of_source;
-        metrics.extend(own);
+        let mut metrics = [CONNECTIVITY_ERROR, BATCH_SENDING_ERROR, DROPPED].map(ToOwned::to_owned).to_vec();
+        metrics.extend(of_source);
         metrics.truncate(WAITING_MAX);
         Self { env, metrics, waiting: VecDeque::new(), quiet_told: None, since_quiet: BTreeSet::new() }
     }

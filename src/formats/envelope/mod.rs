@@ -31,6 +31,8 @@
 //! - `tags` may be missing; `process` is missing when the publisher does not know its own.
 //! - `confirmed` says how far the publisher knows that it is confirmed, so that the monitor can
 //!   repeat a confirmation that got lost.
+//! - A heartbeat may have `"errors":[["connectivity_error",1,1763683203214000000]]` (measurement, count, time) and their
+//!   tag `"env"`: error metrics, 0 when nothing is wrong. The same measurement and time is the same count, told again.
 //! - `confirm` may have `"refused": n`: rows that the monitor could not take for want of disk.
 //!
 //! What [`check`] accepts, [`encode_readings`] can send and [`decode`] takes: a publisher that
