@@ -1,6 +1,5 @@
 //! Programs as publishers: the sensor in `fixtures/`, with every defect that it can show, through a real monitor
 //! into a real InfluxDB.
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails its test")]
 
 mod support;
 
@@ -8,7 +7,6 @@ use std::path::Path;
 
 use heartwatch::domain::verdict::Verdict;
 use rustix::process::Signal;
-use serde_json::Value;
 use support::heartwatch::{
     PATIENCE, Program, RunOptions, Running, all_ended, children_of, command, fixture, kill as signal,
 };
@@ -221,7 +219,7 @@ async fn an_outage_of_the_broker_is_counted_and_written_afterwards_with_its_own_
     let zero = async || {
         let last =
             influxd.rows(DATABASE, "SELECT last(\"value\") FROM \"connectivity_error\" WHERE \"env\" = 'test'").await;
-        last.first().is_some_and(|row| row[1] == Value::from(0))
+        last.first().is_some_and(|row| row[1] == 0)
     };
     eventually("it is 0 again", PATIENCE, zero).await;
 }

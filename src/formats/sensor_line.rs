@@ -321,7 +321,6 @@ impl Schema {
         }
         let numbers: Vec<f64> = good.iter().filter_map(|(_, value)| number(value)).collect();
         let all = good.len() == self.columns.len();
-        #[expect(clippy::float_cmp, reason = "a defective reading is exactly zero")]
         let zeros = self.zeros_are_defect && all && !numbers.is_empty() && numbers.iter().all(|number| *number == 0.0);
         if zeros {
             line.defects.push(format!("all {} values are 0 at once", numbers.len()));

@@ -106,7 +106,7 @@ mod tests {
         errors.were_readings(["sensor.error.light".to_owned()].into());
         let lost = (CONNECTIVITY_ERROR.to_owned(), 1, 5);
         for second in [6, 7, 8] {
-            assert_eq!(told(&mut errors, second), [lost.clone()]);
+            assert_eq!(told(&mut errors, second), std::slice::from_ref(&lost));
         }
         let quiet: Vec<_> = told(&mut errors, 12).into_iter().map(|(metric, ..)| metric).collect();
         assert_eq!(quiet, [BATCH_SENDING_ERROR, DROPPED], "the others were not quiet since the last time");

@@ -403,7 +403,7 @@ mod tests {
         let env = vec![("env".to_owned(), "test".to_owned())];
         let own = SourceRow {
             measurement: Some("sensor.cpu_load".to_owned()),
-            tags: env.clone(),
+            tags: env,
             time: Some(Timestamp::from_nanos(3)),
             fields: vec![("value".to_owned(), FieldValue::Float(5.0))],
             line: 1,
