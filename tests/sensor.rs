@@ -8,7 +8,7 @@ use std::path::Path;
 use heartwatch::domain::verdict::Verdict;
 use rustix::process::Signal;
 use support::heartwatch::{
-    PATIENCE, Program, RunOptions, Running, all_ended, children_of, command, fixture, kill as signal,
+    PATIENCE, Program, RunOptions, Running, all_ended, children_of, command, finished, fixture, kill as signal,
 };
 use support::influxd::{Influxd, InfluxdOptions};
 use support::mosquitto::Mosquitto;
@@ -114,7 +114,9 @@ async fn each_defect_causes_its_series_and_spares_the_rest() {
     running.program.says("its standard error: sensor: warning 3: the supply voltage is low").await;
 
     // what is not wrong is 0, and there
-    for error in ["sensor.error.cpu_load", "sensor_defect", "connectivity_error", "batch_sending_error", "dropped"] {
+    for error in
+        ["sensor.error.cpu_load", "sensor_defect", "connectivity_error", "batch_sending_error", "dropped_error"]
+    {
         let there = async || count(&influxd, error, "normal", "AND \"env\" = 'test'").await >= 1.0;
         eventually(&format!("{error} of normal is there"), PATIENCE, there).await;
         // a machine with too much to do may confirm late, which is said
@@ -128,6 +130,10 @@ async fn each_defect_causes_its_series_and_spares_the_rest() {
     }
     let ledger = running.ledger().await;
     assert!(ledger.balances && ledger.total.lost == 0, "{ledger:?}");
+    // the metrics that are no readings are not in the account, those that are are
+    let words = ["ledger", "--reconcile", "--wait", "20s", "--url", running.page(), "--influx-url", &influxd.url()];
+    let agreed = async || finished(running.directory(), &words, PATIENCE).await.code == Some(0);
+    eventually("the ledger agrees with the database", PATIENCE, agreed).await;
 }
 
 /// A publisher of the sensor as its own program.

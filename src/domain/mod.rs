@@ -9,6 +9,7 @@ pub mod beat;
 pub mod crowd;
 pub mod deadline;
 pub mod delivery;
+pub mod error_metric;
 pub mod evidence;
 pub mod flapping;
 pub mod judge;

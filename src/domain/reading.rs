@@ -32,10 +32,3 @@ pub struct Reading {
     /// At least one field.
     pub fields: Vec<(String, FieldValue)>,
 }
-
-/// What every error metric of a measurement that could not be read is called: `sensor.error.light`. A
-/// measurement that is called `sensor.…` already, like the three of the sensor, does not have the word twice.
-#[must_use]
-pub fn error_measurement(measurement: &str) -> String {
-    format!("sensor.error.{}", measurement.strip_prefix("sensor.").unwrap_or(measurement))
-}

@@ -10,12 +10,13 @@ use tokio::time::Instant;
 use super::ask::{drawing, print_json, println_to_stdout};
 use super::assemble;
 use super::cli::LedgerArgs;
-use super::export::OWN_PREFIX;
+use super::export::{OWN_PREFIX, is_reading};
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::adapters::monitor::{AskError, Monitor};
 use crate::buffer::journal::{self, History};
 use crate::config::Settings;
 use crate::console::tables;
+use crate::domain::error_metric::{Numbered, numbered};
 use crate::domain::ledger::{Account, reconcile as compare};
 use crate::formats::api::{ReconciliationView, accounts_by_publisher};
 use crate::formats::line_protocol::{Rows, decode};
@@ -46,7 +47,8 @@ impl Store {
         Ok(Self::Influx(InfluxReader::new(config)?, name))
     }
 
-    /// Counts the readings of every publisher: all measurements except heartwatch's own.
+    /// Counts the readings of every publisher: all measurements except heartwatch's own, and of
+    /// error metrics those rows that a source has caused.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -71,10 +73,12 @@ impl Store {
 async fn count_in_influx(reader: &InfluxReader) -> anyhow::Result<Counts> {
     let mut counts = Counts::new();
     for measurement in reader.measurements().await? {
-        if measurement.starts_with(OWN_PREFIX) {
+        let numbered = numbered(&measurement);
+        if measurement.starts_with(OWN_PREFIX) || numbered == Numbered::None {
             continue;
         }
-        for (publisher, rows) in reader.count_by_publisher(&measurement).await? {
+        let above_zero = numbered == Numbered::AboveZero;
+        for (publisher, rows) in reader.count_by_publisher(&measurement, above_zero).await? {
             *counts.entry(publisher).or_default() += rows;
         }
     }
@@ -87,7 +91,7 @@ fn count_in_journal(path: &Path) -> anyhow::Result<Counts> {
     while let Some(block) = history.next_block()? {
         for row in Rows::of(&block.lines).filter_map(|line| decode(line).ok()) {
             let publisher = row.tags.iter().find(|(key, _)| key == "publisher");
-            if let Some((_, publisher)) = publisher.filter(|_| !row.measurement.starts_with(OWN_PREFIX)) {
+            if let Some((_, publisher)) = publisher.filter(|_| is_reading(&row)) {
                 *counts.entry(publisher.clone()).or_default() += 1;
             }
         }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::errors::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED, Errors};
+use super::errors::Errors;
 use super::worker::{Produced, Worker};
 use super::{Ended, PublisherConfig};
 use crate::buffer::outbox::GivenUpRange;
 use crate::domain::beat::Heartbeat;
 use crate::domain::delivery::{Delivery, Run, safe_runs};
+use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::{Reading, Sequence};
@@ -191,7 +192,7 @@ impl Engine {
         for range in given_up {
             self.delivery.forget(Run { incarnation: range.incarnation, first: range.first, last: range.last });
             tracing::error!(first = range.first, last = range.last, "the outbox is full: readings were given up");
-            self.errors.happened(DROPPED, range.last - range.first + 1, self.clock.wall());
+            self.errors.happened(DROPPED_ERROR, range.last - range.first + 1, self.clock.wall());
             self.given_up.push(range);
             self.tell_given_up();
         }
@@ -384,7 +385,7 @@ impl Engine {
         let (sequence, cursor, erred, dropped) = position.await.unwrap_or_default();
         let (now, at) = (self.clock.monotonic(), self.clock.wall());
         self.errors.were_readings(erred);
-        self.errors.happened(DROPPED, dropped.saturating_sub(self.dropped), at);
+        self.errors.happened(DROPPED_ERROR, dropped.saturating_sub(self.dropped), at);
         self.dropped = self.dropped.max(dropped);
         let errors = self.errors.tell(now, at);
         let heartbeat = Heartbeat {

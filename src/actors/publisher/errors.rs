@@ -8,15 +8,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::formats::envelope::{ERRORS_MAX, ErrorCount, ErrorNote};
-
-/// The publisher had no connection to the broker, counted once a heartbeat.
-pub(super) const CONNECTIVITY_ERROR: &str = "connectivity_error";
-/// Readings that were sent more than twice, because nobody had confirmed them in time.
-pub(super) const BATCH_SENDING_ERROR: &str = "batch_sending_error";
-/// Rows that found no place where they were to wait, and were given up.
-pub(super) const DROPPED: &str = "dropped";
 
 /// How often a metric is told to be 0.
 const QUIET_EVERY: Duration = Duration::from_secs(10);
@@ -38,7 +32,7 @@ pub(super) struct Errors {
 impl Errors {
     /// An account of every publisher's own metrics and of these of the source, in all [`WAITING_MAX`] at most.
     pub(super) fn new(of_source: Vec<String>, env: Option<String>) -> Self {
-        let mut metrics = [CONNECTIVITY_ERROR, BATCH_SENDING_ERROR, DROPPED].map(ToOwned::to_owned).to_vec();
+        let mut metrics = [CONNECTIVITY_ERROR, BATCH_SENDING_ERROR, DROPPED_ERROR].map(ToOwned::to_owned).to_vec();
         metrics.extend(of_source);
         metrics.truncate(WAITING_MAX);
         Self { env, metrics, waiting: VecDeque::new(), quiet_told: None, since_quiet: BTreeSet::new() }
@@ -109,7 +103,7 @@ mod tests {
             assert_eq!(told(&mut errors, second), std::slice::from_ref(&lost));
         }
         let quiet: Vec<_> = told(&mut errors, 12).into_iter().map(|(metric, ..)| metric).collect();
-        assert_eq!(quiet, [BATCH_SENDING_ERROR, DROPPED], "the others were not quiet since the last time");
+        assert_eq!(quiet, [BATCH_SENDING_ERROR, DROPPED_ERROR], "the others were not quiet since the last time");
         assert_eq!(told(&mut errors, 23).len(), 4);
     }
 

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use super::PublisherConfig;
 use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
 use crate::domain::delivery::Run;
+use crate::domain::error_metric::{SENSOR_DEFECT, casting_error};
 use crate::domain::publisher::{HostName, Incarnation};
-use crate::domain::reading::{FieldValue, Reading, Sequence, error_measurement};
+use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::Timestamp;
 use crate::formats::{envelope, line_protocol};
-use crate::sources::exec::SENSOR_DEFECT;
 use crate::sources::{BadRow, Next, Source, SourceRow};
 
 /// Longest reason in an error metric, in characters.
@@ -180,7 +180,7 @@ impl Worker {
     pub fn error_metrics(&self) -> (Vec<String>, Option<String>) {
         let mut metrics = self.source.error_metrics();
         if metrics.is_empty() {
-            metrics.push(error_measurement(&self.measurement));
+            metrics.push(casting_error(&self.measurement));
         }
         (metrics, self.source.env())
     }
@@ -284,7 +284,7 @@ impl Worker {
         let detail = reason.chars().take(DETAIL_CHARS_MAX).collect();
         let fields =
             vec![("value".to_owned(), FieldValue::Integer(1)), ("detail".to_owned(), FieldValue::Text(detail))];
-        let measurement = Some(error_measurement(measurement.as_deref().unwrap_or(&self.measurement)));
+        let measurement = Some(casting_error(measurement.as_deref().unwrap_or(&self.measurement)));
         let mut reading = self.stamp(Stamped { measurement, tags, time, fields }, now);
         if self.fits_a_message(&reading).is_err() {
             reading.fields.truncate(1);

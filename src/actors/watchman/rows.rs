@@ -1,5 +1,6 @@
 //! The monitor's own numbers as rows of `heartwatch_internal`, one a part.
 
+use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DEAD_LETTER_ERROR};
 use crate::domain::ledger::Account;
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::reading::FieldValue;
@@ -90,9 +91,9 @@ impl DatabaseErrors {
         let before = std::mem::replace(self, now);
         let away = ledger.sinks.iter().filter(|sink| sink.state == "retrying").count() as u64;
         let counts = [
-            ("batch_sending_error", now.retries.saturating_sub(before.retries)),
-            ("connectivity_error", away),
-            ("dead_lettered", now.dead_letters.saturating_sub(before.dead_letters)),
+            (BATCH_SENDING_ERROR, now.retries.saturating_sub(before.retries)),
+            (CONNECTIVITY_ERROR, away),
+            (DEAD_LETTER_ERROR, now.dead_letters.saturating_sub(before.dead_letters)),
         ];
         for (measurement, count) in counts {
             let tags = [("host", host.as_str()), ("publisher", id.as_str())];
@@ -149,7 +150,7 @@ mod tests {
         let wrong = said(&sink(4, 2, "retrying"));
         assert!(wrong.starts_with("batch_sending_error,host=h,publisher=heartwatch-h value=4i 7\n"), "{wrong}");
         assert!(wrong.contains("connectivity_error,host=h,publisher=heartwatch-h value=1i"), "{wrong}");
-        assert!(wrong.contains("dead_lettered,host=h,publisher=heartwatch-h value=2i"), "{wrong}");
+        assert!(wrong.contains("dead_letter_error,host=h,publisher=heartwatch-h value=2i"), "{wrong}");
         assert_eq!(said(&sink(4, 2, "ok")), quiet);
     }
 

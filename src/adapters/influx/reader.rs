@@ -145,17 +145,23 @@ impl InfluxReader {
         Ok(series.iter().filter_map(most).sum())
     }
 
-    /// How many rows of each publisher a measurement has; rows without a publisher are not ours.
+    /// How many rows of each publisher a measurement has; rows without a publisher are not ours. With `above_zero`
+    /// only those whose field `value` is a number above 0.
     ///
     /// `count(*)` counts each field by itself, so it is the number of rows only where every row has the
     /// same fields. Where the counts of a publisher's fields differ, its rows are read and counted.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn count_by_publisher(&self, measurement: &str) -> Result<BTreeMap<String, u64>, ReadError> {
+    pub async fn count_by_publisher(
+        &self,
+        measurement: &str,
+        above_zero: bool,
+    ) -> Result<BTreeMap<String, u64>, ReadError> {
         let name = quoted(measurement);
+        let (only, and) = if above_zero { (" WHERE \"value\" > 0", " AND \"value\" > 0") } else { ("", "") };
         let mut counts = BTreeMap::new();
-        for series in self.query(&format!("SELECT count(*) FROM {name} GROUP BY \"publisher\"")).await? {
+        for series in self.query(&format!("SELECT count(*) FROM {name}{only} GROUP BY \"publisher\"")).await? {
             let Some(publisher) = series.tags.get("publisher").filter(|publisher| !publisher.is_empty()) else {
                 continue;
             };
@@ -166,17 +172,17 @@ impl InfluxReader {
             let rows = if fields.iter().all(|count| *count == most) {
                 most
             } else {
-                self.count_one_by_one(&name, publisher).await?
+                self.count_one_by_one(&name, publisher, and).await?
             };
             counts.insert(publisher.clone(), rows);
         }
         Ok(counts)
     }
 
-    async fn count_one_by_one(&self, quoted_name: &str, publisher: &str) -> Result<u64, ReadError> {
+    async fn count_one_by_one(&self, quoted_name: &str, publisher: &str, and: &str) -> Result<u64, ReadError> {
         let publisher = publisher.replace('\\', "\\\\").replace('\'', "\\'");
         // by series: rows of two series with one time would be told apart in any case
-        let query = format!("SELECT * FROM {quoted_name} WHERE \"publisher\" = '{publisher}' GROUP BY *");
+        let query = format!("SELECT * FROM {quoted_name} WHERE \"publisher\" = '{publisher}'{and} GROUP BY *");
         let mut chunks = Box::pin(self.chunks(query));
         let mut rows = 0;
         while let Some(series) = chunks.next().await {

@@ -2,7 +2,8 @@
 //! InfluxDB, in constant memory.
 //!
 //! A wide table needs its columns before its first line, so the rows are read twice. Without
-//! `--measurement` the readings are exported, not heartwatch's own measurements (`heartwatch_…`). From
+//! `--measurement` the readings are exported, not heartwatch's own measurements (`heartwatch_…`), nor error metrics
+//! that are no readings. From
 //! the journal rows come in the order of their arrival, from InfluxDB by measurement and time. The file
 //! appears under its name when it is complete.
 
@@ -23,10 +24,24 @@ use super::cli::ExportArgs;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::buffer::journal::History;
 use crate::config::Settings;
+use crate::domain::error_metric::{Numbered, numbered};
+use crate::domain::reading::FieldValue;
 use crate::formats::line_protocol::{DecodedRow, Rows, decode};
 
 /// Measurements of heartwatch itself begin like this.
 pub(crate) const OWN_PREFIX: &str = "heartwatch_";
+
+/// Whether a row is a reading with a number in somebody's account: no row of heartwatch itself, and of error metrics
+/// only what a source has caused.
+pub(crate) fn is_reading(row: &DecodedRow) -> bool {
+    match numbered(&row.measurement) {
+        Numbered::All => !row.measurement.starts_with(OWN_PREFIX),
+        Numbered::AboveZero => {
+            row.fields.iter().any(|(name, value)| name == "value" && *value != FieldValue::Integer(0))
+        }
+        Numbered::None => false,
+    }
+}
 
 /// What was exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -152,7 +167,10 @@ async fn each_stored_row(
     for measurement in measurements {
         let mut rows = Box::pin(reader.rows(measurement, args.from, args.to).await?);
         while let Some(row) = rows.next().await {
-            take(&row?)?;
+            let row = row?;
+            if args.measurement.is_some() || is_reading(&row) {
+                take(&row)?;
+            }
             bar.inc(1);
         }
     }
@@ -162,7 +180,7 @@ async fn each_stored_row(
 fn is_asked_for(args: &ExportArgs, row: &DecodedRow) -> bool {
     let measurement = match &args.measurement {
         Some(measurement) => row.measurement == *measurement,
-        None => !row.measurement.starts_with(OWN_PREFIX),
+        None => is_reading(row),
     };
     let after = args.from.is_none_or(|from| row.time.is_some_and(|time| time >= from));
     measurement && after && args.to.is_none_or(|to| row.time.is_some_and(|time| time < to))

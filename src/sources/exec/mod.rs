@@ -17,9 +17,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::program::Program;
-pub use self::reader::SENSOR_DEFECT;
+use crate::domain::error_metric::{SENSOR_DEFECT, casting_error};
 use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::error_measurement;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::formats::sensor_line::Schema;
 use crate::runtime::clock::Clock;
@@ -166,7 +165,7 @@ impl ExecSource {
         let rows = ArrivalsSource::new(arrivals.clone());
         let ExecOptions { schema, env, .. } = &config.options;
         let mut error_metrics: Vec<String> =
-            schema.columns.iter().map(|column| error_measurement(&column.measurement)).collect();
+            schema.columns.iter().map(|column| casting_error(&column.measurement)).collect();
         error_metrics.push(SENSOR_DEFECT.to_owned());
         error_metrics.sort();
         error_metrics.dedup();

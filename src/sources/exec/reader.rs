@@ -3,14 +3,12 @@
 use super::ExecConfig;
 use super::lines::Line;
 use super::udp::Udp;
-use crate::domain::reading::{FieldValue, Reading, error_measurement};
+use crate::domain::error_metric::{SENSOR_DEFECT, casting_error};
+use crate::domain::reading::{FieldValue, Reading};
 use crate::domain::time::Timestamp;
 use crate::formats::sensor_line::SensorLine;
 use crate::sources::arrivals::Arrival;
 use crate::sources::{BadRow, SourceRow};
-
-/// The measurement that counts what a sensor cannot mean.
-pub const SENSOR_DEFECT: &str = "sensor_defect";
 
 /// Characters of a reason in a row.
 const DETAIL_CHARS_MAX: usize = 1_000;
@@ -123,7 +121,7 @@ fn as_reading(row: &Arrival, own: &str, now: Timestamp) -> Reading {
             (measurement, row.tags.clone(), row.time, row.fields.clone())
         }
         Err(bad) => {
-            let measurement = error_measurement(bad.measurement.as_deref().unwrap_or(own));
+            let measurement = casting_error(bad.measurement.as_deref().unwrap_or(own));
             (measurement, bad.tags.clone(), bad.time, error_fields(&bad.to_string()))
         }
     };
