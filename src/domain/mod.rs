@@ -21,6 +21,7 @@ pub mod process;
 pub mod publisher;
 pub mod reading;
 pub mod restart;
+pub mod rule;
 pub mod sequence;
 pub mod simulation;
 pub mod time;
