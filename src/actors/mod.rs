@@ -1,5 +1,6 @@
 //! Floor 4: the actors, one a file. They reach the outside world through ports, and each other through outlets.
 
+pub mod alarms;
 pub mod child;
 pub mod influx_writer;
 pub mod notifier;

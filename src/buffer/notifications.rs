@@ -79,7 +79,7 @@ pub enum NotificationsError {
 }
 
 /// A message that is to be sent, the same at every attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
     /// Its number, distinct over all targets and restarts.
     pub number: u64,

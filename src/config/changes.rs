@@ -28,6 +28,8 @@ pub enum Changed {
     Monitor,
     /// `[[foreign]]`: which devices are listened to, and how they are read and watched.
     Foreign,
+    /// `[[rule]]`: alarms on readings.
+    Rules,
     /// `[mail]` and `[[notify]]`: who is told, and how.
     Notify,
     /// A new `[[publisher]]`.
@@ -54,6 +56,7 @@ impl fmt::Display for Changed {
             Self::Web => f.write_str("[web]"),
             Self::Monitor => f.write_str("[monitor]"),
             Self::Foreign => f.write_str("[[foreign]]"),
+            Self::Rules => f.write_str("[[rule]]"),
             Self::Notify => f.write_str("[[notify]]"),
             Self::PublisherAdded(id) => write!(f, "publisher {id} (added)"),
             Self::PublisherRemoved(id) => write!(f, "publisher {id} (removed)"),
@@ -85,6 +88,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
         web,
         publishers,
         foreign,
+        rules,
         monitor,
         mail: _,
         notify: _,
@@ -99,6 +103,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
     part(old.web != *web, Changed::Web);
     part(old.monitor != *monitor, Changed::Monitor);
     part(old.foreign != *foreign, Changed::Foreign);
+    part(old.rules != *rules, Changed::Rules);
     part(!old.notifies_as(new), Changed::Notify);
 
     for before in &old.publishers {

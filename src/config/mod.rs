@@ -30,6 +30,7 @@ mod notify;
 mod publishers;
 mod reader;
 mod resolve;
+mod rules;
 mod secret;
 mod settings;
 #[cfg(test)]

@@ -128,11 +128,14 @@ fn target<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, has_mail: bool) -> Opt
     let level_min = reader.read(table, "level_min", None, |given| given.number(0, 5));
     // Who names verdicts wants those, however little they mean.
     let level_default = if to.is_empty() { LEVEL_MIN_DEFAULT } else { i64::MIN };
+    // Who names verdicts wants those and nothing else, unless it says so.
+    let alarms = reader.read(table, "alarms", None, boolean).or_default(to.is_empty());
     let filter = NoticeFilter {
         publishers,
         to,
         level_min: level_min.map_or(level_default, |level| i64::try_from(level.value).unwrap_or(i64::MAX)),
         recovery: reader.read(table, "recovery", None, boolean).or_default(true),
+        alarms,
     };
     let timeout = reader.read(table, "timeout", None, positive_duration).or_default(default.timeout);
     let per_minute_max = reader.read(table, "per_minute_max", None, |given| given.number(1, 120));

@@ -12,6 +12,7 @@ use super::maintenance::maintenance;
 use super::notify::{mail, monitor, notify};
 use super::publishers::publishers;
 use super::reader::{Origin, Reader, Scope, Sourced};
+use super::rules::rules;
 use super::secret::Secret;
 use super::settings::{
     BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, InfluxVersion, LogSettings, MqttSettings,
@@ -56,6 +57,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let publishers = publishers(reader, &watch);
     let foreign = foreign(reader, &mqtt, watch.deadlines.default);
     let monitor = monitor(reader, &default.monitor, &publishers);
+    let rules = rules(reader);
     let mail_configured = mail(reader, notes);
     let notify = notify(reader, mail_configured.is_some());
     Settings {
@@ -70,6 +72,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         maintenance,
         publishers,
         foreign,
+        rules,
         monitor,
         mail: mail_configured,
         notify,

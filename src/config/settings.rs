@@ -17,6 +17,7 @@ use crate::domain::maintenance::Scheduled;
 use crate::domain::notice::NoticeFilter;
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
+use crate::domain::rule::Rule;
 use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 use crate::formats::foreign::{Foreign, covers};
 use crate::formats::source_time::TimeFormat;
@@ -50,6 +51,8 @@ pub struct Settings {
     /// Devices that know nothing of heartwatch (`[[foreign]]`), in the file's order; no two have a topic in common
     /// unless one has all of the other's.
     pub foreign: Vec<ForeignSettings>,
+    /// Alarms on readings (`[[rule]]`), in the file's order; names are distinct.
+    pub rules: Vec<Rule>,
     /// Who watches the watchman (`[monitor]`).
     pub monitor: MonitorSettings,
     /// The mail server (`[mail]`), when there is one.
@@ -439,6 +442,7 @@ impl Default for Settings {
             web: WebSettings { listen: Some(loopback(8080)), token: None, read_only_token: None, users: Vec::new() },
             publishers: Vec::new(),
             foreign: Vec::new(),
+            rules: Vec::new(),
             monitor: MonitorSettings {
                 id: None,
                 heartbeat: Duration::from_secs(5),

@@ -15,6 +15,21 @@ pub fn lines(view: &StatusView) -> String {
             text.push_str(&format!("{}: its process ended too often and is not started again ({end})\n", publisher.id));
         }
     }
+    let alarms = &view.alarms;
+    for alarm in &alarms.raised {
+        let (rule, severity, since) = (&alarm.rule, alarm.severity.as_str(), alarm.since);
+        text.push_str(&format!("alarm {rule} ({severity}) since {since}: {}\n", harmless(&alarm.summary)));
+    }
+    if !alarms.rules.is_empty() {
+        let raised: usize = alarms.rules.iter().map(|rule| rule.raised).sum();
+        text.push_str(&format!("rules: {}, {raised} alarms raised\n", alarms.rules.len()));
+    }
+    if alarms.left_out > 0 {
+        text.push_str(&format!("rules: {} values were left out, there are too many\n", alarms.left_out));
+    }
+    if !alarms.last_error.is_empty() {
+        text.push_str(&format!("rules: not looked at: {}\n", harmless(&alarms.last_error)));
+    }
     for target in &view.notifications {
         text.push_str(&told(target));
     }

@@ -3,7 +3,7 @@
 //! A target gets at most so many messages a minute. The last one of them is a digest when more than
 //! one notice waits, so a storm of changes costs a person one message more than an ordinary minute.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::deadline::IdPattern;
 use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::rule::Severity;
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::domain::verdict::{Change, Verdict};
 
@@ -22,13 +23,64 @@ pub const DIGEST_HOLD: Duration = Duration::from_secs(2);
 pub const DIGEST_LISTED_MAX: usize = 20;
 
 /// Something that a person or a program may want to be told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Notice {
     /// A verdict changed.
     Change(Change),
     /// A child of ours ended too often: it is not started again.
     GaveUp(GaveUp),
+    /// A rule's alarm is raised, or over.
+    Alarm(RuleAlarm),
+}
+
+/// What a rule (`[[rule]]`) has found about some readings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleAlarm {
+    /// The rule's name.
+    pub rule: String,
+    /// Whether it is raised or over.
+    pub state: AlarmState,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Whose readings they are; the monitor's id where they name no publisher.
+    pub publisher: PublisherId,
+    /// Where it runs.
+    pub host: HostName,
+    /// The measurement.
+    pub measurement: String,
+    /// The tags that tell this alarm from the rule's others.
+    pub tags: BTreeMap<String, String>,
+    /// Since when it has been raised.
+    pub since: Timestamp,
+    /// When the monitor knew of this.
+    pub at: Timestamp,
+    /// The number that was found; none without enough values.
+    pub number: Option<f64>,
+    /// One line that a person understands.
+    pub summary: String,
+    /// Where a person looks next; may be empty.
+    #[serde(default)]
+    pub link: String,
+}
+
+/// How a rule's alarm stands, for whoever is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlarmState {
+    /// It is raised.
+    Firing,
+    /// It is over.
+    Resolved,
+}
+
+impl fmt::Display for AlarmState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        })
+    }
 }
 
 /// The end of the restarts of a child.
@@ -51,6 +103,7 @@ impl Notice {
         match self {
             Self::Change(change) => &change.publisher,
             Self::GaveUp(gave_up) => &gave_up.publisher,
+            Self::Alarm(alarm) => &alarm.publisher,
         }
     }
 
@@ -60,6 +113,7 @@ impl Notice {
         match self {
             Self::Change(change) => change.decided_at,
             Self::GaveUp(gave_up) => gave_up.at,
+            Self::Alarm(alarm) => alarm.at,
         }
     }
 
@@ -69,6 +123,7 @@ impl Notice {
         match self {
             Self::Change(change) => &change.summary,
             Self::GaveUp(gave_up) => &gave_up.summary,
+            Self::Alarm(alarm) => &alarm.summary,
         }
     }
 }
@@ -79,6 +134,7 @@ impl fmt::Display for Notice {
         match self {
             Self::Change(change) => write!(f, "{}: {} → {}", change.publisher, change.from, change.to),
             Self::GaveUp(gave_up) => write!(f, "{}: not started again", gave_up.publisher),
+            Self::Alarm(alarm) => write!(f, "{}: {} {}", alarm.publisher, alarm.rule, alarm.state),
         }
     }
 }
@@ -92,8 +148,10 @@ pub struct NoticeFilter {
     pub to: Vec<Verdict>,
     /// Changes to a verdict of at least this level (see [`Verdict::level`]).
     pub level_min: i64,
-    /// Also when a publisher is well again after a verdict that was told.
+    /// Also when a publisher is well again after a verdict that was told, and when an alarm is over.
     pub recovery: bool,
+    /// Alarms of rules as well, those that are as bad as `level_min` (see [`Severity::level`]).
+    pub alarms: bool,
 }
 
 /// What a target is told where it says nothing about it: everything from `silent` up.
@@ -101,7 +159,7 @@ pub const LEVEL_MIN_DEFAULT: i64 = 2;
 
 impl Default for NoticeFilter {
     fn default() -> Self {
-        Self { publishers: Vec::new(), to: Vec::new(), level_min: LEVEL_MIN_DEFAULT, recovery: true }
+        Self { publishers: Vec::new(), to: Vec::new(), level_min: LEVEL_MIN_DEFAULT, recovery: true, alarms: true }
     }
 }
 
@@ -121,6 +179,10 @@ impl NoticeFilter {
             }
             // Nothing more will be done about it: that is worth a word whatever the verdict becomes.
             Notice::GaveUp(_) => true,
+            Notice::Alarm(alarm) => {
+                let wanted = self.alarms && alarm.severity.level() >= self.level_min;
+                wanted && (self.recovery || alarm.state == AlarmState::Firing)
+            }
             Notice::Change(change) => {
                 let well_again = self.recovery && change.to.level() == 0 && self.wants_verdict(change.from);
                 well_again || self.wants_verdict(change.to)
@@ -231,6 +293,30 @@ mod tests {
         let dead = NoticeFilter { to: vec![Dead], recovery: false, ..NoticeFilter::default() };
         assert!(dead.wants(&change("a", Alive, Dead)) && !dead.wants(&change("a", Alive, Silent)));
         assert!(!dead.wants(&change("a", Dead, Alive)));
+        let alarm = |state, severity| {
+            Notice::Alarm(RuleAlarm {
+                rule: "load".to_owned(),
+                state,
+                severity,
+                publisher: PublisherId::parse("light-1").unwrap(),
+                host: HostName::parse("here").unwrap(),
+                measurement: "m".to_owned(),
+                tags: BTreeMap::new(),
+                since: Timestamp::from_nanos(1),
+                at: Timestamp::from_nanos(2),
+                number: Some(8.5),
+                summary: "too high".to_owned(),
+                link: String::new(),
+            })
+        };
+        use AlarmState::{Firing, Resolved};
+        let warning = alarm(Firing, Severity::Warning);
+        assert!(all.wants(&warning) && all.wants(&alarm(Resolved, Severity::Warning)) && light.wants(&warning));
+        assert_eq!(warning.to_string(), "light-1: load firing");
+        let worst = NoticeFilter { level_min: 5, recovery: false, ..NoticeFilter::default() };
+        assert!(!worst.wants(&warning) && worst.wants(&alarm(Firing, Severity::Critical)));
+        assert!(!worst.wants(&alarm(Resolved, Severity::Critical)));
+        assert!(!NoticeFilter { alarms: false, ..NoticeFilter::default() }.wants(&warning));
         let unknown = NoticeFilter { to: vec![Unknown], level_min: -1, ..NoticeFilter::default() };
         assert!(unknown.wants(&change("a", Alive, Unknown)));
     }

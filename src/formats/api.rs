@@ -11,6 +11,7 @@ use crate::domain::maintenance::Open;
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
+use crate::messages::alarms::AlarmsReply;
 use crate::messages::ask::{
     LedgerLine, LedgerReply, ObserverStatus, PublisherStatus, SinkStatus, StatusReply, SubscriberStatus,
 };
@@ -36,6 +37,9 @@ pub struct StatusView {
     /// How the monitor itself does.
     #[serde(default)]
     pub monitor: MonitorStatus,
+    /// How the rules (`[[rule]]`) stand.
+    #[serde(default)]
+    pub alarms: AlarmsReply,
 }
 
 /// One publisher in [`StatusView`].

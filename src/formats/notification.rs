@@ -3,6 +3,8 @@
 //! ```json
 //! {"id": "monitor-here-17", "monitor": "monitor-here", "kind": "change", "epoch": 9, "publisher": "light-1",
 //!  "from": "alive", "to": "dead", "summary": "…", …}
+//! {"id": "monitor-here-18", "monitor": "monitor-here", "kind": "alarm", "rule": "load-too-high", "state": "firing",
+//!  "severity": "warning", "publisher": "sensor-1", "number": 8.2, "summary": "…", …}
 //! {"id": "monitor-here-54", "monitor": "monitor-here", "kind": "digest", "count": 37, "since": "…", "until": "…",
 //!  "summary": "37 more changes: 12 × dead, 25 × alive", "notices": [the first 20], "omitted": 17}
 //! ```
@@ -89,6 +91,17 @@ fn text_of(notice: &Notice, monitor: &PublisherId) -> String {
         }
         text.push_str(&format!("\nmore: heartwatch explain {}\n", change.publisher));
     }
+    if let Notice::Alarm(alarm) = notice {
+        let (rule, state, severity) = (&alarm.rule, alarm.state, alarm.severity.as_str());
+        text.push_str(&format!("\n{} on {}: alarm {rule} ({severity}) is {state}\n", alarm.publisher, alarm.host));
+        for (name, value) in &alarm.tags {
+            text.push_str(&format!("  {name}={value}\n"));
+        }
+        text.push_str(&format!("raised {}, known at {}\n", alarm.since, alarm.at));
+        if !alarm.link.is_empty() {
+            text.push_str(&format!("\nmore: {}\n", alarm.link));
+        }
+    }
     text.push_str(&format!("\n-- \nheartwatch, monitor {monitor}\n"));
     text
 }
@@ -100,6 +113,7 @@ fn summary_of(notices: &[Notice]) -> String {
         let kind = match notice {
             Notice::Change(change) => change.to.as_str(),
             Notice::GaveUp(_) => "not started again",
+            Notice::Alarm(alarm) => alarm.rule.as_str(),
         };
         *kinds.entry(kind).or_default() += 1;
     }

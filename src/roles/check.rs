@@ -73,6 +73,9 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     for target in &settings.notify {
         line("notify", format!("{}: {}", target.name, told(target)))?;
     }
+    for rule in &settings.rules {
+        line("rule", format!("{} ({}): {}", rule.name, rule.severity.as_str(), rule.describe()))?;
+    }
     let rules = settings.deadline_rules();
     for foreign in &settings.foreign {
         let (topic, publishers) = (foreign.device.topic.filter(), foreign.device.publisher.wildcard());
@@ -128,7 +131,8 @@ fn told(target: &NotifySettings) -> String {
         filter.to.iter().map(|verdict| verdict.as_str()).collect::<Vec<_>>().join(", ")
     };
     let recovery = if filter.recovery { " and recovery" } else { "" };
-    format!("{way}{about}: {what}{recovery}, at most {} a minute", target.per_minute_max)
+    let alarms = if filter.alarms { "" } else { ", no alarms" };
+    format!("{way}{about}: {what}{recovery}{alarms}, at most {} a minute", target.per_minute_max)
 }
 
 fn login(web: &WebSettings) -> String {
@@ -254,7 +258,7 @@ heartwatch.toml can be used. It would connect to:
   ping        https://p.example/… every 1 min while the monitor is well
   mail        m.example:587 from heartwatch@m.example, encrypted by STARTTLS
   notify      chat: posts to https://c.example/…: verdicts of level 2 and more and recovery, at most 10 a minute
-  notify      ops: mails to ops@m.example: dead, hung, at most 10 a minute
+  notify      ops: mails to ops@m.example: dead, hung, no alarms, at most 10 a minute
   notify      siren: runs siren about a, b-*: verdicts of level 2 and more and recovery, at most 1 a minute
   publisher   a: a.csv every 1 s, a child process, deadline 9 s
   publisher   b: started by someone else, deadline adaptive, φ 8 (1 s to 50 s) after a grace of 1 min

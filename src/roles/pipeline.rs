@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc, watch};
 
+use crate::actors::alarms::{self, Alarms, AlarmsParts};
 use crate::actors::influx_writer::{Aim, InfluxWriter, WriterParts};
 use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
@@ -26,6 +27,7 @@ use crate::buffer::journal::Journal;
 use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::RestartLimits;
+use crate::messages::alarms::SetRules;
 use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
@@ -80,6 +82,7 @@ pub(super) struct Changeable {
     pub deadlines: Outlet<SetDeadlines>,
     pub targets: Outlet<SetTargets>,
     pub topics: Outlet<SetTopics>,
+    pub rules: Outlet<SetRules>,
     pub watchman: Outlet<SetWatchman>,
     pub connection: Connection,
     pub takers: Takers,
@@ -157,6 +160,24 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         watchdog.stop();
     });
 
+    let outlets = alarms::Outlets {
+        observer: watchdog_address.outlet(),
+        publisher: watchdog_address.outlet(),
+        notices: notifier_address.outlet(),
+        intake: writer_address.outlet(),
+    };
+    let parts = AlarmsParts::new(
+        &opened,
+        &settings.data_dir.join("alarms.json"),
+        (identity.id.clone(), identity.host.clone()),
+        Arc::new(settings.rules.clone()),
+        clock,
+        outlets,
+    );
+    let alarms = supervisor.start("alarms", move |_| Alarms::new(parts.clone()));
+    let alarms_address = alarms.address.clone();
+    shutdown.started("alarms", move |_| async move { alarms.stop() });
+
     let broker = match assemble::broker(&settings.mqtt) {
         Some(config) => Some(broker::start(config).await?),
         None => None,
@@ -215,6 +236,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         notifications: notifier_address.outlet(),
         attempts: notifier_address.outlet(),
         monitor: watchman_address.outlet(),
+        alarms: alarms_address.outlet(),
         children,
         status: watchdog_address.outlet(),
         publisher: watchdog_address.outlet(),
@@ -255,6 +277,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         ("subscriber", reader_address.outlet()),
         ("notifier", notifier_address.outlet()),
         ("watchman", watchman_address.outlet()),
+        ("alarms", alarms_address.outlet()),
     ];
     let hangs = vec![
         ("influx writer", writer_address.outlet()),
@@ -262,6 +285,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         ("watchdog", watchdog_address.outlet()),
         ("subscriber", reader_address.outlet()),
         ("notifier", notifier_address.outlet()),
+        ("alarms", alarms_address.outlet()),
     ];
     let changeable = Changeable {
         identity,
@@ -271,6 +295,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         deadlines: watchdog_address.outlet(),
         targets: notifier_address.outlet(),
         topics: reader_address.outlet(),
+        rules: alarms_address.outlet(),
         watchman: watchman_address.outlet(),
         connection,
         takers,

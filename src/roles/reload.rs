@@ -2,7 +2,7 @@
 //!
 //! | what changed | what happens |
 //! |---|---|
-//! | deadlines, `grace`, `[log]`, `[[notify]]`, `[buffer]`, `[monitor]` | counts from now on |
+//! | deadlines, `grace`, `[log]`, `[[notify]]`, `[[rule]]`, `[buffer]`, `[monitor]` | counts from now on |
 //! | `[[publisher]]` | that one ends, starts, or starts again |
 //! | `[influx]` | the rows go there; what is not delivered yet as well |
 //! | `[web]` | the page is served anew; the old one stays when that fails |
@@ -11,6 +11,7 @@
 //! | `data_dir`, `monitor.id`, the embedded broker | everything hangs on them: the monitor stops in order and starts again, under the same PID |
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use tracing::level_filters::LevelFilter;
 use crate::actors::influx_writer::Aim;
 use crate::config::{BrokerSettings, Changed, Settings, changes};
 use crate::domain::publisher::PublisherId;
+use crate::messages::alarms::SetRules;
 use crate::messages::change::SetDeadlines;
 use crate::messages::notice::SetTargets;
 use crate::roles::pipeline::{Pipeline, wanted};
@@ -76,6 +78,7 @@ pub async fn reload(
             Changed::Notify => pipeline.set_targets(new).await.inspect_err(|_| {
                 (applied.mail, applied.notify) = (settings.mail.clone(), settings.notify.clone());
             }),
+            Changed::Rules => pipeline.set_rules(new).await,
             Changed::Monitor => {
                 pipeline.set_watchman(new).await.inspect_err(|_| applied.monitor = settings.monitor.clone())
             }
@@ -144,6 +147,10 @@ impl Pipeline {
 
     async fn set_targets(&self, settings: &Settings) -> anyhow::Result<()> {
         Ok(self.changeable.targets.deliver(SetTargets(consequences::targets(settings)?)).await?)
+    }
+
+    async fn set_rules(&self, settings: &Settings) -> anyhow::Result<()> {
+        Ok(self.changeable.rules.deliver(SetRules(Arc::new(settings.rules.clone()))).await?)
     }
 
     async fn set_watchman(&self, settings: &Settings) -> anyhow::Result<()> {

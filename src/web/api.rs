@@ -196,6 +196,8 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     metric("heartwatch_notifications_waiting", "gauge", "Notices that wait for delivery.", &by_target(|t| t.waiting));
     let given_up = by_target(|t| t.given_up);
     metric("heartwatch_notifications_given_up_total", "counter", "Notices that were given up.", &given_up);
+    let raised = view.alarms.rules.iter().map(|rule| (format!("{{rule=\"{}\"}}", rule.rule), rule.raised as u64));
+    metric("heartwatch_alarms_raised", "gauge", "Raised alarms by rule.", &raised.collect::<Vec<_>>());
     let healthy = u64::from(view.monitor.healthy);
     metric("heartwatch_monitor_healthy", "gauge", "Whether every actor of the monitor answers.", &plain(healthy));
     let restarts = view.monitor.actors.iter().map(|actor| actor.restarts).sum();

@@ -30,6 +30,7 @@ use self::users::User;
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
+use crate::messages::alarms::AskAlarms;
 use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber};
 use crate::messages::child::{AskChild, Restart};
 use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
@@ -112,6 +113,8 @@ pub struct Outlets {
     pub attempts: Outlet<AskAttempts>,
     /// The watchman, for how the monitor itself does.
     pub monitor: Outlet<AskMonitor>,
+    /// The alarms of the rules.
+    pub alarms: Outlet<AskAlarms>,
     /// The publishers that the monitor has started as its children, at the moment.
     pub children: watch::Receiver<Arc<BTreeMap<PublisherId, Outlet<AskChild>>>>,
     /// Verdict changes as they happen.

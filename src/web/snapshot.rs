@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use super::{ASK_TIMEOUT, Outlets};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::formats::api::StatusView;
+use crate::messages::alarms::AskAlarms;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::messages::child::{AskChild, ChildStatus};
 use crate::messages::notice::AskNotifications;
@@ -36,17 +37,19 @@ pub(super) struct Snapshots {
 
 /// The verdicts, joined with what everybody else knows.
 pub(super) async fn status(outlets: &Outlets) -> Result<StatusView, Undelivered> {
-    let (status, ledger, subscriber, notifications, monitor, children) = tokio::join!(
+    let (status, ledger, subscriber, notifications, monitor, children, alarms) = tokio::join!(
         outlets.status.ask(AskStatus, ASK_TIMEOUT),
         outlets.ledger.ask(AskLedger, ASK_TIMEOUT),
         outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT),
         outlets.notifications.ask(AskNotifications, ASK_TIMEOUT),
         outlets.monitor.ask(AskMonitor, ASK_TIMEOUT),
         children(outlets),
+        outlets.alarms.ask(AskAlarms, ASK_TIMEOUT),
     );
     // The verdicts are worth showing even while the writer is being restarted.
     let view = StatusView::new(status?, ledger.unwrap_or_default(), subscriber.unwrap_or_default());
-    Ok(view.with(children, notifications.unwrap_or_default(), monitor.unwrap_or_default()))
+    let view = view.with(children, notifications.unwrap_or_default(), monitor.unwrap_or_default());
+    Ok(StatusView { alarms: alarms.unwrap_or_default(), ..view })
 }
 
 /// The publishers' processes that the monitor has started.

@@ -30,6 +30,7 @@ mod schema;
 mod snapshot;
 mod stamps;
 mod store;
+mod tail;
 mod verdict_row;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ use self::block::line_time;
 use self::committer::{Command, Reply};
 pub use self::history::{History, HistoryBlock, recorded_changes};
 pub use self::snapshot::{Snapshot, snapshot};
+pub use self::tail::Tail;
 use self::store::{Store, Write};
 pub use crate::domain::ledger::NamedLoss;
 use crate::domain::time::Timestamp;
@@ -306,6 +308,12 @@ impl Journal {
             readings::read(&path, &ask, Clock::start())
         });
         read.await.unwrap_or_else(|error| Err(JournalError::Read { reason: error.to_string() }))
+    }
+
+    /// A place from which to follow what is committed, beside the journal's thread.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        Tail::new(Arc::clone(&self.path))
     }
 
     /// Everything undelivered now becomes the backlog; what comes later is live. Before the first
