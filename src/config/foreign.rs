@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::deadlines::deadline_keys;
 use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
-use super::settings::{BrokerSettings, ForeignSettings, MqttSettings};
+use super::settings::{BrokerSettings, ForeignSettings, MqttSettings, PublisherSettings};
 use super::values;
+use crate::domain::deadline::IdPattern;
 use crate::formats::csv_row::CellType;
 use crate::formats::foreign::{Field, Foreign, Path, Payload, Template, TimeAt, TopicPattern, covers, overlap};
 use crate::formats::source_time::{SOURCE_TIME, TimeFormat};
@@ -43,7 +44,13 @@ pub(super) const TYPES: [(&str, CellType); 4] = [
 ];
 
 /// All of them, each with topics that no other one has in part.
-pub(super) fn foreign(reader: &mut Reader<'_>, mqtt: &MqttSettings, deadline: Duration) -> Vec<ForeignSettings> {
+pub(super) fn foreign(
+    reader: &mut Reader<'_>,
+    mqtt: &MqttSettings,
+    deadline: Duration,
+    publishers: &[PublisherSettings],
+    notes: &mut Vec<String>,
+) -> Vec<ForeignSettings> {
     let root = reader.root();
     let mut devices: Vec<(ForeignSettings, Origin)> = Vec::new();
     for table in reader.tables(&root, "foreign") {
@@ -63,9 +70,35 @@ pub(super) fn foreign(reader: &mut Reader<'_>, mqtt: &MqttSettings, deadline: Du
             };
             reader.mistake(&origin, &table.key("topic"), wrong);
         }
+        apart_from_ours(reader, &table, (&device, &origin), publishers, notes);
         devices.push((device, origin));
     }
     devices.into_iter().map(|(device, _)| device).collect()
+}
+
+/// A device under the id of a publisher that we start would speak for it: it would be alive while it is dead.
+fn apart_from_ours<'a>(
+    reader: &mut Reader<'a>,
+    table: &Scope<'a>,
+    (device, origin): (&ForeignSettings, &Origin),
+    publishers: &[PublisherSettings],
+    notes: &mut Vec<String>,
+) {
+    let ids = IdPattern::new(device.device.publisher.wildcard());
+    let ours = publishers.iter().filter(|publisher| publisher.feed.is_some() && ids.matches(&publisher.id));
+    for publisher in ours {
+        let (id, topic) = (&publisher.id, device.device.topic.filter());
+        if ids.to_string() == id.as_str() {
+            let message = format!("its id is that of the publisher '{id}', which is started here: take another one");
+            let key = if reader.has(table, "publisher") { "publisher" } else { "topic" };
+            reader.mistake(origin, &table.key(key), message);
+        } else {
+            notes.push(format!(
+                "a device on {topic} that is called '{id}' would speak for the publisher '{id}', which is started \
+                 here: give the ids of devices a beginning of their own, like publisher = \"tele-{{publisher}}\""
+            ));
+        }
+    }
 }
 
 fn one<'a>(

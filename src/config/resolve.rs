@@ -55,7 +55,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let web = web(reader, flags, &default.web);
     let maintenance = maintenance(reader);
     let publishers = publishers(reader, &watch);
-    let foreign = foreign(reader, &mqtt, watch.deadlines.default);
+    let foreign = foreign(reader, &mqtt, watch.deadlines.default, &publishers, notes);
     let monitor = monitor(reader, &default.monitor, &publishers);
     let rules = rules(reader);
     let mail_configured = mail(reader, notes);

@@ -824,3 +824,45 @@ fn a_program_is_read_with_its_words_and_its_schema() {
     assert_eq!((second.schema.columns.len(), second.schema.zeros_are_defect), (3, false));
     assert_eq!((second.policy, second.stuck_after()), (RestartPolicy::Never, Some(10)));
 }
+
+#[test]
+fn a_device_cannot_speak_for_a_publisher_of_ours() {
+    let own = "[[publisher]]\nid = 'light-1'\ncsv = 'fixtures/light-1.csv'\n[[publisher]]\nid = 'tele-1'\n";
+    let device = |publisher: &str| format!("[[foreign]]\ntopic = 'x/{{d}}'\npublisher = '{publisher}'\nformat = 'text'\n{own}");
+    only_mistake(&device("light-1"), "heartwatch.toml:2: foreign.publisher:", "'light-1', which is started here");
+    let notes = resolve(&device("light-{d}"), &[], &Overrides::default()).unwrap().notes;
+    assert!(notes.len() == 1 && notes[0].contains("would speak for the publisher 'light-1'"), "{notes:?}");
+    let notes = resolve(&device("tele-{d}"), &[], &Overrides::default()).unwrap().notes;
+    assert_eq!(notes, Vec::<String>::new(), "that one is expected, and somebody else's");
+}
+
+#[test]
+fn rules_are_read_and_their_mistakes_named() {
+    let text = "[[rule]]\nname = 'a'\nmeasurement = 'sensor.*'\nreduce = 'mean'\nabove = 7\n\
+                [[rule]]\nname = 'b'\nmeasurement = 'm'\nfield = 'x'\nwhere = ['p=q*', 'r!=s']\nby = []\nwindow = '30s'\n\
+                reduce = 'third-highest'\nsamples_min = 3\noutside = [-1, 2.5]\nhysteresis = 0.5\nfor = '1m'\n\
+                no_data = 'keep'\nseverity = 'critical'\nsummary = 's'\nlink = 'l'\n\
+                [[rule]]\nname = 'c'\nmeasurement = 'm'\nreduce = 'last'\nno_data = 'alarm'";
+    let rules = settings(text).rules;
+    let described: Vec<_> = rules.iter().map(crate::domain::rule::Rule::describe).collect();
+    let expected = [
+        "mean of sensor.* value over 1 min above 7",
+        "third-highest of m x over 30 s outside -1 to 2.5 for 1 min",
+        "last of m value over 1 min without data",
+    ];
+    assert_eq!(described, expected);
+    assert_eq!((rules[0].by.as_slice(), rules[1].by.len()), (["publisher".to_owned()].as_slice(), 0));
+    assert_eq!(rules[1].tags.iter().map(ToString::to_string).collect::<Vec<_>>(), ["p=q*", "r!=s"]);
+
+    let rule = |more: &str| format!("[[rule]]\nname = 'a'\nmeasurement = 'm'\nreduce = 'last'\n{more}");
+    only_mistake(&rule(""), "heartwatch.toml:1: rule.above: is missing", "no_data");
+    only_mistake(&rule("above = 1\nbelow = 2"), "heartwatch.toml:6: rule.below:", "one of above");
+    only_mistake(&rule("within = [2, 1]"), "heartwatch.toml:5: rule.within:", "[1, 3]");
+    only_mistake(&rule("above = 1\nwhere = ['x']"), "heartwatch.toml:6: rule.where:", "tag=value");
+    only_mistake(&rule("above = 1\nhysteresis = -1"), "heartwatch.toml:6: rule.hysteresis:", "0 or more");
+    only_mistake(&rule("above = 1\nwindow = '48h'"), "heartwatch.toml:6: rule.window:", "at most 24h");
+    only_mistake(&rule("above = 1\nabov = 2"), "heartwatch.toml:6: rule.abov:", "did you mean 'above'");
+    only_mistake(&rule("above = 1\n[[rule]]\nname = 'a'\nmeasurement = 'm'\nreduce = 'sum'\nabove = 1"), 
+        "heartwatch.toml:7: rule.name:", "every name once");
+    only_mistake(&rule("above = 1").replace("'last'", "'median'"), "heartwatch.toml:4: rule.reduce:", "third-highest");
+}

@@ -397,6 +397,7 @@ mod tests {
             sinks: vec![],
             subscriber: Default::default(),
             notifications: Default::default(),
+            alarms: Default::default(),
             monitor: Default::default(),
         };
         let now = Timestamp::from_nanos(4_500_000_000);
