@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod alarms;
+mod catalogue;
 mod database;
 mod expression;
 mod fixture;

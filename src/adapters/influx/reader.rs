@@ -138,11 +138,27 @@ impl InfluxReader {
     pub async fn count(&self, measurement: &str) -> Result<u64, ReadError> {
         // the count of each field; a row has at least one, and every row of a publisher the same ones
         let series = self.query(&format!("SELECT count(*) FROM {} GROUP BY *", quoted(measurement))).await?;
-        let most = |series: &Series| {
-            let row = series.values.first().into_iter().flatten();
-            row.zip(&series.columns).filter(|(_, name)| *name != "time").filter_map(|(value, _)| value.as_u64()).max()
-        };
-        Ok(series.iter().filter_map(most).sum())
+        Ok(series.iter().filter_map(most_counted).sum())
+    }
+
+    /// How many rows a measurement has from `from` (included) to `to` (not), about: of each series the field that is
+    /// there most often is counted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn count_between(
+        &self,
+        measurement: &str,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) -> Result<u64, ReadError> {
+        let query = format!("SELECT count(*) FROM {}{} GROUP BY *", quoted(measurement), between(from, to));
+        let mut chunks = Box::pin(self.chunks(query));
+        let mut rows = 0;
+        while let Some(series) = chunks.next().await {
+            rows += series?.iter().filter_map(most_counted).sum::<u64>();
+        }
+        Ok(rows)
     }
 
     /// How many rows of each publisher a measurement has; rows without a publisher are not ours. With `above_zero`
@@ -203,12 +219,7 @@ impl InfluxReader {
         to: Option<Timestamp>,
     ) -> Result<impl Stream<Item = Result<DecodedRow, ReadError>> + use<>, ReadError> {
         let columns = self.columns(measurement).await?;
-        let mut query = format!("SELECT * FROM {}", quoted(measurement));
-        let bounds = [from.map(|time| ("time >=", time)), to.map(|time| ("time <", time))];
-        for (index, (condition, time)) in bounds.into_iter().flatten().enumerate() {
-            let word = if index == 0 { "WHERE" } else { "AND" };
-            query.push_str(&format!(" {word} {condition} {}", time.as_nanos()));
-        }
+        let query = format!("SELECT * FROM {}{}", quoted(measurement), between(from, to));
         let url = self.url();
         let chunks = self.clone().into_chunks(query);
         Ok(chunks.flat_map(move |chunk| {
@@ -323,6 +334,23 @@ impl InfluxReader {
     fn url(&self) -> String {
         self.connection.config.url.as_str().trim_end_matches('/').to_owned()
     }
+}
+
+/// The most frequent field of a series of counts.
+fn most_counted(series: &Series) -> Option<u64> {
+    let row = series.values.first().into_iter().flatten();
+    row.zip(&series.columns).filter(|(_, name)| *name != "time").filter_map(|(value, _)| value.as_u64()).max()
+}
+
+/// The condition for a time range: ` WHERE time >= … AND time < …`, or nothing.
+fn between(from: Option<Timestamp>, to: Option<Timestamp>) -> String {
+    let bounds = [from.map(|time| ("time >=", time)), to.map(|time| ("time <", time))];
+    let mut text = String::new();
+    for (index, (condition, time)) in bounds.into_iter().flatten().enumerate() {
+        let word = if index == 0 { "WHERE" } else { "AND" };
+        text.push_str(&format!(" {word} {condition} {}", time.as_nanos()));
+    }
+    text
 }
 
 /// An InfluxQL identifier.

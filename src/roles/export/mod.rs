@@ -141,7 +141,10 @@ pub async fn from_influx(args: &ExportArgs, influx: InfluxConfig) -> anyhow::Res
         Some(measurement) => vec![measurement.clone()],
         None => reader.measurements().await?.into_iter().filter(|name| !name.starts_with(OWN_PREFIX)).collect(),
     };
-    let bar = progress(0);
+    let bar = progress(match std::io::stderr().is_terminal() {
+        true => rows_about(&reader, &measurements, args).await * if args.long { 1 } else { 2 },
+        false => 0,
+    });
     let mut columns = Columns::default();
     if !args.long {
         each_stored_row(args, &reader, &measurements, &bar, |row| columns.note(row)).await?;
@@ -155,6 +158,22 @@ pub async fn from_influx(args: &ExportArgs, influx: InfluxConfig) -> anyhow::Res
     .await?;
     bar.finish_and_clear();
     Ok(Exported { rows, unreadable_rows: 0, values_left_out: out.finish()? })
+}
+
+/// How many rows there are to read once, for the bar. A server that cannot count (`GROUP BY *`) has none of it: the
+/// bar then only says how many there have been.
+async fn rows_about(reader: &InfluxReader, measurements: &[String], args: &ExportArgs) -> u64 {
+    let mut rows = 0;
+    for measurement in measurements {
+        match reader.count_between(measurement, args.from, args.to).await {
+            Ok(count) => rows += count,
+            Err(error) => {
+                tracing::debug!(%error, "the rows cannot be counted beforehand");
+                return 0;
+            }
+        }
+    }
+    rows
 }
 
 async fn each_stored_row(
