@@ -194,3 +194,34 @@ async fn a_real_collectd_lands_under_host_plugin_and_type() {
     collectd.kill();
     running.until("collectd-plant-7", Verdict::Silent).await;
 }
+
+#[tokio::test]
+async fn a_real_collectd_reaches_influxdbs_own_listener() {
+    if !installed(COLLECTD) {
+        return;
+    }
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/collectd/influxdb-listener.conf");
+    let sample = std::fs::read_to_string(sample).unwrap();
+    // what the sample says about influxdb.conf, with a port of the test's own
+    let listener: Vec<&str> = sample.lines().filter_map(|line| line.strip_prefix("#     ")).collect();
+    let port = support::free_port().to_string();
+    let more = listener.join("\n").replace(":25826", &format!("127.0.0.1:{port}"));
+    assert!(more.starts_with("[[collectd]]") && more.contains(&port), "{more}");
+    let options = support::influxd::InfluxdOptions { more: format!("{more}\n"), ..Default::default() };
+    let Some(influxd) = Influxd::start_with(options).await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let config = sample.replace("\"25826\"", &format!("\"{port}\"")).replace("Interval 10", "Interval 1");
+    let path = directory.path().join("collectd.conf");
+    let at = directory.path().display();
+    std::fs::write(&path, format!("Hostname \"plant-7\"\nBaseDir \"{at}\"\nPIDFile \"{at}/pid\"\n{config}")).unwrap();
+    let mut command = command_of(COLLECTD, directory.path());
+    command.args(["-f", "-C"]).arg(path);
+    let _collectd = Program::start(command);
+    // the names under which the same readings come through heartwatch, see above
+    for measurement in ["load_shortterm", "load_longterm", "memory_value", "cpu_value", "interface_rx"] {
+        let stored = async || influxd.count("heartwatch", measurement, "value").await >= 3;
+        eventually(&format!("{measurement} is stored"), PATIENCE, stored).await;
+    }
+    let query = "SELECT value FROM cpu_value WHERE host = 'plant-7' AND type = 'percent' AND type_instance = 'idle'";
+    assert!(!influxd.rows("heartwatch", query).await.is_empty());
+}

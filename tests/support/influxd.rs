@@ -22,6 +22,8 @@ pub struct InfluxdOptions {
     pub body_bytes_max: Option<u64>,
     /// A UDP listener on this port, whose rows go into the database `udp`.
     pub udp_port: Option<u16>,
+    /// More of its configuration, at the end.
+    pub more: String,
 }
 
 /// A running server.
@@ -155,9 +157,10 @@ impl Influxd {
              [meta]\ndir = \"{dir}/meta\"\n\
              [data]\ndir = \"{dir}/data\"\nwal-dir = \"{dir}/wal\"\n\
              [monitor]\nstore-enabled = false\n\
-             [http]\nbind-address = \"127.0.0.1:{port}\"\nauth-enabled = {auth}\nlog-enabled = false\n{body}{udp}",
+             [http]\nbind-address = \"127.0.0.1:{port}\"\nauth-enabled = {auth}\nlog-enabled = false\n{body}{udp}{more}",
             rpc_port = free_port(),
             port = self.port,
+            more = self.options.more,
         );
         fs::write(self.dir.path().join("influxd.conf"), config).unwrap();
     }
