@@ -63,8 +63,9 @@ fixtures: ## make the CSV fixtures again
 	$(CARGO) run --locked --example generate_fixtures
 
 # `script` (util-linux) gives the demo a terminal to write to, so that the picture has its colours.
-pictures: build ## make the pictures again, from real runs: the demo in a terminal, the page in Chromium
+pictures: build ## make the pictures again, from real runs: the demo in a terminal, the page, the plots of the scenarios and dashboards in Chromium
 	$(CARGO) test --locked --test pictures -- --ignored
+	$(CARGO) test --locked --test grafana pictures -- --ignored
 	script -qec 'stty cols 118; ./$(BIN) demo 2 2>/dev/null' /dev/null </dev/null >target/demo-2.ansi
 	$(CARGO) run --locked --quiet --example terminal_picture 'make demo-scenario-2' <target/demo-2.ansi >docs/img/demo-2.svg
 

@@ -42,7 +42,7 @@ impl Series {
 
 /// A database with a story in it.
 pub struct Database<'a> {
-    server: &'a Influxd,
+    pub server: &'a Influxd,
     pub name: &'static str,
     /// The instant at which the story ends.
     pub now: Timestamp,

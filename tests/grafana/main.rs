@@ -13,6 +13,7 @@ mod expression;
 mod fixture;
 mod model;
 mod panels;
+mod pictures;
 mod references;
 #[path = "../support/mod.rs"]
 mod support;
