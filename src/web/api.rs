@@ -8,6 +8,7 @@ use super::{ASK_TIMEOUT, Outlets};
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Verdict;
 use crate::formats::api::{ChildView, ErrorView, ExplanationView, LedgerView, accounts_by_publisher};
+use crate::messages::alarms::AskAlarms;
 use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, ObserverState};
 use crate::messages::child::AskChild;
 use crate::messages::notice::TargetStatus;
@@ -22,6 +23,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/status", web::get().to(status))
         .route("/api/publishers/{id}", web::get().to(publisher))
         .route("/api/events", web::get().to(events))
+        .route("/api/alarms", web::get().to(alarms))
         .route("/api/ledger", web::get().to(ledger))
         .route("/api/openapi.json", web::get().to(openapi))
         .route("/metrics", web::get().to(metrics))
@@ -31,6 +33,14 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 
 pub(super) fn unavailable(error: Undelivered) -> HttpResponse {
     HttpResponse::ServiceUnavailable().json(ErrorView { error: error.to_string() })
+}
+
+/// `GET /api/alarms`: how the rules stand.
+async fn alarms(outlets: web::Data<Outlets>) -> HttpResponse {
+    match outlets.alarms.ask(AskAlarms, ASK_TIMEOUT).await {
+        Ok(alarms) => HttpResponse::Ok().json(alarms),
+        Err(error) => unavailable(error),
+    }
 }
 
 async fn status(outlets: web::Data<Outlets>) -> HttpResponse {

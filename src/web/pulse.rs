@@ -25,6 +25,9 @@ pub(super) struct Pulse<'a> {
     messages: u64,
     malformed: u64,
     oversized: u64,
+    /// How many rules there are, and how many alarms of them are raised.
+    rules: usize,
+    alarms: usize,
     totals: Account,
     /// Publishers of which more has changed than what `seen` says.
     publishers: Vec<&'a PublisherView>,
@@ -69,6 +72,8 @@ impl<'a> Pulse<'a> {
             messages: status.subscriber.messages,
             malformed: status.subscriber.malformed,
             oversized: status.subscriber.oversized,
+            rules: status.alarms.rules.len(),
+            alarms: status.alarms.rules.iter().map(|rule| rule.raised).sum(),
             totals: status.publishers.iter().fold(Account::default(), |sum, publisher| sum.plus(publisher.ledger)),
             publishers: Vec::new(),
             seen: Vec::new(),

@@ -46,6 +46,8 @@ pub struct Database<'a> {
     pub name: &'static str,
     /// The instant at which the story ends.
     pub now: Timestamp,
+    /// What `$__interval` stands for.
+    pub interval: &'static str,
 }
 
 impl<'a> Database<'a> {
@@ -81,7 +83,7 @@ impl<'a> Database<'a> {
         eventually("every row is in InfluxDB", patience, async || journal.level().undelivered_rows == 0).await;
         assert_eq!(parts.counters().rows_refused, 0, "InfluxDB takes every row");
         writer.stop();
-        Self { server, name, now }
+        Self { server, name, now, interval: "10s" }
     }
 
     /// Asks with the macros and variables replaced, about a time range that ends `ago` seconds before the
@@ -90,7 +92,7 @@ impl<'a> Database<'a> {
         let end = self.now.earlier_by(Duration::from_secs(ago));
         let begin = end.earlier_by(Duration::from_secs(seconds));
         let range = format!("time >= {} AND time <= {}", begin.as_nanos(), end.as_nanos());
-        let mut influxql = query.replace("$timeFilter", &range).replace("$__interval", "10s");
+        let mut influxql = query.replace("$timeFilter", &range).replace("$__interval", self.interval);
         for (name, value) in variables {
             influxql = influxql.replace(&format!("${name}"), value);
         }

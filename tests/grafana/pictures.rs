@@ -171,7 +171,7 @@ async fn scenarios() {
     let chosen = chosen.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let titles = ["both publishers work", "one of them is killed", "both are killed"];
     for ((number, now), name) in [ended.0, ended.1, ended.2].into_iter().zip(["scenario_1", "scenario_2", "scenario_3"]) {
-        let database = Database { server: &server, name, now };
+        let database = Database { server: &server, name, now, interval: "2s" };
         let mut panels = Vec::new();
         let shown = ["Verdicts", "Readings", "How late heartbeats come", "Verdicts now", "Ledger"];
         for (title, (x, y, w, h)) in
@@ -182,7 +182,6 @@ async fn scenarios() {
             for (key, value) in [("x", x), ("y", y), ("w", w), ("h", h)] {
                 drawn[key] = json!(value);
             }
-            // one point every 10 s: until the next one
             drawn["hold"] = json!(12_000);
             panels.push(drawn);
         }

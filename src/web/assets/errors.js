@@ -22,23 +22,33 @@ export function errors(main) {
     { name: "The database’s reason", kind: "why", cell: (of) => of.reason },
     { name: "The row", kind: "code", cell: (of) => of.line },
   ], "The database has refused no row.");
+  const alarms = table("Raised alarms", [
+    { name: "Since", kind: "when", cell: (of) => el("time", { datetime: of.since, title: exactTime(Date.parse(of.since)) }, time(Date.parse(of.since))) },
+    { name: "Rule", kind: "who", cell: (of) => of.rule },
+    { name: "Severity", kind: "who", cell: (of) => of.severity },
+    { name: "Publisher", kind: "who", cell: (of) => el("a", { href: `#/publisher/${encodeURIComponent(of.publisher)}` }, of.publisher) },
+    { name: "What was found", kind: "why", cell: (of) => of.summary },
+  ], "No alarm is raised.");
+  const rules = el("p", { class: "sub" });
   const targets = el("ul", { class: "sinks" });
   const many = el("p", { class: "sub" });
   main.append(el("h1", {}, "Errors"), wrong, el("h2", {}, "Databases"), sinks, el("h2", {}, "Messages that could not be read"), many, bad.element,
     el("h2", {}, "Dead letters"), letters.element,
-    el("h2", {}, "Who is told"), targets);
+    el("h2", {}, "Alarms"), rules, alarms.element, el("h2", {}, "Who is told"), targets);
 
   let key = "";
   async function load() {
     if (document.hidden) return;
     try {
-      const [view, told] = await Promise.all([get("api/errors"), get("api/notifications")]);
+      const [view, told, stand] = await Promise.all([get("api/errors"), get("api/notifications"), get("api/alarms")]);
       wrong.textContent = "";
-      const fresh = JSON.stringify([view, told.targets]);
+      const fresh = JSON.stringify([view, told.targets, stand.rules, stand.raised.map((alarm) => [alarm.rule, alarm.publisher, alarm.summary]), stand.last_error]);
       if (fresh === key) return;
       key = fresh;
       setText(many, view.malformed ? `${count(view.malformed)} since the monitor started, ${count(view.oversized)} of them too large. The last ${count(view.bad_messages.length)}:` : "");
       bad.set(view.bad_messages);
+      alarms.set(stand.raised);
+      setText(rules, stand.last_error || (stand.rules.length ? `${count(stand.rules.length)} rules look at the readings.` : "No rule: [[rule]] in heartwatch.toml names what raises an alarm."));
       letters.set(view.dead_letters);
       sinks.replaceChildren(...view.sinks.map((sink) => el("li", { class: sink.last_error || sink.state !== "ok" ? "warns" : "" },
         el("strong", {}, sink.name), ` ${sink.state}`, sink.last_error ? `: ${sink.last_error}` : sink.state === "ok" ? ": no error" : "")));

@@ -132,6 +132,8 @@ function summary() {
     return { box, text, term };
   };
   const parts = { lost: fact("Rows lost"), observer: fact("Monitor"), rate: fact("Arriving"), stored: fact("Stored"), bad: fact("Unreadable") };
+  // only where there are rules
+  let alarms;
   const sinks = new Map();
   const chips = new Map();
   for (const verdict of VERDICTS) {
@@ -167,6 +169,14 @@ function summary() {
       parts.bad.text.replaceChildren(unreadable ? el("a", { href: "#/errors" }, `${count(unreadable)} messages`) : "no message");
     }
     setClass(parts.bad.box, unreadable ? "fact warns" : "fact");
+    if (store.rules || alarms) {
+      alarms ??= fact("Alarms");
+      if (alarms.text.dataset.count !== String(store.alarms)) {
+        alarms.text.dataset.count = store.alarms;
+        alarms.text.replaceChildren(store.alarms ? el("a", { href: "#/errors" }, `${count(store.alarms)} raised`) : "none raised");
+      }
+      setClass(alarms.box, store.alarms ? "fact loud" : "fact");
+    }
     for (const sink of store.sinks) {
       if (!sinks.has(sink.name)) sinks.set(sink.name, fact(sink.name === "influxdb" ? "InfluxDB" : sink.name === "embedded" ? "Own store" : sink.name));
       const { box, text } = sinks.get(sink.name);

@@ -12,6 +12,8 @@ export const store = {
   totals: null,
   messages: 0,
   malformed: 0,
+  rules: 0,
+  alarms: 0,
   oversized: 0,
   startedAt: null,
   /** Changes of the last hour, oldest first: epoch, publisher, when (ms), from, to. */
@@ -97,8 +99,8 @@ function onPulse(event) {
     publisher.ledger = { produced, received, stored, buffered, duplicates, missing, lost };
   }
   for (const id of pulse.gone) store.publishers.delete(id);
-  const { observer, sinks, totals, messages, malformed, oversized } = pulse;
-  Object.assign(store, { observer, sinks, totals, messages, malformed, oversized, startedAt: pulse.started_at, heard: true });
+  const { observer, sinks, totals, messages, malformed, oversized, rules, alarms } = pulse;
+  Object.assign(store, { observer, sinks, totals, messages, malformed, oversized, rules, alarms, startedAt: pulse.started_at, heard: true });
   rates(pulse);
   const first = store.connection !== "live";
   setConnection("live");
