@@ -3,10 +3,11 @@
 
 mod support;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use heartwatch::config::{Environment, Layers, Overrides, load};
 use heartwatch::domain::verdict::Verdict;
+use heartwatch::runtime::clock::Clock;
 use rumqttc::{AsyncClient, MqttOptions, QoS};
 use rustix::process::Signal;
 use support::eventually;
@@ -28,7 +29,10 @@ link = 'http://grafana.example/d/1'
 ";
 
 fn config(receiver: &Receiver, rules: &str) -> String {
-    format!("[[notify]]\nname = 'pager'\nwebhook = '{}'\nbackoff_min = '50ms'\nbackoff_max = '200ms'\n{rules}", receiver.url)
+    format!(
+        "[[notify]]\nname = 'pager'\nwebhook = '{}'\nbackoff_min = '50ms'\nbackoff_max = '200ms'\n{rules}",
+        receiver.url
+    )
 }
 
 /// A publisher that speaks MQTT by hand.
@@ -48,7 +52,7 @@ impl Sensor {
 
     async fn publish(&mut self, value: f64, valid: bool) {
         self.number += 1;
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let time = Clock::start().wall().as_nanos();
         let tags = if valid { "" } else { r#""tags":{"valid":"False"},"# };
         let payload = format!(
             r#"{{"v":1,"host":"h","incarnation":1,"readings":[{{"seq":{},"time":{time},"measurement":"load",{tags}"fields":{{"value":{value:.1}}}}}]}}"#,

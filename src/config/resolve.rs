@@ -21,6 +21,7 @@ use super::settings::{
 use super::values;
 use crate::domain::deadline::{DeadlineOverride, DeadlineRules};
 use crate::domain::flapping::FlappingLimits;
+use crate::domain::time::describe_duration;
 use crate::formats::envelope::PAYLOAD_BYTES_MAX;
 
 /// Most changes within a period that are told one by one.
@@ -58,6 +59,14 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let foreign = foreign(reader, &mqtt, watch.deadlines.default, &publishers, notes);
     let monitor = monitor(reader, &default.monitor, &publishers);
     let rules = rules(reader);
+    for rule in rules.iter().filter(|rule| rule.window > buffer.history) {
+        let (window, history) = (describe_duration(rule.window), describe_duration(buffer.history));
+        notes.push(format!(
+            "the rule {} looks back over {window}, and rows are kept for {history} after they are delivered \
+             (buffer.history): it may miss some",
+            rule.name
+        ));
+    }
     let mail_configured = mail(reader, notes);
     let notify = notify(reader, mail_configured.is_some());
     Settings {

@@ -82,8 +82,7 @@ fn rule<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> Option<(Rule, Origin)
     let summary = reader.read(table, "summary", None, |given| given.text("load too high", some_text));
     let link = reader.read(table, "link", None, |given| given.text("http://grafana:3000/d/…", some_text));
     let name = name?;
-    let condition =
-        Condition { limit: limit?, hysteresis: hysteresis.or_default(0.0), lasting, without_data };
+    let condition = Condition { limit: limit?, hysteresis: hysteresis.or_default(0.0), lasting, without_data };
     let rule = Rule {
         name: name.value,
         measurement: TextPattern::new(measurement?.value),

@@ -828,7 +828,8 @@ fn a_program_is_read_with_its_words_and_its_schema() {
 #[test]
 fn a_device_cannot_speak_for_a_publisher_of_ours() {
     let own = "[[publisher]]\nid = 'light-1'\ncsv = 'fixtures/light-1.csv'\n[[publisher]]\nid = 'tele-1'\n";
-    let device = |publisher: &str| format!("[[foreign]]\ntopic = 'x/{{d}}'\npublisher = '{publisher}'\nformat = 'text'\n{own}");
+    let device =
+        |publisher: &str| format!("[[foreign]]\ntopic = 'x/{{d}}'\npublisher = '{publisher}'\nformat = 'text'\n{own}");
     only_mistake(&device("light-1"), "heartwatch.toml:2: foreign.publisher:", "'light-1', which is started here");
     let notes = resolve(&device("light-{d}"), &[], &Overrides::default()).unwrap().notes;
     assert!(notes.len() == 1 && notes[0].contains("would speak for the publisher 'light-1'"), "{notes:?}");
@@ -854,6 +855,10 @@ fn rules_are_read_and_their_mistakes_named() {
     assert_eq!((rules[0].by.as_slice(), rules[1].by.len()), (["publisher".to_owned()].as_slice(), 0));
     assert_eq!(rules[1].tags.iter().map(ToString::to_string).collect::<Vec<_>>(), ["p=q*", "r!=s"]);
 
+    let short = format!("{text}\n[buffer]\nhistory = '40s'");
+    let notes = resolve(&short, &[], &Overrides::default()).unwrap().notes;
+    assert_eq!(notes.len(), 2, "a and c, not b: {notes:?}");
+
     let rule = |more: &str| format!("[[rule]]\nname = 'a'\nmeasurement = 'm'\nreduce = 'last'\n{more}");
     only_mistake(&rule(""), "heartwatch.toml:1: rule.above: is missing", "no_data");
     only_mistake(&rule("above = 1\nbelow = 2"), "heartwatch.toml:6: rule.below:", "one of above");
@@ -862,7 +867,10 @@ fn rules_are_read_and_their_mistakes_named() {
     only_mistake(&rule("above = 1\nhysteresis = -1"), "heartwatch.toml:6: rule.hysteresis:", "0 or more");
     only_mistake(&rule("above = 1\nwindow = '48h'"), "heartwatch.toml:6: rule.window:", "at most 24h");
     only_mistake(&rule("above = 1\nabov = 2"), "heartwatch.toml:6: rule.abov:", "did you mean 'above'");
-    only_mistake(&rule("above = 1\n[[rule]]\nname = 'a'\nmeasurement = 'm'\nreduce = 'sum'\nabove = 1"), 
-        "heartwatch.toml:7: rule.name:", "every name once");
+    only_mistake(
+        &rule("above = 1\n[[rule]]\nname = 'a'\nmeasurement = 'm'\nreduce = 'sum'\nabove = 1"),
+        "heartwatch.toml:7: rule.name:",
+        "every name once",
+    );
     only_mistake(&rule("above = 1").replace("'last'", "'median'"), "heartwatch.toml:4: rule.reduce:", "third-highest");
 }

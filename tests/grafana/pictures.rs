@@ -124,7 +124,9 @@ async fn dashboards_data() {
     for dashboard in dashboards() {
         // so many at once as one can tell apart
         let publisher = match dashboard.uid.as_str() {
-            "heartwatch-sensors" => "(well|load-high|load-jumps|load-peaks|random-narrow|counter-back|defect|error-load)",
+            "heartwatch-sensors" => {
+                "(well|load-high|load-jumps|load-peaks|random-narrow|counter-back|defect|error-load)"
+            }
             _ => ".*",
         };
         let chosen = [("publisher", publisher), ("host", ".*"), ("measurement", MEASUREMENT)];
@@ -140,14 +142,15 @@ async fn scenario(server: &Influxd, number: usize) -> (usize, Timestamp) {
     let config = format!("[influx]\nurl = '{}'\ndb = 'scenario_{number}'\nflush_interval = '200ms'\n", server.url());
     let options = RunOptions { config, deadline: Duration::from_secs(5), ..RunOptions::default() };
     let monitor = Running::start(options).await;
-    let mut publishers: Vec<Program> = [2, 1].map(|series| {
-        let mut command = command(monitor.directory());
-        command.args(["publish", "--id", &format!("light-{series}"), "--mqtt", monitor.mqtt_url()]);
-        command.args(["--measurement", "light", "--interval", "250ms", "--heartbeat", "1s", "--data-dir", "data"]);
-        command.arg("--csv").arg(fixture(&format!("light-{series}.csv")));
-        Program::start(command)
-    })
-    .into();
+    let mut publishers: Vec<Program> = [2, 1]
+        .map(|series| {
+            let mut command = command(monitor.directory());
+            command.args(["publish", "--id", &format!("light-{series}"), "--mqtt", monitor.mqtt_url()]);
+            command.args(["--measurement", "light", "--interval", "250ms", "--heartbeat", "1s", "--data-dir", "data"]);
+            command.arg("--csv").arg(fixture(&format!("light-{series}.csv")));
+            Program::start(command)
+        })
+        .into();
     for name in ["light-1", "light-2"] {
         monitor.until(name, Verdict::Alive).await;
     }
@@ -170,7 +173,8 @@ async fn scenarios() {
     let chosen = [("publisher", ".*"), ("host", ".*"), ("measurement", "light")];
     let chosen = chosen.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let titles = ["both publishers work", "one of them is killed", "both are killed"];
-    for ((number, now), name) in [ended.0, ended.1, ended.2].into_iter().zip(["scenario_1", "scenario_2", "scenario_3"]) {
+    for ((number, now), name) in [ended.0, ended.1, ended.2].into_iter().zip(["scenario_1", "scenario_2", "scenario_3"])
+    {
         let database = Database { server: &server, name, now, interval: "2s" };
         let mut panels = Vec::new();
         let shown = ["Verdicts", "Readings", "How late heartbeats come", "Verdicts now", "Ledger"];
@@ -188,8 +192,12 @@ async fn scenarios() {
         let end = now.as_nanos() as f64 / 1e6;
         let title = format!("Scenario {number}: {}", titles[number - 1]);
         let range = [end - (SCENARIO_SECONDS + 10) as f64 * 1e3, end];
-        draw(&mut browser, &format!("scenario-{number}"), &json!({"title": title, "note": NOTE, "range": range, "panels": panels}))
-            .await;
+        draw(
+            &mut browser,
+            &format!("scenario-{number}"),
+            &json!({"title": title, "note": NOTE, "range": range, "panels": panels}),
+        )
+        .await;
     }
     assert_eq!(browser.complaints, Vec::<String>::new());
 }

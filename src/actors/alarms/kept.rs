@@ -51,10 +51,12 @@ impl KeptFile {
             _ => {}
         }
         let read = std::fs::read(path).map_err(|error| error.to_string());
-        read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string())).unwrap_or_else(|reason| {
-            tracing::error!(path = %path.display(), reason, "cannot be read: raised alarms are told again");
-            Vec::new()
-        })
+        read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string())).unwrap_or_else(
+            |reason| {
+                tracing::error!(path = %path.display(), reason, "cannot be read: raised alarms are told again");
+                Vec::new()
+            },
+        )
     }
 
     /// Replaces what is in it. It blocks.

@@ -8,6 +8,7 @@
 mod kept;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,9 +100,8 @@ impl AlarmsParts {
     /// Works on the table, off the actors' thread.
     async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Following) -> T + Send + 'static) -> Option<T> {
         let following = Arc::clone(&self.following);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&mut following.lock().unwrap_or_else(PoisonError::into_inner))
-        });
+        let done =
+            tokio::task::spawn_blocking(move || work(&mut following.lock().unwrap_or_else(PoisonError::into_inner)));
         done.await.inspect_err(|error| tracing::error!(%error, "the rules could not be looked at")).ok()
     }
 
@@ -164,13 +164,16 @@ impl AlarmsParts {
             let number = alarm.number.map(FieldValue::Float);
             let mut fields = vec![("raised", &raised), ("summary", &summary)];
             fields.extend(number.as_ref().map(|number| ("number", number)));
-            let tags = [
+            // what tells the rule's alarms apart, and our own names above those
+            let mut tags: BTreeMap<&str, &str> =
+                alarm.tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            tags.extend([
                 ("host", alarm.host.as_str()),
                 ("measurement", alarm.measurement.as_str()),
                 ("publisher", alarm.publisher.as_str()),
                 ("rule", alarm.rule.as_str()),
                 ("severity", alarm.severity.as_str()),
-            ];
+            ]);
             let row = line_protocol::encode(&mut lines, MEASUREMENT, tags.into_iter(), fields.into_iter(), alarm.at);
             if row.is_ok() {
                 lines.push(b'\n');

@@ -12,7 +12,7 @@ use super::kept::{Kept, Key, Raised};
 use crate::domain::notice::{AlarmState, RuleAlarm};
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::reading::FieldValue;
-use crate::domain::rule::{Alarm, Rule, Taken, Turn, Window, WithoutData};
+use crate::domain::rule::{Alarm, Reduction, Rule, Taken, Turn, Window, WithoutData};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::formats::line_protocol::{DecodedRow, decode};
 use crate::messages::alarms::{AlarmsReply, RAISED_LISTED_MAX, RuleStatus};
@@ -40,6 +40,8 @@ pub(super) struct Table {
     left_out: u64,
     /// From when on the absence of data says something.
     began: Monotonic,
+    /// Whether the monitor heard nothing at the last look.
+    deaf: bool,
     /// What has to be told of rules that are gone.
     over: Vec<RuleAlarm>,
     kept_before: Vec<Kept>,
@@ -81,6 +83,7 @@ impl Table {
             values: 0,
             left_out: 0,
             began: now,
+            deaf: false,
             over: Vec::new(),
             kept_before: kept,
         }
@@ -199,6 +202,11 @@ impl Table {
     /// Looks at every series. The answer is what has turned. While the monitor hears nothing, only its own rows
     /// say something.
     pub fn look(&mut self, hears: bool, now: Monotonic, wall: Timestamp) -> Vec<RuleAlarm> {
+        // What was missed while it heard nothing is missing for a window from then on.
+        if hears && self.deaf {
+            self.began = now;
+        }
+        self.deaf = !hears;
         let mut turned = Vec::new();
         for state in &mut self.rules {
             let rule = &state.rule;
@@ -210,8 +218,8 @@ impl Table {
                     continue;
                 }
                 let number = series.window.number(rule.reduction, rule.samples_min, wall);
-                // Of what came before the start, nothing may have been kept: its absence says nothing yet.
-                if !settled && series.window.is_empty() {
+                // Of what came before, not everything may have been kept: its absence says nothing yet.
+                if !settled && (series.window.is_empty() || rule.reduction == Reduction::Count) {
                     continue;
                 }
                 series.number = number;
@@ -330,9 +338,8 @@ impl RuleState {
     }
 
     fn kept(&self) -> Vec<Kept> {
-        let is_kept = |series: &Series| {
-            series.raised.is_some() || self.rule.condition.without_data == WithoutData::Alarm
-        };
+        let is_kept =
+            |series: &Series| series.raised.is_some() || self.rule.condition.without_data == WithoutData::Alarm;
         let kept = self.series.iter().filter(|(_, series)| is_kept(series));
         kept.map(|(key, series)| Kept {
             rule: self.rule.name.clone(),
@@ -400,7 +407,7 @@ fn value_of(row: &DecodedRow, field: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::rule::{Condition, Limit, Reduction, Severity, TagCondition, TextPattern};
+    use crate::domain::rule::{Condition, Limit, Severity, TagCondition, TextPattern};
 
     fn at(seconds: u64) -> (Monotonic, Timestamp) {
         let nanos = seconds * 1_000_000_000;
@@ -517,10 +524,11 @@ mod tests {
         let mut table = table(vec![silent], before.kept());
         assert_eq!(look(&mut table, 5), [], "it may have been written before it started");
         assert_eq!(table.look(false, at(11).0, at(11).1), [], "it hears nobody");
-        assert_eq!(look(&mut table, 11), [("silent".to_owned(), "a".to_owned(), AlarmState::Firing)]);
-        take(&mut table, 12, &["load,publisher=a value=9"]);
-        assert_eq!(look(&mut table, 12), [("silent".to_owned(), "a".to_owned(), AlarmState::Resolved)]);
-        assert_eq!(tell_all(&mut table, 12), [], "nobody had heard of it");
+        assert_eq!(look(&mut table, 12), [], "nobody may have heard it");
+        assert_eq!(look(&mut table, 22), [("silent".to_owned(), "a".to_owned(), AlarmState::Firing)]);
+        take(&mut table, 23, &["load,publisher=a value=9"]);
+        assert_eq!(look(&mut table, 23), [("silent".to_owned(), "a".to_owned(), AlarmState::Resolved)]);
+        assert_eq!(tell_all(&mut table, 23), [], "nobody had heard of it");
     }
 
     #[test]
