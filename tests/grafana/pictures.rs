@@ -23,6 +23,9 @@ use super::support::influxd::Influxd;
 
 const NOTE: &str = "What the panels' own queries answer on a real InfluxDB. Drawn by heartwatch's tests with Chart.js, not by \
                     Grafana; dashed lines are the thresholds of the alarms.";
+/// What the dashboards show is made up, and so it says.
+const STORY: &str = "A story of ten minutes that the tests write into a real InfluxDB, with everything wrong at once, as the panels' own \
+                     queries answer. Drawn by heartwatch's tests with Chart.js, not by Grafana; dashed lines: the alarms' thresholds.";
 /// How long a scenario is shown; at its middle publishers are killed.
 const SCENARIO_SECONDS: u64 = 50;
 
@@ -109,7 +112,7 @@ async fn picture(dashboard: &Dashboard, database: &Database<'_>, chosen: &BTreeM
     }
     let end = database.now.as_nanos() as f64 / 1e6;
     json!({
-        "title": format!("Dashboard {}", dashboard.title), "note": NOTE,
+        "title": format!("Dashboard {}", dashboard.title), "note": STORY,
         "range": [end - SECONDS as f64 * 1e3, end], "panels": panels,
     })
 }
