@@ -10,6 +10,7 @@ use heartwatch::domain::verdict::Verdict;
 use heartwatch::runtime::clock::Clock;
 use rumqttc::{AsyncClient, MqttOptions, QoS};
 use rustix::process::Signal;
+use support::browser::Browser;
 use support::eventually;
 use support::heartwatch::{PATIENCE, RunOptions, Running, finished};
 use support::receiver::{Received, Receiver};
@@ -164,6 +165,22 @@ async fn a_verdict_can_be_a_rule_and_maintenance_holds_alarms_back() {
     ask(&running, &["maintenance", "by-hand", "--end"]).await;
     eventually("it is told after the window", PATIENCE, async || states(&receiver) == ["firing"]).await;
     sensor.publish_until("it is over", 1.0, async || states(&receiver).len() == 2).await;
+}
+
+#[tokio::test]
+async fn the_page_shows_what_is_raised() {
+    let Some(mut browser) = Browser::start().await else { return };
+    let rule = RULE.replace("'2s'", "'0s'");
+    let running = Running::start(RunOptions { config: rule, ..RunOptions::default() }).await;
+    let mut sensor = Sensor::new(&running, "sensor-1");
+    let raised = async || running.status().await.alarms.raised.len() == 1;
+    sensor.publish_until("it is raised", 9.0, raised).await;
+    browser.open(&format!("{}/", running.page())).await;
+    browser.until("document.querySelector('.facts')?.textContent.includes('1 raised')", PATIENCE).await;
+    browser.value("location.hash = '#/errors'").await;
+    let shown = "document.querySelector('main')?.textContent.includes('sensor-1: the load is too high: mean of')";
+    browser.until(shown, PATIENCE).await;
+    assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
 #[test]
