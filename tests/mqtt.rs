@@ -12,7 +12,7 @@ use heartwatch::adapters::mqtt::{MqttConfig, MqttTransport, Secret, Will, connec
 use heartwatch::messages::deliveries::Delivery;
 use heartwatch::ports::{Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use heartwatch::runtime::clock::Clock;
-use support::free_port;
+use support::{eventually, free_port};
 use support::mosquitto::{Mosquitto, MosquittoOptions, authority};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -195,6 +195,9 @@ async fn what_was_not_acknowledged_comes_again_after_the_broker_was_killed() {
     }
     assert_eq!(numbers, (21..=100).collect::<Vec<_>>());
     monitor.transport.disconnect().await;
+    // it writes its file at each of them, and on a slow disk it reads the last ones long after we have gone
+    let acknowledged = async || broker.log().matches("Received PUBACK from monitor").count() == 20 + 80;
+    eventually("the broker has read every acknowledgement", Duration::from_secs(60), acknowledged).await;
     let mut monitor = open(config(&broker.url(), "monitor"), &["load/+"]);
     monitor.connected().await;
     assert_eq!(monitor.deliveries_until_quiet(Duration::from_millis(300)).await.len(), 0);
