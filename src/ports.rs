@@ -54,8 +54,8 @@ pub struct Outgoing {
 /// Why a message could not be handed to the transport.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// Its queue is full: the broker takes messages more slowly than we publish.
-    #[error("the MQTT send queue is full ({messages_max} messages)")]
+    /// Its queue is full: the other end takes messages more slowly than we publish.
+    #[error("the send queue is full ({messages_max} messages)")]
     Full {
         /// The queue's limit.
         messages_max: usize,
@@ -69,7 +69,7 @@ pub enum TransportError {
         reason: String,
     },
     /// The transport has ended.
-    #[error("the MQTT transport has ended")]
+    #[error("the transport has ended")]
     Closed,
 }
 

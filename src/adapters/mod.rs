@@ -2,6 +2,8 @@
 
 pub mod broker;
 pub mod command;
+#[cfg(feature = "hosts")]
+pub mod grpc;
 pub mod influx;
 pub mod mail;
 pub mod monitor;

@@ -6,6 +6,7 @@
 pub mod arrivals;
 pub mod backtest;
 pub mod beat;
+pub mod command;
 pub mod crowd;
 pub mod deadline;
 pub mod delivery;
