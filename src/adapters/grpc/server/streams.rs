@@ -1,0 +1,106 @@
+//! The two services, as tonic calls them.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::agents::{Answers, Protocol};
+use super::intake::Intake;
+use super::{AgentEvent, Shared};
+use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled};
+use crate::domain::command::CommandResult;
+use crate::domain::publisher::PublisherId;
+use crate::wire::monitoring as wire;
+use crate::wire::monitoring::agent_service_server::AgentService;
+use crate::wire::monitoring::monitoring_service_server::MonitoringService;
+
+/// The services. Clones are handles to the same server.
+pub(super) struct Streams(pub Arc<Shared>);
+
+#[tonic::async_trait]
+impl AgentService for Streams {
+    type RelayStream = Channelled<Result<wire::ToAgent, Status>>;
+
+    async fn relay(&self, request: Request<Streaming<wire::FromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
+        let (answers, answers_end) = mpsc::channel(self.0.config.agent_queue_messages_max);
+        let named = match request.metadata().get(CLIENT_ID_KEY) {
+            Some(name) => {
+                let parsed = name.to_str().ok().and_then(|name| PublisherId::parse(name).ok());
+                Some(parsed.ok_or_else(|| {
+                    self.0.registry().refused += 1;
+                    Status::invalid_argument(format!(
+                        "{CLIENT_ID_KEY}: use letters, digits, '.', '_', '-' or ':', 96 at most"
+                    ))
+                })?)
+            }
+            None => None,
+        };
+        let mut intake = Intake::begin(self.0.clone(), Answers::Relay(answers.clone()), Protocol::Relay)?;
+        let mut stop = self.0.stop.subscribe();
+        tokio::spawn(async move {
+            if let Some(named) = named {
+                intake.named(named.as_str()).await;
+            }
+            let mut messages = request.into_inner();
+            let by_us = loop {
+                let message = tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => break true,
+                    // It no longer listens: nobody reads what we confirm.
+                    () = answers.closed() => break false,
+                    message = messages.message() => message,
+                };
+                let Ok(Some(message)) = message else { break false };
+                if let Err(status) = intake.relayed(message).await {
+                    let _ = answers.try_send(Err(status));
+                    break false;
+                }
+            };
+            intake.end(by_us).await;
+        });
+        Ok(Response::new(Channelled(answers_end)))
+    }
+
+    async fn report_result(
+        &self,
+        request: Request<wire::CommandResponse>,
+    ) -> Result<Response<wire::ResultReceipt>, Status> {
+        let wire::CommandResponse { command_id: id, success, output, client_id, .. } = request.into_inner();
+        let (known, answer) = oneshot::channel();
+        let result = CommandResult { id, success, output };
+        let event = AgentEvent::Result { client_id, result, known: Some(known) };
+        self.0.agent_events.send(event).await.map_err(|_| Status::unavailable("the server is ending"))?;
+        Ok(Response::new(wire::ResultReceipt { known: answer.await.unwrap_or(false) }))
+    }
+}
+
+#[tonic::async_trait]
+impl MonitoringService for Streams {
+    type MonitorStreamStream = Channelled<Result<wire::Command, Status>>;
+
+    async fn monitor_stream(
+        &self,
+        request: Request<Streaming<wire::MonitoringData>>,
+    ) -> Result<Response<Self::MonitorStreamStream>, Status> {
+        let (answers, answers_end) = mpsc::channel(self.0.config.agent_queue_messages_max);
+        let mut intake = Intake::begin(self.0.clone(), Answers::Plain(answers.clone()), Protocol::MonitorStream)?;
+        let mut stop = self.0.stop.subscribe();
+        tokio::spawn(async move {
+            let mut messages = request.into_inner();
+            let by_us = loop {
+                let message = tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => break true,
+                    () = answers.closed() => break false,
+                    message = messages.message() => message,
+                };
+                let Ok(Some(data)) = message else { break false };
+                if let Err(status) = intake.measured(data).await {
+                    let _ = answers.try_send(Err(status));
+                    break false;
+                }
+            };
+            intake.end(by_us).await;
+        });
+        Ok(Response::new(Channelled(answers_end)))
+    }
+}
