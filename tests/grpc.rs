@@ -147,7 +147,9 @@ async fn what_a_publisher_says_goes_to_the_server_and_confirmations_and_commands
     drop(agent);
     let will = delivery(&mut server.events).await;
     assert_eq!(Topic::parse(&Prefix::default(), &will.topic).unwrap().kind, TopicKind::LastWill);
-    let Ok(Message::LastWill(will)) = envelope::decode(TopicKind::LastWill, &id("agent-1"), &will.payload) else { panic!() };
+    let Ok(Message::LastWill(will)) = envelope::decode(TopicKind::LastWill, &id("agent-1"), &will.payload) else {
+        panic!()
+    };
     assert_eq!(will.incarnation, Incarnation(7));
     support::eventually("nobody is there", DEADLINE, async || server.agents.count() == 0).await;
 }
@@ -209,7 +211,9 @@ async fn an_existing_agent_is_numbered_and_gets_a_command_without_sending_again(
         let delivery = delivery(&mut server.events).await;
         let topic = Topic::parse(&Prefix::default(), &delivery.topic).unwrap();
         assert_eq!(topic.publisher.as_str(), "worker-1");
-        let Ok(Message::Readings(batch)) = envelope::decode(topic.kind, &topic.publisher, &delivery.payload) else { panic!() };
+        let Ok(Message::Readings(batch)) = envelope::decode(topic.kind, &topic.publisher, &delivery.payload) else {
+            panic!()
+        };
         assert_eq!(batch.host.as_str(), "plant-7");
         came.push((batch.readings[0].sequence, batch.readings[0].measurement.clone()));
     }

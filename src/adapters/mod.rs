@@ -5,6 +5,8 @@ pub mod command;
 #[cfg(feature = "hosts")]
 pub mod grpc;
 pub mod influx;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod mail;
 pub mod monitor;
 pub mod mqtt;

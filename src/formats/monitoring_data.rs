@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
+use crate::domain::sequence::SEQUENCE_MAX;
 use crate::domain::time::Timestamp;
 
 /// Nanoseconds in a second.
@@ -30,6 +31,14 @@ const NANOS: i64 = 1_000_000_000;
 
 /// Most bytes of one message that are looked at.
 pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
+
+/// The topic of a delivery that is such a message. No MQTT client can send to it: we do not subscribe to it.
+pub const DELIVERY_TOPIC: &str = "$kafka/monitoring-data";
+
+/// The fields of a row that carry its number and incarnation to [`messages_of_row`].
+pub const SEQUENCE_FIELD: &str = "heartwatch_seq";
+/// See [`SEQUENCE_FIELD`].
+pub const INCARNATION_FIELD: &str = "heartwatch_incarnation";
 
 /// The name of the field that stands for the whole reading.
 const VALUE: &str = "value";
@@ -204,7 +213,7 @@ impl MonitoringData {
             None => self.timestamp.checked_mul(NANOS),
         };
         let time = nanos.ok_or(MonitoringDataError::Time { timestamp: self.timestamp })?;
-        let numbers = self.seq.zip(self.incarnation);
+        let numbers = self.seq.filter(|seq| (1..=SEQUENCE_MAX).contains(seq)).zip(self.incarnation);
         let incarnation = numbers.map(|(_, incarnation)| Incarnation(incarnation));
         if self.part.is_some() {
             return Ok(Measured { publisher, host, incarnation, reading: None });
@@ -294,6 +303,60 @@ pub fn messages(
     messages
 }
 
+/// A reading whose row carries its number through the journal, to [`messages_of_row`].
+#[must_use]
+pub fn with_numbers(mut reading: Reading, incarnation: Incarnation) -> Reading {
+    let numbers = i64::try_from(reading.sequence).ok().zip(i64::try_from(incarnation.0).ok());
+    reading.fields.retain(|(key, _)| key != SEQUENCE_FIELD && key != INCARNATION_FIELD);
+    if let Some((sequence, incarnation)) = numbers {
+        reading.fields.push((SEQUENCE_FIELD.to_owned(), FieldValue::Integer(sequence)));
+        reading.fields.push((INCARNATION_FIELD.to_owned(), FieldValue::Integer(incarnation)));
+    }
+    reading
+}
+
+/// The messages of a row in line protocol; none for the monitor's own rows, which are `heartwatch_…`.
+///
+/// # Errors
+/// Why it cannot be one, in words.
+pub fn messages_of_row(row: &[u8]) -> Result<Vec<MonitoringData>, String> {
+    let row = crate::formats::line_protocol::decode(row).map_err(|error| error.to_string())?;
+    if row.measurement.starts_with("heartwatch_") {
+        return Ok(Vec::new());
+    }
+    let (mut publisher, mut host, mut tags) = (None, None, Vec::new());
+    for (key, value) in row.tags {
+        match key.as_str() {
+            "publisher" => publisher = Some(value),
+            "host" => host = Some(value),
+            // as the row was written: see `line_protocol::encode_reading`
+            "source_publisher" => tags.push(("publisher".to_owned(), value)),
+            "source_host" => tags.push(("host".to_owned(), value)),
+            _ => tags.push((key, value)),
+        }
+    }
+    let publisher = publisher_of(publisher.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+    let host = host_of(host.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
+    let (mut sequence, mut incarnation, mut fields) = (None, None, Vec::new());
+    for (key, value) in row.fields {
+        match (key.as_str(), &value) {
+            (SEQUENCE_FIELD, FieldValue::Integer(number)) => sequence = u64::try_from(*number).ok(),
+            (INCARNATION_FIELD, FieldValue::Integer(number)) => incarnation = u64::try_from(*number).ok(),
+            _ => fields.push((key, value)),
+        }
+    }
+    let time = row.time.ok_or("the row has no time")?;
+    let numbers = sequence.zip(incarnation);
+    let reading = Reading {
+        sequence: numbers.map_or(0, |(sequence, _)| sequence),
+        time,
+        measurement: row.measurement,
+        tags,
+        fields,
+    };
+    Ok(messages(&publisher, &host, numbers.map(|(_, incarnation)| Incarnation(incarnation)), &reading))
+}
+
 fn json(value: &FieldValue) -> Value {
     match value {
         FieldValue::Float(value) => Value::from(*value),
@@ -355,6 +418,24 @@ mod tests {
             .map(|message| (message.metric, message.value))
             .collect();
         assert_eq!(metrics, [("cpu".to_owned(), 1.0), ("cpu_b".to_owned(), 1.0)]);
+    }
+
+    #[test]
+    fn a_row_of_the_journal_keeps_its_number() {
+        use crate::formats::line_protocol::encode_reading;
+        let (publisher, host) = (PublisherId::parse("agent-1").unwrap(), HostName::parse("h").unwrap());
+        let mut reading = reading(&[("value", FieldValue::Float(5.0))]);
+        reading.tags.insert(0, ("host".to_owned(), "other".to_owned()));
+        let mut row = Vec::new();
+        encode_reading(&mut row, &publisher, &host, &with_numbers(reading.clone(), Incarnation(17))).unwrap();
+        let mut messages = messages_of_row(&row).unwrap();
+        assert_eq!(messages.len(), 1);
+        let measured = messages.remove(0).measured().unwrap();
+        reading.tags.sort();
+        assert_eq!((measured.incarnation, measured.reading), (Some(Incarnation(17)), Some(reading)));
+        assert_eq!(messages_of_row(b"heartwatch_heartbeat,host=h,publisher=p seq=1i 5"), Ok(Vec::new()));
+        assert!(messages_of_row(b"cpu value=1").is_err());
+        assert!(messages_of_row(b"cpu,publisher=p value=1 5").is_err(), "no host");
     }
 
     #[test]

@@ -83,7 +83,8 @@ pub fn mqtt(settings: &MqttSettings, url: &str, client_id: &str) -> MqttConfig {
 #[must_use]
 pub fn topics(settings: &Settings, own: &PublisherId) -> SetTopics {
     let foreign = settings.foreign.iter().map(|foreign| foreign.device.clone()).collect();
-    SetTopics { prefix: settings.mqtt.prefix.clone(), own: own.clone(), foreign: Arc::new(foreign) }
+    let (prefix, own) = (settings.mqtt.prefix.clone(), own.clone());
+    SetTopics { prefix, own, foreign: Arc::new(foreign), numbers_in_rows: false }
 }
 
 /// The InfluxDB, when one is configured.

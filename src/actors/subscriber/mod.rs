@@ -20,7 +20,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Respo
 pub use self::confirmations::Confirmations;
 pub use self::pump::pump;
 use self::recent::Recent;
-pub use self::translate::{Unreadable, translate};
+pub use self::translate::{Rules, Unreadable, translate};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Monotonic;
 use crate::formats::envelope::{Prefix, TopicError, TopicKind, encode_confirm};
@@ -66,6 +66,8 @@ pub struct SetTopics {
     pub own: PublisherId,
     /// How devices are read that know nothing of heartwatch; the first whose topic matches counts.
     pub foreign: Arc<Vec<Foreign>>,
+    /// Whether rows carry their numbers, for a sink that hands them on to another monitor.
+    pub numbers_in_rows: bool,
 }
 
 /// What the subscriber knows, over all its lives.
@@ -73,6 +75,7 @@ pub struct SetTopics {
 pub struct Record {
     prefix: Prefix,
     foreign: Arc<Vec<Foreign>>,
+    numbers_in_rows: bool,
     /// Topics of an earlier configuration: rumqttd goes on sending them to a session after UNSUBSCRIBE.
     topics_over: Vec<TopicPattern>,
     /// What our own heartbeats' topics start with: the broker sends them to us as well.
@@ -107,9 +110,9 @@ impl Subscriber {
             }
             record.status.messages += 1;
             let last = &mut record.last_heartbeat;
-            let meaning = translate(&record.prefix, &record.foreign, delivery, |publisher, now, interval| {
-                lag(last, publisher, now, interval)
-            });
+            let rules =
+                Rules { prefix: &record.prefix, foreign: &record.foreign, numbers_in_rows: record.numbers_in_rows };
+            let meaning = translate(&rules, delivery, |publisher, now, interval| lag(last, publisher, now, interval));
             match meaning {
                 Ok(meaning) => {
                     // What the broker had kept from before we subscribed is data, not a sign of life.
@@ -205,6 +208,7 @@ impl Record {
         let mut record = Self {
             prefix: topics.prefix.clone(),
             foreign: Arc::default(),
+            numbers_in_rows: false,
             topics_over: Vec::new(),
             own_topics: String::new(),
             status: SubscriberStatus::default(),
@@ -217,14 +221,14 @@ impl Record {
         record
     }
 
-    fn set_topics(&mut self, SetTopics { prefix, own, foreign }: SetTopics) {
+    fn set_topics(&mut self, SetTopics { prefix, own, foreign, numbers_in_rows }: SetTopics) {
         let heartbeat = prefix.topic(&own, TopicKind::Heartbeat);
         heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).clone_into(&mut self.own_topics);
         self.topics_over.extend(self.foreign.iter().map(|device| device.topic.clone()));
         self.topics_over.retain(|topic| foreign.iter().all(|device| device.topic != *topic));
         let excess = self.topics_over.len().saturating_sub(TOPICS_OVER_MAX);
         self.topics_over.drain(..excess);
-        (self.prefix, self.foreign) = (prefix, foreign);
+        (self.prefix, self.foreign, self.numbers_in_rows) = (prefix, foreign, numbers_in_rows);
     }
 
     fn keep_bad(&mut self, delivery: &Delivery, reason: String) {

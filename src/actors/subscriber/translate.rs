@@ -8,6 +8,7 @@ use crate::domain::time::{Monotonic, Timestamp};
 use crate::formats::envelope::{self, EnvelopeError, Message, Prefix, ReadingBatch, Topic, TopicError};
 use crate::formats::foreign::{Foreign, ForeignError, ForeignReading};
 use crate::formats::line_protocol;
+use crate::formats::monitoring_data::{self, Measured, MonitoringDataError};
 use crate::messages::deliveries::Delivery;
 use crate::messages::intake::{IntakeEntry, NumberedLine};
 
@@ -43,6 +44,9 @@ pub enum Unreadable {
     /// It is a foreign device's, and nothing in it can be used.
     #[error(transparent)]
     Foreign(#[from] ForeignError),
+    /// It came from Kafka, and is not what the topic promises.
+    #[error(transparent)]
+    Measured(#[from] MonitoringDataError),
 }
 
 impl Unreadable {
@@ -52,27 +56,41 @@ impl Unreadable {
         match self {
             Self::Payload(error) => error.is_oversized(),
             Self::Foreign(error) => matches!(error, ForeignError::Oversized { .. }),
+            Self::Measured(error) => error.is_oversized(),
             Self::Topic(_) => false,
         }
     }
 }
 
-/// Reads one message: of a heartwatch publisher under the prefix, else of the first foreign device whose topic
-/// it has. `lag` tells how much later than promised a heartbeat is, given who sends it,
+/// How messages are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// What the topics of heartwatch's publishers start with.
+    pub prefix: &'a Prefix,
+    /// How devices are read that know nothing of heartwatch.
+    pub foreign: &'a [Foreign],
+    /// Whether rows carry their numbers.
+    pub numbers_in_rows: bool,
+}
+
+/// Reads one message: of a heartwatch publisher under the prefix, one of Kafka's, else of the first foreign device
+/// whose topic it has. `lag` tells how much later than promised a heartbeat is, given who sends it,
 /// when it came and what it promises.
 ///
 /// # Errors
 /// [`Unreadable`], which says what would be right.
 pub fn translate(
-    prefix: &Prefix,
-    foreign: &[Foreign],
+    rules: &Rules<'_>,
     delivery: &Delivery,
     lag: impl FnOnce(&PublisherId, Monotonic, std::time::Duration) -> std::time::Duration,
 ) -> Result<Translation, Unreadable> {
-    let topic = match Topic::parse(prefix, &delivery.topic) {
+    if delivery.topic == monitoring_data::DELIVERY_TOPIC {
+        return translate_measured(rules, delivery);
+    }
+    let topic = match Topic::parse(rules.prefix, &delivery.topic) {
         Err(error @ TopicError::Foreign { .. }) => {
             let Delivery { topic, payload, wall, retained, .. } = delivery;
-            let read = foreign.iter().find_map(|foreign| foreign.read(topic, payload, *wall, *retained));
+            let read = rules.foreign.iter().find_map(|foreign| foreign.read(topic, payload, *wall, *retained));
             return Ok(translate_foreign(read.ok_or(error)??, delivery));
         }
         topic => topic?,
@@ -92,7 +110,7 @@ pub fn translate(
             meaning.beat = Some(beat(&batch.host, BeatKind::Readings { incarnation: Some(batch.incarnation) }));
             let first = batch.readings.iter().map(|reading| reading.sequence).min().unwrap_or(Sequence::MAX);
             meaning.confirmed = Some((publisher.clone(), batch.incarnation, first.saturating_sub(1)));
-            keep_readings(&mut meaning, &publisher, batch);
+            keep_readings(&mut meaning, rules, &publisher, batch);
         }
         Message::Heartbeat(note) => {
             let late_by = lag(&publisher, delivery.at, note.heartbeat.interval);
@@ -144,14 +162,45 @@ fn translate_foreign(reading: ForeignReading, delivery: &Delivery) -> Translatio
     Translation { beat: Some(beat), entries, problem, newest, ..Translation::default() }
 }
 
-fn keep_readings(meaning: &mut Translation, publisher: &PublisherId, batch: ReadingBatch) {
+/// A message of Kafka's: numbered by a heartwatch before us, or some other writer's.
+fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translation, Unreadable> {
+    let measured = monitoring_data::decode(&delivery.payload)?.measured()?;
+    let Measured { publisher, host, incarnation, reading } = measured;
+    let kind = BeatKind::Readings { incarnation };
+    let beat = Beat { publisher: publisher.clone(), host: host.clone(), at: delivery.at, wall: delivery.wall, kind };
+    let mut meaning = Translation { beat: Some(beat), ..Translation::default() };
+    match (reading, incarnation) {
+        (None, _) => {}
+        (Some(reading), Some(incarnation)) => {
+            let batch = ReadingBatch { host, incarnation, readings: vec![reading] };
+            keep_readings(&mut meaning, rules, &publisher, batch);
+        }
+        (Some(reading), None) => {
+            // The same message again is the same point.
+            let mut lines = Vec::with_capacity(96);
+            match line_protocol::encode_reading(&mut lines, &publisher, &host, &reading) {
+                Ok(()) => {
+                    meaning.newest = Some((publisher, lines.clone()));
+                    lines.push(b'\n');
+                    meaning.entries.push(IntakeEntry::Unnumbered { lines, rows: 1 });
+                }
+                Err(error) => meaning.problem = Some(format!("this reading cannot be stored: {error}")),
+            }
+        }
+    }
+    Ok(meaning)
+}
+
+fn keep_readings(meaning: &mut Translation, rules: &Rules<'_>, publisher: &PublisherId, batch: ReadingBatch) {
     let ReadingBatch { host, incarnation, readings } = batch;
     let mut lines = Vec::with_capacity(readings.len());
-    for reading in &readings {
+    for reading in readings {
+        let sequence = reading.sequence;
+        let reading = if rules.numbers_in_rows { monitoring_data::with_numbers(reading, incarnation) } else { reading };
         let mut line = Vec::with_capacity(96);
-        match line_protocol::encode_reading(&mut line, publisher, &host, reading) {
-            Ok(()) => lines.push(NumberedLine { sequence: reading.sequence, line }),
-            Err(error) => meaning.unstorable.push((reading.sequence, error.to_string())),
+        match line_protocol::encode_reading(&mut line, publisher, &host, &reading) {
+            Ok(()) => lines.push(NumberedLine { sequence, line }),
+            Err(error) => meaning.unstorable.push((sequence, error.to_string())),
         }
     }
     for (number, reason) in &meaning.unstorable {

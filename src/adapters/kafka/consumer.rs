@@ -1,0 +1,125 @@
+//! A topic that is acted on at once: what was handed on counts as done.
+
+use std::time::Duration;
+
+use rdkafka::Message as _;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use tokio::sync::mpsc;
+
+use super::outage::Outage;
+use super::{BadKafka, client};
+use crate::domain::time::Timestamp;
+
+/// Wait after an error: librdkafka itself goes on connecting.
+const ERROR_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where a group begins that has read nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    /// With the oldest message that Kafka still has.
+    Beginning,
+    /// With what comes from now on.
+    Now,
+}
+
+/// What to read, and as whom.
+#[derive(Debug, Clone)]
+pub struct Consumption {
+    /// `HOST:PORT`, with commas between several.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// The consumer group: its members share the topic.
+    pub group: String,
+    /// Where a new group begins.
+    pub start_at: StartAt,
+    /// Messages that may wait to be taken.
+    pub messages_max: usize,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consumed {
+    /// Its payload, as bytes from outside.
+    pub payload: Vec<u8>,
+    /// When it was written, as its writer or its broker says.
+    pub at: Option<Timestamp>,
+    /// The topic's partition.
+    pub partition: i32,
+    /// Its place there.
+    pub offset: i64,
+}
+
+/// Starts to read, on the current tokio runtime, until the receiver is dropped.
+///
+/// # Errors
+/// [`BadKafka`].
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn consume(wanted: Consumption) -> Result<mpsc::Receiver<Consumed>, BadKafka> {
+    let consumer = consumer(&wanted.brokers, &wanted.group, wanted.start_at)?;
+    consumer.subscribe(&[&wanted.topic]).map_err(|error| BadKafka::of(&wanted.brokers, &error))?;
+    let (out, end) = mpsc::channel(wanted.messages_max);
+    tokio::spawn(async move {
+        let outage = Outage::default();
+        loop {
+            let message = tokio::select! {
+                () = out.closed() => break,
+                message = consumer.recv() => message,
+            };
+            match message {
+                Ok(message) => {
+                    outage.ended(&wanted.brokers);
+                    let consumed = Consumed {
+                        payload: message.payload().unwrap_or_default().to_vec(),
+                        at: message
+                            .timestamp()
+                            .to_millis()
+                            .map(|millis| Timestamp::from_nanos(millis.saturating_mul(1_000_000))),
+                        partition: message.partition(),
+                        offset: message.offset(),
+                    };
+                    if out.send(consumed).await.is_err() {
+                        break;
+                    }
+                    if let Err(error) = consumer.store_offset_from_message(&message) {
+                        tracing::debug!(%error, "an offset was not noted: the partition is another's now");
+                    }
+                }
+                Err(error) => {
+                    outage.failed(&wanted.brokers, &error.to_string());
+                    tokio::time::sleep(ERROR_PAUSE).await;
+                }
+            }
+        }
+        // Leaving the group waits for the broker.
+        let _ = tokio::task::spawn_blocking(move || drop(consumer)).await;
+    });
+    Ok(end)
+}
+
+/// A member of a group whose offsets are committed once a second, as far as they were stored.
+pub(super) fn consumer(brokers: &str, group: &str, start_at: StartAt) -> Result<StreamConsumer, BadKafka> {
+    let mut config = client(brokers);
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
+        .set("enable.auto.offset.store", "false")
+        // A member that was killed holds its partitions for so long: brokers allow no less by default.
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "2000")
+        .set("allow.auto.create.topics", "true")
+        .set("topic.metadata.refresh.interval.ms", "5000")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.wait.max.ms", "100")
+        .set(
+            "auto.offset.reset",
+            match start_at {
+                StartAt::Beginning => "earliest",
+                StartAt::Now => "latest",
+            },
+        );
+    config.create().map_err(|error| BadKafka::of(brokers, &error))
+}

@@ -1,0 +1,45 @@
+//! Kafka in and out, by librdkafka, without TLS and passwords: keep it on a network that you trust.
+//!
+//! - [`KafkaSink`] takes rows to `monitoring-data`; the journal before it is the buffer while Kafka is away.
+//! - [`connect`] is the other end of that topic: a [`crate::ports::Transport`] whose deliveries are acknowledged (their
+//!   offsets committed) only when they are safe.
+//! - [`consume`] hands on a topic that is acted on at once, like commands; [`KafkaProducer`] sends single messages.
+
+mod consumer;
+mod outage;
+mod producer;
+mod sink;
+mod transport;
+
+use rdkafka::ClientConfig;
+
+pub use consumer::{Consumed, Consumption, StartAt, consume};
+pub use producer::KafkaProducer;
+pub use sink::{KafkaSink, KafkaSinkConfig};
+pub use transport::{KafkaConfig, KafkaTransport, connect};
+
+/// A client cannot be made: the configuration cannot work with any Kafka.
+#[derive(Debug, thiserror::Error)]
+#[error("Kafka at '{brokers}' cannot be used: {reason}; right is HOST:PORT, with commas between several")]
+pub struct BadKafka {
+    brokers: String,
+    reason: String,
+}
+
+impl BadKafka {
+    fn of(brokers: &str, error: &rdkafka::error::KafkaError) -> Self {
+        Self { brokers: brokers.to_owned(), reason: error.to_string() }
+    }
+}
+
+/// What all clients have in common.
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("client.id", "heartwatch")
+        .set("socket.keepalive.enable", "true")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "2000");
+    config
+}

@@ -1,0 +1,174 @@
+//! `monitoring-data` as a transport: each message is a delivery, acknowledged when it is safe.
+//!
+//! Invariants:
+//! 1. An offset is committed only when the receipts of it and of everything delivered before it have come.
+//! 2. A receipt of another assignment of partitions is harmless: its message comes again, and is recognised
+//!    by its number.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::Message as _;
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::BadKafka;
+use super::consumer::{StartAt, consumer};
+use super::outage::Outage;
+use crate::formats::monitoring_data::DELIVERY_TOPIC;
+use crate::messages::deliveries::Delivery;
+use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
+use crate::runtime::clock::Clock;
+
+/// Wait after an error: librdkafka itself goes on connecting.
+const ERROR_PAUSE: Duration = Duration::from_millis(200);
+/// How long the end may take: the last offsets are committed.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What to read, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// `HOST:PORT`, with commas between several.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// The consumer group: monitors with the same one share the topic.
+    pub group: String,
+    /// Messages that may wait to be taken; fewer than the 65,536 ids of receipts, together with those on their way.
+    pub messages_max: usize,
+}
+
+/// One message on its way.
+struct Pending {
+    packet_id: u16,
+    partition: i32,
+    offset: i64,
+    received: bool,
+}
+
+struct Shared {
+    consumer: StreamConsumer,
+    topic: String,
+    pending: Mutex<VecDeque<Pending>>,
+    connected: AtomicBool,
+}
+
+/// The connection. Nothing can be published over it.
+pub struct KafkaTransport {
+    shared: Arc<Shared>,
+    stop: Arc<Notify>,
+    ended: watch::Receiver<bool>,
+}
+
+/// Starts to read, on the current tokio runtime, and returns at once: whether Kafka is there is told by the events.
+///
+/// # Errors
+/// [`BadKafka`] when the configuration cannot work with any Kafka.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn connect(
+    config: KafkaConfig,
+    clock: Clock,
+) -> Result<(Arc<KafkaTransport>, mpsc::Receiver<TransportEvent>), BadKafka> {
+    let consumer = consumer(&config.brokers, &config.group, StartAt::Beginning)?;
+    consumer.subscribe(&[&config.topic]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
+    let shared = Arc::new(Shared {
+        consumer,
+        topic: config.topic.clone(),
+        pending: Mutex::default(),
+        connected: AtomicBool::new(false),
+    });
+    let (events, events_end) = mpsc::channel(config.messages_max);
+    let stop = Arc::new(Notify::new());
+    let (done, ended) = watch::channel(false);
+    let (reading, stopped) = (shared.clone(), stop.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stopped.notified() => {}
+            () = read(&reading, &config, events, clock) => {}
+        }
+        done.send_replace(true);
+    });
+    Ok((Arc::new(KafkaTransport { shared, stop, ended }), events_end))
+}
+
+async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<TransportEvent>, clock: Clock) {
+    let outage = Outage::default();
+    let mut packet_id: u16 = 0;
+    loop {
+        let event = match shared.consumer.recv().await {
+            Ok(message) => {
+                outage.ended(&config.brokers);
+                packet_id = packet_id.wrapping_add(1);
+                let (partition, offset) = (message.partition(), message.offset());
+                let pending = Pending { packet_id, partition, offset, received: false };
+                shared.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(pending);
+                if !shared.connected.swap(true, Ordering::Relaxed) {
+                    tracing::info!(brokers = config.brokers, topic = config.topic, "readings come from Kafka");
+                    let connected = TransportEvent::Connected { connection_epoch: 1, session_present: true };
+                    if events.send(connected).await.is_err() {
+                        return;
+                    }
+                }
+                TransportEvent::Delivery(Delivery {
+                    topic: DELIVERY_TOPIC.to_owned(),
+                    payload: message.payload().unwrap_or_default().to_vec(),
+                    retained: false,
+                    at: clock.monotonic(),
+                    wall: clock.wall(),
+                    receipt: Receipt { connection_epoch: 1, packet_id },
+                })
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let news = outage.failed(&config.brokers, &reason);
+                tokio::time::sleep(ERROR_PAUSE).await;
+                if !news || !shared.connected.swap(false, Ordering::Relaxed) {
+                    continue;
+                }
+                TransportEvent::Disconnected { reason }
+            }
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Transport for KafkaTransport {
+    fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<(), TransportError>> {
+        Box::pin(async move { self.try_publish(message) })
+    }
+
+    fn try_publish(&self, message: Outgoing) -> Result<(), TransportError> {
+        Err(TransportError::Unsendable { topic: message.topic, reason: "readings only come from Kafka".to_owned() })
+    }
+
+    fn acknowledge(&self, receipts: Vec<Receipt>) {
+        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        for receipt in receipts {
+            // They come in the order of delivery, so that it is the first one that is still open.
+            if let Some(found) = pending.iter_mut().find(|one| !one.received && one.packet_id == receipt.packet_id) {
+                found.received = true;
+            }
+        }
+        while pending.front().is_some_and(|first| first.received) {
+            let Some(Pending { partition, offset, .. }) = pending.pop_front() else { break };
+            if let Err(error) = self.shared.consumer.store_offset(&self.shared.topic, partition, offset) {
+                tracing::debug!(%error, "an offset was not noted: the partition is another's now");
+            }
+        }
+    }
+
+    /// Ends reading; what is acknowledged from now on is still committed, with the last handle.
+    fn disconnect(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.stop.notify_one();
+            let mut ended = self.ended.clone();
+            let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, ended.wait_for(|ended| *ended)).await;
+        })
+    }
+}
