@@ -18,6 +18,8 @@ pub enum Changed {
     Mqtt,
     /// `[influx]`.
     Influx,
+    /// `[kafka]`.
+    Kafka,
     /// `[buffer]`.
     Buffer,
     /// `[watch]`: deadlines in general.
@@ -51,6 +53,7 @@ impl fmt::Display for Changed {
             Self::Log => f.write_str("[log]"),
             Self::Mqtt => f.write_str("[mqtt]"),
             Self::Influx => f.write_str("[influx]"),
+            Self::Kafka => f.write_str("[kafka]"),
             Self::Buffer => f.write_str("[buffer]"),
             Self::Watch => f.write_str("[watch]"),
             Self::Web => f.write_str("[web]"),
@@ -82,6 +85,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
         log,
         mqtt,
         influx,
+        kafka,
         buffer,
         watch,
         maintenance,
@@ -98,6 +102,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
     part(old.log != *log, Changed::Log);
     part(old.mqtt != *mqtt, Changed::Mqtt);
     part(old.influx != *influx, Changed::Influx);
+    part(old.kafka != *kafka, Changed::Kafka);
     part(old.buffer != *buffer, Changed::Buffer);
     part(old.watch != *watch || old.maintenance != *maintenance, Changed::Watch);
     part(old.web != *web, Changed::Web);

@@ -7,12 +7,22 @@ use std::ffi::OsString;
 pub const PREFIX: &str = "HEARTWATCH_";
 
 /// Keys whose flag has a shorter name than their table: the variable may be named after the flag, too.
-const AFTER_THE_FLAG: [(&str, &str); 3] =
-    [("mqtt.url", "HEARTWATCH_MQTT"), ("watch.deadline", "HEARTWATCH_DEADLINE"), ("web.listen", "HEARTWATCH_WEB")];
+const AFTER_THE_FLAG: [(&str, &str); 4] = [
+    ("kafka.brokers", "HEARTWATCH_KAFKA"),
+    ("mqtt.url", "HEARTWATCH_MQTT"),
+    ("watch.deadline", "HEARTWATCH_DEADLINE"),
+    ("web.listen", "HEARTWATCH_WEB"),
+];
 
 /// Variables that are read elsewhere: by the command line and by the tests.
-pub(super) const READ_ELSEWHERE: [&str; 5] =
-    ["HEARTWATCH_CONFIG", "HEARTWATCH_URL", "HEARTWATCH_TOKEN", "HEARTWATCH_TOKEN_FILE", "HEARTWATCH_REQUIRE_SERVICES"];
+pub(super) const READ_ELSEWHERE: [&str; 6] = [
+    "HEARTWATCH_CONFIG",
+    "HEARTWATCH_URL",
+    "HEARTWATCH_TOKEN",
+    "HEARTWATCH_TOKEN_FILE",
+    "HEARTWATCH_REQUIRE_SERVICES",
+    "HEARTWATCH_KAFKA_LIBS",
+];
 
 /// The variables that start with [`PREFIX`] and have a value. An empty one counts as not set,
 /// because that is how shells and container files leave one out.

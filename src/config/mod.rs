@@ -43,7 +43,7 @@ pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
     BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, FeedSource, ForeignSettings, InfluxSettings,
-    InfluxVersion, LogSettings, MailEncryption, MailSettings, MonitorSettings, MqttSettings, NotifySettings,
+    InfluxVersion, KafkaSettings, LogSettings, MailEncryption, MailSettings, MonitorSettings, MqttSettings, NotifySettings,
     OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs, Settings, WatchSettings,
     WaySettings, WebSettings, heartbeat_within,
 };
@@ -75,6 +75,8 @@ pub struct Overrides {
     pub mqtt_client_certificate_file: Option<PathBuf>,
     /// `--mqtt-client-key-file` of `publish`.
     pub mqtt_client_key_file: Option<PathBuf>,
+    /// `--kafka`.
+    pub kafka: Option<String>,
     /// `--influx-url`.
     pub influx_url: Option<Url>,
     /// `--influx-db`.

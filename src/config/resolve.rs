@@ -15,8 +15,8 @@ use super::reader::{Origin, Reader, Scope, Sourced};
 use super::rules::rules;
 use super::secret::Secret;
 use super::settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, InfluxVersion, LogSettings, MqttSettings,
-    Settings, WatchSettings, WebSettings,
+    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, InfluxVersion, KafkaSettings, LogSettings,
+    MqttSettings, Settings, WatchSettings, WebSettings,
 };
 use super::values;
 use crate::domain::deadline::{DeadlineOverride, DeadlineRules};
@@ -51,6 +51,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let level = reader.read(&log, "level", None, |given| given.choice(&LEVELS)).or_default(default.log.level);
     let mqtt = mqtt(reader, flags, &default.mqtt, notes);
     let influx = influx(reader, flags, &default.influx, notes);
+    let kafka = kafka(reader, flags, &default.kafka);
     let buffer = buffer(reader, &default.buffer);
     let watch = watch(reader, flags, &default.watch);
     let web = web(reader, flags, &default.web);
@@ -75,6 +76,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         log: LogSettings { level },
         mqtt,
         influx,
+        kafka,
         buffer,
         watch,
         web,
@@ -86,6 +88,15 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         mail: mail_configured,
         notify,
     }
+}
+
+fn kafka(reader: &mut Reader<'_>, flags: &Overrides, default: &KafkaSettings) -> KafkaSettings {
+    let table = reader.table("kafka");
+    let brokers = reader.read(&table, "brokers", named("--kafka", &flags.kafka), |given| {
+        given.text("127.0.0.1:9092", values::kafka_brokers)
+    });
+    let group = reader.read(&table, "group", None, name);
+    KafkaSettings { brokers: brokers.value(), group: group.or_default(default.group.clone()) }
 }
 
 fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> WebSettings {

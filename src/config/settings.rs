@@ -38,6 +38,8 @@ pub struct Settings {
     pub mqtt: MqttSettings,
     /// The database (`[influx]`).
     pub influx: InfluxSettings,
+    /// Where readings come from beside the broker (`[kafka]`).
+    pub kafka: KafkaSettings,
     /// What is kept on disk (`[buffer]`).
     pub buffer: BufferSettings,
     /// When silence is too long (`[watch]`).
@@ -175,6 +177,21 @@ impl fmt::Debug for WaySettings {
             Self::Command { program, .. } => write!(f, "Command({})", program.display()),
             Self::Email { to } => write!(f, "Email({to:?})"),
         }
+    }
+}
+
+/// Kafka, from which a monitor takes readings, and to which a server hands them on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSettings {
+    /// `HOST:PORT`, with commas between several; none uses no Kafka.
+    pub brokers: Option<String>,
+    /// The consumer group as which the monitor reads: those with the same one share the topic.
+    pub group: String,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self { brokers: None, group: "heartwatch".to_owned() }
     }
 }
 
@@ -436,6 +453,7 @@ impl Default for Settings {
                 backoff_min: Duration::from_millis(250),
                 backoff_max: Duration::from_secs(5),
             },
+            kafka: KafkaSettings::default(),
             buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
             watch: WatchSettings::default(),
             maintenance: Vec::new(),

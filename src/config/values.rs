@@ -124,6 +124,23 @@ pub fn mqtt_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// Where Kafka is: one or more of `HOST:PORT`.
+///
+/// # Errors
+/// What would be right.
+pub fn kafka_brokers(text: &str) -> Result<String, String> {
+    let good = |broker: &str| {
+        let (host, port) = broker.rsplit_once(':')?;
+        let host_good = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b));
+        port.parse::<u16>().ok().filter(|port| host_good && *port > 0)
+    };
+    let brokers: Vec<&str> = text.split(',').map(str::trim).collect();
+    if brokers.iter().all(|broker| good(broker).is_some()) {
+        return Ok(brokers.join(","));
+    }
+    Err(format!("'{text}' is not where Kafka is: write HOST:PORT, with commas between several, like 127.0.0.1:9092"))
+}
+
 /// The URL of an InfluxDB.
 ///
 /// # Errors

@@ -32,6 +32,9 @@ const NANOS: i64 = 1_000_000_000;
 /// Most bytes of one message that are looked at.
 pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
 
+/// The topic of Kafka.
+pub const TOPIC: &str = "monitoring-data";
+
 /// The topic of a delivery that is such a message. No MQTT client can send to it: we do not subscribe to it.
 pub const DELIVERY_TOPIC: &str = "$kafka/monitoring-data";
 

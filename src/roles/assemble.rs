@@ -118,6 +118,22 @@ pub fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
     Ok(Some(Arc::new(InfluxSink::new(config)?)))
 }
 
+/// Messages from Kafka that wait for the subscriber.
+#[cfg(feature = "kafka")]
+const KAFKA_QUEUE_MESSAGES_MAX: usize = 1_024;
+
+/// The Kafka that readings come from, when one is configured.
+#[cfg(feature = "kafka")]
+#[must_use]
+pub fn kafka(settings: &Settings) -> Option<crate::adapters::kafka::KafkaConfig> {
+    Some(crate::adapters::kafka::KafkaConfig {
+        brokers: settings.kafka.brokers.clone()?,
+        topic: crate::formats::monitoring_data::TOPIC.to_owned(),
+        group: settings.kafka.group.clone(),
+        messages_max: KAFKA_QUEUE_MESSAGES_MAX,
+    })
+}
+
 /// How rows are delivered.
 #[must_use]
 pub fn writer(settings: &Settings) -> WriterConfig {

@@ -55,6 +55,9 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     let mut line = |part: &str, what: String| writeln!(out, "  {part:<11} {what}");
     line("MQTT", broker(&settings.mqtt))?;
     line("InfluxDB", influx(&settings.influx))?;
+    if let Some(brokers) = &settings.kafka.brokers {
+        line("Kafka", format!("{brokers}, as the group {}", settings.kafka.group))?;
+    }
     match settings.web.listen {
         Some(address) => line("web page", format!("http://{address}/{}", login(&settings.web)))?,
         None => line("web page", "off".to_owned())?,

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::config::Overrides;
 use crate::config::values::{
-    WebListen, address, duration, id_pattern, influx_url, monitor_url, mqtt_url, name, positive_duration,
+    WebListen, address, duration, id_pattern, influx_url, kafka_brokers, monitor_url, mqtt_url, name, positive_duration,
 };
 use crate::domain::deadline::IdPattern;
 use crate::domain::publisher::PublisherId;
@@ -191,6 +191,9 @@ pub struct RunArgs {
     /// Use this broker instead of the embedded one, mqtt:// or mqtts:// [env: HEARTWATCH_MQTT]
     #[arg(long, value_name = "URL", value_parser = mqtt_url)]
     pub mqtt: Option<Url>,
+    /// Take readings from this Kafka, too, HOST:PORT with commas between several [env: HEARTWATCH_KAFKA]
+    #[arg(long, value_name = "BROKERS", value_parser = kafka_brokers)]
+    pub kafka: Option<String>,
     /// The InfluxDB; without it rows stay in the embedded store [env: HEARTWATCH_INFLUX_URL]
     #[arg(long, value_name = "URL", value_parser = influx_url)]
     pub influx_url: Option<Url>,
@@ -222,6 +225,7 @@ impl RunArgs {
             data_dir: self.data_dir.clone(),
             mqtt_listen: self.mqtt_listen,
             mqtt: self.mqtt.clone(),
+            kafka: self.kafka.clone(),
             influx_url: self.influx_url.clone(),
             influx_db: self.influx_db.clone(),
             influx_org: self.influx_org.clone(),

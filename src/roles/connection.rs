@@ -8,7 +8,7 @@ use actix_rt::task::JoinHandle;
 use tokio::sync::mpsc;
 
 use crate::actors::subscriber;
-use crate::adapters::mqtt::{self, MqttConfig, MqttTransport, ReplaceableTransport, Will};
+use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Will};
 use crate::messages::beats::Hearing;
 use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::ports::{Transport, TransportEvent};
@@ -45,7 +45,7 @@ pub struct Connection {
 }
 
 struct Current {
-    transport: Arc<MqttTransport>,
+    transport: Arc<dyn Transport>,
     /// Until somebody takes them.
     events: Option<mpsc::Receiver<TransportEvent>>,
     pump: Option<JoinHandle<()>>,
@@ -60,6 +60,14 @@ impl Connection {
         let current = Current::open(wanted, clock)?;
         let handle = Arc::new(ReplaceableTransport::new(current.transport.clone()));
         Ok(Self { handle, current: Rc::new(RefCell::new(Some(current))), clock })
+    }
+
+    /// Over a transport that is there already.
+    #[must_use]
+    pub fn over(transport: Arc<dyn Transport>, events: mpsc::Receiver<TransportEvent>, clock: Clock) -> Self {
+        let handle = Arc::new(ReplaceableTransport::new(transport.clone()));
+        let current = Current { transport, events: Some(events), pump: None };
+        Self { handle, current: Rc::new(RefCell::new(Some(current))), clock }
     }
 
     /// The handle to publish with: it stays when the connection is replaced.
@@ -116,7 +124,7 @@ impl Current {
         let Some(events) = self.events.take() else { return };
         let Takers { deliveries, reports, hearing } = takers;
         // Over this very transport: a receipt of another one means nothing to it.
-        let pump = subscriber::pump(events, self.transport.clone(), deliveries, reports, hearing, clock);
+        let pump = subscriber::pump(events, self.transport.clone(), deliveries, reports, Some(hearing), clock);
         self.pump = Some(actix_rt::spawn(pump));
     }
 }

@@ -12,6 +12,7 @@ pub mod consequences;
 pub mod demo;
 pub mod export;
 pub mod feeds;
+pub mod kafka_intake;
 pub mod manual;
 pub mod pipeline;
 pub mod prove;

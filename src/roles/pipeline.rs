@@ -23,7 +23,7 @@ use crate::adapters::broker;
 use crate::adapters::broker::EmbeddedBroker;
 use crate::adapters::process::HostProcesses;
 use crate::adapters::service_manager::SystemdNotify;
-use crate::buffer::journal::Journal;
+use crate::buffer::journal::{Journal, JournalConfig};
 use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::RestartLimits;
@@ -32,10 +32,11 @@ use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
 use crate::messages::notice::SetTargets;
-use crate::ports::{ProcessTable, ServiceManager};
+use crate::ports::{ProcessTable, ServiceManager, Sink, Transport, TransportEvent};
 use crate::roles::connection::{Connection, Takers, Wanted};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
+use crate::roles::kafka_intake::KafkaIntake;
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
@@ -73,6 +74,31 @@ pub struct Pipeline {
     shutdown: Shutdown,
 }
 
+/// What stands before and behind the parts that every monitor has.
+pub struct Ends {
+    /// Where publishers come in.
+    pub front: Front,
+    /// Where rows go beyond the journal.
+    pub sink: Option<Arc<dyn Sink>>,
+    /// Whether rows carry their numbers, for a sink that hands them on to another monitor.
+    pub numbers_in_rows: bool,
+}
+
+/// Where publishers come in.
+pub enum Front {
+    /// By the broker of the settings.
+    Broker,
+    /// By a transport that is there already.
+    Given {
+        /// The transport.
+        transport: Arc<dyn Transport>,
+        /// What comes over it.
+        events: mpsc::Receiver<TransportEvent>,
+        /// Where it is, for a person.
+        url: String,
+    },
+}
+
 /// The parts that take a new configuration while they run.
 pub(super) struct Changeable {
     pub identity: Identity,
@@ -86,6 +112,7 @@ pub(super) struct Changeable {
     pub watchman: Outlet<SetWatchman>,
     pub connection: Connection,
     pub takers: Takers,
+    pub kafka: KafkaIntake,
     pub server: PageServer,
 }
 
@@ -98,7 +125,15 @@ pub(super) type PageServer = Rc<RefCell<Option<web::Server>>>;
 /// When a part cannot start: a taken port, a file in use, a wrong certificate. Its message says which
 /// and what to do.
 pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
-    let clock = Clock::start();
+    let ends = Ends { front: Front::Broker, sink: assemble::sink(settings)?, numbers_in_rows: false };
+    start_between(settings, ends, Clock::start()).await
+}
+
+/// Starts the same parts between other ends.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> anyhow::Result<Pipeline> {
     let identity = consequences::identity(settings, clock)?;
     let (supervisor, escalations) = Supervisor::new(clock, RestartLimits::default());
     let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
@@ -106,7 +141,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
 
-    let (journal, recovery) = Journal::open(assemble::journal(settings))?;
+    let (journal, recovery) =
+        Journal::open(JournalConfig { has_sink: ends.sink.is_some(), ..assemble::journal(settings) })?;
     let opened = journal.clone();
     if recovery.undelivered_rows > 0 {
         tracing::info!(rows = recovery.undelivered_rows, "rows of an earlier run wait on disk");
@@ -114,7 +150,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     let closing = journal.clone();
     shutdown.started("journal", move |_| async move { closing.close().await });
 
-    let parts = WriterParts::new(journal, assemble::sink(settings)?, clock, assemble::writer(settings));
+    let parts = WriterParts::new(journal, ends.sink, clock, assemble::writer(settings));
     let writer = supervisor.start("influx writer", move |_| InfluxWriter::new(parts.clone()));
     let writer_address = writer.address.clone();
     let draining = writer_address.outlet::<Drain>();
@@ -178,16 +214,22 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     let alarms_address = alarms.address.clone();
     shutdown.started("alarms", move |_| async move { alarms.stop() });
 
-    let broker = match assemble::broker(&settings.mqtt) {
-        Some(config) => Some(broker::start(config).await?),
-        None => None,
+    let (broker, mqtt_url, connection) = match ends.front {
+        Front::Given { transport, events, url } => (None, url, Connection::over(transport, events, clock)),
+        Front::Broker => {
+            let broker = match assemble::broker(&settings.mqtt) {
+                Some(config) => Some(broker::start(config).await?),
+                None => None,
+            };
+            let mqtt_url = match (&broker, &settings.mqtt.broker) {
+                (Some(broker), _) => broker.url(),
+                (None, BrokerSettings::At(url)) => url.to_string(),
+                (None, BrokerSettings::Embedded { listen }) => format!("mqtt://{listen}"),
+            };
+            let connection = Connection::open(wanted(settings, &mqtt_url, &identity)?, clock)?;
+            (broker, mqtt_url, connection)
+        }
     };
-    let mqtt_url = match (&broker, &settings.mqtt.broker) {
-        (Some(broker), _) => broker.url(),
-        (None, BrokerSettings::At(url)) => url.to_string(),
-        (None, BrokerSettings::Embedded { listen }) => format!("mqtt://{listen}"),
-    };
-    let connection = Connection::open(wanted(settings, &mqtt_url, &identity)?, clock)?;
     let transport = connection.transport();
 
     let outlets = subscriber::Outlets {
@@ -195,7 +237,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         intake: writer_address.outlet(),
         transport: transport.clone(),
     };
-    let topics = assemble::topics(settings, &identity.id);
+    let numbers_in_rows = ends.numbers_in_rows;
+    let topics = SetTopics { numbers_in_rows, ..assemble::topics(settings, &identity.id) };
     let record = Rc::new(RefCell::new(subscriber::Record::new(topics)));
     let reader = supervisor.start("subscriber", move |_| Subscriber::new(record.clone(), clock, outlets.clone()));
     let reader_address = reader.address.clone();
@@ -209,6 +252,12 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
     connection.pump(&takers);
     let closing = connection.clone();
     shutdown.started("broker connection", move |_| async move { closing.close().await });
+    let kafka = KafkaIntake::new(clock);
+    if !numbers_in_rows {
+        kafka.read(settings, &takers)?;
+    }
+    let closing = kafka.clone();
+    shutdown.started("Kafka connection", move |_| async move { closing.close().await });
 
     let restarts = Directory::default();
     let service_manager: Arc<dyn ServiceManager> = Arc::new(SystemdNotify);
@@ -299,6 +348,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
         watchman: watchman_address.outlet(),
         connection,
         takers,
+        kafka,
         server,
     };
     let mut pipeline = Pipeline {

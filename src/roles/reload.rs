@@ -6,6 +6,7 @@
 //! | `[[publisher]]` | that one ends, starts, or starts again |
 //! | `[influx]` | the rows go there; what is not delivered yet as well |
 //! | `[web]` | the page is served anew; the old one stays when that fails |
+//! | `[kafka]` | readings come from there; the broker is not concerned |
 //! | `[[foreign]]` | the monitor takes up its session at the broker again, with other subscriptions |
 //! | `[mqtt]` | the monitor and the publishers that it has started connect anew |
 //! | `data_dir`, `monitor.id`, the embedded broker | everything hangs on them: the monitor stops in order and starts again, under the same PID |
@@ -90,6 +91,11 @@ pub async fn reload(
             Changed::Influx => pipeline.aim(new).await.inspect_err(|_| applied.influx = settings.influx.clone()),
             Changed::Buffer => pipeline.set_limits(new).await.inspect_err(|_| applied.buffer = settings.buffer.clone()),
             Changed::Web => pipeline.serve(settings, new).await.inspect_err(|_| applied.web = settings.web.clone()),
+            Changed::Kafka => {
+                let parts = &pipeline.changeable;
+                let replaced = parts.kafka.replace(new, &parts.takers).await;
+                replaced.inspect_err(|_| applied.kafka = settings.kafka.clone())
+            }
             Changed::Mqtt => {
                 pipeline.connect(settings, new).await.inspect_err(|_| applied.mqtt = settings.mqtt.clone())
             }

@@ -31,13 +31,13 @@ pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
 /// commit takes some ten milliseconds.
 pub const STALL_MAX: Duration = Duration::from_millis(500);
 
-/// Runs until the transport ends.
+/// Runs until the transport ends. Without a watchdog the state of this transport says nothing about the monitor's ears.
 pub async fn pump(
     mut events: mpsc::Receiver<TransportEvent>,
     transport: Arc<dyn Transport>,
     subscriber: Outlet<Deliveries>,
     reports: Outlet<ReportBad>,
-    watchdog: Outlet<Hearing>,
+    watchdog: Option<Outlet<Hearing>>,
     clock: Clock,
 ) {
     let mut in_flight = FuturesOrdered::new();
@@ -85,7 +85,7 @@ pub async fn pump(
 /// What the watchdog is told of the monitor's own ears: they are open when the connection is up and
 /// our own disk does not hold up what comes over it.
 struct Ears {
-    watchdog: Outlet<Hearing>,
+    watchdog: Option<Outlet<Hearing>>,
     clock: Clock,
     connected: bool,
     stalled: bool,
@@ -96,7 +96,7 @@ impl Ears {
         self.connected = connected;
         // While the disk stalls it stays as it is; that is told when the stall ends.
         if !connected || !self.stalled {
-            hear(&self.watchdog, connected, reason, self.clock).await;
+            self.tell(connected, reason).await;
         }
     }
 
@@ -113,7 +113,13 @@ impl Ears {
             tracing::info!("the monitor's own disk takes rows again; silence counts from now");
         }
         if self.connected {
-            hear(&self.watchdog, !stalled, "its own disk takes nothing at the moment", self.clock).await;
+            self.tell(!stalled, "its own disk takes nothing at the moment").await;
+        }
+    }
+
+    async fn tell(&self, connected: bool, reason: &str) {
+        if let Some(watchdog) = &self.watchdog {
+            hear(watchdog, connected, reason, self.clock).await;
         }
     }
 }

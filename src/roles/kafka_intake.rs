@@ -1,0 +1,85 @@
+//! The monitor's other ear: readings from Kafka, beside the broker. Kafka being away says nothing about the broker,
+//! so the watchdog is not told.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_rt::task::JoinHandle;
+
+use crate::config::Settings;
+use crate::ports::Transport;
+use crate::roles::connection::Takers;
+use crate::runtime::clock::Clock;
+
+/// What to say where the program cannot do it.
+pub const WITHOUT_KAFKA: &str = "this program was built without Kafka: build it with `cargo build --features kafka`";
+
+/// The connection of the moment, if there is one. Clones are handles to the same.
+#[derive(Clone)]
+pub struct KafkaIntake {
+    current: Rc<RefCell<Option<Current>>>,
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "what would read needs it"))]
+    clock: Clock,
+}
+
+struct Current {
+    transport: Arc<dyn Transport>,
+    pump: JoinHandle<()>,
+}
+
+impl KafkaIntake {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { current: Rc::default(), clock }
+    }
+
+    /// Reads from the Kafka of the settings, where they name one.
+    ///
+    /// # Errors
+    /// When this can work with no Kafka at all.
+    #[cfg(feature = "kafka")]
+    pub fn read(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
+        use crate::actors::subscriber;
+        use crate::adapters::kafka;
+        use crate::roles::assemble;
+        let Some(config) = assemble::kafka(settings) else { return Ok(()) };
+        let (transport, events) = kafka::connect(config, self.clock)?;
+        let Takers { deliveries, reports, .. } = takers.clone();
+        let pump = subscriber::pump(events, transport.clone(), deliveries, reports, None, self.clock);
+        let pump = actix_rt::spawn(pump);
+        *self.current.borrow_mut() = Some(Current { transport, pump });
+        Ok(())
+    }
+
+    /// The same without Kafka in the program: wrong where the settings name one.
+    ///
+    /// # Errors
+    /// When they do.
+    #[cfg(not(feature = "kafka"))]
+    pub fn read(&self, settings: &Settings, _: &Takers) -> anyhow::Result<()> {
+        anyhow::ensure!(settings.kafka.brokers.is_none(), WITHOUT_KAFKA);
+        Ok(())
+    }
+
+    /// Ends the connection in order: what has arrived is written, and its place noted.
+    pub async fn close(&self) {
+        let current = self.current.borrow_mut().take();
+        if let Some(Current { transport, pump }) = current {
+            transport.disconnect().await;
+            let _ = pump.await;
+            // With the last handle the last offsets are committed, which waits for the broker.
+            let _ = actix_rt::task::spawn_blocking(move || drop(transport)).await;
+        }
+    }
+
+    /// Reads from the Kafka of other settings from now on.
+    ///
+    /// # Errors
+    /// As [`KafkaIntake::read`]; then nothing is read any more.
+    pub async fn replace(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
+        self.close().await;
+        self.read(settings, takers)
+    }
+}
