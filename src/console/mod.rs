@@ -2,6 +2,7 @@
 
 pub mod aside;
 pub mod paint;
+pub mod prompt;
 pub mod story;
 pub mod tables;
 pub mod top;

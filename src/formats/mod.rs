@@ -5,6 +5,7 @@ pub mod csv_row;
 pub mod envelope;
 pub mod foreign;
 pub mod line_protocol;
+pub mod monitoring_command;
 pub mod monitoring_data;
 pub mod notification;
 pub mod sensor_line;
