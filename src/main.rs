@@ -6,7 +6,9 @@ use clap::Parser;
 use heartwatch::config::{Diagnostics, Layers, Loaded, Overrides, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
-use heartwatch::roles::{ask, backtest, bench, demo, export, manual, prove, publish, reconcile, run, top};
+use heartwatch::roles::{
+    analysis, ask, backtest, bench, demo, export, manual, prove, publish, reconcile, run, server, top,
+};
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -70,6 +72,21 @@ fn start(command: Command) -> anyhow::Result<u8> {
             log(settings.log.level, if args.as_child { Time::LeftOut } else { Time::Told });
             let requests = signals::listen()?;
             on_this_thread(publish::publish(&args, &settings, requests))
+        }
+        Command::Server(args) => match &args.ask {
+            Some(line) => asking(server::ask(line)),
+            None => {
+                let layers = Layers { file: args.config.clone(), ..Layers::without_file(args.overrides()) };
+                let settings = load(&layers)?.settings.for_server();
+                log(settings.log.level, Time::Told);
+                let requests = signals::listen()?;
+                on_this_thread(server::server(&args, &settings, requests))
+            }
+        },
+        Command::Analysis(args) => {
+            log(LevelFilter::WARN, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(analysis::analysis(&args, requests))
         }
         Command::Status(args) => asking(ask::status(&args)),
         Command::Top(args) => {
@@ -158,7 +175,16 @@ impl LogLevel {
 
 fn filter(level: LevelFilter) -> EnvFilter {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    let quiet = ["rumqttd=off", "rumqttc=off", "hyper=warn", "hyper_util=warn", "reqwest=warn", "actix_server=warn"];
+    let quiet = [
+        "rumqttd=off",
+        "rdkafka=off",
+        "librdkafka=off",
+        "rumqttc=off",
+        "hyper=warn",
+        "hyper_util=warn",
+        "reqwest=warn",
+        "actix_server=warn",
+    ];
     match std::env::var("RUST_LOG") {
         Ok(asked) if !asked.is_empty() => filter,
         _ => quiet.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive),

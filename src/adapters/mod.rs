@@ -11,6 +11,7 @@ pub mod mail;
 pub mod monitor;
 pub mod mqtt;
 pub mod process;
+pub mod received_log;
 pub mod rustls_provider;
 pub mod service_manager;
 pub mod webhook;

@@ -15,13 +15,15 @@ const AFTER_THE_FLAG: [(&str, &str); 4] = [
 ];
 
 /// Variables that are read elsewhere: by the command line and by the tests.
-pub(super) const READ_ELSEWHERE: [&str; 6] = [
+pub(super) const READ_ELSEWHERE: [&str; 8] = [
     "HEARTWATCH_CONFIG",
     "HEARTWATCH_URL",
     "HEARTWATCH_TOKEN",
     "HEARTWATCH_TOKEN_FILE",
     "HEARTWATCH_REQUIRE_SERVICES",
     "HEARTWATCH_KAFKA_LIBS",
+    "HEARTWATCH_SERVER",
+    "HEARTWATCH_SERVER_LISTEN",
 ];
 
 /// The variables that start with [`PREFIX`] and have a value. An empty one counts as not set,

@@ -482,6 +482,22 @@ pub const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const OUTBOX_BYTES_MIN: u64 = 256 * 1024;
 
 impl Settings {
+    /// The same for a server, which has agents where a monitor has a broker and publishers, and Kafka where that has
+    /// InfluxDB. What nobody has set elsewhere does not collide with a monitor on the same host.
+    #[must_use]
+    pub fn for_server(mut self) -> Self {
+        let default = Self::default();
+        if self.data_dir == default.data_dir {
+            self.data_dir = default.data_dir.join("server");
+        }
+        if self.web.listen == default.web.listen {
+            self.web.listen = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081));
+        }
+        self.influx.url = None;
+        (self.publishers, self.foreign) = (Vec::new(), Vec::new());
+        self
+    }
+
     /// The deadline of every publisher: its own one first, then the overrides in their order, then those of foreign
     /// devices, then the general one.
     #[must_use]

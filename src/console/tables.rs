@@ -325,7 +325,8 @@ fn sinks(sinks: &[SinkStatus]) -> String {
 }
 
 /// Text from outside, with everything escaped that could steer a terminal; quotes stay as they are.
-pub(super) fn harmless(text: &str) -> String {
+#[must_use]
+pub fn harmless(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -25,6 +25,7 @@ pub mod restart;
 pub mod rule;
 pub mod sequence;
 pub mod simulation;
+pub mod tally;
 pub mod time;
 pub mod verdict;
 pub mod watch;

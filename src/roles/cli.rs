@@ -30,6 +30,8 @@ mod prove;
 pub use exec::ExecArgs;
 pub use prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use publish::{PublishArgs, Size};
+mod server;
+pub use server::{AnalysisArgs, AnalysisOnly, ServerArgs, ServerAsk, ServerAt};
 
 /// The whole command line.
 #[derive(Debug, Clone, PartialEq, Parser)]
@@ -62,6 +64,10 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Run one publisher
     Publish(Box<PublishArgs>),
+    /// Take agents' readings over gRPC and hand them on to Kafka; hand commands to agents
+    Server(Box<ServerArgs>),
+    /// Print and count what is on Kafka; send commands to agents
+    Analysis(Box<AnalysisArgs>),
     /// Ask a running monitor for the verdict on every publisher
     #[command(after_help = "Examples:
   heartwatch status

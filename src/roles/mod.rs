@@ -1,6 +1,11 @@
 //! Floor 6: what the program can be. A role is one straight function that wires parts; they all wire
 //! the same ones.
 
+#[cfg(feature = "kafka")]
+pub mod analysis;
+#[cfg(not(feature = "kafka"))]
+#[path = "without_kafka.rs"]
+pub mod analysis;
 pub mod ask;
 pub mod assemble;
 pub mod backtest;
@@ -15,9 +20,15 @@ pub mod feeds;
 pub mod kafka_intake;
 pub mod manual;
 pub mod pipeline;
+pub mod prompt;
 pub mod prove;
 pub mod publish;
 pub mod reconcile;
 pub mod reload;
 pub mod run;
+#[cfg(feature = "hosts")]
+pub mod server;
+#[cfg(not(feature = "hosts"))]
+#[path = "without_hosts.rs"]
+pub mod server;
 pub mod top;

@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod heartwatch;
 pub mod influxd;
+pub mod kafka;
 pub mod mosquitto;
 pub mod receiver;
 

@@ -5,6 +5,7 @@
 //! `Envelope` with what its topic says.
 
 pub mod client;
+pub mod console;
 pub mod server;
 
 use std::task::{Context, Poll};

@@ -25,14 +25,19 @@ use tonic::transport::server::TcpIncoming;
 pub use agents::{AgentSnapshot, Agents, Protocol, SendCommandError};
 
 use crate::adapters::grpc::MESSAGE_BYTES_MAX;
+use crate::adapters::grpc::console::{Lines, SaidLine};
 use crate::domain::command::CommandResult;
 use crate::formats::envelope::{Prefix, Topic, TopicKind};
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
 use crate::wire::monitoring::agent_service_server::AgentServiceServer;
+use crate::wire::monitoring::console_service_server::ConsoleServiceServer;
 use crate::wire::monitoring::monitoring_service_server::MonitoringServiceServer;
 use agents::Registry;
 use streams::Streams;
+
+/// Lines at the console that may wait for their answers.
+const LINES_MAX: usize = 64;
 
 /// Where the server listens, and within which limits.
 #[derive(Debug, Clone)]
@@ -109,6 +114,8 @@ pub struct GrpcServer {
     pub agent_events: mpsc::Receiver<AgentEvent>,
     /// Who is there; and commands for them.
     pub agents: Agents,
+    /// What programs on this host say at the console.
+    pub lines: mpsc::Receiver<SaidLine>,
     /// Where it listens.
     pub listen: SocketAddr,
 }
@@ -162,11 +169,13 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let plain = MonitoringServiceServer::new(Streams(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let (lines, lines_end) = mpsc::channel(LINES_MAX);
     let serving = Server::builder()
         .http2_keepalive_interval(Some(shared.config.keep_alive))
         .http2_keepalive_timeout(Some(shared.config.keep_alive))
         .add_service(relay)
-        .add_service(plain);
+        .add_service(plain)
+        .add_service(ConsoleServiceServer::new(Lines(lines)));
     let (done, ended) = watch::channel(false);
     tokio::spawn(async move {
         let asked = async move {
@@ -180,7 +189,7 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
     tracing::info!(%listen, "agents are served");
     let agents = Agents::new(shared.clone());
     let transport = Arc::new(GrpcServerTransport { shared, ended });
-    Ok(GrpcServer { transport, events: events_end, agent_events: agent_events_end, agents, listen })
+    Ok(GrpcServer { transport, events: events_end, agent_events: agent_events_end, agents, lines: lines_end, listen })
 }
 
 /// [`Transport`] to all agents: what it publishes are confirmations.

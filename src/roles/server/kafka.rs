@@ -1,0 +1,98 @@
+//! Commands from Kafka, and their results to it.
+
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc};
+
+use super::desk::{GIVEN, Submission};
+use crate::adapters::kafka::{Consumption, KafkaProducer, StartAt, consume};
+use crate::domain::command::{Command, Outcome, Target};
+use crate::domain::time::Timestamp;
+use crate::formats::monitoring_command::{COMMANDS_TOPIC, MonitoringResult, RESULTS_TOPIC, decode_command};
+use crate::runtime::clock::Clock;
+
+/// As whom existing servers read commands.
+const GROUP: &str = "grpc-server-group";
+/// Commands that may wait to be taken.
+const COMMANDS_MAX: usize = 256;
+/// Wait before a result is sent again that Kafka did not take.
+const RESULT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Hands commands to the desk, each with what is left of its time.
+pub fn take_commands(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clock) -> anyhow::Result<()> {
+    let mut commands = consume(Consumption {
+        brokers: brokers.to_owned(),
+        topic: COMMANDS_TOPIC.to_owned(),
+        group: GROUP.to_owned(),
+        // A command that was given while no server ran has a deadline like any other.
+        start_at: StartAt::Beginning,
+        messages_max: COMMANDS_MAX,
+    })?;
+    actix_rt::spawn(async move {
+        while let Some(message) = commands.recv().await {
+            let id = format!("kafka-{}-{}", message.partition, message.offset);
+            let command = match decode_command(&message.payload, &id) {
+                Ok(command) => command,
+                Err(reason) => {
+                    tracing::warn!(
+                        topic = COMMANDS_TOPIC,
+                        partition = message.partition,
+                        offset = message.offset,
+                        reason,
+                        "a command cannot be read"
+                    );
+                    continue;
+                }
+            };
+            let given = message.at.map_or(GIVEN, |at| left(at, clock.wall()));
+            let target = Target::parse(&command.target);
+            let command = Command { id: command.command_id, kind: command.command_type, data: command.command_data };
+            if submit.send(Submission { command, target, given, done: None }).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// What is left of a command's time. Whoever's clock runs ahead gives it all of it.
+fn left(at: Timestamp, now: Timestamp) -> Duration {
+    let age = Duration::from_nanos(u64::try_from(now.as_nanos().saturating_sub(at.as_nanos())).unwrap_or(0));
+    GIVEN.saturating_sub(age)
+}
+
+/// Tells what became of every command, whoever gave it.
+pub fn tell_results(brokers: &str, mut outcomes: broadcast::Receiver<Outcome>, clock: Clock) -> anyhow::Result<()> {
+    let producer = KafkaProducer::new(brokers)?;
+    actix_rt::spawn(async move {
+        loop {
+            match outcomes.recv().await {
+                Ok(outcome) => {
+                    let result = MonitoringResult::of(&outcome, clock.wall());
+                    while let Err(error) = producer.send(RESULTS_TOPIC, &result.client_id, &result.encode()).await {
+                        tracing::warn!(error, id = result.command_id, "a result was not taken; trying again");
+                        tokio::time::sleep(RESULT_PAUSE).await;
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(results)) => {
+                    tracing::error!(results, "results of commands were not told: Kafka was away for too long");
+                }
+                Err(broadcast::error::RecvError::Closed) => break,
+            }
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_command_has_no_time_left() {
+        let at = |seconds: i64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        assert_eq!(left(at(100), at(110)), Duration::from_secs(20));
+        assert_eq!(left(at(100), at(131)), Duration::ZERO);
+        assert_eq!(left(at(200), at(110)), GIVEN);
+    }
+}

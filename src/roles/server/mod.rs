@@ -1,0 +1,194 @@
+//! `heartwatch server`: the monitor's own parts with agents before them and Kafka behind them.
+//!
+//! Agents' streams → received log → pump → subscriber → journal → Kafka; commands by Kafka and the console → desk → agents.
+
+mod console;
+mod desk;
+#[cfg(feature = "kafka")]
+mod kafka;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::adapters::grpc::console::say;
+use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
+use crate::adapters::received_log::{ReceivedLog, ReceivedLogConfig};
+use crate::config::Settings;
+use crate::formats::envelope::{self, Message, Topic, TopicKind};
+use crate::formats::line_protocol::encode_reading;
+use crate::messages::deliveries::Delivery;
+use crate::ports::{Sink, TransportEvent};
+use crate::roles::cli::{ServerArgs, ServerAsk};
+use crate::roles::pipeline::{Ends, Front, start_between};
+use crate::runtime::clock::Clock;
+use crate::runtime::signals::Request;
+use console::Console;
+
+/// Size of a file of the log of what was received.
+const RECEIVED_FILE_BYTES_MAX: u64 = 16 * 1_048_576;
+/// Files of it that are kept.
+const RECEIVED_FILES_MAX: usize = 5;
+/// Deliveries between the log of what was received and the pump.
+const TEE_MESSAGES_MAX: usize = 64;
+/// Outcomes of commands that a slow listener may be behind.
+const OUTCOMES_MAX: usize = 4_096;
+
+/// Runs the server until a signal, `quit` or a failure ends it; the answer is the exit code.
+///
+/// # Errors
+/// When a part cannot start, with what to do about it.
+pub async fn server(
+    args: &ServerArgs,
+    settings: &Settings,
+    mut requests: mpsc::Receiver<Request>,
+) -> anyhow::Result<u8> {
+    let clock = Clock::start();
+    let sink = sink(settings)?;
+    std::fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
+    let log = received_log(&settings.data_dir)?;
+    let config = GrpcServerConfig { prefix: settings.mqtt.prefix.clone(), ..GrpcServerConfig::new(args.listen) };
+    let GrpcServer { transport, events, agent_events, agents, mut lines, listen } = serve(config, clock).await?;
+    let (tee, tee_end) = mpsc::channel(TEE_MESSAGES_MAX);
+    let prefix = settings.mqtt.prefix.clone();
+    actix_rt::spawn(note_received(events, tee, log, prefix));
+
+    let front = Front::Given { transport, events: tee_end, url: format!("grpc://{listen}") };
+    let mut pipeline = start_between(settings, Ends { front, sink, numbers_in_rows: true }, clock).await?;
+
+    let (outcomes, _) = broadcast::channel(OUTCOMES_MAX);
+    let (submit, submitted) = mpsc::channel(desk::SUBMISSIONS_MAX);
+    let desk = actix_rt::spawn(desk::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock));
+    #[cfg(feature = "kafka")]
+    if let Some(brokers) = &settings.kafka.brokers {
+        kafka::take_commands(brokers, submit.clone(), clock)?;
+        kafka::tell_results(brokers, outcomes.subscribe(), clock)?;
+    }
+    let (quit, mut quitting) = mpsc::channel(1);
+    let console = Console { agents, submit, outlets: pipeline.outlets.clone(), started: clock.wall(), quit };
+    if console::is_wanted() {
+        console::interactive(console.clone(), outcomes.subscribe(), &settings.data_dir);
+    }
+    tracing::info!(
+        %listen,
+        page = pipeline.page.as_deref().unwrap_or("off"),
+        data_dir = %settings.data_dir.display(),
+        kafka = settings.kafka.brokers.as_deref().unwrap_or("none: readings stay in the embedded store"),
+        "heartwatch server runs"
+    );
+    pipeline.service_manager.ready();
+    let failed = loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(Request::Reload) => tracing::info!("the server reads its configuration when it starts: nothing was changed"),
+                Some(Request::Stop) | None => break None,
+            },
+            _ = quitting.recv() => break None,
+            Some(said) = lines.recv() => {
+                let console = console.clone();
+                actix_rt::spawn(async move {
+                    let answer = console.answer(&said.line).await;
+                    let _ = said.answer.send(answer);
+                });
+            }
+            reason = pipeline.failed() => break Some(reason),
+        }
+    };
+    tracing::info!(grace_ms = settings.grace.as_millis(), "stopping; a second signal ends at once");
+    pipeline.service_manager.stopping();
+    desk.abort();
+    let stragglers = pipeline.stop(settings.grace).await;
+    if !stragglers.is_empty() {
+        tracing::warn!(?stragglers, "not done within the grace period; what they held is on disk");
+    }
+    match failed {
+        None => {
+            tracing::info!("heartwatch server has stopped");
+            Ok(0)
+        }
+        Some(reason) => anyhow::bail!("{reason}; the rows are safe in {}", settings.data_dir.display()),
+    }
+}
+
+/// Says one line at the console of a running server; the answer is the exit code.
+///
+/// # Errors
+/// When no server answers.
+pub async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
+    let (at, line) = ask.line();
+    let answer = say(&at.server, line).await.map_err(anyhow::Error::msg)?;
+    let text = if at.json { answer.json } else { answer.text };
+    anstream::println!("{}", text.trim_end());
+    Ok(u8::from(!answer.success))
+}
+
+#[cfg(feature = "kafka")]
+fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
+    use crate::adapters::kafka::{KafkaSink, KafkaSinkConfig};
+    let Some(brokers) = settings.kafka.brokers.clone() else { return Ok(None) };
+    let topic = crate::formats::monitoring_data::TOPIC.to_owned();
+    let config = KafkaSinkConfig { brokers, topic, timeout: settings.influx.timeout };
+    Ok(Some(Arc::new(KafkaSink::new(config)?)))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
+    anyhow::ensure!(settings.kafka.brokers.is_none(), crate::roles::kafka_intake::WITHOUT_KAFKA);
+    Ok(None)
+}
+
+fn received_log(data_dir: &Path) -> anyhow::Result<ReceivedLog> {
+    let path = data_dir.join("received.log");
+    let config = ReceivedLogConfig {
+        path: path.clone(),
+        file_bytes_max: RECEIVED_FILE_BYTES_MAX,
+        files_max: RECEIVED_FILES_MAX,
+    };
+    ReceivedLog::open(config).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Hands deliveries on and writes down what is in them.
+async fn note_received(
+    mut events: mpsc::Receiver<TransportEvent>,
+    tee: mpsc::Sender<TransportEvent>,
+    log: ReceivedLog,
+    prefix: envelope::Prefix,
+) {
+    while let Some(event) = events.recv().await {
+        if let TransportEvent::Delivery(delivery) = &event {
+            note(&log, &prefix, delivery);
+        }
+        if tee.send(event).await.is_err() {
+            break;
+        }
+    }
+    // The rest of the lines is written: that may take a moment.
+    let _ = tokio::task::spawn_blocking(move || drop(log)).await;
+}
+
+fn note(log: &ReceivedLog, prefix: &envelope::Prefix, delivery: &Delivery) {
+    let at = delivery.wall;
+    let Ok(topic) = Topic::parse(prefix, &delivery.topic) else {
+        return log.line(format!("{at} not understood: {}", delivery.topic.escape_debug()));
+    };
+    let publisher = topic.publisher;
+    match envelope::decode(topic.kind, &publisher, &delivery.payload) {
+        Ok(Message::Readings(batch)) => {
+            for reading in &batch.readings {
+                let mut row = Vec::new();
+                // As a row of line protocol without its time, which stands in front.
+                if encode_reading(&mut row, &publisher, &batch.host, reading).is_ok() {
+                    let row = String::from_utf8_lossy(&row);
+                    let row = row.rsplit_once(' ').map_or(&*row, |(row, _)| row);
+                    log.line(format!("{} {row}", reading.time));
+                }
+            }
+        }
+        Ok(_) if topic.kind == TopicKind::Heartbeat => {}
+        Ok(_) => log.line(format!("{at} {publisher} {}", topic.kind)),
+        Err(error) => log.line(format!("{at} {publisher} {}: {error}", topic.kind)),
+    }
+}

@@ -1,0 +1,376 @@
+//! `heartwatch server` with a real Kafka behind it, agents before it, and `run --kafka` with a real InfluxDB beyond.
+#![cfg(all(feature = "hosts", feature = "kafka"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use heartwatch::adapters::grpc::client::{self, GrpcClient, GrpcClientConfig};
+use heartwatch::adapters::kafka::{Consumed, Consumption, KafkaProducer, StartAt, consume};
+use heartwatch::domain::command::CommandResult;
+use heartwatch::domain::publisher::PublisherId;
+use heartwatch::runtime::clock::Clock;
+use heartwatch::wire::monitoring as wire;
+use heartwatch::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::heartwatch::{Program, command, finished};
+use support::influxd::Influxd;
+use support::kafka::Kafka;
+use support::{eventually, free_port};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// A server of ours, in a directory and on a port of its own.
+struct Server {
+    program: Program,
+    directory: TempDir,
+    port: u16,
+    kafka: Option<String>,
+}
+
+impl Server {
+    async fn start(kafka: Option<String>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let program = Self::spawn(&directory, port, kafka.as_deref()).await;
+        Self { program, directory, port, kafka }
+    }
+
+    async fn spawn(directory: &TempDir, port: u16, kafka: Option<&str>) -> Program {
+        let mut command = command(directory.path());
+        command.args(["server", "--web", "off", "--listen", &format!("127.0.0.1:{port}")]);
+        if let Some(kafka) = kafka {
+            command.args(["--kafka", kafka]);
+        }
+        let program = Program::start(command);
+        program.says("heartwatch server runs").await;
+        program
+    }
+
+    async fn restart(&mut self) {
+        self.program = Self::spawn(&self.directory, self.port, self.kafka.as_deref()).await;
+    }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// A line at its console, said by a program of its own: exit code and JSON.
+    async fn say(&self, words: &[&str]) -> (i32, Value) {
+        let at = self.address().to_string();
+        let mut arguments = vec!["server"];
+        arguments.extend(words);
+        arguments.extend(["--json", "--server", &at]);
+        let done = finished(self.directory.path(), &arguments, DEADLINE).await;
+        let json = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+        (done.code.unwrap(), json)
+    }
+}
+
+/// An existing agent, played by the generated code.
+struct OldAgent {
+    out: mpsc::Sender<wire::MonitoringData>,
+    commands: tonic::Streaming<wire::Command>,
+}
+
+impl OldAgent {
+    async fn connect(server: SocketAddr) -> Self {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{server}")).unwrap();
+        let (out, mut out_end) = mpsc::channel(64);
+        let requests = futures_util::stream::poll_fn(move |context| out_end.poll_recv(context));
+        let mut service = MonitoringServiceClient::new(endpoint.connect().await.unwrap());
+        let commands = service.monitor_stream(requests).await.unwrap().into_inner();
+        Self { out, commands }
+    }
+
+    async fn say(&self, metric: &str, timestamp: i64, value: f64) {
+        let data = wire::MonitoringData {
+            timestamp,
+            hostname: "plant-7".to_owned(),
+            metric: metric.to_owned(),
+            value,
+            client_id: "worker-1".to_owned(),
+        };
+        self.out.send(data).await.unwrap();
+    }
+
+    async fn command(&mut self) -> wire::Command {
+        timeout(DEADLINE, self.commands.message()).await.expect("a command in time").unwrap().unwrap()
+    }
+}
+
+fn read(kafka: &Kafka, topic: &str) -> mpsc::Receiver<Consumed> {
+    consume(Consumption {
+        brokers: kafka.brokers(),
+        topic: topic.to_owned(),
+        group: format!("test-{topic}-{}", fastrand::u64(..)),
+        start_at: StartAt::Beginning,
+        messages_max: 64,
+    })
+    .unwrap()
+}
+
+async fn next(messages: &mut mpsc::Receiver<Consumed>) -> Value {
+    let message = timeout(DEADLINE, messages.recv()).await.expect("a message in time").unwrap();
+    serde_json::from_slice(&message.payload).unwrap()
+}
+
+/// Publishes numbered readings over gRPC as our own agents do: a CSV through the publisher actor is tested elsewhere,
+/// here the numbers matter.
+fn agent(server: &Server, id: &str) -> GrpcClient {
+    let config = GrpcClientConfig {
+        backoff_max: Duration::from_millis(500),
+        ..GrpcClientConfig::new(server.address().to_string(), PublisherId::parse(id).unwrap())
+    };
+    client::connect(config, Clock::start()).unwrap()
+}
+
+#[tokio::test]
+async fn an_existing_agent_is_on_kafka_as_existing_consoles_read_it_and_gets_their_commands() {
+    let Some(kafka) = Kafka::start().await else { return };
+    let server = Server::start(Some(kafka.brokers())).await;
+    let mut old = OldAgent::connect(server.address()).await;
+    old.say("cpu", 1_763_683_203, 12.5).await;
+    let mut data = read(&kafka, "monitoring-data");
+    let message = next(&mut data).await;
+    let keys = ["timestamp", "client_id", "hostname", "metric", "value"];
+    let plain: serde_json::Map<String, Value> =
+        keys.iter().map(|key| ((*key).to_owned(), message[*key].clone())).collect();
+    assert_eq!(
+        Value::Object(plain),
+        json!({"timestamp": 1_763_683_203, "client_id": "worker-1", "hostname": "plant-7", "metric": "cpu", "value": 12.5})
+    );
+    assert_eq!(message["seq"], 1);
+    assert!(message["incarnation"].is_u64() && message["time_ns"] == json!(1_763_683_203_000_000_000_i64), "{message}");
+
+    // The least that an existing console may write: it goes to everybody, at once, without another reading.
+    let producer = KafkaProducer::new(&kafka.brokers()).unwrap();
+    producer.send("monitoring-commands", "", br#"{"command_type": "status"}"#).await.unwrap();
+    let command = old.command().await;
+    assert_eq!((command.command_type.as_str(), command.command_data.as_str()), ("status", ""));
+
+    // One of ours answers; who is unknown is named; all of it is on the topic of results.
+    let mut ours = agent(&server, "agent-1");
+    let mut results = read(&kafka, "monitoring-results");
+    eventually("both agents are there", DEADLINE, async || {
+        server.say(&["list"]).await.1["agents"].as_array().unwrap().len() == 2
+    })
+    .await;
+    let probe =
+        br#"{"command_id":"c-1","target":"agent-1","command_type":"probe","command_data":"4711","timestamp":1}"#;
+    producer.send("monitoring-commands", "agent-1", probe).await.unwrap();
+    let asked = timeout(DEADLINE, ours.commands.recv()).await.unwrap().unwrap();
+    assert_eq!((asked.id.as_str(), asked.kind.as_str(), asked.data.as_str()), ("c-1", "probe", "4711"));
+    ours.results.send(CommandResult { id: asked.id, success: true, output: "it runs".to_owned() }).await.unwrap();
+    let unknown = br#"{"command_id":"c-2","target":"nobody","command_type":"ping"}"#;
+    producer.send("monitoring-commands", "nobody", unknown).await.unwrap();
+    let mut outcomes = BTreeSet::new();
+    while outcomes.len() < 2 {
+        let result = next(&mut results).await;
+        if result["command_id"] != "c-1" && result["command_id"] != "c-2" {
+            continue; // of the first command, whose agent can't answer
+        }
+        outcomes.insert((
+            result["command_id"].to_string(),
+            result["success"].to_string(),
+            result["output"].to_string(),
+        ));
+    }
+    let outcomes: Vec<_> = outcomes.into_iter().collect();
+    assert_eq!(outcomes[0], ("\"c-1\"".to_owned(), "true".to_owned(), "\"it runs\"".to_owned()));
+    assert!(outcomes[1].1 == "false" && outcomes[1].2.contains("unknown target"), "{outcomes:?}");
+
+    // Everything that it received is readable in its log.
+    let log = server.directory.path().join("data/server/received.log");
+    eventually("the log has it", DEADLINE, async || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("cpu,host=plant-7,publisher=worker-1 value=12.5"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_console_can_be_said_by_a_program() {
+    let mut server = Server::start(None).await;
+    let mut ours = agent(&server, "agent-1");
+    eventually("it is there", DEADLINE, async || {
+        server.say(&["list"]).await.1["agents"].as_array().is_some_and(|agents| agents.len() == 1)
+    })
+    .await;
+    let answering = tokio::spawn(async move {
+        let command = ours.commands.recv().await.unwrap();
+        let output = format!("{} {}", command.kind, command.data);
+        ours.results.send(CommandResult { id: command.id, success: true, output }).await.unwrap();
+        ours
+    });
+    let (code, answer) = server.say(&["send", "all", "probe", "4711"]).await;
+    assert_eq!((code, answer["results"][0]["output"].as_str()), (0, Some("probe 4711")), "{answer}");
+    let _ours = answering.await.unwrap();
+    let (code, answer) = server.say(&["send", "nobody", "ping"]).await;
+    assert_eq!(code, 1);
+    assert!(answer["results"][0]["output"].as_str().unwrap().contains("unknown target"), "{answer}");
+    let (code, answer) = server.say(&["config", "node-1", "{}"]).await;
+    assert_eq!(code, 1, "{answer}");
+    assert_eq!(server.say(&["stats"]).await.1["agents"], 1);
+    assert_eq!(server.say(&["health"]).await.1["sinks"][0]["name"], "embedded");
+    assert_eq!(server.say(&["quit"]).await.0, 0);
+    assert!(server.program.exit(DEADLINE).await.success());
+}
+
+/// A monitor behind Kafka, writing to a real InfluxDB.
+fn monitor(directory: &TempDir, kafka: &Kafka, influxd: &Influxd) -> Program {
+    let mut command = command(directory.path());
+    let (kafka, url) = (kafka.brokers(), influxd.url());
+    command.args(["run", "--web", "off", "--mqtt-listen", "127.0.0.1:0", "--kafka", &kafka, "--influx-url", &url]);
+    Program::start(command)
+}
+
+/// A stream of numbered readings that goes on whatever happens: what is not confirmed is sent again.
+struct Stream {
+    publishing: tokio::task::JoinHandle<()>,
+}
+
+impl Stream {
+    fn start(server: &Server, id: &str, readings: u64) -> Self {
+        use heartwatch::domain::publisher::{HostName, Incarnation};
+        use heartwatch::domain::reading::{FieldValue, Reading};
+        use heartwatch::domain::sequence::SequenceTracker;
+        use heartwatch::domain::time::Timestamp;
+        use heartwatch::formats::envelope::{self, Prefix, TopicKind};
+        use heartwatch::ports::{Outgoing, Transport, TransportEvent};
+        let GrpcClient { transport, mut events, commands, results } = agent(server, id);
+        let id = PublisherId::parse(id).unwrap();
+        let publishing = tokio::spawn(async move {
+            let _open = (commands, results);
+            let mut safe = SequenceTracker::default();
+            let mut tick = tokio::time::interval(Duration::from_millis(100));
+            let (mut produced, mut again) = (0_u64, 0_u32);
+            while safe.through() < readings {
+                tokio::select! {
+                    _ = tick.tick() => {}
+                    event = events.recv() => {
+                        if let Some(TransportEvent::Delivery(delivery)) = event
+                            && let Ok(state) = envelope::decode_confirm(&id, &delivery.payload)
+                        {
+                            let _ = safe.mark_lost(1, state.through, "");
+                        }
+                        continue;
+                    }
+                }
+                again += 1;
+                let first = if again.is_multiple_of(10) { safe.through() + 1 } else { produced + 1 };
+                produced = readings.min(produced + 5);
+                let numbers = first..=produced;
+                if numbers.is_empty() {
+                    continue;
+                }
+                let batch: Vec<Reading> = numbers
+                    .map(|sequence| Reading {
+                        sequence,
+                        time: Timestamp::from_nanos(
+                            1_763_683_203_000_000_000 + i64::try_from(sequence).unwrap() * 1_000_000,
+                        ),
+                        measurement: "counted".to_owned(),
+                        tags: Vec::new(),
+                        #[expect(clippy::cast_precision_loss, reason = "few")]
+                        fields: vec![("value".to_owned(), FieldValue::Float(sequence as f64))],
+                    })
+                    .collect();
+                let host = HostName::parse("plant-7").unwrap();
+                let payload = envelope::encode_readings(&host, Incarnation(7), &batch, 1_000_000).unwrap().remove(0);
+                let topic = Prefix::default().topic(&id, TopicKind::Readings);
+                let _ = transport.try_publish(Outgoing { topic, payload, at_least_once: true });
+            }
+        });
+        Self { publishing }
+    }
+
+    async fn finished(self) {
+        timeout(DEADLINE * 2, self.publishing).await.expect("all of it is confirmed in time").unwrap();
+    }
+}
+
+/// Every number is there once: as many points as readings, and their sum is theirs.
+async fn all_there_once(influxd: &Influxd, readings: u64) {
+    eventually("every reading is in InfluxDB", DEADLINE, async || {
+        influxd.count("heartwatch", "counted", "value").await >= readings
+    })
+    .await;
+    let rows = influxd.rows("heartwatch", "SELECT count(\"value\"), sum(\"value\") FROM counted").await;
+    let (count, sum) = (rows[0][1].as_f64().unwrap(), rows[0][2].as_f64().unwrap());
+    #[expect(clippy::cast_precision_loss, reason = "few")]
+    let expected = (readings as f64, (readings * (readings + 1) / 2) as f64);
+    assert_eq!((count, sum), expected);
+}
+
+#[tokio::test]
+async fn kafka_and_server_are_killed_in_the_middle_and_no_reading_is_lost_or_doubled() {
+    let Some(mut kafka) = Kafka::start().await else { return };
+    let Some(influxd) = Influxd::start().await else { return };
+    let mut server = Server::start(Some(kafka.brokers())).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut behind = monitor(&directory, &kafka, &influxd);
+    behind.says("heartwatch runs").await;
+    let readings = 600;
+    let stream = Stream::start(&server, "agent-1", readings);
+    eventually("readings arrive", DEADLINE, async || influxd.count("heartwatch", "counted", "value").await > 20).await;
+
+    kafka.kill();
+    // While Kafka is away the server goes on taking readings: they wait on its disk.
+    let buffered =
+        async |server: &Server| server.say(&["stats"]).await.1["sinks"][0]["buffered_rows"].as_u64().unwrap();
+    eventually("readings wait on the server's disk", DEADLINE, async || buffered(&server).await > 50).await;
+    server.program.signal(Signal::KILL);
+    server.program.kill();
+    server.restart().await;
+    kafka.restart().await;
+    stream.finished().await;
+    all_there_once(&influxd, readings).await;
+
+    // The monitor is killed, too, with what it had not committed: what comes again is recognised.
+    behind.kill();
+    let second = Stream::start(&server, "agent-1", readings);
+    second.finished().await;
+    behind = monitor(&directory, &kafka, &influxd);
+    behind.says("heartwatch runs").await;
+    all_there_once(&influxd, readings).await;
+    behind.signal(Signal::TERM);
+    assert!(behind.exit(DEADLINE).await.success());
+}
+
+#[tokio::test]
+async fn the_analysis_counts_and_commands() {
+    let Some(kafka) = Kafka::start().await else { return };
+    let server = Server::start(Some(kafka.brokers())).await;
+    let old = OldAgent::connect(server.address()).await;
+    for (second, value) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
+        old.say("cpu", 1_763_683_200 + second, value).await;
+    }
+    let brokers = kafka.brokers();
+    let arguments = ["analysis", "--kafka", &brokers, "--json", "--from-beginning", "--limit", "3", "--for", "60s"];
+    let done = finished(server.directory.path(), &arguments, DEADLINE).await;
+    let lines: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((done.code, lines.len()), (Some(0), 4), "{done:?}");
+    assert_eq!(lines[0]["client_id"], "worker-1");
+    assert_eq!(
+        lines[3]["stats"],
+        json!([{"client_id": "worker-1", "metric": "cpu", "count": 3, "average": 2.0, "min": 1.0, "max": 3.0}])
+    );
+
+    let mut ours = agent(&server, "agent-1");
+    let answering = tokio::spawn(async move {
+        let command = ours.commands.recv().await.unwrap();
+        ours.results.send(CommandResult { id: command.id, success: true, output: "pong".to_owned() }).await.unwrap();
+        ours
+    });
+    let arguments = ["analysis", "--kafka", &brokers, "send", "agent-1", "ping"];
+    let done = finished(server.directory.path(), &arguments, DEADLINE).await;
+    assert_eq!((done.code, done.stdout.trim()), (Some(0), "agent-1 ping ok: pong"), "{done:?}");
+    let _ours = answering.await.unwrap();
+}
