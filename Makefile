@@ -3,9 +3,9 @@
 CARGO ?= cargo
 BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
-SERVICES := influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1
+SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1
 
-.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services tools bench prove fixtures pictures up down dist clean
+.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services kafka tools bench prove fixtures pictures up down dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,15 @@ services: ## install the real servers that the tests use (Debian packages, as ro
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; status=$$?; \
 	  cmp -s /tmp/heartwatch-policy-rc.d /usr/sbin/policy-rc.d && rm -f /usr/sbin/policy-rc.d; exit $$status; \
 	else echo "skipped: not installed and not root on Debian:$$missing; tests that need them will say so"; fi
+	@$(MAKE) --no-print-directory kafka
+
+# Kafka is no Debian package. Where Maven Central is not reached, the tests that need it say so and skip.
+kafka: ## fetch the Kafka that the tests use from Maven Central, where it is reached
+	@if [ -n "$$(ls target/kafka/libs 2>/dev/null)" ]; then exit 0; fi; \
+	command -v mvn >/dev/null || { echo "skipped: no Kafka (mvn is not installed)"; exit 0; }; \
+	mvn -q -B -f deploy/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/target/kafka/partial \
+	  && mkdir -p target/kafka && mv target/kafka/partial target/kafka/libs \
+	  || echo "skipped: no Kafka (Maven Central not reached)"
 
 tools:
 	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use heartwatch::adapters::grpc::client::{self, GrpcClient, GrpcClientConfig};
 use heartwatch::adapters::kafka::{Consumed, Consumption, KafkaProducer, StartAt, consume};
+use heartwatch::adapters::monitor::Monitor;
 use heartwatch::domain::command::CommandResult;
 use heartwatch::domain::publisher::PublisherId;
 use heartwatch::runtime::clock::Clock;
@@ -224,10 +225,10 @@ async fn the_console_can_be_said_by_a_program() {
 }
 
 /// A monitor behind Kafka, writing to a real InfluxDB.
-fn monitor(directory: &TempDir, kafka: &Kafka, influxd: &Influxd) -> Program {
+fn monitor(directory: &TempDir, kafka: &Kafka, influxd: &Influxd, page: u16) -> Program {
     let mut command = command(directory.path());
-    let (kafka, url) = (kafka.brokers(), influxd.url());
-    command.args(["run", "--web", "off", "--mqtt-listen", "127.0.0.1:0", "--kafka", &kafka, "--influx-url", &url]);
+    let (kafka, url, page) = (kafka.brokers(), influxd.url(), format!("127.0.0.1:{page}"));
+    command.args(["run", "--web", &page, "--mqtt-listen", "127.0.0.1:0", "--kafka", &kafka, "--influx-url", &url]);
     Program::start(command)
 }
 
@@ -315,30 +316,43 @@ async fn kafka_and_server_are_killed_in_the_middle_and_no_reading_is_lost_or_dou
     let Some(influxd) = Influxd::start().await else { return };
     let mut server = Server::start(Some(kafka.brokers())).await;
     let directory = tempfile::tempdir().unwrap();
-    let mut behind = monitor(&directory, &kafka, &influxd);
+    let page = free_port();
+    let mut behind = monitor(&directory, &kafka, &influxd, page);
     behind.says("heartwatch runs").await;
     let readings = 600;
     let stream = Stream::start(&server, "agent-1", readings);
-    eventually("readings arrive", DEADLINE, async || influxd.count("heartwatch", "counted", "value").await > 20).await;
+    let stored = async || influxd.count("heartwatch", "counted", "value").await;
+    eventually("readings arrive", DEADLINE, async || stored().await > 20).await;
+    // The monitor is killed with what it had not committed to Kafka: that comes again, and is recognised.
+    behind.kill();
 
     kafka.kill();
     // While Kafka is away the server goes on taking readings: they wait on its disk.
     let buffered =
         async |server: &Server| server.say(&["stats"]).await.1["sinks"][0]["buffered_rows"].as_u64().unwrap();
     eventually("readings wait on the server's disk", DEADLINE, async || buffered(&server).await > 50).await;
-    server.program.signal(Signal::KILL);
     server.program.kill();
     server.restart().await;
     kafka.restart().await;
+    behind = monitor(&directory, &kafka, &influxd, page);
+    behind.says("heartwatch runs").await;
     stream.finished().await;
     all_there_once(&influxd, readings).await;
+    let account = Monitor::at(format!("http://127.0.0.1:{page}").parse().unwrap()).unwrap().ledger().await.unwrap();
+    let account = account.accounts.iter().find(|line| line.publisher.as_str() == "agent-1").unwrap().account;
+    assert_eq!((account.received, account.missing, account.lost), (readings, 0, 0), "{account:?}");
 
-    // The monitor is killed, too, with what it had not committed: what comes again is recognised.
-    behind.kill();
-    let second = Stream::start(&server, "agent-1", readings);
-    second.finished().await;
-    behind = monitor(&directory, &kafka, &influxd);
-    behind.says("heartwatch runs").await;
+    // What Kafka has twice is there once.
+    let mut data = read(&kafka, "monitoring-data");
+    let again = next(&mut data).await;
+    let producer = KafkaProducer::new(&kafka.brokers()).unwrap();
+    producer.send("monitoring-data", "plant-7", again.to_string().as_bytes()).await.unwrap();
+    let monitor = Monitor::at(format!("http://127.0.0.1:{page}").parse().unwrap()).unwrap();
+    eventually("the copy is counted as one", DEADLINE, async || {
+        let ledger = monitor.ledger().await.unwrap();
+        ledger.accounts.iter().any(|line| line.account.duplicates > account.duplicates)
+    })
+    .await;
     all_there_once(&influxd, readings).await;
     behind.signal(Signal::TERM);
     assert!(behind.exit(DEADLINE).await.success());

@@ -142,7 +142,7 @@ mod tests {
     fn files_are_rotated_and_the_oldest_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("received.log");
-        let config = ReceivedLogConfig { path: path.clone(), file_bytes_max: 20, files_max: 3 };
+        let config = ReceivedLogConfig { path, file_bytes_max: 20, files_max: 3 };
         let log = ReceivedLog::open(config.clone()).unwrap();
         for number in 0..12 {
             log.line(format!("line {number:04}"));

@@ -228,10 +228,10 @@ impl Link {
         match answer.message {
             Some(to_agent::Message::Envelope(envelope)) => match PublisherId::parse(&envelope.publisher) {
                 Ok(publisher) if envelope.kind == TopicKind::Confirm.as_str() => {
-                    self.deliver(&publisher, envelope.payload)
+                    self.deliver(&publisher, envelope.payload);
                 }
                 Ok(_) => {
-                    tracing::warn!(kind = %excerpt(&envelope.kind), "the server sent a message of a kind that is not for agents")
+                    tracing::warn!(kind = %excerpt(&envelope.kind), "the server sent a message of a kind that is not for agents");
                 }
                 Err(error) => tracing::warn!(%error, "the server confirmed to nobody"),
             },
@@ -285,7 +285,7 @@ impl Link {
                     Err(_) => return Over::Broken("the server has ended the stream".to_owned()),
                 },
                 Some(message) = self.ends.sends.recv(), if idle => {
-                    self.plain.take(&self.config.prefix, message);
+                    self.plain.take(&self.config.prefix, &message);
                     self.confirm_plain();
                 }
                 Some(result) = self.ends.results.recv() => {
@@ -316,7 +316,7 @@ impl Link {
                     }
                 }
                 let Ok(message) = self.ends.sends.try_recv() else { break };
-                self.plain.take(&self.config.prefix, message);
+                self.plain.take(&self.config.prefix, &message);
             }
             // The stream has taken all when there is room for the next.
             let _ = out.reserve().await;

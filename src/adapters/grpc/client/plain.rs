@@ -60,7 +60,7 @@ impl Plain {
     }
 
     /// Takes apart what a publisher says.
-    pub fn take(&mut self, prefix: &Prefix, message: Outgoing) {
+    pub fn take(&mut self, prefix: &Prefix, message: &Outgoing) {
         let Ok(topic) = Topic::parse(prefix, &message.topic) else { return };
         let publisher = topic.publisher;
         match envelope::decode(topic.kind, &publisher, &message.payload) {
