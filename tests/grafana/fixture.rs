@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use heartwatch::actors::subscriber::translate;
+use heartwatch::actors::subscriber::{Rules, translate};
 use heartwatch::actors::watchman::{Written, internal_rows};
 use heartwatch::domain::beat::Heartbeat;
 use heartwatch::domain::ledger::Account;
@@ -248,7 +248,8 @@ impl Rows {
                 wall: time,
                 receipt: Receipt { connection_epoch: 1, packet_id: 0 },
             };
-            let meaning = translate(&prefix, &[], &delivery, |_, _, _| Duration::from_millis(12)).unwrap();
+            let rules = Rules { prefix: &prefix, foreign: &[], numbers_in_rows: false };
+            let meaning = translate(&rules, &delivery, |_, _, _| Duration::from_millis(12)).unwrap();
             self.entries.extend(meaning.entries);
             let account = Account { produced: sequence, received: sequence, stored: sequence, ..Account::default() };
             let now = Monotonic::from_nanos(sequence * 1_000_000_000);
