@@ -359,6 +359,51 @@ async fn kafka_and_server_are_killed_in_the_middle_and_no_reading_is_lost_or_dou
 }
 
 #[tokio::test]
+async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
+    use heartwatch::domain::beat::Heartbeat;
+    use heartwatch::domain::publisher::{HostName, Incarnation};
+    use heartwatch::domain::verdict::Verdict;
+    use heartwatch::formats::envelope::{self, HeartbeatNote, Prefix, TopicKind};
+    use heartwatch::ports::{Outgoing, Transport as _};
+    let Some(kafka) = Kafka::start().await else { return };
+    let server = Server::start(Some(kafka.brokers())).await;
+    let (directory, page, brokers) = (tempfile::tempdir().unwrap(), free_port(), kafka.brokers());
+    let mut command = command(directory.path());
+    let address = format!("127.0.0.1:{page}");
+    command.args(["run", "--web", &address, "--mqtt-listen", "127.0.0.1:0", "--kafka", &brokers]);
+    let behind = Program::start(command);
+    behind.says("heartwatch runs").await;
+    let ours = agent(&server, "agent-1");
+    let (id, host) = (PublisherId::parse("agent-1").unwrap(), HostName::parse("far-away").unwrap());
+    let heartbeat = Heartbeat {
+        incarnation: Incarnation(7),
+        process: None,
+        sequence: 0,
+        cursor: 0,
+        idle: true,
+        interval: Duration::from_secs(1),
+    };
+    let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
+    let say = async |kind, payload| {
+        let topic = Prefix::default().topic(&id, kind);
+        ours.transport.publish(Outgoing { topic, payload, at_least_once: true }).await.unwrap();
+    };
+    let monitor = Monitor::at(format!("http://{address}").parse().unwrap()).unwrap();
+    let verdict = async || {
+        let status = monitor.status().await.unwrap();
+        status.publishers.into_iter().find(|publisher| publisher.id == id).map(|publisher| publisher.verdict)
+    };
+    eventually("it is alive", DEADLINE, async || {
+        say(TopicKind::Heartbeat, envelope::encode_heartbeat(&note)).await;
+        verdict().await == Some(Verdict::Alive)
+    })
+    .await;
+    let goodbye = envelope::Goodbye { host, incarnation: Incarnation(7), sequence: 0 };
+    say(TopicKind::Goodbye, envelope::encode_goodbye(&goodbye)).await;
+    eventually("it has ended", DEADLINE, async || verdict().await == Some(Verdict::Ended)).await;
+}
+
+#[tokio::test]
 async fn the_analysis_counts_and_commands() {
     let Some(kafka) = Kafka::start().await else { return };
     let server = Server::start(Some(kafka.brokers())).await;

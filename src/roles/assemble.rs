@@ -129,6 +129,8 @@ pub fn kafka(settings: &Settings) -> Option<crate::adapters::kafka::KafkaConfig>
     Some(crate::adapters::kafka::KafkaConfig {
         brokers: settings.kafka.brokers.clone()?,
         topic: crate::formats::monitoring_data::TOPIC.to_owned(),
+        signs_topic: crate::formats::monitoring_sign::SIGNS_TOPIC.to_owned(),
+        prefix: settings.mqtt.prefix.clone(),
         group: settings.kafka.group.clone(),
         messages_max: KAFKA_QUEUE_MESSAGES_MAX,
     })

@@ -1,4 +1,4 @@
-//! `monitoring-data` as a transport: each message is a delivery, acknowledged when it is safe.
+//! `monitoring-data` and `monitoring-signs` as a transport: each message is a delivery, acknowledged when it is safe.
 //!
 //! Invariants:
 //! 1. An offset is committed only when the receipts of it and of everything delivered before it have come.
@@ -17,7 +17,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::BadKafka;
 use super::consumer::{StartAt, consumer};
 use super::outage::Outage;
+use crate::domain::time::Timestamp;
+use crate::formats::envelope::Prefix;
 use crate::formats::monitoring_data::DELIVERY_TOPIC;
+use crate::formats::monitoring_sign::{self, STALE_AFTER};
 use crate::messages::deliveries::Delivery;
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -32,8 +35,12 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct KafkaConfig {
     /// `HOST:PORT`, with commas between several.
     pub brokers: String,
-    /// The topic.
+    /// The topic of readings.
     pub topic: String,
+    /// The topic of what publishers say beside them.
+    pub signs_topic: String,
+    /// What the topics of the deliveries of signs start with.
+    pub prefix: Prefix,
     /// The consumer group: monitors with the same one share the topic.
     pub group: String,
     /// Messages that may wait to be taken; fewer than the 65,536 ids of receipts, together with those on their way.
@@ -43,6 +50,7 @@ pub struct KafkaConfig {
 /// One message on its way.
 struct Pending {
     packet_id: u16,
+    is_sign: bool,
     partition: i32,
     offset: i64,
     received: bool,
@@ -51,6 +59,7 @@ struct Pending {
 struct Shared {
     consumer: StreamConsumer,
     topic: String,
+    signs_topic: String,
     pending: Mutex<VecDeque<Pending>>,
     connected: AtomicBool,
 }
@@ -74,10 +83,11 @@ pub fn connect(
     clock: Clock,
 ) -> Result<(Arc<KafkaTransport>, mpsc::Receiver<TransportEvent>), BadKafka> {
     let consumer = consumer(&config.brokers, &config.group, StartAt::Beginning)?;
-    consumer.subscribe(&[&config.topic]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
+    consumer.subscribe(&[&config.topic, &config.signs_topic]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
     let shared = Arc::new(Shared {
         consumer,
         topic: config.topic.clone(),
+        signs_topic: config.signs_topic.clone(),
         pending: Mutex::default(),
         connected: AtomicBool::new(false),
     });
@@ -104,7 +114,8 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
                 outage.ended(&config.brokers);
                 packet_id = packet_id.wrapping_add(1);
                 let (partition, offset) = (message.partition(), message.offset());
-                let pending = Pending { packet_id, partition, offset, received: false };
+                let is_sign = message.topic() == config.signs_topic;
+                let pending = Pending { packet_id, is_sign, partition, offset, received: false };
                 shared.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(pending);
                 if !shared.connected.swap(true, Ordering::Relaxed) {
                     tracing::info!(brokers = config.brokers, topic = config.topic, "readings come from Kafka");
@@ -113,12 +124,21 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
                         return;
                     }
                 }
+                let payload = message.payload().unwrap_or_default();
+                let sign = if is_sign { monitoring_sign::decode(&config.prefix, payload) } else { None };
+                // A sign that cannot be read goes on as a reading that cannot: it is counted and kept for a person.
+                let (topic, payload) = sign.unwrap_or_else(|| (DELIVERY_TOPIC.to_owned(), payload.to_vec()));
+                let wall = clock.wall();
+                let stale = message.timestamp().to_millis().is_some_and(|millis| {
+                    Timestamp::from_nanos(millis.saturating_mul(1_000_000)) < wall.earlier_by(STALE_AFTER)
+                });
                 TransportEvent::Delivery(Delivery {
-                    topic: DELIVERY_TOPIC.to_owned(),
-                    payload: message.payload().unwrap_or_default().to_vec(),
-                    retained: false,
+                    topic,
+                    payload,
+                    // It was kept while we did not read: data, and no sign of life.
+                    retained: stale,
                     at: clock.monotonic(),
-                    wall: clock.wall(),
+                    wall,
                     receipt: Receipt { connection_epoch: 1, packet_id },
                 })
             }
@@ -156,8 +176,9 @@ impl Transport for KafkaTransport {
             }
         }
         while pending.front().is_some_and(|first| first.received) {
-            let Some(Pending { partition, offset, .. }) = pending.pop_front() else { break };
-            if let Err(error) = self.shared.consumer.store_offset(&self.shared.topic, partition, offset) {
+            let Some(Pending { is_sign, partition, offset, .. }) = pending.pop_front() else { break };
+            let topic = if is_sign { &self.shared.signs_topic } else { &self.shared.topic };
+            if let Err(error) = self.shared.consumer.store_offset(topic, partition, offset) {
                 tracing::debug!(%error, "an offset was not noted: the partition is another's now");
             }
         }

@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::sync::{broadcast, mpsc};
 
+use super::Sign;
 use super::desk::{GIVEN, Submission};
 use crate::adapters::kafka::{Consumption, KafkaProducer, StartAt, consume};
 use crate::domain::command::{Command, Outcome, Target};
 use crate::domain::time::Timestamp;
 use crate::formats::monitoring_command::{COMMANDS_TOPIC, MonitoringResult, RESULTS_TOPIC, decode_command};
+use crate::formats::monitoring_sign::{self, SIGNS_TOPIC};
 use crate::runtime::clock::Clock;
 
 /// As whom existing servers read commands.
 const GROUP: &str = "grpc-server-group";
 /// Commands that may wait to be taken.
 const COMMANDS_MAX: usize = 256;
+/// Signs of life that are on their way to Kafka at once.
+const SIGNS_IN_FLIGHT_MAX: usize = 1_024;
 /// Wait before a result is sent again that Kafka did not take.
 const RESULT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -52,6 +57,30 @@ pub fn take_commands(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clo
             }
         }
     });
+    Ok(())
+}
+
+/// Tells what publishers say beside their readings, each as soon as it comes. What Kafka does not take in time is
+/// dropped: it speaks of a moment that has passed, and heartbeats come again.
+pub fn tell_signs(brokers: &str, signs: mpsc::Receiver<Sign>) -> anyhow::Result<()> {
+    let producer = KafkaProducer::new(brokers)?;
+    let signs = futures_util::stream::unfold(signs, |mut signs| async move { Some((signs.recv().await?, signs)) });
+    let told = signs
+        .filter_map(|(publisher, kind, payload)| async move {
+            let message = monitoring_sign::encode(&publisher, kind, &payload)?;
+            Some((publisher, message))
+        })
+        .map(move |(publisher, message)| {
+            let producer = producer.clone();
+            async move { producer.send(SIGNS_TOPIC, publisher.as_str(), &message).await }
+        })
+        // They are given to librdkafka in this order, whatever order their reports come in.
+        .buffered(SIGNS_IN_FLIGHT_MAX);
+    actix_rt::spawn(told.for_each(|told| async move {
+        if let Err(error) = told {
+            tracing::debug!(error, "a heartbeat was not handed on");
+        }
+    }));
     Ok(())
 }
 

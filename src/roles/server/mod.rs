@@ -17,8 +17,10 @@ use crate::adapters::grpc::console::say;
 use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
 use crate::adapters::received_log::{ReceivedLog, ReceivedLogConfig};
 use crate::config::Settings;
+use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::{self, Message, Topic, TopicKind};
 use crate::formats::line_protocol::encode_reading;
+use crate::formats::monitoring_sign::KINDS;
 use crate::messages::deliveries::Delivery;
 use crate::ports::{Sink, TransportEvent};
 use crate::roles::cli::{ServerArgs, ServerAsk};
@@ -27,12 +29,18 @@ use crate::runtime::clock::Clock;
 use crate::runtime::signals::Request;
 use console::Console;
 
+/// Who says what beside its readings.
+type Sign = (PublisherId, TopicKind, Vec<u8>);
+
 /// Size of a file of the log of what was received.
 const RECEIVED_FILE_BYTES_MAX: u64 = 16 * 1_048_576;
 /// Files of it that are kept.
 const RECEIVED_FILES_MAX: usize = 5;
 /// Deliveries between the log of what was received and the pump.
 const TEE_MESSAGES_MAX: usize = 64;
+/// Heartbeats that wait for Kafka.
+#[cfg(feature = "kafka")]
+const SIGNS_MAX: usize = 4_096;
 /// Outcomes of commands that a slow listener may be behind.
 const OUTCOMES_MAX: usize = 4_096;
 
@@ -54,7 +62,8 @@ pub async fn server(
     let GrpcServer { transport, events, agent_events, agents, mut lines, listen } = serve(config, clock).await?;
     let (tee, tee_end) = mpsc::channel(TEE_MESSAGES_MAX);
     let prefix = settings.mqtt.prefix.clone();
-    actix_rt::spawn(note_received(events, tee, log, prefix));
+    let signs = tell_signs(settings)?;
+    actix_rt::spawn(note_received(events, tee, log, prefix, signs));
 
     let front = Front::Given { transport, events: tee_end, url: format!("grpc://{listen}") };
     let mut pipeline = start_between(settings, Ends { front, sink, numbers_in_rows: true }, clock).await?;
@@ -140,6 +149,21 @@ fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
     Ok(None)
 }
 
+/// Where heartbeats and the like go, for the monitor behind Kafka.
+#[cfg(feature = "kafka")]
+fn tell_signs(settings: &Settings) -> anyhow::Result<Option<mpsc::Sender<Sign>>> {
+    let Some(brokers) = &settings.kafka.brokers else { return Ok(None) };
+    let (signs, signs_end) = mpsc::channel(SIGNS_MAX);
+    kafka::tell_signs(brokers, signs_end)?;
+    Ok(Some(signs))
+}
+
+#[cfg(not(feature = "kafka"))]
+#[expect(clippy::unnecessary_wraps, reason = "with Kafka it can fail")]
+fn tell_signs(_: &Settings) -> anyhow::Result<Option<mpsc::Sender<Sign>>> {
+    Ok(None)
+}
+
 fn received_log(data_dir: &Path) -> anyhow::Result<ReceivedLog> {
     let path = data_dir.join("received.log");
     let config = ReceivedLogConfig {
@@ -156,10 +180,17 @@ async fn note_received(
     tee: mpsc::Sender<TransportEvent>,
     log: ReceivedLog,
     prefix: envelope::Prefix,
+    signs: Option<mpsc::Sender<Sign>>,
 ) {
     while let Some(event) = events.recv().await {
         if let TransportEvent::Delivery(delivery) = &event {
             note(&log, &prefix, delivery);
+            if let (Some(signs), Ok(topic)) = (&signs, Topic::parse(&prefix, &delivery.topic))
+                && KINDS.contains(&topic.kind)
+            {
+                // While Kafka is away there is no room: they speak of a moment that has passed.
+                let _ = signs.try_send((topic.publisher, topic.kind, delivery.payload.clone()));
+            }
         }
         if tee.send(event).await.is_err() {
             break;
