@@ -64,6 +64,7 @@ bench: build ## measure this program on this machine
 	./$(BIN) bench recover
 	./$(BIN) bench watch
 	./$(BIN) bench footprint
+	./$(BIN) bench server
 
 prove: build ## inject faults and print what was detected, and how fast
 	./$(BIN) prove

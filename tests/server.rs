@@ -224,6 +224,55 @@ async fn the_console_can_be_said_by_a_program() {
     assert!(server.program.exit(DEADLINE).await.success());
 }
 
+#[tokio::test]
+async fn a_thousand_agents_are_heard_and_commanded() {
+    const AGENTS: usize = 1_000;
+    const READINGS: i64 = 20;
+    let server = Server::start(None).await;
+    let endpoint = format!("http://{}", server.address());
+    let mut channels = Vec::new();
+    for _ in 0..10 {
+        channels.push(tonic::transport::Endpoint::from_shared(endpoint.clone()).unwrap().connect().await.unwrap());
+    }
+    let agents: Vec<_> = (0..AGENTS)
+        .map(|number| {
+            let mut service = MonitoringServiceClient::new(channels[number % channels.len()].clone());
+            tokio::spawn(async move {
+                let (out, mut out_end) = mpsc::channel(1);
+                let requests = futures_util::stream::poll_fn(move |context| out_end.poll_recv(context));
+                let mut commands = service.monitor_stream(requests).await.unwrap().into_inner();
+                for second in 0..READINGS {
+                    let data = wire::MonitoringData {
+                        timestamp: 1_763_683_203 + second,
+                        hostname: format!("host-{}", number % 50),
+                        metric: "cpu".to_owned(),
+                        value: 1.0,
+                        client_id: format!("agent-{number}"),
+                    };
+                    out.send(data).await.unwrap();
+                }
+                let command = commands.message().await.unwrap().unwrap();
+                (command.command_type, out, commands)
+            })
+        })
+        .collect();
+    eventually("all of it is in the journal", DEADLINE, async || {
+        let stats = server.say(&["stats"]).await.1;
+        stats["agents"] == AGENTS && stats["readings"]["received"] == READINGS * i64::try_from(AGENTS).unwrap()
+    })
+    .await;
+    let stats = server.say(&["stats"]).await.1;
+    assert_eq!((stats["readings"]["missing"].as_u64(), stats["malformed"].as_u64()), (Some(0), Some(0)), "{stats}");
+    let (code, answer) = server.say(&["send", "all", "status"]).await;
+    assert_eq!((code, answer["results"].as_array().unwrap().len()), (0, AGENTS));
+    let mut open = Vec::new();
+    for agent in agents {
+        let (command, out, commands) = timeout(DEADLINE, agent).await.unwrap().unwrap();
+        assert_eq!(command, "status");
+        open.push((out, commands));
+    }
+}
+
 /// A monitor behind Kafka, writing to a real InfluxDB.
 fn monitor(directory: &TempDir, kafka: &Kafka, influxd: &Influxd, page: u16) -> Program {
     let mut command = command(directory.path());

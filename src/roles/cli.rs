@@ -24,7 +24,7 @@ mod publish;
 
 pub use bench::{
     Bench, BenchArgs, DeliveryBenchArgs, DetectBenchArgs, FootprintBenchArgs, IngestBenchArgs, RecoverBenchArgs,
-    WatchBenchArgs,
+    ServerBenchArgs, WatchBenchArgs,
 };
 mod prove;
 pub use exec::ExecArgs;

@@ -8,9 +8,19 @@ mod load;
 mod processes;
 mod programs;
 mod recover;
+#[cfg(feature = "hosts")]
+mod server;
 mod watch;
 
 use crate::roles::cli::{Bench, BenchArgs};
+
+#[cfg(not(feature = "hosts"))]
+mod server {
+    use crate::roles::cli::ServerBenchArgs;
+    pub(super) async fn server(_: &ServerBenchArgs) -> anyhow::Result<u8> {
+        anyhow::bail!("this program was built without agents and servers: build it with `cargo build --features hosts`")
+    }
+}
 
 /// Measures and prints; the answer is the exit code.
 ///
@@ -23,6 +33,7 @@ pub async fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
         Bench::Cpu(args) => ingest::cpu(args).await,
         Bench::Detect(args) => detect::detect(args).await,
         Bench::Recover(args) => recover::recover(args).await,
+        Bench::Server(args) => server::server(args).await,
         Bench::Watch(args) => watch::watch(args).await,
         Bench::Footprint(args) => footprint::footprint(args).await,
     }

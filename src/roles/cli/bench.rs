@@ -57,6 +57,13 @@ Real publishers are killed; simulated ones fall silent. The page is its stream o
 
 A tenth of the publishers falls silent at once while the others go on.")]
     Watch(WatchBenchArgs),
+    /// Agents at one server over gRPC: confirmed readings a second, memory
+    #[command(after_help = "Examples:
+  heartwatch bench server
+  heartwatch bench server --agents 5000 --readings 50 --json
+
+Server and agents run on this machine and share its cores; without Kafka the readings stay in the server's journal.")]
+    Server(ServerBenchArgs),
     /// A monitor with little to do: time to ready, CPU, memory, size of the program
     #[command(after_help = "Examples:
   heartwatch bench footprint
@@ -125,6 +132,20 @@ pub struct WatchBenchArgs {
     /// How many are watched, one measurement each
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
     pub publishers: Vec<usize>,
+    /// Print JSON, one object a measurement
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `heartwatch bench server`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ServerBenchArgs {
+    /// How many agents, one measurement each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [10, 1_000], value_parser = at_least_one)]
+    pub agents: Vec<usize>,
+    /// Readings of each agent
+    #[arg(long, value_name = "READINGS", default_value_t = 200, value_parser = at_least_one)]
+    pub readings: usize,
     /// Print JSON, one object a measurement
     #[arg(long)]
     pub json: bool,

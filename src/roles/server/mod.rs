@@ -54,6 +54,7 @@ pub async fn server(
     mut requests: mpsc::Receiver<Request>,
 ) -> anyhow::Result<u8> {
     let clock = Clock::start();
+    allow_many_connections();
     let sink = sink(settings)?;
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
@@ -119,6 +120,15 @@ pub async fn server(
             Ok(0)
         }
         Some(reason) => anyhow::bail!("{reason}; the rows are safe in {}", settings.data_dir.display()),
+    }
+}
+
+/// Every agent is an open file; what a shell allows by default is 1,024.
+fn allow_many_connections() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, files_max = limit.current, "more agents than files can be open are refused by the system");
     }
 }
 

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -36,6 +37,8 @@ use crate::wire::monitoring::monitoring_service_server::MonitoringServiceServer;
 use agents::Registry;
 use streams::Streams;
 
+/// Connections that wait to be accepted.
+const CONNECTIONS_IN_LINE_MAX: u32 = 8_192;
 /// Lines at the console that may wait for their answers.
 const LINES_MAX: usize = 64;
 
@@ -150,8 +153,9 @@ impl Shared {
 /// Outside a tokio runtime.
 pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer, ServeError> {
     let fail = |error: std::io::Error| ServeError { listen: config.listen, reason: error.to_string() };
-    let incoming = TcpIncoming::bind(config.listen).map_err(fail)?.with_nodelay(Some(true));
-    let listen = incoming.local_addr().map_err(fail)?;
+    let listener = listener(config.listen).map_err(fail)?;
+    let listen = listener.local_addr().map_err(fail)?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (events, events_end) = mpsc::channel(config.event_queue_messages_max);
     let (agent_events, agent_events_end) = mpsc::channel(config.event_queue_messages_max);
     let (stop, mut stopped) = watch::channel(false);
@@ -190,6 +194,14 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
     let agents = Agents::new(shared.clone());
     let transport = Arc::new(GrpcServerTransport { shared, ended });
     Ok(GrpcServer { transport, events: events_end, agent_events: agent_events_end, agents, lines: lines_end, listen })
+}
+
+/// After a restart all agents come at once: the usual 128 in line are too few.
+fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(CONNECTIONS_IN_LINE_MAX)
 }
 
 /// [`Transport`] to all agents: what it publishes are confirmations.
