@@ -12,8 +12,6 @@ use crate::runtime::clock::Clock;
 
 /// Commands that may wait to be taken.
 pub const SUBMISSIONS_MAX: usize = 1_024;
-/// How long an agent has to answer, unless it is said otherwise.
-pub const GIVEN: Duration = Duration::from_secs(30);
 /// How often it looks when no deadline is known.
 const IDLE: Duration = Duration::from_secs(3_600);
 

@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{broadcast, mpsc};
 
 use super::Sign;
-use super::desk::{GIVEN, Submission};
+use super::desk::Submission;
 use crate::adapters::kafka::{Consumption, KafkaProducer, StartAt, consume};
 use crate::domain::command::{Command, Outcome, Target};
 use crate::domain::time::Timestamp;
@@ -16,6 +16,8 @@ use crate::runtime::clock::Clock;
 
 /// As whom existing servers read commands.
 const GROUP: &str = "grpc-server-group";
+/// How long an agent has to answer.
+const GIVEN: Duration = Duration::from_secs(30);
 /// Commands that may wait to be taken.
 const COMMANDS_MAX: usize = 256;
 /// Signs of life that are on their way to Kafka at once.
