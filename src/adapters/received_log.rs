@@ -149,7 +149,8 @@ mod tests {
         }
         drop(log);
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
-        assert_eq!(read("received.log.1"), "line 0006\nline 0007\n".to_owned() + "");
+        assert_eq!(read("received.log.1"), "line 0008\nline 0009\n");
+        assert_eq!(read("received.log.2"), "line 0006\nline 0007\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
         // It goes on where it was.
         let log = ReceivedLog::open(config).unwrap();
