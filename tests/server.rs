@@ -432,7 +432,13 @@ async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
         idle: true,
         interval: Duration::from_secs(1),
     };
-    let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new() };
+    let note = HeartbeatNote {
+        host: host.clone(),
+        heartbeat,
+        confirmed: 0,
+        earlier: Vec::new(),
+        errors: envelope::ErrorNote::default(),
+    };
     let say = async |kind, payload| {
         let topic = Prefix::default().topic(&id, kind);
         ours.transport.publish(Outgoing { topic, payload, at_least_once: true }).await.unwrap();

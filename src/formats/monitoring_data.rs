@@ -318,15 +318,22 @@ pub fn with_numbers(mut reading: Reading, incarnation: Incarnation) -> Reading {
     reading
 }
 
-/// The messages of a row in line protocol; none for the monitor's own rows, which are `heartwatch_…`.
+/// The messages of a row in line protocol; none for a row without a number: a server's own, about itself or made of what
+/// goes on as a sign of life.
 ///
 /// # Errors
 /// Why it cannot be one, in words.
 pub fn messages_of_row(row: &[u8]) -> Result<Vec<MonitoringData>, String> {
     let row = crate::formats::line_protocol::decode(row).map_err(|error| error.to_string())?;
-    if row.measurement.starts_with("heartwatch_") {
+    let number = |name: &str| {
+        let found = row.fields.iter().find(|(key, _)| key == name);
+        found.and_then(
+            |(_, value)| if let FieldValue::Integer(number) = value { u64::try_from(*number).ok() } else { None },
+        )
+    };
+    let Some((sequence, incarnation)) = number(SEQUENCE_FIELD).zip(number(INCARNATION_FIELD)) else {
         return Ok(Vec::new());
-    }
+    };
     let (mut publisher, mut host, mut tags) = (None, None, Vec::new());
     for (key, value) in row.tags {
         match key.as_str() {
@@ -340,24 +347,11 @@ pub fn messages_of_row(row: &[u8]) -> Result<Vec<MonitoringData>, String> {
     }
     let publisher = publisher_of(publisher.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
     let host = host_of(host.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-    let (mut sequence, mut incarnation, mut fields) = (None, None, Vec::new());
-    for (key, value) in row.fields {
-        match (key.as_str(), &value) {
-            (SEQUENCE_FIELD, FieldValue::Integer(number)) => sequence = u64::try_from(*number).ok(),
-            (INCARNATION_FIELD, FieldValue::Integer(number)) => incarnation = u64::try_from(*number).ok(),
-            _ => fields.push((key, value)),
-        }
-    }
+    let mut fields = row.fields;
+    fields.retain(|(key, _)| key != SEQUENCE_FIELD && key != INCARNATION_FIELD);
     let time = row.time.ok_or("the row has no time")?;
-    let numbers = sequence.zip(incarnation);
-    let reading = Reading {
-        sequence: numbers.map_or(0, |(sequence, _)| sequence),
-        time,
-        measurement: row.measurement,
-        tags,
-        fields,
-    };
-    Ok(messages(&publisher, &host, numbers.map(|(_, incarnation)| Incarnation(incarnation)), &reading))
+    let reading = Reading { sequence, time, measurement: row.measurement, tags, fields };
+    Ok(messages(&publisher, &host, Some(Incarnation(incarnation)), &reading))
 }
 
 fn json(value: &FieldValue) -> Value {
@@ -437,8 +431,11 @@ mod tests {
         reading.tags.sort();
         assert_eq!((measured.incarnation, measured.reading), (Some(Incarnation(17)), Some(reading)));
         assert_eq!(messages_of_row(b"heartwatch_heartbeat,host=h,publisher=p seq=1i 5"), Ok(Vec::new()));
-        assert!(messages_of_row(b"cpu value=1").is_err());
-        assert!(messages_of_row(b"cpu,publisher=p value=1 5").is_err(), "no host");
+        assert_eq!(messages_of_row(b"batch_sending_error,host=h,publisher=p value=1i 5"), Ok(Vec::new()));
+        let numbers = "heartwatch_seq=1i,heartwatch_incarnation=1i";
+        assert!(messages_of_row(format!("cpu,publisher=p,host=h value=1,{numbers}").as_bytes()).is_err(), "no time");
+        assert!(messages_of_row(format!("cpu,publisher=p value=1,{numbers} 5").as_bytes()).is_err(), "no host");
+        assert!(messages_of_row(b"nonsense").is_err());
     }
 
     #[test]
