@@ -16,6 +16,7 @@ pub mod flapping;
 pub mod judge;
 pub mod ledger;
 pub mod maintenance;
+pub mod metrics;
 pub mod notice;
 pub mod observer;
 pub mod process;

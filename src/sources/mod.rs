@@ -10,6 +10,7 @@ use crate::sources::exec::{ExecConfig, ExecError, ExecSource};
 pub mod arrivals;
 pub mod csv;
 pub mod exec;
+pub mod system;
 
 /// One row of a source: what was measured, without a number, which its publisher gives it.
 #[derive(Debug, Clone, Default, PartialEq)]
