@@ -214,3 +214,72 @@ pub trait KeepMaintenance: Send + Sync + std::fmt::Debug {
     /// Why not, in words.
     fn keep(&self, revision: u64, windows: &[crate::domain::maintenance::Window]) -> Result<(), String>;
 }
+
+/// A value in a store of configurations, and the revision of the store at which it was put there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its key.
+    pub key: String,
+    /// The value.
+    pub value: Vec<u8>,
+    /// When it was last changed.
+    pub revision: i64,
+}
+
+/// What was read at one revision of the whole store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// What was found, ordered by key.
+    pub values: Vec<Stored>,
+    /// The store's revision then: a watch that begins after it misses nothing.
+    pub revision: i64,
+}
+
+/// Which keys a question is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keys {
+    /// One key.
+    One(String),
+    /// Every key that begins so.
+    Prefix(String),
+}
+
+/// A lease: what is put under it goes when nobody keeps it alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseId(pub i64);
+
+/// Why a store did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No member of it answers: it may later.
+    #[error("{0}")]
+    Away(String),
+    /// It answers, and refuses this.
+    #[error("{0}")]
+    Refused(String),
+    /// The lease is gone: grant another.
+    #[error("the lease has expired")]
+    LeaseGone,
+}
+
+/// A store that several programs read and write, such as etcd. What it tells of a change means "look":
+/// whoever is told reads again.
+pub trait ConfigSource: Send + Sync + 'static {
+    /// What stands there now.
+    fn read(&self, keys: Keys) -> BoxFuture<'_, Result<Snapshot, StoreError>>;
+    /// Writes a value, under a lease where one is given.
+    fn put(&self, key: String, value: Vec<u8>, lease: Option<LeaseId>) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Writes a value unless the key is there; whether it was written.
+    fn create(&self, key: String, value: Vec<u8>) -> BoxFuture<'_, Result<bool, StoreError>>;
+    /// Removes a key; whether it was there.
+    fn delete(&self, key: String) -> BoxFuture<'_, Result<bool, StoreError>>;
+    /// Asks for a lease of this length.
+    fn grant(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, StoreError>>;
+    /// Keeps a lease alive; [`StoreError::LeaseGone`] when it is too late.
+    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Ends a lease and removes what is under it.
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Resolves when something may have changed after this revision. Also when it can no longer be told
+    /// (a compaction): read again, and watch from the revision that comes with it.
+    fn await_change(&self, keys: Keys, after_revision: i64) -> BoxFuture<'_, Result<(), StoreError>>;
+}

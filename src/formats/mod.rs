@@ -1,5 +1,6 @@
 //! Floor 2: bytes ↔ readings. Text from outside is parsed here, once, into types that can't be wrong.
 
+pub mod agent;
 pub mod api;
 pub mod csv_row;
 pub mod envelope;

@@ -1,0 +1,287 @@
+//! The documents about an agent in etcd: its configuration, its heartbeat and what it reports back.
+//!
+//! | key | value |
+//! |---|---|
+//! | `/monitor/config/<node>` | `{"interval": 10, "metrics": ["cpu", …], "plugins": [..], "plugin_configs": {"<Name>": {..}}}`; any part of it may stand alone |
+//! | `/monitor/heartbeat/<node>` | `{"status": "alive", "ts": <float seconds>, "hostname": s, "client_id": s}`, with a lease |
+//! | `/monitor/status/<node>` | what the agent has made of its configuration |
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::domain::metrics::{MetricSet, NoMetric};
+use crate::domain::time::Timestamp;
+
+/// Shortest interval between two samples.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest interval between two samples: a day.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+/// Largest configuration document.
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+/// Most plugins in a chain.
+pub const PLUGINS_MAX: usize = 64;
+/// Longest name of a plugin.
+const PLUGIN_NAME_BYTES_MAX: usize = 200;
+
+/// How an agent measures, as its live configuration says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentSettings {
+    /// Time between two samples.
+    pub interval: Duration,
+    /// What is measured.
+    pub metrics: MetricSet,
+    /// The chain that each reading passes, in this order, by class name or short name.
+    pub plugins: Vec<String>,
+    /// Each plugin's own configuration, by short name.
+    pub plugin_configs: BTreeMap<String, Map<String, Value>>,
+}
+
+impl Default for AgentSettings {
+    /// Everything every 10 s, through no plugin.
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            metrics: MetricSet::default(),
+            plugins: Vec::new(),
+            plugin_configs: BTreeMap::new(),
+        }
+    }
+}
+
+/// Why a configuration document changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadDocument {
+    /// It is not JSON, or no object, or too large.
+    #[error("{0}; it should be a JSON object such as {{\"interval\": 2, \"metrics\": [\"cpu\", \"memory\"]}}")]
+    Shape(String),
+    /// A key has a value that cannot be used.
+    #[error("key '{key}': {reason}")]
+    Key {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+}
+
+/// A document that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Understood {
+    /// The settings with what the document names in place of what was there.
+    pub settings: AgentSettings,
+    /// Keys that are not known, and were ignored.
+    pub ignored: Vec<String>,
+}
+
+/// Puts what a document names in place of what stands in `current`; what it does not name stays.
+///
+/// # Errors
+/// [`BadDocument`]: then nothing of it is used.
+pub fn merge(current: &AgentSettings, document: &[u8]) -> Result<Understood, BadDocument> {
+    if document.len() > DOCUMENT_BYTES_MAX {
+        let bytes = document.len();
+        return Err(BadDocument::Shape(format!("it has {bytes} bytes, the limit is {DOCUMENT_BYTES_MAX}")));
+    }
+    let value: Value =
+        serde_json::from_slice(document).map_err(|error| BadDocument::Shape(format!("it is no JSON: {error}")))?;
+    let Value::Object(keys) = value else {
+        return Err(BadDocument::Shape("it is no object".to_owned()));
+    };
+    let mut settings = current.clone();
+    let mut ignored = Vec::new();
+    for (key, value) in keys {
+        match key.as_str() {
+            "interval" => settings.interval = interval(&value)?,
+            "metrics" => settings.metrics = metrics(&value)?,
+            "plugins" => settings.plugins = plugins(&value)?,
+            "plugin_configs" => settings.plugin_configs = plugin_configs(value)?,
+            _ => ignored.push(key.chars().take(PLUGIN_NAME_BYTES_MAX).collect()),
+        }
+    }
+    Ok(Understood { settings, ignored })
+}
+
+/// The document that says these settings.
+#[must_use]
+pub fn document(settings: &AgentSettings) -> Vec<u8> {
+    serde_json::to_vec_pretty(&as_json(settings)).unwrap_or_default()
+}
+
+/// The settings as JSON, for a document and for answers.
+#[must_use]
+pub fn as_json(settings: &AgentSettings) -> Value {
+    let seconds = settings.interval.as_secs_f64();
+    let interval = if settings.interval.subsec_nanos() == 0 { json!(settings.interval.as_secs()) } else { json!(seconds) };
+    json!({
+        "interval": interval,
+        "metrics": settings.metrics.names(),
+        "plugins": settings.plugins,
+        "plugin_configs": settings.plugin_configs,
+    })
+}
+
+fn interval(value: &Value) -> Result<Duration, BadDocument> {
+    let wrong = || {
+        let reason = format!("{value} is no number of seconds from {} to {}", INTERVAL_MIN.as_secs_f64(), INTERVAL_MAX.as_secs());
+        BadDocument::Key { key: "interval", reason }
+    };
+    let seconds = value.as_f64().ok_or_else(wrong)?;
+    let interval = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+    if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) { Ok(interval) } else { Err(wrong()) }
+}
+
+fn metrics(value: &Value) -> Result<MetricSet, BadDocument> {
+    let names = texts("metrics", value)?;
+    MetricSet::parse(names.iter().copied()).map_err(|error: NoMetric| BadDocument::Key { key: "metrics", reason: error.to_string() })
+}
+
+fn plugins(value: &Value) -> Result<Vec<String>, BadDocument> {
+    let names = texts("plugins", value)?;
+    let wrong = |reason: String| BadDocument::Key { key: "plugins", reason };
+    if names.len() > PLUGINS_MAX {
+        return Err(wrong(format!("it has {} plugins, the limit is {PLUGINS_MAX}", names.len())));
+    }
+    if let Some(name) = names.iter().find(|name| name.is_empty() || name.len() > PLUGIN_NAME_BYTES_MAX) {
+        return Err(wrong(format!("'{}' is no name of a plugin", name.chars().take(60).collect::<String>())));
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+fn texts<'a>(key: &'static str, value: &'a Value) -> Result<Vec<&'a str>, BadDocument> {
+    let wrong = || BadDocument::Key { key, reason: format!("it should be a list of names, like [\"{}\"]", example(key)) };
+    value.as_array().ok_or_else(wrong)?.iter().map(|name| name.as_str().ok_or_else(wrong)).collect()
+}
+
+fn example(key: &str) -> &'static str {
+    if key == "metrics" { "cpu" } else { "plugins.threshold_alert.ThresholdAlertPlugin" }
+}
+
+fn plugin_configs(value: Value) -> Result<BTreeMap<String, Map<String, Value>>, BadDocument> {
+    let wrong = |reason: String| BadDocument::Key { key: "plugin_configs", reason };
+    let Value::Object(configs) = value else {
+        return Err(wrong("it should be an object with the short name of a plugin as each key".to_owned()));
+    };
+    configs
+        .into_iter()
+        .map(|(name, config)| match config {
+            Value::Object(config) => Ok((name, config)),
+            other => Err(wrong(format!("'{name}' should be an object, it is {other}"))),
+        })
+        .collect()
+}
+
+/// The value of a heartbeat's key.
+#[must_use]
+pub fn heartbeat(hostname: &str, client_id: &str, now: Timestamp) -> Vec<u8> {
+    let text = json!({ "status": "alive", "ts": seconds(now), "hostname": hostname, "client_id": client_id });
+    serde_json::to_vec(&text).unwrap_or_default()
+}
+
+/// Unix seconds as a float.
+#[must_use]
+pub fn seconds(time: Timestamp) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "microseconds are enough")]
+    let micros = (time.as_nanos() / 1_000) as f64;
+    micros / 1e6
+}
+
+/// What an agent has made of its configuration: the value of its status key.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatusDocument {
+    /// When it was written, Unix seconds.
+    pub ts: f64,
+    /// Which revision of the configuration's key it is about; 0 when there is none.
+    pub revision: i64,
+    /// Whether that document is in force.
+    pub applied: bool,
+    /// Why not, or an empty text.
+    pub error: String,
+    /// Keys of it that are not known.
+    pub ignored: Vec<String>,
+    /// What is in force.
+    pub config: Value,
+    /// The chain as it runs: each plugin with its state in words.
+    pub plugins: Vec<PluginState>,
+}
+
+/// One plugin of the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PluginState {
+    /// As the configuration names it.
+    pub name: String,
+    /// `running`, or why it is skipped.
+    pub state: String,
+    /// How often it failed since it was loaded.
+    pub failures: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn merged(document: &str) -> Result<AgentSettings, BadDocument> {
+        merge(&AgentSettings::default(), document.as_bytes()).map(|understood| understood.settings)
+    }
+
+    #[test]
+    fn a_partial_document_changes_only_what_it_names() {
+        let before = AgentSettings { plugins: vec!["LoggerPlugin".to_owned()], ..AgentSettings::default() };
+        let after = merge(&before, br#"{"interval": 0.5}"#).unwrap();
+        assert_eq!(after.settings, AgentSettings { interval: Duration::from_millis(500), ..before.clone() });
+        let after = merge(&before, br#"{"metrics": ["cpu", "network"], "colour": 1}"#).unwrap();
+        assert_eq!(after.settings.metrics.names(), ["cpu", "net in", "net out"]);
+        assert_eq!((after.settings.interval, after.settings.plugins), (before.interval, before.plugins));
+        assert_eq!(after.ignored, ["colour"]);
+    }
+
+    #[test]
+    fn a_wrong_document_says_what_is_wrong() {
+        for (document, word) in [
+            ("", "no JSON"),
+            ("[1]", "no object"),
+            (r#"{"interval": "fast"}"#, "interval"),
+            (r#"{"interval": 0}"#, "0.1"),
+            (r#"{"interval": -5}"#, "interval"),
+            (r#"{"interval": 1e300}"#, "interval"),
+            (r#"{"interval": 2, "metrics": ["gpu"]}"#, "'gpu'"),
+            (r#"{"metrics": "cpu"}"#, "list"),
+            (r#"{"plugins": [1]}"#, "plugins"),
+            (r#"{"plugin_configs": {"LoggerPlugin": 5}}"#, "LoggerPlugin"),
+        ] {
+            let error = merged(document).unwrap_err().to_string();
+            assert!(error.contains(word), "{document}: {error}");
+        }
+        assert!(merged(&format!("{{\"x\": \"{}\"}}", "x".repeat(DOCUMENT_BYTES_MAX))).is_err());
+        assert_eq!(merged(r#"{"interval": 0.1}"#).unwrap().interval, INTERVAL_MIN);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let text = r#"{"interval": 2.5, "metrics": ["disk read", "cpu"], "plugins": ["plugins.logger.LoggerPlugin"],
+                       "plugin_configs": {"ThresholdAlertPlugin": {"cpu": 70}}}"#;
+        let settings = merged(text).unwrap();
+        assert_eq!(merged(std::str::from_utf8(&document(&settings)).unwrap()).unwrap(), settings);
+        let defaults = String::from_utf8(document(&AgentSettings::default())).unwrap();
+        assert!(defaults.contains("\"interval\": 10") && defaults.contains("\"disk read\""), "{defaults}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_breaks_it(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = merge(&AgentSettings::default(), &bytes);
+        }
+
+        #[test]
+        fn every_interval_in_force_is_within_the_limits(seconds in any::<f64>()) {
+            let document = json!({ "interval": seconds }).to_string();
+            if let Ok(settings) = merged(&document) {
+                prop_assert!((INTERVAL_MIN..=INTERVAL_MAX).contains(&settings.interval));
+            }
+        }
+    }
+}
