@@ -10,6 +10,7 @@ pub mod console;
 pub mod domain;
 pub mod formats;
 pub mod messages;
+pub mod plugins;
 pub mod ports;
 pub mod roles;
 pub mod runtime;

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; the room of a file is the first folder (or file) below `src/`.
-const FLOORS: [(&str, u32); 15] = [
+const FLOORS: [(&str, u32); 16] = [
     ("domain", 1),
     ("messages", 2),
     ("ports", 2),
     ("wire", 2),
     ("formats", 2),
     ("console", 2),
+    ("plugins", 2),
     ("adapters", 3),
     ("sources", 3),
     ("buffer", 3),

@@ -4,6 +4,8 @@ pub mod broker;
 pub mod command;
 #[cfg(feature = "hosts")]
 pub mod grpc;
+#[cfg(feature = "hosts")]
+pub mod etcd;
 pub mod influx;
 #[cfg(feature = "kafka")]
 pub mod kafka;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 pub mod browser;
+pub mod etcd;
 pub mod heartwatch;
 pub mod influxd;
 pub mod kafka;

@@ -1,0 +1,197 @@
+//! A real etcd for a test, of one member or three: own ports, own directory, gone when the test ends in any way.
+
+use std::cell::Cell;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use url::Url;
+
+use super::{eventually, free_port, installed};
+
+const PROGRAM: &str = "/usr/bin/etcd";
+
+/// Its own command line client, for what only another program should be asked.
+pub const CTL: &str = "/usr/bin/etcdctl";
+
+/// A running etcd.
+#[derive(Debug)]
+pub struct Etcd {
+    dir: TempDir,
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    name: String,
+    client_port: u16,
+    peer_port: u16,
+    child: Option<Child>,
+    stopped: Cell<bool>,
+}
+
+impl Etcd {
+    /// Starts one with so many members; `None` (already said) where etcd isn't installed.
+    pub async fn start(members: usize) -> Option<Self> {
+        if !installed(PROGRAM) {
+            return None;
+        }
+        let member = |number| Member {
+            name: format!("n{number}"),
+            client_port: free_port(),
+            peer_port: free_port(),
+            child: None,
+            stopped: Cell::new(false),
+        };
+        let mut etcd = Self { dir: tempfile::tempdir().unwrap(), members: (1..=members).map(member).collect() };
+        for member in 0..members {
+            etcd.spawn(member);
+        }
+        for member in 0..members {
+            etcd.until_healthy(member).await;
+        }
+        Some(etcd)
+    }
+
+    /// Where each member answers.
+    pub fn urls(&self) -> Vec<Url> {
+        self.members.iter().map(|member| member.url().parse().unwrap()).collect()
+    }
+
+    /// The same for a command line.
+    pub fn endpoints(&self) -> String {
+        self.members.iter().map(Member::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// Ends a member with SIGKILL.
+    pub fn kill(&mut self, member: usize) {
+        if let Some(mut child) = self.members[member].child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts a member again, with what it had on disk.
+    pub async fn restart(&mut self, member: usize) {
+        self.kill(member);
+        self.spawn(member);
+        self.until_healthy(member).await;
+    }
+
+    /// SIGSTOP: its connections stay, it answers nothing.
+    pub fn pause(&self, member: usize) {
+        self.signal(member, Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, member: usize) {
+        self.signal(member, Signal::CONT);
+    }
+
+    /// Which member leads.
+    pub async fn leader(&self) -> usize {
+        for (index, member) in self.members.iter().enumerate().filter(|(_, member)| member.child.is_some()) {
+            if member.stopped.get() {
+                continue;
+            }
+            let text = self.ctl(&["endpoint", "status", "-w", "json"]);
+            let statuses: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let of_this = |status: &&serde_json::Value| status["Endpoint"] == member.url();
+            let status = &statuses.as_array().unwrap().iter().find(of_this).unwrap()["Status"];
+            if status["leader"] == status["header"]["member_id"] {
+                return index;
+            }
+        }
+        panic!("no member of etcd leads");
+    }
+
+    /// What etcd's own client says, asked of all members.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let output = Command::new(CTL)
+            .env("ETCDCTL_API", "3")
+            .args(arguments)
+            .args(["--endpoints", &self.running()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// The value of a key, empty where there is none.
+    pub fn get(&self, key: &str) -> String {
+        self.ctl(&["get", key, "--print-value-only"])
+    }
+
+    /// Writes a value.
+    pub fn put(&self, key: &str, value: &str) {
+        self.ctl(&["put", key, value]);
+    }
+
+    /// The members that can answer.
+    fn running(&self) -> String {
+        let running = self.members.iter().filter(|member| member.child.is_some() && !member.stopped.get());
+        running.map(Member::url).collect::<Vec<_>>().join(",")
+    }
+
+    fn signal(&self, member: usize, signal: Signal) {
+        self.members[member].stopped.set(signal == Signal::STOP);
+        let child = self.members[member].child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).unwrap();
+    }
+
+    fn spawn(&mut self, index: usize) {
+        let cluster: Vec<_> =
+            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
+        let dir = self.dir.path().to_owned();
+        let member = &mut self.members[index];
+        let log = fs::File::options().create(true).append(true).open(dir.join(format!("{}.log", member.name))).unwrap();
+        let child = Command::new(PROGRAM)
+            .args(["--name", &member.name, "--initial-cluster-state", "new", "--logger", "zap"])
+            .arg("--data-dir")
+            .arg(dir.join(&member.name))
+            .args(["--listen-client-urls", &member.url(), "--advertise-client-urls", &member.url()])
+            .args(["--listen-peer-urls", &member.peer_url(), "--initial-advertise-peer-urls", &member.peer_url()])
+            .args(["--initial-cluster", &cluster.join(",")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        member.child = Some(child);
+    }
+
+    async fn until_healthy(&self, index: usize) {
+        let member = &self.members[index];
+        let health = format!("{}/health", member.url());
+        heartwatch::adapters::rustls_provider::install();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build().unwrap();
+        eventually(&format!("etcd's {} is healthy", member.name), Duration::from_secs(60), async || {
+            let Ok(answer) = client.get(&health).send().await else { return false };
+            answer.text().await.is_ok_and(|text| text.contains("true"))
+        })
+        .await;
+    }
+}
+
+impl Member {
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            if let Some(child) = &mut member.child {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
