@@ -7,7 +7,7 @@ use heartwatch::config::{Diagnostics, Layers, Loaded, Overrides, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
 use heartwatch::roles::cli::{Cli, Command};
 use heartwatch::roles::{
-    analysis, ask, backtest, bench, demo, export, manual, prove, publish, reconcile, run, server, top,
+    agent, analysis, ask, backtest, bench, demo, export, manual, prove, publish, reconcile, run, server, top,
 };
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
@@ -87,6 +87,12 @@ fn start(command: Command) -> anyhow::Result<u8> {
             log(LevelFilter::WARN, Time::Told);
             let requests = signals::listen()?;
             on_this_thread(analysis::analysis(&args, requests))
+        }
+        Command::Agent(args) => {
+            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            log(settings.log.level, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(agent::agent(&args, &settings, requests))
         }
         Command::Status(args) => asking(ask::status(&args)),
         Command::Top(args) => {

@@ -283,3 +283,19 @@ pub trait ConfigSource: Send + Sync + 'static {
     /// (a compaction): read again, and watch from the revision that comes with it.
     fn await_change(&self, keys: Keys, after_revision: i64) -> BoxFuture<'_, Result<(), StoreError>>;
 }
+
+/// The folder with the plugins that a user wrote. It may block.
+pub trait PluginFolder: Send + Sync + 'static {
+    /// Every plugin in it, ordered by name; one that cannot be read says why.
+    fn read(&self) -> Vec<crate::plugins::ScriptFile>;
+}
+
+/// Asks the agent on another host about a process there.
+pub trait RemoteProbe: Send + Sync + 'static {
+    /// What the agent with this id says of a process on its host; an error says why it cannot be asked.
+    fn probe<'a>(
+        &'a self,
+        agent: &'a crate::domain::publisher::PublisherId,
+        process: &'a ProcessIdentity,
+    ) -> BoxFuture<'a, Result<ProbeAnswer, String>>;
+}

@@ -29,6 +29,7 @@ const FLOORS: [(&str, u32); 16] = [
 /// Imports within one floor that are meant: from, to.
 const NEIGHBOURS: [(&str, &str); 10] = [
     ("ports", "messages"),
+    ("ports", "plugins"),
     ("messages", "ports"),
     ("formats", "messages"),
     ("formats", "ports"),

@@ -12,8 +12,8 @@ use heartwatch::adapters::mqtt::{MqttConfig, MqttTransport, Secret, Will, connec
 use heartwatch::messages::deliveries::Delivery;
 use heartwatch::ports::{Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use heartwatch::runtime::clock::Clock;
-use support::{eventually, free_port};
 use support::mosquitto::{Mosquitto, MosquittoOptions, authority};
+use support::{eventually, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};

@@ -186,6 +186,7 @@ async fn crowd(monitor: &Running, publishers: usize) -> rumqttc::AsyncClient {
         let note = HeartbeatNote {
             host: HostName::parse(&format!("host-{}", number % 7)).unwrap(),
             heartbeat: Heartbeat {
+                is_agent: false,
                 incarnation: Incarnation(1_700_000_000_000_000),
                 process: None,
                 sequence: 0,

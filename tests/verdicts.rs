@@ -165,6 +165,7 @@ impl Fake {
     async fn beat(&mut self, host: &str, process: Option<ProcessIdentity>) {
         self.sequence += 1;
         let heartbeat = Heartbeat {
+            is_agent: false,
             incarnation: Incarnation(1),
             process,
             sequence: self.sequence,

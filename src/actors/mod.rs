@@ -2,10 +2,13 @@
 
 pub mod alarms;
 pub mod child;
+pub mod collector;
+pub mod executor;
 pub mod influx_writer;
 pub mod notifier;
 pub mod process_probe;
 pub mod publisher;
+pub mod registration;
 pub mod subscriber;
 pub mod watchdog;
 pub mod watchman;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, ResponseFuture};
 use tokio::sync::Semaphore;
 
-use crate::domain::process::{ProbeAnswer, ProcessState};
+use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
+use crate::domain::publisher::PublisherId;
 use crate::messages::probe::{AwaitExit, Probe};
-use crate::ports::ProcessTable;
+use crate::ports::{ProcessTable, RemoteProbe};
 use crate::runtime::clock::Clock;
 
 /// The probe's limits.
@@ -18,14 +19,24 @@ pub struct ProcessProbeConfig {
     pub probes_in_flight_max: usize,
     /// Longest time from question to answer, with the wait for a free place.
     pub probe_timeout: Duration,
+    /// Most questions to agents at the same time; one more is answered as if its agent were not there.
+    pub agents_asked_max: usize,
+    /// Longest time for an agent's answer.
+    pub agent_timeout: Duration,
     /// Most processes whose end is waited for; each takes a file descriptor.
     pub exits_awaited_max: usize,
 }
 
 impl Default for ProcessProbeConfig {
-    /// Four at a time, two seconds each; the ends of 10,000 processes.
+    /// Four at a time, two seconds each; 256 questions to agents, two seconds each; the ends of 10,000 processes.
     fn default() -> Self {
-        Self { probes_in_flight_max: 4, probe_timeout: Duration::from_secs(2), exits_awaited_max: 10_000 }
+        Self {
+            probes_in_flight_max: 4,
+            probe_timeout: Duration::from_secs(2),
+            agents_asked_max: 256,
+            agent_timeout: Duration::from_secs(2),
+            exits_awaited_max: 10_000,
+        }
     }
 }
 
@@ -36,6 +47,8 @@ pub struct ProcessProbe {
     config: ProcessProbeConfig,
     places: Arc<Semaphore>,
     exits: Arc<Semaphore>,
+    remote: Option<Arc<dyn RemoteProbe>>,
+    agents: Arc<Semaphore>,
 }
 
 impl ProcessProbe {
@@ -48,7 +61,38 @@ impl ProcessProbe {
             config,
             places: Arc::new(Semaphore::new(config.probes_in_flight_max)),
             exits: Arc::new(Semaphore::new(config.exits_awaited_max)),
+            remote: None,
+            agents: Arc::new(Semaphore::new(config.agents_asked_max)),
         }
+    }
+
+    /// With a way to ask agents on other hosts.
+    #[must_use]
+    pub fn with_agents(mut self, remote: Arc<dyn RemoteProbe>) -> Self {
+        self.remote = Some(remote);
+        self
+    }
+
+    /// Asks the agent on a process's host. One that does not answer is evidence of its own: unreachable.
+    fn ask_agent(&self, agent: PublisherId, process: ProcessIdentity) -> ResponseFuture<ProbeAnswer> {
+        let (remote, places, clock, config) = (self.remote.clone(), self.agents.clone(), self.clock, self.config);
+        Box::pin(async move {
+            let ask = async {
+                let Some(remote) = remote else { return Err("this monitor asks no agents".to_owned()) };
+                let Ok(_place) = places.acquire().await else { return Err("the probe has stopped".to_owned()) };
+                remote.probe(&agent, &process).await
+            };
+            let answer = tokio::time::timeout(config.agent_timeout, ask).await;
+            match answer.unwrap_or_else(|_| Err(format!("did not answer within {:?}", config.agent_timeout))) {
+                Ok(answer) => answer,
+                Err(reason) => {
+                    let reason = format!("the agent {agent} there cannot be asked: {reason}");
+                    tracing::warn!(pid = process.pid, reason, "process could not be probed");
+                    let state = ProcessState::Unreachable { reason };
+                    ProbeAnswer { state, cpu_time: None, looked_at: clock.wall() }
+                }
+            }
+        })
     }
 }
 
@@ -80,7 +124,10 @@ impl Handler<AwaitExit> for ProcessProbe {
 impl Handler<Probe> for ProcessProbe {
     type Result = ResponseFuture<ProbeAnswer>;
 
-    fn handle(&mut self, Probe(identity): Probe, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Probe { process: identity, agent }: Probe, _: &mut Context<Self>) -> Self::Result {
+        if let Some(agent) = agent {
+            return self.ask_agent(agent, identity);
+        }
         let (table, places, clock, config) = (self.table.clone(), self.places.clone(), self.clock, self.config);
         Box::pin(async move {
             let pid = identity.pid;
@@ -118,7 +165,6 @@ mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     use super::*;
-    use crate::domain::process::ProcessIdentity;
 
     /// Faults that the real table can't be made to show: it hangs at PID 1 until told, panics at PID 2.
     struct Faulty {
@@ -160,7 +206,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     fn question(pid: u32) -> Probe {
-        Probe(ProcessIdentity { pid, start_ticks: 0, boot_id: String::new() })
+        Probe { process: ProcessIdentity { pid, start_ticks: 0, boot_id: String::new() }, agent: None }
     }
 
     fn probe(table: Arc<Faulty>, places: usize, probe_timeout: Duration) -> actix::Addr<ProcessProbe> {

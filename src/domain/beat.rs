@@ -22,6 +22,8 @@ pub struct Heartbeat {
     pub idle: bool,
     /// It promises a sign of life at least this often.
     pub interval: Duration,
+    /// Whether it is its host's agent, which can be asked after other processes there.
+    pub is_agent: bool,
 }
 
 /// The kind of a sign of life.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState};
-use crate::domain::publisher::HostName;
+use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::Verdict;
 
@@ -39,6 +39,8 @@ pub struct Case<'a> {
     pub process: Option<&'a ProcessIdentity>,
     /// What is known of the process.
     pub testimony: Testimony<'a>,
+    /// The agent that looked at it; none when we looked ourselves.
+    pub agent: Option<&'a PublisherId>,
     /// How its process ended, where its parent has told.
     pub exit: Option<&'a ProcessExit>,
     /// CPU time that it used since it was last asked after, and how long ago that was.
@@ -240,29 +242,35 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
         }
     };
     let pid = case.process.map_or_else(String::new, |process| format!("PID {}", process.pid));
-    let at = answer.looked_at.time_of_day();
+    let at = looked_at(case, answer);
     match &answer.state {
+        ProcessState::Unreachable { reason } => (Verdict::Unreachable, format!("it runs on {host}, and {reason}")),
         ProcessState::Running | ProcessState::Sleeping if case.cpu.is_some_and(CpuProgress::stands_still) => {
             let within = case.cpu.map_or(Duration::ZERO, |cpu| cpu.within);
             (Verdict::Hung, format!("{pid} exists and has used no CPU time for {}", describe_duration(within)))
         }
-        ProcessState::Running => (Verdict::Silent, format!("{pid} is running (seen at {at}), but nothing reaches us")),
+        ProcessState::Running => (Verdict::Silent, format!("{pid} is running (seen {at}), but nothing reaches us")),
         ProcessState::Sleeping => {
-            (Verdict::Silent, format!("{pid} exists and is waiting (seen at {at}), but nothing reaches us"))
+            (Verdict::Silent, format!("{pid} exists and is waiting (seen {at}), but nothing reaches us"))
         }
-        ProcessState::Stopped => {
-            (Verdict::Stopped, format!("{pid} is stopped by a signal or a debugger (seen at {at})"))
-        }
+        ProcessState::Stopped => (Verdict::Stopped, format!("{pid} is stopped by a signal or a debugger (seen {at})")),
         ProcessState::Zombie | ProcessState::Gone => (Verdict::Dead, said_end(case, answer, &pid)),
         ProcessState::Replaced { by } => {
-            (Verdict::Dead, format!("{pid} now belongs to another process: {by} (seen at {at})"))
+            (Verdict::Dead, format!("{pid} now belongs to another process: {by} (seen {at})"))
         }
-        ProcessState::NotPermitted => {
-            (Verdict::Silent, format!("{pid} exists and we may not look at it (tried at {at})"))
-        }
+        ProcessState::NotPermitted => (Verdict::Silent, format!("{pid} exists and we may not look at it (tried {at})")),
         ProcessState::ProbeFailed { reason } => {
-            (Verdict::Silent, format!("the probe could not look at {pid}: {reason} (tried at {at})"))
+            (Verdict::Silent, format!("the probe could not look at {pid}: {reason} (tried {at})"))
         }
+    }
+}
+
+/// When it was looked at, and by whom where that was not us.
+fn looked_at(case: &Case<'_>, answer: &ProbeAnswer) -> String {
+    let at = answer.looked_at.time_of_day();
+    match case.agent {
+        Some(agent) => format!("at {at} by the agent {agent} on {}", case.host),
+        None => format!("at {at}"),
     }
 }
 
@@ -270,12 +278,12 @@ fn said_end(case: &Case<'_>, answer: &ProbeAnswer, pid: &str) -> String {
     match known_exit(case) {
         Some(exit) => format!("{pid} exited on {} at {}", exit.how, exit.at.time_of_day()),
         None => {
-            let at = answer.looked_at.time_of_day();
+            let at = looked_at(case, answer);
             match answer.state {
                 ProcessState::Zombie => {
-                    format!("{pid} has ended and waits for its parent to collect it (zombie, seen at {at})")
+                    format!("{pid} has ended and waits for its parent to collect it (zombie, seen {at})")
                 }
-                _ => format!("{pid} is gone (seen at {at})"),
+                _ => format!("{pid} is gone (seen {at})"),
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Nothing in here reads a clock, a file or a socket: every function takes `now`, so a week of
 //! heartbeats runs in a test in a second.
 
+pub mod agents;
 pub mod arrivals;
 pub mod backtest;
 pub mod beat;

@@ -50,6 +50,11 @@ pub enum ProcessState {
     },
     /// It exists and we may not look at it.
     NotPermitted,
+    /// It is on another host, and the agent there does not answer.
+    Unreachable {
+        /// Which agent was asked, and what came of it.
+        reason: String,
+    },
     /// The probe could not look: its own failure, which says nothing about the process.
     ProbeFailed {
         /// What went wrong.
@@ -89,6 +94,7 @@ impl ProbeAnswer {
             ProcessState::Replaced { by } if by.is_empty() => format!("PID {pid} belongs to another process now"),
             ProcessState::Replaced { by } => format!("PID {pid} belongs to another process now ({by})"),
             ProcessState::NotPermitted => format!("PID {pid} exists, and looking at it is not permitted"),
+            ProcessState::Unreachable { reason } => format!("PID {pid} is on another host, and {reason}"),
             ProcessState::ProbeFailed { reason } => format!("the probe could not look at PID {pid}: {reason}"),
         }
     }

@@ -267,7 +267,7 @@ impl World {
         if let BeatKind::Heartbeat(heartbeat) = &mut beat.kind {
             heartbeat.cursor += u64::from(!heartbeat.idle);
         }
-        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None };
+        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None };
         let beat = if which == 0 { &publisher.heartbeat } else { &publisher.readings };
         let outcome = publisher.watch.hear(beat, around);
         let next = publisher.next_gap(&mut self.rng);
@@ -281,7 +281,7 @@ impl World {
             return;
         }
         self.observer.tick(at(self.now));
-        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None };
+        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None };
         let outcome = self.publishers[who as usize].watch.look(around, at(self.now));
         if outcome.ask.is_some() {
             self.result.questions += 1;
@@ -299,7 +299,7 @@ impl World {
         let state = if publisher.lives && known { ProcessState::Sleeping } else { ProcessState::Gone };
         let cpu_time = Some(Duration::from_nanos(self.now / 1_000));
         let answer = ProbeAnswer { state, cpu_time, looked_at: Timestamp::default() };
-        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None };
+        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None };
         let change = publisher.watch.answered(around, &answer, at(self.now));
         self.noted(who, change);
         self.arm(who, false);
@@ -390,6 +390,7 @@ impl Publisher {
         let publisher = name(&format!("p{index}"), PublisherId::parse);
         let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".to_owned() };
         let heartbeat = Heartbeat {
+            is_agent: false,
             incarnation: Incarnation(1),
             process: Some(process),
             sequence: 0,

@@ -21,7 +21,7 @@ use crate::domain::judge::{
 };
 use crate::domain::observer::Observer;
 use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState, is_same_boot};
-use crate::domain::publisher::{HostName, Incarnation};
+use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::domain::verdict::{Trigger, Verdict};
 
@@ -65,6 +65,8 @@ pub struct Surroundings<'a> {
     pub observer: &'a Observer,
     /// Why silence of many at once is rather our fault; none when it is not.
     pub doubt: Option<&'a str>,
+    /// The agent of the publisher's own boot, where there is one that can be asked.
+    pub agent: Option<&'a PublisherId>,
 }
 
 /// The source's position, and since when it has been there without being idle.
@@ -171,6 +173,17 @@ impl Watch {
             Some(ours) if is_same_boot(&process.boot_id, ours) => process.boot_id == *ours,
             _ => self.host == home.host,
         })
+    }
+
+    /// The boot that its process belongs to, where it has named one.
+    #[must_use]
+    pub fn boot(&self) -> Option<&str> {
+        self.process.as_ref().map(|process| process.boot_id.as_str())
+    }
+
+    /// Its process, when somebody can be asked after it: we ourselves, or the agent there.
+    fn process_to_ask(&self, around: Surroundings<'_>) -> Option<&ProcessIdentity> {
+        self.process_here(around.home).or_else(|| around.agent.and(self.process.as_deref()))
     }
 
     /// Its deadline as it stands.
@@ -287,7 +300,7 @@ impl Watch {
         let case = self.case(around, None, now);
         let judgement = judge_silence(&case, now);
         let late_at = case.late_at;
-        let here = self.process_here(around.home).cloned();
+        let here = self.process_to_ask(around).cloned();
         let Some(judgement) = judgement else {
             return match here {
                 Some(process) => self.ask(AskedFor::Deadline, process, now),
@@ -436,7 +449,7 @@ impl Watch {
             return Outcome::default();
         }
         self.last_will = Some(beat.wall);
-        match self.process_here(around.home).cloned() {
+        match self.process_to_ask(around).cloned() {
             Some(process) => self.ask(AskedFor::LastWill, process, beat.at),
             None => Outcome::default(),
         }
@@ -542,7 +555,7 @@ impl Watch {
             Some(answer) => Testimony::Probe(answer),
             None => match (&self.process, &around.home.boot_id) {
                 // It will be asked after: nothing can be said yet.
-                (Some(_), _) if self.process_here(around.home).is_some() => Testimony::NoProcessNamed,
+                (Some(_), _) if self.process_to_ask(around).is_some() => Testimony::NoProcessNamed,
                 (Some(process), Some(ours)) if is_same_boot(&process.boot_id, ours) => Testimony::OtherContainer,
                 (Some(_), _) => Testimony::OtherHost,
                 (None, _) => Testimony::NoProcessNamed,
@@ -566,6 +579,7 @@ impl Watch {
             doubt: if around.observer.hears() { around.doubt } else { Some(around.observer.reason()) },
             process: self.process.as_deref(),
             testimony,
+            agent: around.agent.filter(|_| self.process_here(around.home).is_none()),
             exit: self.exit.as_deref(),
             cpu,
             last_will: self.last_will,

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::metrics::{MetricSet, NoMetric};
 use crate::domain::time::Timestamp;
+use crate::messages::agent::{AgentSettings, PluginState};
 
 /// Shortest interval between two samples.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -25,31 +26,6 @@ pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
 pub const PLUGINS_MAX: usize = 64;
 /// Longest name of a plugin.
 const PLUGIN_NAME_BYTES_MAX: usize = 200;
-
-/// How an agent measures, as its live configuration says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AgentSettings {
-    /// Time between two samples.
-    pub interval: Duration,
-    /// What is measured.
-    pub metrics: MetricSet,
-    /// The chain that each reading passes, in this order, by class name or short name.
-    pub plugins: Vec<String>,
-    /// Each plugin's own configuration, by short name.
-    pub plugin_configs: BTreeMap<String, Map<String, Value>>,
-}
-
-impl Default for AgentSettings {
-    /// Everything every 10 s, through no plugin.
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(10),
-            metrics: MetricSet::default(),
-            plugins: Vec::new(),
-            plugin_configs: BTreeMap::new(),
-        }
-    }
-}
 
 /// Why a configuration document changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,7 +90,8 @@ pub fn document(settings: &AgentSettings) -> Vec<u8> {
 #[must_use]
 pub fn as_json(settings: &AgentSettings) -> Value {
     let seconds = settings.interval.as_secs_f64();
-    let interval = if settings.interval.subsec_nanos() == 0 { json!(settings.interval.as_secs()) } else { json!(seconds) };
+    let interval =
+        if settings.interval.subsec_nanos() == 0 { json!(settings.interval.as_secs()) } else { json!(seconds) };
     json!({
         "interval": interval,
         "metrics": settings.metrics.names(),
@@ -125,7 +102,11 @@ pub fn as_json(settings: &AgentSettings) -> Value {
 
 fn interval(value: &Value) -> Result<Duration, BadDocument> {
     let wrong = || {
-        let reason = format!("{value} is no number of seconds from {} to {}", INTERVAL_MIN.as_secs_f64(), INTERVAL_MAX.as_secs());
+        let reason = format!(
+            "{value} is no number of seconds from {} to {}",
+            INTERVAL_MIN.as_secs_f64(),
+            INTERVAL_MAX.as_secs()
+        );
         BadDocument::Key { key: "interval", reason }
     };
     let seconds = value.as_f64().ok_or_else(wrong)?;
@@ -135,7 +116,8 @@ fn interval(value: &Value) -> Result<Duration, BadDocument> {
 
 fn metrics(value: &Value) -> Result<MetricSet, BadDocument> {
     let names = texts("metrics", value)?;
-    MetricSet::parse(names.iter().copied()).map_err(|error: NoMetric| BadDocument::Key { key: "metrics", reason: error.to_string() })
+    MetricSet::parse(names.iter().copied())
+        .map_err(|error: NoMetric| BadDocument::Key { key: "metrics", reason: error.to_string() })
 }
 
 fn plugins(value: &Value) -> Result<Vec<String>, BadDocument> {
@@ -151,7 +133,8 @@ fn plugins(value: &Value) -> Result<Vec<String>, BadDocument> {
 }
 
 fn texts<'a>(key: &'static str, value: &'a Value) -> Result<Vec<&'a str>, BadDocument> {
-    let wrong = || BadDocument::Key { key, reason: format!("it should be a list of names, like [\"{}\"]", example(key)) };
+    let wrong =
+        || BadDocument::Key { key, reason: format!("it should be a list of names, like [\"{}\"]", example(key)) };
     value.as_array().ok_or_else(wrong)?.iter().map(|name| name.as_str().ok_or_else(wrong)).collect()
 }
 
@@ -205,17 +188,6 @@ pub struct StatusDocument {
     pub config: Value,
     /// The chain as it runs: each plugin with its state in words.
     pub plugins: Vec<PluginState>,
-}
-
-/// One plugin of the chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PluginState {
-    /// As the configuration names it.
-    pub name: String,
-    /// `running`, or why it is skipped.
-    pub state: String,
-    /// How often it failed since it was loaded.
-    pub failures: u64,
 }
 
 #[cfg(test)]

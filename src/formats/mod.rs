@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod command;
 pub mod csv_row;
 pub mod envelope;
 pub mod foreign;

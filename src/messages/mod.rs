@@ -1,6 +1,7 @@
 //! Floor 2: the edges of the actor graph, one file an edge. Data flows one way; an answer is the
 //! reply to a message, never a message back.
 
+pub mod agent;
 pub mod alarms;
 pub mod ask;
 pub mod beats;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::keys::{normal, wrong};
-use super::{Decisions, Event, Level, Now, Plugin, PluginConfig, PluginError, PluginFailure, SERIES_MAX, Sample, Series, series};
+use super::{
+    Decisions, Event, Level, Now, Plugin, PluginConfig, PluginError, PluginFailure, SERIES_MAX, Sample, Series, series,
+};
 
 /// Keys are metric names, matched as parts of a metric's name: `{"cpu": 80, "memory": 85, "disk": 90}` are the
 /// defaults; a key that is given replaces its default, `null` takes it away. `hysteresis` (5): an alert is

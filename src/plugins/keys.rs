@@ -23,7 +23,13 @@ impl<'a> Keys<'a> {
         self.config.get(key).filter(|value| !value.is_null())
     }
 
-    pub(super) fn number(&mut self, key: &'static str, default: f64, least: f64, most: f64) -> Result<f64, PluginError> {
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        default: f64,
+        least: f64,
+        most: f64,
+    ) -> Result<f64, PluginError> {
         let Some(value) = self.get(key) else { return Ok(default) };
         let number = value.as_f64().filter(|number| (least..=most).contains(number));
         number.ok_or_else(|| wrong(key, value, &format!("a number from {least} to {most}")))

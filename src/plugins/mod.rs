@@ -168,7 +168,10 @@ const BUILT_IN: [(&str, &str); 7] = [
 /// The short name of one of ours: by class name, with its module before it, or by module name alone.
 fn built_in(name: &str) -> Option<&'static str> {
     let found = BUILT_IN.iter().find(|(class, module)| {
-        name == *class || name == *module || name == format!("plugins.{module}.{class}") || name == format!("plugins.{module}")
+        name == *class
+            || name == *module
+            || name == format!("plugins.{module}.{class}")
+            || name == format!("plugins.{module}")
     });
     found.map(|(class, _)| *class)
 }

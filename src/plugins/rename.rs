@@ -20,7 +20,8 @@ impl Rename {
         let mut texts = |key: &'static str| -> Result<Vec<(String, String)>, PluginError> {
             let Some(value) = keys.get(key) else { return Ok(Vec::new()) };
             let wrong = || wrong(key, value, "an object with a text for each key, none empty or longer than 200 bytes");
-            let good = |text: &str| !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains(char::is_control);
+            let good =
+                |text: &str| !text.is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains(char::is_control);
             let object = value.as_object().ok_or_else(wrong)?;
             let pairs = object.iter().map(|(key, text)| Some((key.clone(), text.as_str()?.to_owned())));
             let pairs: Option<Vec<_>> = pairs.collect();

@@ -26,7 +26,8 @@ fn chain_with(names: &[&str], configs: Value, scripts: &[ScriptFile]) -> Chain {
 }
 
 fn values(chain: &mut Chain, readings: &[(f64, u64)]) -> Vec<(String, f64)> {
-    let run = readings.iter().flat_map(|(value, seconds)| chain.run(sample("cpu", *value, *seconds), at(*seconds)).pass);
+    let run =
+        readings.iter().flat_map(|(value, seconds)| chain.run(sample("cpu", *value, *seconds), at(*seconds)).pass);
     run.map(|sample| (sample.metric, sample.value)).collect()
 }
 
@@ -210,7 +211,7 @@ mod scripts {
     fn a_broken_script_is_named_and_the_readings_go_on() {
         for (text, word) in [
             ("fn run(r) {", "line 1"),
-            ("fn go(r) { r }", "run(reading)"),
+            ("fn walk(r) { r }", "run(reading)"),
             ("fn initialize(c) { c.a.b.c }  fn run(r) { r }", "initialize"),
         ] {
             let mut chain = with(text, json!({}));
@@ -252,8 +253,10 @@ mod scripts {
     #[test]
     fn a_script_that_is_named_stands_where_it_is_named() {
         let file = |name: &str, text: &str| ScriptFile { name: name.to_owned(), text: Ok(text.to_owned()) };
-        let scripts = [file("double", "fn run(r) { r.value *= 2.0; r }"), file("add", "fn run(r) { r.value += 1.0; r }")];
-        let value = |names: &[&str]| chain_with(names, json!({}), &scripts).run(sample("cpu", 1.0, 0), at(0)).pass[0].value;
+        let scripts =
+            [file("double", "fn run(r) { r.value *= 2.0; r }"), file("add", "fn run(r) { r.value += 1.0; r }")];
+        let value =
+            |names: &[&str]| chain_with(names, json!({}), &scripts).run(sample("cpu", 1.0, 0), at(0)).pass[0].value;
         assert_eq!(value(&[]), 3.0, "in the order of the folder");
         assert_eq!(value(&["plugins.add", "double"]), 4.0);
         assert_eq!(value(&["add"]), 4.0, "what is not named follows");

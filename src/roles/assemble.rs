@@ -215,24 +215,46 @@ pub fn publisher(
         }
     };
     Ok(PublisherConfig {
+        measurement,
+        interval: feed.interval,
+        looping: feed.looping,
+        limit: feed.limit,
+        outbox: Some(data_dir.join("outbox").join(format!("{id}.sqlite"))),
+        outbox_bytes_max: feed.outbox_bytes_max,
+        full_policy: feed.outbox_full,
+        ..publisher_of(mqtt, id, host, source, heartbeat)
+    })
+}
+
+/// A publisher of this source with the usual limits, and without an outbox on disk.
+#[must_use]
+pub fn publisher_of(
+    mqtt: &MqttSettings,
+    id: &PublisherId,
+    host: HostName,
+    source: SourceConfig,
+    heartbeat: std::time::Duration,
+) -> PublisherConfig {
+    PublisherConfig {
         id: id.clone(),
         host,
         prefix: mqtt.prefix.clone(),
         incarnation: Incarnation(0),
-        measurement,
+        measurement: id.to_string(),
         source,
-        interval: feed.interval,
+        interval: std::time::Duration::ZERO,
+        is_agent: false,
         heartbeat,
-        looping: feed.looping,
-        limit: feed.limit,
+        looping: false,
+        limit: None,
         batch_readings_max: BATCH_READINGS_MAX,
         message_bytes_max: usize::try_from(mqtt.message_bytes_max).unwrap_or(usize::MAX),
         delivery: DeliveryLimits::default(),
         confirm_grace: CONFIRM_GRACE,
-        outbox: Some(data_dir.join("outbox").join(format!("{id}.sqlite"))),
-        outbox_bytes_max: feed.outbox_bytes_max,
-        full_policy: feed.outbox_full,
-    })
+        outbox: None,
+        outbox_bytes_max: crate::config::OUTBOX_BYTES_MAX,
+        full_policy: crate::buffer::outbox::FullPolicy::default(),
+    }
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     for publisher in &settings.publishers {
         let source = publisher.feed.as_ref().map_or_else(|| "started by someone else".to_owned(), feed);
         let rule = rules.of(&publisher.id);
-        let deadline = rule.kind.describe() + &graced(rule.grace);
+        let deadline = rule.kind.describe() + graced(rule.grace).as_str();
         line("publisher", format!("{}: {source}, deadline {deadline}", publisher.id))?;
     }
     Ok(())

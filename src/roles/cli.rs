@@ -18,10 +18,12 @@ use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::web::users::Role;
 
+mod agent;
 mod bench;
 mod exec;
 mod publish;
 
+pub use agent::AgentArgs;
 pub use bench::{
     Bench, BenchArgs, DeliveryBenchArgs, DetectBenchArgs, FootprintBenchArgs, IngestBenchArgs, RecoverBenchArgs,
     ServerBenchArgs, WatchBenchArgs,
@@ -68,6 +70,8 @@ pub enum Command {
     Server(Box<ServerArgs>),
     /// Print and count what is on Kafka; send commands to agents
     Analysis(Box<AnalysisArgs>),
+    /// Run a host's agent: its metrics, through plugins, and commands
+    Agent(Box<AgentArgs>),
     /// Ask a running monitor for the verdict on every publisher
     #[command(after_help = "Examples:
   heartwatch status

@@ -1,6 +1,7 @@
 //! Floor 6: what the program can be. A role is one straight function that wires parts; they all wire
 //! the same ones.
 
+pub mod agent;
 #[cfg(feature = "kafka")]
 pub mod analysis;
 #[cfg(not(feature = "kafka"))]

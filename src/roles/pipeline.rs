@@ -19,8 +19,10 @@ use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog, WatchdogConfig};
 use crate::actors::watchman::{self, SetWatchman};
+use crate::adapters::agents::Agents;
 use crate::adapters::broker;
 use crate::adapters::broker::EmbeddedBroker;
+use crate::adapters::mqtt;
 use crate::adapters::process::HostProcesses;
 use crate::adapters::service_manager::SystemdNotify;
 use crate::buffer::journal::{Journal, JournalConfig};
@@ -32,7 +34,7 @@ use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
 use crate::messages::notice::SetTargets;
-use crate::ports::{ProcessTable, ServiceManager, Sink, Transport, TransportEvent};
+use crate::ports::{ProcessTable, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent};
 use crate::roles::connection::{Connection, Takers, Wanted};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
@@ -111,6 +113,7 @@ pub(super) struct Changeable {
     pub rules: Outlet<SetRules>,
     pub watchman: Outlet<SetWatchman>,
     pub connection: Connection,
+    pub agents: Agents,
     pub takers: Takers,
     pub kafka: KafkaIntake,
     pub server: PageServer,
@@ -160,8 +163,11 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     });
 
     let table = processes.clone();
-    let probe = supervisor
-        .start("process probe", move |_| ProcessProbe::new(table.clone(), clock, ProcessProbeConfig::default()));
+    let agents = Agents::new(clock);
+    let remote: Arc<dyn RemoteProbe> = Arc::new(agents.clone());
+    let probe = supervisor.start("process probe", move |_| {
+        ProcessProbe::new(table.clone(), clock, ProcessProbeConfig::default()).with_agents(remote.clone())
+    });
     let probe_address = probe.address.clone();
     shutdown.started("process probe", move |_| async move { probe.stop() });
 
@@ -227,9 +233,12 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
                 (None, BrokerSettings::Embedded { listen }) => format!("mqtt://{listen}"),
             };
             let connection = Connection::open(wanted(settings, &mqtt_url, &identity)?, clock)?;
+            ask_agents(&agents, settings, &mqtt_url, clock)?;
             (broker, mqtt_url, connection)
         }
     };
+    let closing = agents.clone();
+    shutdown.started("questions to agents", move |_| async move { closing.close().await });
     let transport = connection.transport();
 
     let outlets = subscriber::Outlets {
@@ -347,6 +356,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         rules: alarms_address.outlet(),
         watchman: watchman_address.outlet(),
         connection,
+        agents,
         takers,
         kafka,
         server,
@@ -400,6 +410,24 @@ impl Pipeline {
         shutdown.started("publishers", move |deadline| feeds.stop(deadline));
         shutdown.stop(grace).await
     }
+}
+
+/// Asks agents over the broker that the settings name, by a connection of its own: what they answer is no
+/// reading, and nothing of it is kept.
+///
+/// # Errors
+/// When the connection could work with no broker.
+pub(super) fn ask_agents(agents: &Agents, settings: &Settings, mqtt_url: &str, clock: Clock) -> anyhow::Result<()> {
+    let prefix = settings.mqtt.prefix.clone();
+    let client_id = match &settings.mqtt.client_id {
+        Some(client_id) => client_id.clone(),
+        None => kept_client_id(&settings.data_dir)?,
+    };
+    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("{client_id}-asks"));
+    config.clean_session = true;
+    let (transport, events) = mqtt::connect(config, vec![prefix.answers()], None, clock)?;
+    agents.ask_over(transport, events, prefix);
+    Ok(())
 }
 
 /// The monitor's connection as the settings want it.

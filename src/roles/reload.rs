@@ -24,7 +24,7 @@ use crate::domain::publisher::PublisherId;
 use crate::messages::alarms::SetRules;
 use crate::messages::change::SetDeadlines;
 use crate::messages::notice::SetTargets;
-use crate::roles::pipeline::{Pipeline, wanted};
+use crate::roles::pipeline::{Pipeline, ask_agents, wanted};
 use crate::roles::{assemble, consequences};
 use crate::web;
 
@@ -231,6 +231,8 @@ impl Pipeline {
         parts.topics.deliver(topics).await?;
         self.set_watchman(new).await?;
         self.changeable.connection.replace(wanted, &self.changeable.takers).await?;
+        self.changeable.agents.close().await;
+        ask_agents(&self.changeable.agents, new, &mqtt_url, self.clock)?;
         self.mqtt_url = mqtt_url;
         for id in fed {
             self.start_feed(new, &id).await?;

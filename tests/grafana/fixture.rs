@@ -226,6 +226,7 @@ impl Rows {
                 continue;
             }
             let heartbeat = Heartbeat {
+                is_agent: false,
                 incarnation: Incarnation(1),
                 process: None,
                 sequence,

@@ -155,7 +155,7 @@ impl Mosquitto {
                 "persistence true\npersistence_location {dir}/\nautosave_interval 1\nautosave_on_changes true\n"
             );
         }
-        fs::write(self.file("mosquitto.conf"), config + &self.options.lines).unwrap();
+        fs::write(self.file("mosquitto.conf"), config + self.options.lines.as_str()).unwrap();
     }
 }
 

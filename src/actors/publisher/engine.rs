@@ -395,6 +395,7 @@ impl Engine {
             cursor,
             idle: self.is_idle(),
             interval: self.config.heartbeat,
+            is_agent: self.config.is_agent,
         };
         let due = self.earlier_told.is_none_or(|told| told.elapsed() >= TELL_AGAIN_EVERY);
         let earlier = if due { self.earlier.clone() } else { Vec::new() };

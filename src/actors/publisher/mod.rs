@@ -50,6 +50,8 @@ pub struct PublisherConfig {
     /// Time between two readings; zero is as fast as the monitor confirms. A source with a pace of its own
     /// is read as rows come.
     pub interval: Duration,
+    /// Whether it is its host's agent, which answers questions after other processes there.
+    pub is_agent: bool,
     /// Time between two heartbeats: what it promises.
     pub heartbeat: Duration,
     /// Whether it starts again at the end of the source.

@@ -349,6 +349,7 @@ mod tests {
             source,
             interval: Duration::ZERO,
             heartbeat: Duration::from_secs(1),
+            is_agent: false,
             looping: false,
             limit,
             batch_readings_max: 500,

@@ -83,18 +83,25 @@ impl Watchdog {
         let questions = self.table.borrow_mut().take_questions();
         for question in questions {
             match question {
-                Question::Look(publisher, process) => self.ask_probe(publisher, process, ctx),
+                Question::Look(publisher, process, agent) => self.ask_probe(publisher, process, agent, ctx),
                 Question::AwaitExit(publisher, process) => self.await_exit(publisher, process, ctx),
             }
         }
         self.hand_on(ctx);
     }
 
-    fn ask_probe(&self, publisher: PublisherId, process: ProcessIdentity, ctx: &mut Context<Self>) {
+    fn ask_probe(
+        &self,
+        publisher: PublisherId,
+        process: ProcessIdentity,
+        agent: Option<PublisherId>,
+        ctx: &mut Context<Self>,
+    ) {
         let probe = self.outlets.probe.clone();
         let clock = self.clock;
         let question = async move {
-            let answer = probe.deliver(Probe(process.clone())).await.unwrap_or_else(|error| ProbeAnswer {
+            let question = Probe { process: process.clone(), agent };
+            let answer = probe.deliver(question).await.unwrap_or_else(|error| ProbeAnswer {
                 state: ProcessState::ProbeFailed { reason: error.to_string() },
                 cpu_time: None,
                 looked_at: clock.wall(),
@@ -338,7 +345,7 @@ impl Handler<ProbeNow> for Watchdog {
         let look = async move {
             Some(match process? {
                 Err(reason) => Err(reason),
-                Ok(process) => match probe.deliver(Probe(process.clone())).await {
+                Ok((process, agent)) => match probe.deliver(Probe { process: process.clone(), agent }).await {
                     Ok(answer) => Ok((process, answer)),
                     Err(error) => Err(format!("the probe could not look: {error}")),
                 },

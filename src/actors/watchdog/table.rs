@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
 
+use crate::domain::agents::Agents;
 use crate::domain::beat::Beat;
 use crate::domain::crowd::Crowd;
 use crate::domain::deadline::{DeadlineRules, IdPattern};
@@ -117,8 +118,8 @@ struct Entry {
 /// A question that the actor is to ask about a publisher's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// What has become of it?
-    Look(PublisherId, ProcessIdentity),
+    /// What has become of it? Asked of the agent on its host, where one is named.
+    Look(PublisherId, ProcessIdentity, Option<PublisherId>),
     /// Tell when it ends.
     AwaitExit(PublisherId, ProcessIdentity),
 }
@@ -149,6 +150,19 @@ pub struct Table {
     paused_for: Option<(Duration, Monotonic)>,
     unwatched: u64,
     given_up_changes: u64,
+    agents: Agents,
+}
+
+/// What is around one publisher; a macro, because it borrows some fields while another one is changed.
+macro_rules! around {
+    ($table:ident, $index:expr) => {
+        Surroundings {
+            home: &$table.config.home,
+            observer: &$table.observer,
+            doubt: $table.crowd.doubt(),
+            agent: $table.entries[$index as usize].watch.boot().and_then(|boot| $table.agents.of(boot)),
+        }
+    };
 }
 
 impl Table {
@@ -183,6 +197,7 @@ impl Table {
             paused_for: None,
             unwatched: 0,
             given_up_changes: 0,
+            agents: Agents::default(),
             config,
         };
         table.calm.maintenance =
@@ -201,7 +216,8 @@ impl Table {
         self.tick(now);
         for beat in beats {
             let Some(index) = self.index_of(beat) else { continue };
-            let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
+            self.agents.hear(beat);
+            let around = around!(self, index);
             let outcome = self.entries[index as usize].watch.hear(beat, around);
             self.follow(index, outcome, now, wall);
             self.await_exit_of(index);
@@ -246,7 +262,7 @@ impl Table {
         self.entries[index as usize].armed = None;
         self.tick(now);
         self.count_the_silent_with(index, now);
-        let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
+        let around = around!(self, index);
         let outcome = self.entries[index as usize].watch.look(around, now);
         self.arm(index);
         self.follow(index, outcome, now, wall);
@@ -300,7 +316,7 @@ impl Table {
         self.tick(now);
         let Some(index) = self.by_id.find(publisher, &self.entries) else { return };
         self.count_the_silent_with(index, now);
-        let around = Surroundings { home: &self.config.home, observer: &self.observer, doubt: self.crowd.doubt() };
+        let around = around!(self, index);
         let change = decide(&mut self.entries[index as usize].watch, around);
         self.follow(index, Outcome { change, ask: None }, now, wall);
         // A doubt is looked at again sooner than a verdict.
@@ -323,8 +339,10 @@ impl Table {
     fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {
         self.count_well(index);
         if let Some(process) = outcome.ask {
-            let id = self.entries[index as usize].id.clone();
-            self.questions.push_back(Question::Look(id, process));
+            let Entry { id, watch, .. } = &self.entries[index as usize];
+            let here = watch.process_here(&self.config.home).is_some();
+            let agent = self.agents.of(&process.boot_id).filter(|_| !here).cloned();
+            self.questions.push_back(Question::Look(id.clone(), process, agent));
         }
         if let Some(transition) = outcome.change {
             self.record(index, &transition, now, wall);
@@ -523,9 +541,17 @@ impl Table {
     /// The process of a publisher that the probe can look at; in words why there is none; none at all
     /// when the publisher is not known.
     #[must_use]
-    pub fn process_to_probe(&self, id: &PublisherId) -> Option<Result<ProcessIdentity, String>> {
+    pub fn process_to_probe(&self, id: &PublisherId) -> Option<Result<(ProcessIdentity, Option<PublisherId>), String>> {
         let entry = self.entries.get(self.by_id.find(id, &self.entries)? as usize)?;
-        Some(entry.watch.process_here(&self.config.home).cloned().ok_or_else(|| match entry.watch.process() {
+        if let Some(process) = entry.watch.process_here(&self.config.home) {
+            return Some(Ok((process.clone(), None)));
+        }
+        let process = entry.watch.process();
+        let agent = process.and_then(|process| self.agents.of(&process.boot_id));
+        if let (Some(process), Some(agent)) = (process, agent) {
+            return Some(Ok((process.clone(), Some(agent.clone()))));
+        }
+        Some(Err(match process {
             None => "it has not told which process it is: there is nothing to look at".to_owned(),
             Some(process) => {
                 format!("PID {} is on {}, which can't be asked from here", process.pid, entry.watch.host())

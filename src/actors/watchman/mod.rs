@@ -226,6 +226,7 @@ impl Watchman {
             };
             let config = &self.config;
             let heartbeat = Heartbeat {
+                is_agent: false,
                 incarnation: config.incarnation,
                 process: config.process.clone(),
                 sequence: 0,

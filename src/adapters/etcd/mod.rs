@@ -102,7 +102,8 @@ impl Etcd {
         if config.endpoints.is_empty() || config.endpoints.len() > ENDPOINTS_MAX {
             return Err(EtcdConfigError::Endpoints);
         }
-        let members = config.endpoints.iter().map(|url| member(url, config.attempt_timeout)).collect::<Result<_, _>>()?;
+        let members =
+            config.endpoints.iter().map(|url| member(url, config.attempt_timeout)).collect::<Result<_, _>>()?;
         Ok(Self { config, members, current: AtomicUsize::new(0) })
     }
 
@@ -150,8 +151,11 @@ impl Etcd {
                     futures_util::stream::iter([request]),
                     futures_util::stream::pending(),
                 );
-                let mut answers =
-                    WatchClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX).watch(requests).await?.into_inner();
+                let mut answers = WatchClient::new(channel)
+                    .max_decoding_message_size(ANSWER_BYTES_MAX)
+                    .watch(requests)
+                    .await?
+                    .into_inner();
                 // The first answer says that it is watched.
                 let first = answers.message().await?;
                 Ok((answers, first))

@@ -36,8 +36,15 @@ fn heartbeat(millis: u64, incarnation: u64) -> Beat {
     let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "boot".to_owned() };
     let interval = Duration::from_secs(1);
     let incarnation = Incarnation(incarnation);
-    let heartbeat =
-        Heartbeat { incarnation, process: Some(process), sequence: 0, cursor: millis, idle: false, interval };
+    let heartbeat = Heartbeat {
+        is_agent: false,
+        incarnation,
+        process: Some(process),
+        sequence: 0,
+        cursor: millis,
+        idle: false,
+        interval,
+    };
     beat(millis, BeatKind::Heartbeat(Box::new(heartbeat)))
 }
 
@@ -50,7 +57,7 @@ fn answer(state: ProcessState) -> ProbeAnswer {
 }
 
 fn around<'a>(home: &'a Home, observer: &'a Observer) -> Surroundings<'a> {
-    Surroundings { home, observer, doubt: None }
+    Surroundings { home, observer, doubt: None, agent: None }
 }
 
 /// Hears, on a monitor that has nothing to doubt.
@@ -324,7 +331,8 @@ fn no_cpu_time_between_late_and_deadline_is_hung() {
 #[test]
 fn doubt_about_a_crowd_holds_silence_back_and_is_looked_at_again_soon() {
     let (home, observer) = (home(), hearing_since(0));
-    let doubting = Surroundings { home: &home, observer: &observer, doubt: Some("3 of 4 fell silent at once") };
+    let doubting =
+        Surroundings { home: &home, observer: &observer, doubt: Some("3 of 4 fell silent at once"), agent: None };
     let mut watch = heard_once();
     watch.look(doubting, at(1_500));
     assert!(watch.look(doubting, at(5_000)).ask.is_some());
@@ -525,7 +533,7 @@ proptest! {
                 Some(known) if *known == process && lives => ProcessState::Sleeping,
                 _ => ProcessState::Gone,
             };
-            let sees = Surroundings { home: &home, observer: &observer, doubt: None };
+            let sees = Surroundings { home: &home, observer: &observer, doubt: None, agent: None };
             match step {
                 // What a process had sent may still arrive after it has ended.
                 Step::Heartbeat if !stopped => { watch.hear(&named(heartbeat(now, life)), sees); heard = now; }

@@ -59,6 +59,7 @@ const HEARTBEAT: &[Key] = &[
     key("confirmed", Right::Unsigned),
     key("cursor", Right::Unsigned),
     key("idle", Right::Boolean),
+    optional("agent", Right::Boolean),
     key("interval_ms", Right::Unsigned),
     optional("earlier", Right::Ranges),
 ];

@@ -33,6 +33,7 @@
 //!   repeat a confirmation that got lost.
 //! - A heartbeat may have `"errors":[["connectivity_error",1,1763683203214000000]]` (measurement, count, time) and their
 //!   tag `"env"`: error metrics, 0 when nothing is wrong. The same measurement and time is the same count, told again.
+//! - `heartbeat` of a host's agent has `"agent": true`: it answers questions after processes there.
 //! - `confirm` may have `"refused": n`: rows that the monitor could not take for want of disk.
 //!
 //! What [`check`] accepts, [`encode_readings`] can send and [`decode`] takes: a publisher that

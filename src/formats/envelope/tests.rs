@@ -231,6 +231,7 @@ proptest! {
         let incarnation = Incarnation(numbers[0]);
         let process = pid.map(|pid| ProcessIdentity { pid, start_ticks: cursor, boot_id: "b-1".to_owned() });
         let heartbeat = Heartbeat {
+            is_agent: false,
             incarnation, process, sequence: numbers[1], cursor, idle,
             interval: Duration::from_millis(u64::from(interval_ms)),
         };

@@ -68,6 +68,24 @@ impl Prefix {
         TopicKind::FROM_PUBLISHERS.iter().map(|&kind| self.filter(kind)).collect()
     }
 
+    /// The topic on which an agent is told what to do.
+    #[must_use]
+    pub fn ask(&self, agent: &PublisherId) -> String {
+        format!("{}/{VERSION}/{agent}/ask", self.0)
+    }
+
+    /// The topic on which an agent answers.
+    #[must_use]
+    pub fn answer(&self, agent: &PublisherId) -> String {
+        format!("{}/{VERSION}/{agent}/answer", self.0)
+    }
+
+    /// The filter that matches every agent's answers.
+    #[must_use]
+    pub fn answers(&self) -> String {
+        format!("{}/{VERSION}/+/answer", self.0)
+    }
+
     /// What a publisher subscribes to: the confirmations for itself.
     #[must_use]
     pub fn publisher_filters(&self, publisher: &PublisherId) -> Vec<String> {

@@ -141,6 +141,8 @@ struct HeartbeatWire<'a> {
     confirmed: u64,
     cursor: u64,
     idle: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    agent: bool,
     interval_ms: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     earlier: Vec<(u64, u64)>,
@@ -251,6 +253,7 @@ pub fn encode_heartbeat(note: &HeartbeatNote) -> Vec<u8> {
         confirmed: note.confirmed,
         cursor: beat.cursor,
         idle: beat.idle,
+        agent: beat.is_agent,
         interval_ms: u64::try_from(beat.interval.as_millis()).unwrap_or(u64::MAX),
         earlier: note.earlier.iter().take(EARLIER_MAX).map(|(life, last)| (life.0, *last)).collect(),
         env: note.errors.env.as_deref().filter(|_| !note.errors.counts.is_empty()).map(Cow::from),
@@ -396,6 +399,7 @@ fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
         sequence: wire.sequence,
         cursor: wire.cursor,
         idle: wire.idle,
+        is_agent: wire.agent,
         interval: Duration::from_millis(wire.interval_ms),
     };
     if wire.errors.len() > ERRORS_MAX {

@@ -134,6 +134,7 @@ async fn fall_silent(url: &str, round: usize, count: usize, clock: Clock) -> any
     for number in 0..count {
         let id = PublisherId::parse(&format!("silent-{round}-{number}"))?;
         let heartbeat = Heartbeat {
+            is_agent: false,
             incarnation: Incarnation(u64::try_from(clock.wall().as_nanos() / 1_000)?),
             process: None,
             sequence: 0,

@@ -91,6 +91,7 @@ async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
         for number in 0..publishers {
             let id = PublisherId::parse(&format!("bench-{number}"))?;
             let heartbeat = Heartbeat {
+                is_agent: false,
                 incarnation: Incarnation(1),
                 process: None,
                 sequence: 0,

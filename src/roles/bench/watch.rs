@@ -159,6 +159,7 @@ fn fill(batch: &mut Vec<Beat>, ids: impl Iterator<Item = usize>, host: &HostName
     batch.clear();
     for id in ids {
         let heartbeat = Heartbeat {
+            is_agent: false,
             incarnation: Incarnation(1),
             process: None,
             sequence: 1,

@@ -275,7 +275,7 @@ impl std::str::FromStr for Size {
 }
 
 /// A size that an outbox may have.
-fn outbox_size(text: &str) -> Result<Size, String> {
+pub(super) fn outbox_size(text: &str) -> Result<Size, String> {
     let size: Size = text.parse()?;
     if size.0 < OUTBOX_BYTES_MIN {
         return Err(format!("at least {}, so that the largest reading fits", describe_bytes(OUTBOX_BYTES_MIN)));

@@ -99,6 +99,7 @@ pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
             _ = beats.tick(), if connected && !mute => {
                 cursor += u64::from(!wedged);
                 let heartbeat = Heartbeat {
+                    is_agent: false,
                     incarnation,
                     process: process.clone(),
                     sequence: 0,

@@ -1,0 +1,104 @@
+//! Which agent can be asked after the processes of which boot.
+//!
+//! An agent is known by the boot that its own process belongs to, not by the name of its host: two machines may
+//! have one name, and asking the wrong one would find a living process gone. A boot id with a PID namespace
+//! is a container, which has an agent only when one runs inside it.
+
+use std::collections::HashMap;
+
+use crate::domain::beat::{Beat, BeatKind};
+use crate::domain::publisher::PublisherId;
+
+/// Most agents that are remembered; further ones are not asked.
+const AGENTS_MAX: usize = 100_000;
+
+/// The agents that have been heard and have not said goodbye.
+#[derive(Debug, Clone, Default)]
+pub struct Agents {
+    by_boot: HashMap<String, PublisherId>,
+    boots: HashMap<PublisherId, String>,
+}
+
+impl Agents {
+    /// A sign of life: an agent's heartbeat says where it is, its goodbye that it is there no more.
+    pub fn hear(&mut self, beat: &Beat) {
+        match &beat.kind {
+            BeatKind::Heartbeat(heartbeat) if heartbeat.is_agent => {
+                let Some(process) = &heartbeat.process else { return };
+                if self.boots.get(&beat.publisher) == Some(&process.boot_id) {
+                    return;
+                }
+                self.forget(&beat.publisher);
+                if self.boots.len() < AGENTS_MAX {
+                    self.boots.insert(beat.publisher.clone(), process.boot_id.clone());
+                    self.by_boot.insert(process.boot_id.clone(), beat.publisher.clone());
+                }
+            }
+            BeatKind::Heartbeat(_) | BeatKind::Goodbye { .. } => self.forget(&beat.publisher),
+            BeatKind::Readings { .. } | BeatKind::LastWill { .. } => {}
+        }
+    }
+
+    /// The agent to ask after a process of this boot.
+    #[must_use]
+    pub fn of(&self, boot_id: &str) -> Option<&PublisherId> {
+        self.by_boot.get(boot_id)
+    }
+
+    fn forget(&mut self, agent: &PublisherId) {
+        if self.boots.is_empty() {
+            return;
+        }
+        if let Some(boot) = self.boots.remove(agent)
+            && self.by_boot.get(&boot) == Some(agent)
+        {
+            self.by_boot.remove(&boot);
+            // another one of the same boot may still be there
+            if let Some((other, _)) = self.boots.iter().find(|(_, of)| **of == boot) {
+                self.by_boot.insert(boot, other.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::beat::Heartbeat;
+    use crate::domain::process::ProcessIdentity;
+    use crate::domain::publisher::{HostName, Incarnation};
+    use crate::domain::time::{Monotonic, Timestamp};
+
+    fn beat(id: &str, boot: &str, is_agent: bool) -> Beat {
+        let process = Some(ProcessIdentity { pid: 1, start_ticks: 1, boot_id: boot.to_owned() });
+        let incarnation = Incarnation(1);
+        let interval = Duration::from_secs(1);
+        let heartbeat = Heartbeat { incarnation, process, sequence: 0, cursor: 0, idle: true, interval, is_agent };
+        said(id, BeatKind::Heartbeat(Box::new(heartbeat)))
+    }
+
+    fn said(id: &str, kind: BeatKind) -> Beat {
+        let publisher = PublisherId::parse(id).unwrap();
+        let host = HostName::parse("h").unwrap();
+        Beat { publisher, host, at: Monotonic::START, wall: Timestamp::from_nanos(0), kind }
+    }
+
+    #[test]
+    fn an_agent_is_asked_after_its_own_boot_until_it_leaves_or_moves() {
+        let mut agents = Agents::default();
+        let of = |agents: &Agents, boot: &str| agents.of(boot).map(|agent| agent.as_str().to_owned());
+        agents.hear(&beat("light", "b1", false));
+        assert_eq!(of(&agents, "b1"), None, "a publisher is no agent");
+        agents.hear(&beat("a1", "b1", true));
+        agents.hear(&beat("a2", "b1", true));
+        assert_eq!(of(&agents, "b1").as_deref(), Some("a2"));
+        agents.hear(&said("a2", BeatKind::Goodbye { incarnation: Incarnation(1) }));
+        assert_eq!(of(&agents, "b1").as_deref(), Some("a1"), "the other one is still there");
+        agents.hear(&beat("a1", "b2", true));
+        assert_eq!((of(&agents, "b1"), of(&agents, "b2").as_deref()), (None, Some("a1")), "its host was restarted");
+        agents.hear(&said("a1", BeatKind::LastWill { incarnation: Incarnation(1) }));
+        assert!(of(&agents, "b2").is_some(), "a last will is no goodbye: it is asked, and does not answer");
+    }
+}

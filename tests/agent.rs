@@ -1,0 +1,306 @@
+//! A real agent: over MQTT, with a real etcd, with plugins, with commands, and as the one who is asked after
+//! processes on its host.
+#![cfg(feature = "hosts")]
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails its test")]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use heartwatch::domain::command::{Command as Order, CommandResult};
+use heartwatch::domain::evidence::EvidenceKind;
+use heartwatch::domain::publisher::PublisherId;
+use heartwatch::domain::verdict::Verdict;
+use heartwatch::formats::command::{decode_answer, encode_ask};
+use heartwatch::formats::envelope::Prefix;
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::etcd::Etcd;
+use support::eventually;
+use support::heartwatch::{PATIENCE, PROGRAM, Program, RunOptions, Running, command, kill, publish_command};
+use support::mosquitto::Mosquitto;
+use url::Url;
+
+fn agent_command(directory: &Path, id: &str, arguments: &[&str]) -> Command {
+    let mut command = command(directory);
+    command.args(["agent", "--id", id, "--name", id, "--heartbeat", "200ms", "--data-dir"]);
+    command.arg(directory.join("data")).args(arguments);
+    command
+}
+
+/// Somebody who gives an agent commands over MQTT.
+struct Asker {
+    client: AsyncClient,
+    events: EventLoop,
+    agent: PublisherId,
+    asked: u32,
+}
+
+impl Asker {
+    async fn connect(mqtt_url: &str, agent: &str) -> Self {
+        let url: Url = mqtt_url.parse().unwrap();
+        let name = format!("asker-{agent}");
+        let options = MqttOptions::new(name, url.host_str().unwrap(), url.port().unwrap());
+        let (client, events) = AsyncClient::new(options, 100);
+        let agent = PublisherId::parse(agent).unwrap();
+        client.subscribe(Prefix::default().answer(&agent), QoS::AtLeastOnce).await.unwrap();
+        let mut asker = Self { client, events, agent, asked: 0 };
+        asker.until(|packet| matches!(packet, Packet::SubAck(_))).await;
+        asker
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Packet) -> bool) -> Packet {
+        let found = async {
+            loop {
+                if let Event::Incoming(packet) = self.events.poll().await.unwrap()
+                    && wanted(&packet)
+                {
+                    return packet;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("the broker says what is expected")
+    }
+
+    async fn ask(&mut self, kind: &str, data: &str) -> CommandResult {
+        self.asked += 1;
+        let order = Order { id: format!("test-{}", self.asked), kind: kind.to_owned(), data: data.to_owned() };
+        let topic = Prefix::default().ask(&self.agent);
+        self.client.publish(topic, QoS::AtLeastOnce, false, encode_ask(&order, None)).await.unwrap();
+        let answer = self.until(|packet| matches!(packet, Packet::Publish(_))).await;
+        let Packet::Publish(answer) = answer else { panic!("{answer:?}") };
+        let result = decode_answer(&answer.payload).unwrap();
+        assert_eq!(result.id, order.id);
+        result
+    }
+
+    /// The answer to `status`.
+    async fn status(&mut self) -> Value {
+        let result = self.ask("status", "").await;
+        assert!(result.success, "{result:?}");
+        serde_json::from_str(&result.output).unwrap()
+    }
+}
+
+async fn monitor() -> Running {
+    Running::start(RunOptions { deadline: Duration::from_secs(2), ..RunOptions::default() }).await
+}
+
+#[tokio::test]
+async fn an_agent_needs_no_server_and_does_what_is_on_its_list() {
+    let monitor = monitor().await;
+    let agent = Program::start(agent_command(monitor.directory(), "web-1", &["--mqtt", monitor.mqtt_url()]));
+    agent.says("no etcd is named").await;
+    monitor.until("web-1", Verdict::Alive).await;
+    // Two readings at once, memory and disk; the rates have no first value.
+    let stored = |ledger: u64| ledger == 2;
+    monitor.until_publisher("web-1", "stored with 2 readings", |view| stored(view.ledger.stored)).await;
+
+    let mut asker = Asker::connect(monitor.mqtt_url(), "web-1").await;
+    assert_eq!(asker.ask("ping", "").await.output, "pong");
+    let status = asker.status().await;
+    assert_eq!((&status["client_id"], &status["config"]["interval"]), (&Value::from("web-1"), &Value::from(10)));
+    let config: Value = serde_json::from_str(&asker.ask("get_config", "").await.output).unwrap();
+    assert_eq!(config["metrics"][0], "cpu");
+    let own = asker.ask("probe", &agent.pid().to_string()).await;
+    let own: Value = serde_json::from_str(&own.output).unwrap();
+    assert!(own["state"] == "sleeping" || own["state"] == "running", "{own}");
+    let nobody = asker.ask("probe", "4194303").await;
+    assert!(nobody.output.contains("\"gone\""), "{nobody:?}");
+    for (kind, data) in [("exec", "rm -rf /"), ("sh", ""), ("probe", "1; reboot"), ("", "")] {
+        let refused = asker.ask(kind, data).await;
+        assert!(!refused.success && refused.output.contains("probe <pid>"), "{kind}: {refused:?}");
+    }
+    // Two questions at once, one of them nonsense: the other one is answered.
+    let topic = Prefix::default().ask(&asker.agent);
+    asker.client.publish(topic, QoS::AtLeastOnce, false, "{").await.unwrap();
+    assert_eq!(asker.ask("ping", "").await.output, "pong");
+
+    agent.signal(Signal::TERM);
+    monitor.until("web-1", Verdict::Ended).await;
+}
+
+#[tokio::test]
+async fn the_configuration_in_etcd_is_live() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let monitor = monitor().await;
+    let arguments = ["--mqtt", monitor.mqtt_url(), "--etcd", &etcd.endpoints(), "--lease", "2s"];
+    let mut agent = Program::start(agent_command(monitor.directory(), "web-1", &arguments));
+    let key = "/monitor/config/web-1";
+    eventually("its defaults are in etcd", PATIENCE, async || etcd.get(key).contains("\"interval\": 10")).await;
+    eventually("its heartbeat is there", PATIENCE, async || etcd.get("/monitor/heartbeat/web-1").contains("alive"))
+        .await;
+    let heartbeat: Value = serde_json::from_str(&etcd.get("/monitor/heartbeat/web-1")).unwrap();
+    assert!(heartbeat["ts"].is_f64() && heartbeat["hostname"].is_string() && heartbeat["client_id"] == "web-1");
+
+    let mut asker = Asker::connect(monitor.mqtt_url(), "web-1").await;
+    let status = async || -> Value { serde_json::from_str(&etcd.get("/monitor/status/web-1")).unwrap_or_default() };
+    // Less than one interval of before: it does not wait for its next turn.
+    etcd.put(key, r#"{"interval": 0.1}"#);
+    let produced = async || monitor.publisher("web-1").await.map_or(0, |view| view.ledger.produced);
+    let before = produced().await;
+    eventually("it measures ten times a second", Duration::from_secs(9), async || produced().await > before + 50).await;
+    eventually("it says so", PATIENCE, async || status().await["config"]["interval"] == 0.1).await;
+    assert_eq!(status().await["applied"], true);
+
+    // What is wrong changes nothing, and is said.
+    etcd.put(key, r#"{"interval": 5, "metrics": ["cpu", "gpu"]}"#);
+    eventually("it says what is wrong", PATIENCE, async || status().await["error"].to_string().contains("'gpu'")).await;
+    let now = asker.status().await;
+    assert_eq!((&now["config"]["interval"], &status().await["applied"]), (&Value::from(0.1), &Value::from(false)));
+    assert!(now["etcd"]["config_error"].to_string().contains("gpu"));
+
+    etcd.put(key, r#"{"metrics": ["memory"], "plugins": ["plugins.gone.Gone", "plugins.logger.LoggerPlugin"]}"#);
+    agent.says("memory = ").await;
+    let now = asker.status().await;
+    assert_eq!(
+        (&now["config"]["metrics"], &now["config"]["interval"]),
+        (&serde_json::json!(["memory"]), &Value::from(0.1))
+    );
+    assert!(now["plugins"][0]["state"].to_string().contains("no plugin 'plugins.gone.Gone'"), "{now}");
+
+    // Its lease expires while it stands still, and is granted again.
+    agent.signal(Signal::STOP);
+    eventually("its key is gone", PATIENCE, async || etcd.get("/monitor/heartbeat/web-1").is_empty()).await;
+    agent.signal(Signal::CONT);
+    eventually("its key is back", PATIENCE, async || etcd.get("/monitor/heartbeat/web-1").contains("alive")).await;
+    eventually("it knows", PATIENCE, async || asker.status().await["etcd"]["leases"] == 2).await;
+
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.exit(PATIENCE).await.code(), Some(0));
+    assert_eq!(etcd.get("/monitor/heartbeat/web-1"), "", "an end in order gives the lease back");
+}
+
+#[tokio::test]
+async fn it_runs_without_etcd_and_broker_and_joins_them() {
+    let Some(mut etcd) = Etcd::start(1).await else { return };
+    let Some(mut broker) = Mosquitto::start().await else { return };
+    etcd.kill(0);
+    broker.kill();
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--mqtt", &broker.url(), "--etcd", &etcd.endpoints(), "--lease", "2s"];
+    let agent = Program::start(agent_command(directory.path(), "web-1", &arguments));
+    agent.says("etcd is missing").await;
+    agent.says("the agent runs").await;
+    etcd.restart(0).await;
+    agent.says("etcd answers again").await;
+    eventually("its heartbeat is there", PATIENCE, async || etcd.get("/monitor/heartbeat/web-1").contains("alive"))
+        .await;
+    etcd.put("/monitor/config/web-1", r#"{"interval": 0.2, "metrics": ["memory"]}"#);
+
+    // What was measured while nobody listened comes behind, every reading of it.
+    broker.restart().await;
+    let options = RunOptions { mqtt: Some(broker.url()), ..RunOptions::default() };
+    let monitor = Running::start(options).await;
+    monitor.until("web-1", Verdict::Alive).await;
+    monitor.until_publisher("web-1", "stored", |view| view.ledger.stored > 10 && view.ledger.lost == 0).await;
+
+    // etcd away and back while the agent runs.
+    etcd.restart(0).await;
+    eventually("its heartbeat is there again", PATIENCE, async || {
+        etcd.get("/monitor/heartbeat/web-1").contains("alive")
+    })
+    .await;
+    etcd.put("/monitor/config/web-1", r#"{"interval": 0.3}"#);
+    eventually("and its configuration is followed", PATIENCE, async || {
+        etcd.get("/monitor/status/web-1").contains("0.3")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_plugin_is_a_file_that_is_dropped_in_and_changed() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let monitor = monitor().await;
+    let plugins = monitor.directory().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let arguments = ["--mqtt", monitor.mqtt_url(), "--etcd", &etcd.endpoints()];
+    etcd.put("/monitor/config/web-1", r#"{"interval": 0.1, "metrics": ["memory"]}"#);
+    let agent = Program::start(agent_command(monitor.directory(), "web-1", &arguments));
+    monitor.until("web-1", Verdict::Alive).await;
+    std::fs::write(plugins.join("mine.rhai"), "fn run(r) { r.metric = \"renamed\"; r }").unwrap();
+    agent.says("plugin mine is loaded").await;
+    std::fs::write(plugins.join("mine.rhai"), "fn run(r) { loop {} }").unwrap();
+    agent.says("left out after 10 failures").await;
+    std::fs::write(plugins.join("mine.rhai"), "fn run(r) {").unwrap();
+    agent.says("plugin mine is skipped").await;
+    let text = "fn initialize(c) { this.limit = c.limit } fn run(r) { if r.value > this.limit { alert(\"full\", \"much\") } r }";
+    std::fs::write(plugins.join("mine.rhai"), text).unwrap();
+    etcd.put("/monitor/config/web-1", r#"{"plugin_configs": {"mine": {"limit": 0.0}}}"#);
+    agent.says("much").await;
+    let mut asker = Asker::connect(monitor.mqtt_url(), "web-1").await;
+    eventually("events are readings", PATIENCE, async || asker.status().await["events"].as_u64().unwrap() > 0).await;
+}
+
+/// The PID of the program with these words in its command line.
+fn pid_with(words: &[&str]) -> Option<u32> {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse::<u32>().ok()?;
+        let text = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let arguments: Vec<_> = text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word)).collect();
+        let is_ours = arguments.first().is_some_and(|program| *program == PROGRAM);
+        (is_ours && words.iter().all(|word| arguments.iter().any(|argument| argument == word))).then_some(pid)
+    })
+}
+
+/// Another host, as far as processes and names go: a PID namespace and a name of its own.
+fn other_host(directory: &Path, broker: &str) -> Option<Program> {
+    const UNSHARE: [&str; 5] = ["--pid", "--fork", "--mount-proc", "--uts", "--kill-child"];
+    let can = Command::new("unshare").args(UNSHARE).arg("true").status().is_ok_and(|status| status.success());
+    if !can {
+        let required = std::env::var("HEARTWATCH_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+        assert!(!required, "this test needs root, for a PID namespace");
+        println!("skipped: another host needs root, for a PID namespace");
+        return None;
+    }
+    let quoted = |command: Command| {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ")
+    };
+    let mut script = "hostname plant-7\n".to_owned();
+    for id in ["light-1", "light-2"] {
+        script += &format!("{} &\n", quoted(publish_command(directory, id, broker)));
+    }
+    script += &format!("{} &\nwait\n", quoted(agent_command(directory, "agent-7", &["--mqtt", broker])));
+    let mut unshare = support::heartwatch::command_of("unshare", directory);
+    unshare.args(UNSHARE).args(["sh", "-c", &script]);
+    Some(Program::start(unshare))
+}
+
+#[tokio::test]
+async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
+    let Some(broker) = Mosquitto::start().await else { return };
+    let deadline = Duration::from_secs(3);
+    let options = RunOptions { mqtt: Some(broker.url()), deadline, ..RunOptions::default() };
+    let monitor = Running::start(options).await;
+    let Some(host) = other_host(monitor.directory(), &broker.url()) else { return };
+    for id in ["light-1", "light-2", "agent-7"] {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    assert_eq!(monitor.publisher("light-1").await.unwrap().host.to_string(), "plant-7");
+    let light_1 = pid_with(&["publish", "light-1", &broker.url()]).unwrap();
+    let light_2 = pid_with(&["publish", "light-2", &broker.url()]).unwrap();
+    let agent = pid_with(&["agent", "agent-7", &broker.url()]).unwrap();
+
+    kill(light_1, Signal::KILL);
+    monitor.until("light-1", Verdict::Dead).await;
+    let change = monitor.explain("light-1").await.change.unwrap();
+    let process = change.evidence.iter().find(|fact| fact.kind == EvidenceKind::Process).unwrap();
+    assert!(process.detail.contains("by the agent agent-7 on plant-7"), "{change:?}");
+
+    kill(light_2, Signal::STOP);
+    monitor.until("light-2", Verdict::Stopped).await;
+    kill(light_2, Signal::CONT);
+    monitor.until("light-2", Verdict::Alive).await;
+
+    kill(agent, Signal::KILL);
+    kill(light_2, Signal::KILL);
+    monitor.until("light-2", Verdict::Unreachable).await;
+    let change = monitor.explain("light-2").await.change.unwrap();
+    assert!(change.summary.contains("agent-7") && change.summary.contains("did not answer"), "{change:?}");
+    monitor.until("agent-7", Verdict::Unreachable).await;
+    drop(host);
+}
