@@ -5,23 +5,29 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heartwatch::domain::command::{Command as Order, CommandResult};
 use heartwatch::domain::evidence::EvidenceKind;
-use heartwatch::domain::publisher::PublisherId;
+use heartwatch::domain::publisher::{Incarnation, PublisherId};
 use heartwatch::domain::verdict::Verdict;
 use heartwatch::formats::command::{decode_answer, encode_ask};
-use heartwatch::formats::envelope::Prefix;
+use heartwatch::formats::envelope::{Message, Prefix, TopicKind, decode, encode_confirm};
+use heartwatch::messages::intake::DeliveryState;
+use heartwatch::wire::monitoring as wire;
+use heartwatch::wire::monitoring::agent_service_server::{AgentService, AgentServiceServer};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::etcd::Etcd;
-use support::eventually;
 use support::heartwatch::{PATIENCE, PROGRAM, Program, RunOptions, Running, command, kill, publish_command};
 use support::mosquitto::Mosquitto;
+use support::{eventually, free_port};
+use tonic::{Request, Response, Status, Streaming};
 use url::Url;
 
 fn agent_command(directory: &Path, id: &str, arguments: &[&str]) -> Command {
@@ -303,4 +309,154 @@ async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
     assert!(change.summary.contains("agent-7") && change.summary.contains("did not answer"), "{change:?}");
     monitor.until("agent-7", Verdict::Unreachable).await;
     drop(host);
+}
+
+/// A server that confirms what it got and asks one question, on a runtime of its own so that it can be cut off.
+struct Server {
+    runtime: Option<tokio::runtime::Runtime>,
+    port: u16,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Numbers by incarnation, with how often each came.
+    numbers: BTreeMap<Incarnation, BTreeMap<u64, u32>>,
+    results: Vec<wire::CommandResponse>,
+    agents: u32,
+}
+
+#[derive(Clone)]
+struct Relay(Arc<Mutex<Seen>>);
+
+#[tonic::async_trait]
+impl AgentService for Relay {
+    type RelayStream = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<wire::ToAgent, Status>> + Send>>;
+
+    async fn relay(&self, request: Request<Streaming<wire::FromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
+        let mut from = request.into_inner();
+        let seen = self.0.clone();
+        let (to, mut out) = tokio::sync::mpsc::channel(100);
+        tokio::spawn(async move {
+            use wire::{from_agent::Message as From, to_agent::Message as To};
+            let command_type = "get_config".to_owned();
+            let command = wire::Command { command_id: "7".to_owned(), command_type, ..wire::Command::default() };
+            to.send(Ok(wire::ToAgent { message: Some(To::Command(command)) })).await.unwrap();
+            while let Ok(Some(wire::FromAgent { message: Some(message) })) = from.message().await {
+                let envelope = match message {
+                    From::Envelope(envelope) => envelope,
+                    From::Result(result) => {
+                        seen.lock().unwrap().results.push(result);
+                        continue;
+                    }
+                };
+                let publisher = PublisherId::parse(&envelope.publisher).unwrap();
+                let confirm = match envelope.kind.as_str() {
+                    "heartbeat" => {
+                        let told = decode(TopicKind::Heartbeat, &publisher, &envelope.payload).unwrap();
+                        let Message::Heartbeat(note) = told else { panic!() };
+                        seen.lock().unwrap().agents += u32::from(note.heartbeat.is_agent);
+                        continue;
+                    }
+                    "readings" => {
+                        let told = decode(TopicKind::Readings, &publisher, &envelope.payload).unwrap();
+                        let Message::Readings(batch) = told else { panic!() };
+                        let mut seen = seen.lock().unwrap();
+                        let numbers = seen.numbers.entry(batch.incarnation).or_default();
+                        for reading in &batch.readings {
+                            *numbers.entry(reading.sequence).or_default() += 1;
+                        }
+                        let through = (1..).take_while(|number| numbers.contains_key(number)).last().unwrap_or(0);
+                        let state = DeliveryState {
+                            publisher,
+                            incarnation: batch.incarnation,
+                            through,
+                            highest: through,
+                            gaps: Vec::new(),
+                            produced: through,
+                            refused: 0,
+                        };
+                        wire::Envelope { kind: "confirm".to_owned(), payload: encode_confirm(&state), ..envelope }
+                    }
+                    _ => continue,
+                };
+                if to.send(Ok(wire::ToAgent { message: Some(To::Envelope(confirm)) })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(futures_util::stream::poll_fn(move |context| out.poll_recv(context)))))
+    }
+
+    async fn report_result(&self, _: Request<wire::CommandResponse>) -> Result<Response<wire::ResultReceipt>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+}
+
+impl Server {
+    fn new() -> Self {
+        Self { runtime: None, port: free_port(), seen: Arc::default() }
+    }
+
+    fn start(&mut self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let service = AgentServiceServer::new(Relay(self.seen.clone()));
+        let listen = ([127, 0, 0, 1], self.port).into();
+        runtime.spawn(
+            async move { tonic::transport::Server::builder().add_service(service).serve(listen).await.unwrap() },
+        );
+        self.runtime = Some(runtime);
+    }
+
+    fn cut(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// How many different readings came, and whether every number up to there did.
+    fn readings(&self) -> (usize, bool) {
+        let seen = self.seen.lock().unwrap();
+        let whole = seen.numbers.values().all(|numbers| numbers.keys().copied().eq(1..=numbers.len() as u64));
+        (seen.numbers.values().map(BTreeMap::len).sum(), whole)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+#[tokio::test]
+async fn over_grpc_nothing_is_lost_while_the_server_is_away_and_commands_are_answered() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    etcd.put("/monitor/config/web-1", r#"{"interval": 0.1, "metrics": ["memory"]}"#);
+    let mut server = Server::new();
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", server.port);
+    let arguments = ["--server", &address, "--etcd", &etcd.endpoints()];
+    let mut agent = Program::start(agent_command(directory.path(), "web-1", &arguments));
+    agent.says("the agent runs").await;
+    server.start();
+    eventually("readings come", PATIENCE, async || server.readings().0 > 20).await;
+    eventually("the command is answered", PATIENCE, async || !server.seen.lock().unwrap().results.is_empty()).await;
+    let result = server.seen.lock().unwrap().results[0].clone();
+    assert!(result.success && result.command_id == "7" && result.output.contains("\"interval\":0.1"), "{result:?}");
+    assert!(server.seen.lock().unwrap().agents > 0, "its heartbeats say that it is an agent");
+
+    server.cut();
+    let before = server.readings().0;
+    // It is killed while the server is away: what it had measured is on disk.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    agent.kill();
+    let agent = Program::start(agent_command(directory.path(), "web-1", &arguments));
+    agent.says("the outbox holds readings of earlier lives").await;
+    server.start();
+    eventually("all of both lives is there", PATIENCE, async || {
+        let lives = server.seen.lock().unwrap().numbers.len();
+        let (readings, whole) = server.readings();
+        lives == 2 && whole && readings > before + 20
+    })
+    .await;
 }

@@ -302,6 +302,10 @@ impl Handler<Apply> for Collector {
     type Result = ResponseActFuture<Self, CollectorStatus>;
 
     fn handle(&mut self, Apply(settings): Apply, ctx: &mut Context<Self>) -> Self::Result {
+        // A document that changes nothing moves no turn.
+        if *settings == **self.parts.settings.borrow() {
+            return self.refreshed(false);
+        }
         let names = |metrics: &MetricSet| metrics.names().join(", ");
         tracing::info!(interval = ?settings.interval, metrics = names(&settings.metrics), "measuring");
         *self.parts.settings.borrow_mut() = settings;

@@ -23,9 +23,12 @@ use crate::runtime::outlet::Outlet;
 
 /// What there is to do, for a refusal.
 const KNOWN: &str = "status, get_config, probe <pid>, ping, reload";
-/// Most commands at the same time; further ones are refused.
+/// Most commands at the same time; further ones wait.
 const COMMANDS_IN_FLIGHT_MAX: usize = 16;
-/// Longest time for one command.
+/// Most commands that wait; further ones are refused. A host that loses many publishers at once is asked after
+/// each of them.
+const COMMANDS_WAITING_MAX: usize = 4_096;
+/// Longest time for one command, with its wait.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whom the executor asks.
@@ -53,13 +56,15 @@ pub struct ExecutorParts {
 pub struct Executor {
     parts: ExecutorParts,
     places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
 }
 
 impl Executor {
     /// A life of the executor.
     #[must_use]
     pub fn new(parts: ExecutorParts) -> Self {
-        Self { parts, places: Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX)) }
+        let places = Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX));
+        Self { parts, places, waiting: Arc::new(Semaphore::new(COMMANDS_WAITING_MAX)) }
     }
 }
 
@@ -144,21 +149,30 @@ impl Handler<Execute> for Executor {
     type Result = ResponseFuture<CommandResult>;
 
     fn handle(&mut self, Execute(command): Execute, _: &mut Context<Self>) -> Self::Result {
-        let (parts, places) = (self.parts.clone(), self.places.clone());
+        let (parts, places, waiting) = (self.parts.clone(), self.places.clone(), self.waiting.clone());
         Box::pin(async move {
             let Command { id, kind, data } = command;
-            let done = match places.try_acquire() {
-                Ok(_place) => tokio::time::timeout(COMMAND_TIMEOUT, parts.execute(&kind, &data))
+            let execute = async {
+                let _place = places.acquire().await.map_err(|_| "the agent ends".to_owned())?;
+                parts.execute(&kind, &data).await
+            };
+            let done = match waiting.try_acquire() {
+                Ok(_waits) => tokio::time::timeout(COMMAND_TIMEOUT, execute)
                     .await
                     .unwrap_or_else(|_| Err(format!("it was not done within {COMMAND_TIMEOUT:?}"))),
-                Err(_) => Err(format!("{COMMANDS_IN_FLIGHT_MAX} commands are being done already")),
+                Err(_) => Err(format!("{COMMANDS_WAITING_MAX} commands wait already")),
             };
             let (success, output) = match done {
                 Ok(output) => (true, output),
                 Err(reason) => (false, reason),
             };
             let kind: String = kind.chars().take(60).collect();
-            tracing::info!(id, kind, success, "a command");
+            // The monitor asks by itself, and often when much has fallen silent.
+            if kind == "probe" {
+                tracing::debug!(id, kind, success, "a command");
+            } else {
+                tracing::info!(id, kind, success, "a command");
+            }
             CommandResult { id, success, output }
         })
     }

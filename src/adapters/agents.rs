@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,8 +18,6 @@ use crate::runtime::clock::Clock;
 
 /// Most questions without an answer.
 const WAITING_MAX: usize = 10_000;
-/// How long after it was asked a question is still of use to the agent.
-const ASK_VALID: Duration = Duration::from_secs(60);
 
 /// The agents behind a broker. Clones are handles to the same ones.
 #[derive(Clone)]
@@ -154,7 +151,8 @@ impl RemoteProbe for Agents {
             }
             let _asked = Asked { shared: &self.shared, id: id.clone() };
             let question = Command { id, kind: "probe".to_owned(), data: probe_data(process) };
-            let payload = command::encode_ask(&question, Some(self.clock.wall() + ASK_VALID));
+            // Without a deadline: nothing keeps the question for later, and the clocks of two hosts may differ.
+            let payload = command::encode_ask(&question, None);
             let message = Outgoing { topic: link.prefix.ask(agent), payload, at_least_once: false };
             link.transport.publish(message).await.map_err(|error| error.to_string())?;
             let result = answer.await.map_err(|_| "the monitor stops".to_owned())?;

@@ -201,6 +201,20 @@ mod scripts {
     }
 
     #[test]
+    fn the_example_says_when_a_metric_jumps() {
+        let mut chain = with(include_str!("../../plugins/examples/spike.rhai"), json!({ "least": 10 }));
+        let mut events = Vec::new();
+        for (second, value) in [20.0, 21.0, 19.0, 90.0, 20.0].into_iter().enumerate() {
+            let decisions = chain.run(sample("cpu", value, second as u64), at(second as u64));
+            assert_eq!(decisions.pass.len(), 1, "{:?}", decisions.lines);
+            events.extend(decisions.events);
+        }
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert!(events[0].message.starts_with("cpu is 90.0"), "{events:?}");
+        assert_eq!(chain.finalize(at(9)).lines[0].1, "plugin mine: watched 1 metrics");
+    }
+
+    #[test]
     fn a_script_may_give_back_several_readings() {
         let text = r#"fn run(r) { [r, #{ metric: "cpu_half", value: r.value / 2 }] }"#;
         let pass = with(text, json!({})).run(sample("cpu", 4.0, 1), at(1)).pass;

@@ -36,6 +36,7 @@ fn judged_with(state: ProcessState, exit: Option<&ProcessExit>, change: impl FnO
         doubt: None,
         process: Some(&identity),
         testimony: Testimony::Probe(&answer),
+        agent: None,
         exit,
         cpu: None,
         last_will: None,
@@ -56,6 +57,7 @@ fn every_answer_of_the_probe_has_its_verdict() {
         (ProcessState::Replaced { by: by() }, Verdict::Dead),
         (ProcessState::NotPermitted, Verdict::Silent),
         (ProcessState::ProbeFailed { reason: "timeout".to_owned() }, Verdict::Silent),
+        (ProcessState::Unreachable { reason: "no answer".to_owned() }, Verdict::Unreachable),
     ];
     for (state, expected) in table {
         assert_eq!(judged(state.clone(), |_| ()).verdict, expected, "{state:?}");
@@ -130,6 +132,7 @@ fn silence_alone_makes_late_and_then_a_case_for_the_probe() {
         doubt: None,
         process: None,
         testimony: Testimony::NoProcessNamed,
+        agent: None,
         exit: None,
         cpu: None,
         last_will: None,
@@ -159,4 +162,19 @@ fn another_host_is_unreachable_for_now() {
     let judgement = judged(ProcessState::Gone, |case| case.testimony = Testimony::OtherHost);
     assert_eq!(judgement.verdict, Verdict::Unreachable);
     assert!(judgement.summary.contains("it runs on here"), "{}", judgement.summary);
+}
+
+#[test]
+fn what_an_agent_saw_is_evidence_with_its_name_and_no_answer_of_it_is_none_about_the_process() {
+    let agent = PublisherId::parse("agent-7").unwrap();
+    for (state, verdict) in [(ProcessState::Gone, Verdict::Dead), (ProcessState::Stopped, Verdict::Stopped)] {
+        let judgement = judged(state, |case| case.agent = Some(&agent));
+        assert_eq!(judgement.verdict, verdict);
+        assert!(judgement.summary.contains("by the agent agent-7 on here"), "{}", judgement.summary);
+    }
+    let reason = "the agent agent-7 there cannot be asked".to_owned();
+    let judgement = judged(ProcessState::Unreachable { reason }, |case| case.agent = Some(&agent));
+    assert_eq!(judgement.evidence[0].kind, EvidenceKind::Host);
+    let ruled_out = judgement.evidence.iter().any(|fact| fact.detail.contains("not dead"));
+    assert!(!ruled_out, "nobody has seen its process: {judgement:?}");
 }
