@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
-SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1
+SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2
 
 .PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services kafka tools bench prove fixtures pictures up down dist clean
 

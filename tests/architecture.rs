@@ -27,7 +27,7 @@ const FLOORS: [(&str, u32); 16] = [
 ];
 
 /// Imports within one floor that are meant: from, to.
-const NEIGHBOURS: [(&str, &str); 10] = [
+const NEIGHBOURS: [(&str, &str); 11] = [
     ("ports", "messages"),
     ("ports", "plugins"),
     ("messages", "ports"),

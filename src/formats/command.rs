@@ -161,7 +161,10 @@ impl ProbeOutput {
             "not-permitted" => ProcessState::NotPermitted,
             "failed" => ProcessState::ProbeFailed { reason: detail },
             other => {
-                return Err(BadCommand(format!("a process cannot be '{}'", other.chars().take(60).collect::<String>())));
+                return Err(BadCommand(format!(
+                    "a process cannot be '{}'",
+                    other.chars().take(60).collect::<String>()
+                )));
             }
         };
         Ok(ProbeAnswer { state, cpu_time: self.cpu_us.map(Duration::from_micros), looked_at: heard_at })

@@ -517,6 +517,7 @@ mod tests {
             "demo",
             "run",
             "publish",
+            "agent",
             "status",
             "top",
             "explain",
@@ -589,6 +590,9 @@ mod tests {
         assert_eq!((publish.limit, publish.time_format.to_string().as_str()), (Some(5), "month-first"));
         assert_eq!(publish.outbox_bytes_max, Size(1 << 20));
         assert_eq!(publish.overrides().mqtt_user.as_deref(), Some("u"));
+        let line = "agent --id a --name n --server h:50052 --etcd http://a:1,http://b:2 --lease 10s";
+        let Command::Agent(agent) = parse(line).unwrap() else { panic!() };
+        assert_eq!((agent.etcd.len(), agent.lease), (2, Duration::from_secs(10)));
         let Command::Events(events) = parse("events --follow --json --url http://h:1").unwrap() else { panic!() };
         assert!(events.follow && events.ask.json);
         let Command::Explain(explain) = parse("explain light-1").unwrap() else { panic!() };

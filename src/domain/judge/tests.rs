@@ -166,14 +166,14 @@ fn another_host_is_unreachable_for_now() {
 
 #[test]
 fn what_an_agent_saw_is_evidence_with_its_name_and_no_answer_of_it_is_none_about_the_process() {
-    let agent = PublisherId::parse("agent-7").unwrap();
+    let agent: &PublisherId = Box::leak(Box::new(PublisherId::parse("agent-7").unwrap()));
     for (state, verdict) in [(ProcessState::Gone, Verdict::Dead), (ProcessState::Stopped, Verdict::Stopped)] {
-        let judgement = judged(state, |case| case.agent = Some(&agent));
+        let judgement = judged(state, |case| case.agent = Some(agent));
         assert_eq!(judgement.verdict, verdict);
         assert!(judgement.summary.contains("by the agent agent-7 on here"), "{}", judgement.summary);
     }
     let reason = "the agent agent-7 there cannot be asked".to_owned();
-    let judgement = judged(ProcessState::Unreachable { reason }, |case| case.agent = Some(&agent));
+    let judgement = judged(ProcessState::Unreachable { reason }, |case| case.agent = Some(agent));
     assert_eq!(judgement.evidence[0].kind, EvidenceKind::Host);
     let ruled_out = judgement.evidence.iter().any(|fact| fact.detail.contains("not dead"));
     assert!(!ruled_out, "nobody has seen its process: {judgement:?}");
