@@ -1,7 +1,12 @@
 //! A real agent: over MQTT, with a real etcd, with plugins, with commands, and as the one who is asked after
 //! processes on its host.
 #![cfg(feature = "hosts")]
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong in a helper fails its test"
+)]
 
 mod support;
 
@@ -18,6 +23,7 @@ use heartwatch::domain::verdict::Verdict;
 use heartwatch::formats::command::{decode_answer, encode_ask};
 use heartwatch::formats::envelope::{Message, Prefix, TopicKind, decode, encode_confirm};
 use heartwatch::messages::intake::DeliveryState;
+use heartwatch::runtime::clock::Clock;
 use heartwatch::wire::monitoring as wire;
 use heartwatch::wire::monitoring::agent_service_server::{AgentService, AgentServiceServer};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
@@ -178,6 +184,40 @@ async fn the_configuration_in_etcd_is_live() {
     agent.signal(Signal::TERM);
     assert_eq!(agent.exit(PATIENCE).await.code(), Some(0));
     assert_eq!(etcd.get("/monitor/heartbeat/web-1"), "", "an end in order gives the lease back");
+}
+
+#[tokio::test]
+async fn one_member_of_etcd_killed_and_the_leader_stopped() {
+    let Some(mut etcd) = Etcd::start(3).await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    // A broker is missing all the time: that is no reason to be without a heartbeat.
+    let nowhere = format!("mqtt://127.0.0.1:{}", free_port());
+    let arguments = ["--mqtt", &nowhere, "--etcd", &etcd.endpoints(), "--lease", "4s"];
+    let _agent = Program::start(agent_command(directory.path(), "web-1", &arguments));
+    let fresh = async |etcd: &Etcd, since: f64| {
+        eventually("its heartbeat is refreshed", PATIENCE, async || {
+            let heartbeat: Value = serde_json::from_str(&etcd.get("/monitor/heartbeat/web-1")).unwrap_or_default();
+            heartbeat["ts"].as_f64().is_some_and(|ts| ts > since)
+        })
+        .await;
+    };
+    let now = || Clock::start().wall().as_nanos() as f64 / 1e9;
+    fresh(&etcd, 0.0).await;
+    let leader = etcd.leader().await;
+    etcd.kill((leader + 1) % 3);
+    fresh(&etcd, now()).await;
+    etcd.restart((leader + 1) % 3).await;
+    let leader = etcd.leader().await;
+    etcd.pause(leader);
+    let follows = async |document: &str, word: &str| {
+        eventually("etcd takes the configuration", PATIENCE, async || etcd.try_put("/monitor/config/web-1", document))
+            .await;
+        eventually("it is followed", PATIENCE, async || etcd.get("/monitor/status/web-1").contains(word)).await;
+    };
+    follows(r#"{"interval": 7}"#, "7").await;
+    fresh(&etcd, now()).await;
+    etcd.resume(leader);
+    follows(r#"{"interval": 0.7}"#, "0.7").await;
 }
 
 #[tokio::test]

@@ -204,7 +204,7 @@ fn heartwatch_accepts_the_configuration_of_the_stack() {
         check.env(name, value.trim_start_matches("${HEARTWATCH_WEB_TOKEN:-").trim_end_matches('}'));
     }
     let output = check.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + String::from_utf8_lossy(&output.stderr).as_ref();
     assert!(output.status.success(), "{said}");
 }
 

@@ -1,6 +1,11 @@
 //! The client of etcd against real ones: values, leases, watches, and members that are killed or stopped.
 #![cfg(feature = "hosts")]
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong in a helper fails its test"
+)]
 
 mod support;
 

@@ -81,6 +81,7 @@ fn a_heartbeat() -> Step {
             at: clock.monotonic(),
             wall: clock.wall(),
             kind: BeatKind::Heartbeat(Box::new(Heartbeat {
+                is_agent: false,
                 incarnation: Incarnation(1),
                 process: None,
                 sequence: 1,

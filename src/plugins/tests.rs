@@ -172,6 +172,7 @@ proptest! {
 mod scripts {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "made for this call alone")]
     fn with(text: &str, config: Value) -> Chain {
         let file = ScriptFile { name: "mine".to_owned(), text: Ok(text.to_owned()) };
         chain_with(&[], json!({ "mine": config }), &[file])

@@ -107,21 +107,30 @@ impl Etcd {
         panic!("no member of etcd leads");
     }
 
-    /// What etcd's own client says, asked of all members.
+    /// What etcd's own client says, asked of all members that run.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new(CTL)
-            .env("ETCDCTL_API", "3")
-            .args(arguments)
-            .args(["--endpoints", &self.running()])
-            .output()
-            .unwrap();
+        let output = self.run_ctl(arguments);
         assert!(output.status.success(), "etcdctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Writes a value, if a majority can.
+    pub fn try_put(&self, key: &str, value: &str) -> bool {
+        self.run_ctl(&["put", key, value, "--command-timeout", "2s"]).status.success()
+    }
+
+    fn run_ctl(&self, arguments: &[&str]) -> std::process::Output {
+        let mut ctl = Command::new(CTL);
+        ctl.env("ETCDCTL_API", "3").args(arguments).args(["--endpoints", &self.running()]);
+        ctl.output().unwrap()
+    }
+
     /// The value of a key, empty where there is none.
     pub fn get(&self, key: &str) -> String {
-        self.ctl(&["get", key, "--print-value-only"])
+        let output = self.run_ctl(&["get", key, "--print-value-only"]);
+        // While the members choose a leader there is no answer: whoever waits for a value asks again.
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        String::from_utf8_lossy(&said).trim().to_owned()
     }
 
     /// Writes a value.
