@@ -77,8 +77,8 @@ async fn a_target_that_fails_or_hangs_is_tried_again_with_the_same_id_and_delays
     let healthy = Receiver::start(&[]);
     let config = webhook("failing", &failing.url, "timeout = '500ms'\nbackoff_min = '400ms'\nbackoff_max = '400ms'")
         .replacen("backoff_min = '50ms'\nbackoff_max = '200ms'\n", "", 1)
-        + &webhook("refusing", &refusing.url, "")
-        + &webhook("healthy", &healthy.url, "");
+        + webhook("refusing", &refusing.url, "").as_str()
+        + webhook("healthy", &healthy.url, "").as_str();
     let running = Running::start(options(config)).await;
     let mut publisher = publish(running.directory(), "light", running.mqtt_url());
     running.until("light", Verdict::Alive).await;
@@ -236,8 +236,8 @@ async fn each_child_has_its_own_restart_policy_and_giving_up_is_told() {
         format!("[[publisher]]\nid = '{id}'\ncsv = '{}'\ninterval = '50ms'\n{more}\n", csv.display())
     };
     let config = webhook("pager", &receiver.url, "to = ['unknown']\nrecovery = false")
-        + &publisher("once", "restart = 'never'")
-        + &publisher("thrice", "restart = 'on-failure'\nrestarts_max = 2\nrestart_backoff_min = '50ms'");
+        + publisher("once", "restart = 'never'").as_str()
+        + publisher("thrice", "restart = 'on-failure'\nrestarts_max = 2\nrestart_backoff_min = '50ms'").as_str();
     let running = Running::start(options(config)).await;
     let once = running.until("once", Verdict::Alive).await.pid.unwrap();
     kill(once, Signal::KILL);

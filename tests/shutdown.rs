@@ -41,7 +41,7 @@ fn mute_database() -> (TcpListener, Vec<String>) {
 
 #[tokio::test]
 async fn sigterm_ends_everything_in_order_with_every_row_safe() {
-    let config = feed("child", "") + &feed("inside", "run = 'in-process'");
+    let config = feed("child", "") + feed("inside", "run = 'in-process'").as_str();
     let mut monitor = Running::start(with(config)).await;
     for publisher in ["child", "inside"] {
         monitor.until_publisher(publisher, "stored", |view| view.ledger.stored >= 20).await;
@@ -117,7 +117,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 #[tokio::test]
 async fn a_killed_monitor_takes_its_children_with_it_and_forgets_nothing() {
-    let config = feed("one", "") + &feed("two", "");
+    let config = feed("one", "") + feed("two", "").as_str();
     let mut monitor = Running::start(with(config)).await;
     for publisher in ["one", "two"] {
         monitor.until_publisher(publisher, "stored", |view| view.ledger.stored >= 10).await;
@@ -178,7 +178,7 @@ fn connections(broker: &Mosquitto, client: &str) -> usize {
 #[tokio::test]
 async fn sighup_applies_what_changed_and_leaves_the_rest_alone() {
     let Some(broker) = Mosquitto::start().await else { return };
-    let config = feed("stays", "") + &feed("goes", "") + &feed("changes", "");
+    let config = feed("stays", "") + feed("goes", "").as_str() + feed("changes", "").as_str();
     let options = RunOptions { mqtt: Some(broker.url()), ..with(config) };
     let monitor = Running::start(options).await;
     let stays = pid_of(&monitor, "stays").await;
@@ -188,7 +188,9 @@ async fn sighup_applies_what_changed_and_leaves_the_rest_alone() {
 
     let file = monitor.directory().join("heartwatch.toml");
     // A longer deadline asks for no faster heartbeats: only how it is watched changes.
-    let new = feed("stays", "deadline = '11s'") + &feed("changes", "measurement = 'lux'") + &feed("comes", "");
+    let new = feed("stays", "deadline = '11s'")
+        + feed("changes", "measurement = 'lux'").as_str()
+        + feed("comes", "").as_str();
     std::fs::write(&file, &new).unwrap();
     monitor.program.signal(Signal::HUP);
     monitor.until("comes", Verdict::Alive).await;
