@@ -431,6 +431,7 @@ async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
         cursor: 0,
         idle: true,
         interval: Duration::from_secs(1),
+        is_agent: true,
     };
     let note = HeartbeatNote {
         host: host.clone(),
