@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use heartwatch::config::{Diagnostics, Layers, Loaded, Overrides, load};
 use heartwatch::roles::check::{EXIT_CONFIG, check};
-use heartwatch::roles::cli::{Cli, Command};
+use heartwatch::roles::cli::{Cli, Command, OtherDemo};
 use heartwatch::roles::{
-    agent, analysis, ask, backtest, bench, demo, export, manual, prove, publish, reconcile, run, server, top,
+    agent, analysis, ask, backtest, bench, cluster, demo, export, manual, prove, publish, reconcile, run, server, top,
 };
 use heartwatch::runtime::signals;
 use tracing::level_filters::LevelFilter;
@@ -59,7 +59,11 @@ fn start(command: Command) -> anyhow::Result<u8> {
         Command::Demo(args) => {
             log(LevelFilter::ERROR, Time::Told);
             let requests = signals::listen()?;
-            on_this_thread(demo::demo(&args, requests))
+            match (&args.other, args.scenario) {
+                (Some(OtherDemo::Cluster(args)), _) => on_this_thread(cluster::cluster(args, requests)),
+                (None, Some(scenario)) => on_this_thread(demo::demo(&args, scenario, requests)),
+                (None, None) => anyhow::bail!("which scenario? 1, 2, 3 or cluster"),
+            }
         }
         Command::Run(args) => {
             let loaded = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;

@@ -123,15 +123,25 @@ environment or heartwatch.toml. When no monitor answers, the account is read fro
 
 /// `heartwatch demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Examples:
   heartwatch demo 1
   heartwatch demo 2 --deadline 2s --web off
   heartwatch demo 3 --influx-url http://127.0.0.1:8086
+  heartwatch demo cluster
 
-Exit code 0 only when the verdicts at the end are the scenario's.")]
+Exit code 0 only when the verdicts at the end are the scenario's.",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 pub struct DemoArgs {
+    /// Another story, with programs of its own
+    #[command(subcommand)]
+    pub other: Option<OtherDemo>,
     /// Which story to play
-    pub scenario: Scenario,
+    #[arg(required = true)]
+    pub scenario: Option<Scenario>,
     /// How long a publisher may be silent
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
     pub deadline: Duration,
@@ -161,6 +171,28 @@ impl DemoArgs {
             ..Overrides::default()
         }
     }
+}
+
+/// A story that is not played with everything embedded.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum OtherDemo {
+    /// etcd, Kafka, a server, two agents and the analysis: a live configuration, a command, a worker killed
+    Cluster(ClusterArgs),
+}
+
+/// `heartwatch demo cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "It needs etcd, Java 17 and the jars of Kafka, which `make kafka` fetches to target/kafka/libs;
+HEARTWATCH_KAFKA_LIBS names another folder with them. Ports are free ones; everything ends with it.
+
+Exit code 0 only when everything was as the story says.")]
+pub struct ClusterArgs {
+    /// Print the story as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Keep everything on disk in this directory, with the logs of all parts [default: a temporary one that is removed]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// The stories that `demo` plays, each with two publishers.
@@ -550,12 +582,15 @@ mod tests {
     #[test]
     fn demo_has_its_own_deadline() {
         let Command::Demo(demo) = parse("demo 2").unwrap() else { panic!() };
-        assert_eq!((demo.scenario, demo.deadline, demo.web), (Scenario::OneKilled, Duration::from_secs(5), None));
+        assert_eq!((demo.scenario, demo.deadline, demo.web), (Some(Scenario::OneKilled), Duration::from_secs(5), None));
         let Command::Demo(demo) = parse("demo 3 --deadline 2s --web off --json --data-dir d").unwrap() else {
             panic!()
         };
         assert_eq!(demo.web, Some(WebListen(None)));
         assert_eq!(demo.overrides().deadline, Some(Duration::from_secs(2)));
+        let Command::Demo(demo) = parse("demo cluster --json").unwrap() else { panic!() };
+        assert_eq!(demo.other, Some(OtherDemo::Cluster(ClusterArgs { json: true, data_dir: None })));
+        assert!(parse("demo 2 cluster").is_err());
     }
 
     #[test]

@@ -54,6 +54,7 @@ enum Line<'a> {
 
 struct Stage<'a> {
     args: &'a DemoArgs,
+    scenario: Scenario,
     pipeline: Pipeline,
     live: broadcast::Receiver<Change>,
     requests: mpsc::Receiver<Request>,
@@ -73,7 +74,7 @@ struct Told {
 ///
 /// # Errors
 /// When a part cannot start.
-pub async fn demo(args: &DemoArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub async fn demo(args: &DemoArgs, scenario: Scenario, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let mut settings = load(&Layers::without_file(args.overrides()))?.settings;
     let (data_dir, temporary) = match &args.data_dir {
         Some(data_dir) => (data_dir.clone(), None),
@@ -93,7 +94,7 @@ pub async fn demo(args: &DemoArgs, requests: mpsc::Receiver<Request>) -> anyhow:
     let live = pipeline.outlets.live.subscribe();
     let progress = ProgressBar::with_draw_target(None, progress_target(args));
     progress.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
-    let mut stage = Stage { args, pipeline, live, requests, progress, told: Told::default() };
+    let mut stage = Stage { args, scenario, pipeline, live, requests, progress, told: Told::default() };
     stage.introduce(&settings);
     let played = stage.play().await;
     stage.progress.finish_and_clear();
@@ -180,17 +181,17 @@ impl Stage<'_> {
     }
 
     fn say_result(&self, reasons: &[String]) {
-        let scenario = number(self.args.scenario);
+        let scenario = number(self.scenario);
         self.say_json(&Line::Result { scenario, passed: reasons.is_empty(), reasons });
     }
 
     fn introduce(&self, settings: &Settings) {
-        let what = match self.args.scenario {
+        let what = match self.scenario {
             Scenario::BothWork => "two publishers replay a light sensor's log, and both go on working",
             Scenario::OneKilled => "two publishers replay a light sensor's log, and one is killed",
             Scenario::BothKilled => "two publishers replay a light sensor's log, and both are killed",
         };
-        self.say(&paint::bold(&format!("Scenario {}: {what}.", number(self.args.scenario))));
+        self.say(&paint::bold(&format!("Scenario {}: {what}.", number(self.scenario))));
         let line = |what: &str, value: &str| self.say(&format!("  {what:<9} {value}"));
         line("broker", &format!("{} (embedded)", self.pipeline.mqtt_url));
         match &settings.influx.url {
@@ -210,7 +211,7 @@ impl Stage<'_> {
             return Ok(false);
         }
         let deadline = self.args.deadline;
-        let killed = match self.args.scenario {
+        let killed = match self.scenario {
             Scenario::BothWork => &ids[..0],
             Scenario::OneKilled => &ids[..1],
             Scenario::BothKilled => &ids[..],
@@ -319,9 +320,9 @@ impl Stage<'_> {
         self.say(&format!("\n{}", tables::status(&view, self.pipeline.clock.wall(), drawing()).trim_end()));
         self.say_json(&Line::Status { status: &view });
         self.tell_changes();
-        let mut reasons = objections(self.args.scenario, &view);
-        reasons.extend(objections_to_the_story(self.args.scenario, &self.told));
-        let scenario = number(self.args.scenario);
+        let mut reasons = objections(self.scenario, &view);
+        reasons.extend(objections_to_the_story(self.scenario, &self.told));
+        let scenario = number(self.scenario);
         self.say_result(&reasons);
         if reasons.is_empty() {
             self.say(&format!("\nScenario {scenario} is as it should be."));
@@ -347,7 +348,7 @@ const fn number(scenario: Scenario) -> u8 {
 }
 
 /// One line to standard output. A reader that has gone away (`| head`) does not end the demo.
-fn print_line(text: &str) {
+pub(super) fn print_line(text: &str) {
     let mut out = anstream::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
@@ -415,13 +416,14 @@ fn objections(scenario: Scenario, view: &StatusView) -> Vec<String> {
 }
 
 /// A directory of our own that goes away with the demo.
-fn temporary_directory() -> anyhow::Result<PathBuf> {
+pub(super) fn temporary_directory() -> anyhow::Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("heartwatch-demo-{}-{:08x}", std::process::id(), fastrand::u32(..)));
     std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
 }
 
-struct RemovedAtEnd(PathBuf);
+/// Goes away with this.
+pub(super) struct RemovedAtEnd(pub PathBuf);
 
 impl Drop for RemovedAtEnd {
     fn drop(&mut self) {

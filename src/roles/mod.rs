@@ -13,6 +13,11 @@ pub mod backtest;
 pub mod bench;
 pub mod check;
 pub mod cli;
+#[cfg(all(feature = "hosts", feature = "kafka"))]
+pub mod cluster;
+#[cfg(not(all(feature = "hosts", feature = "kafka")))]
+#[path = "without_cluster.rs"]
+pub mod cluster;
 pub mod connection;
 pub mod consequences;
 pub mod demo;

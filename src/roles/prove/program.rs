@@ -66,6 +66,12 @@ impl Program {
         Ok(Self { child })
     }
 
+    /// Its PID.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal. It is not collected before that, so the PID is still its own.
     ///
     /// # Errors
