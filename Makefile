@@ -5,7 +5,7 @@ BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2
 
-.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services kafka tools bench prove fixtures pictures up down dist clean
+.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,7 @@ tools:
 lint: tools ## format, clippy with warnings denied, the import test, unused dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	$(CARGO) test --locked --test architecture
 	cargo machete
 
@@ -65,6 +66,9 @@ bench: build ## measure this program on this machine
 	./$(BIN) bench watch
 	./$(BIN) bench footprint
 	./$(BIN) bench server
+
+instructions: ## count the instructions of the hot paths with callgrind, and hold them to benches/instructions.csv
+	$(CARGO) bench --locked --bench instructions
 
 prove: build ## inject faults and print what was detected, and how fast
 	./$(BIN) prove

@@ -76,25 +76,7 @@ impl IdPattern {
     /// Whether it matches the whole id.
     #[must_use]
     pub fn matches(&self, id: &PublisherId) -> bool {
-        let mut rest = id.as_str();
-        let mut parts = self.0.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(after_first) = rest.strip_prefix(first) else { return false };
-        rest = after_first;
-        let mut parts = parts.peekable();
-        if parts.peek().is_none() {
-            return rest.is_empty();
-        }
-        while let Some(part) = parts.next() {
-            if parts.peek().is_none() {
-                return rest.ends_with(part);
-            }
-            match rest.find(part) {
-                Some(found) => rest = &rest[found + part.len()..],
-                None => return false,
-            }
-        }
-        true
+        super::pattern::matches(&self.0, id.as_str())
     }
 }
 

@@ -20,6 +20,7 @@ pub mod maintenance;
 pub mod metrics;
 pub mod notice;
 pub mod observer;
+pub mod pattern;
 pub mod process;
 pub mod publisher;
 pub mod reading;

@@ -143,19 +143,7 @@ impl TextPattern {
     /// Whether it matches the whole text.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
-        let Some((first, others)) = self.0.split_once('*') else { return self.0 == text };
-        let Some(mut rest) = text.strip_prefix(first) else { return false };
-        let mut parts = others.split('*').peekable();
-        while let Some(part) = parts.next() {
-            if parts.peek().is_none() {
-                return rest.ends_with(part);
-            }
-            match rest.split_once(part) {
-                Some((_, after)) => rest = after,
-                None => return false,
-            }
-        }
-        true
+        super::pattern::matches(&self.0, text)
     }
 }
 

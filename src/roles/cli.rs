@@ -20,6 +20,7 @@ use crate::web::users::Role;
 
 mod agent;
 mod bench;
+mod broker;
 mod exec;
 mod publish;
 
@@ -29,6 +30,7 @@ pub use bench::{
     ServerBenchArgs, WatchBenchArgs,
 };
 mod prove;
+pub use broker::BrokerArgs;
 pub use exec::ExecArgs;
 pub use prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use publish::{PublishArgs, Size};

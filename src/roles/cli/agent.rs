@@ -7,11 +7,11 @@ use clap::Args;
 use url::Url;
 
 use super::Size;
+use super::broker::BrokerArgs;
 use super::publish::outbox_size;
-use crate::config::values::{mqtt_url, name, positive_duration, topic_prefix};
+use crate::config::values::{mqtt_url, positive_duration};
 use crate::config::{OUTBOX_BYTES_MAX, Overrides};
 use crate::domain::publisher::{HostName, PublisherId};
-use crate::formats::envelope::Prefix;
 
 /// `heartwatch agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -56,40 +56,15 @@ pub struct AgentArgs {
     /// Most bytes of readings that wait; beyond it the oldest are given up, counted
     #[arg(long, value_name = "SIZE", default_value_t = Size(OUTBOX_BYTES_MAX), value_parser = outbox_size)]
     pub outbox_bytes_max: Size,
-    /// What every topic starts with [default: heartwatch] [env: HEARTWATCH_MQTT_PREFIX]
-    #[arg(long, value_name = "PREFIX", value_parser = topic_prefix)]
-    pub mqtt_prefix: Option<Prefix>,
-    /// The user at the broker; the password is in HEARTWATCH_MQTT_PASSWORD or a file [env: HEARTWATCH_MQTT_USER]
-    #[arg(long, value_name = "USER", value_parser = name)]
-    pub mqtt_user: Option<String>,
-    /// A file with the user's password [env: HEARTWATCH_MQTT_PASSWORD_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_password_file: Option<PathBuf>,
-    /// The certificates (PEM) to trust with mqtts:// [env: HEARTWATCH_MQTT_CA_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_ca_file: Option<PathBuf>,
-    /// Our certificate (PEM) for mqtts:// [env: HEARTWATCH_MQTT_CLIENT_CERTIFICATE_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_client_certificate_file: Option<PathBuf>,
-    /// The key (PEM) of our certificate [env: HEARTWATCH_MQTT_CLIENT_KEY_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_client_key_file: Option<PathBuf>,
+    /// How the broker is spoken to
+    #[command(flatten)]
+    pub broker: BrokerArgs,
 }
 
 impl AgentArgs {
     /// What it sets over the environment.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides {
-            data_dir: self.data_dir.clone(),
-            mqtt: self.mqtt.clone(),
-            mqtt_prefix: self.mqtt_prefix.clone(),
-            mqtt_user: self.mqtt_user.clone(),
-            mqtt_password_file: self.mqtt_password_file.clone(),
-            mqtt_ca_file: self.mqtt_ca_file.clone(),
-            mqtt_client_certificate_file: self.mqtt_client_certificate_file.clone(),
-            mqtt_client_key_file: self.mqtt_client_key_file.clone(),
-            ..Overrides::default()
-        }
+        Overrides { data_dir: self.data_dir.clone(), mqtt: self.mqtt.clone(), ..self.broker.overrides() }
     }
 }

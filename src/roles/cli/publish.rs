@@ -8,16 +8,15 @@ use clap::{ArgGroup, Args};
 use url::Url;
 
 use super::ExecArgs;
+use super::broker::BrokerArgs;
 use crate::buffer::outbox::FullPolicy;
 use crate::config::values::{
-    TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, name, positive_duration, time_column,
-    time_column_text, topic_prefix,
+    TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, positive_duration, time_column, time_column_text,
 };
 use crate::config::{
     FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings,
 };
 use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::Prefix;
 use crate::sources::csv::TimeColumn;
 
 /// `heartwatch publish`.
@@ -74,24 +73,9 @@ pub struct PublishArgs {
     /// At that limit: refuse-new (read no more until there is room) or give-up-oldest (named as lost)
     #[arg(long, value_name = "POLICY", default_value_t = FullPolicy::default())]
     pub outbox_full: FullPolicy,
-    /// What every topic starts with [default: heartwatch] [env: HEARTWATCH_MQTT_PREFIX]
-    #[arg(long, value_name = "PREFIX", value_parser = topic_prefix)]
-    pub mqtt_prefix: Option<Prefix>,
-    /// The user at the broker; the password is in HEARTWATCH_MQTT_PASSWORD or a file [env: HEARTWATCH_MQTT_USER]
-    #[arg(long, value_name = "USER", value_parser = name)]
-    pub mqtt_user: Option<String>,
-    /// A file with the user's password [env: HEARTWATCH_MQTT_PASSWORD_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_password_file: Option<PathBuf>,
-    /// The certificates (PEM) to trust with mqtts:// [env: HEARTWATCH_MQTT_CA_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_ca_file: Option<PathBuf>,
-    /// Our certificate (PEM) for mqtts:// [env: HEARTWATCH_MQTT_CLIENT_CERTIFICATE_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_client_certificate_file: Option<PathBuf>,
-    /// The key (PEM) of our certificate [env: HEARTWATCH_MQTT_CLIENT_KEY_FILE]
-    #[arg(long, value_name = "FILE")]
-    pub mqtt_client_key_file: Option<PathBuf>,
+    /// How the broker is spoken to
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     /// Log for the monitor that has started this, which adds the time itself
     #[arg(long, hide = true)]
     pub as_child: bool,
@@ -102,17 +86,7 @@ impl PublishArgs {
     /// publish to: [`crate::config::BrokerSettings::Embedded`] there means the one at its address.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides {
-            data_dir: self.data_dir.clone(),
-            mqtt: self.mqtt.clone(),
-            mqtt_prefix: self.mqtt_prefix.clone(),
-            mqtt_user: self.mqtt_user.clone(),
-            mqtt_password_file: self.mqtt_password_file.clone(),
-            mqtt_ca_file: self.mqtt_ca_file.clone(),
-            mqtt_client_certificate_file: self.mqtt_client_certificate_file.clone(),
-            mqtt_client_key_file: self.mqtt_client_key_file.clone(),
-            ..Overrides::default()
-        }
+        Overrides { data_dir: self.data_dir.clone(), mqtt: self.mqtt.clone(), ..self.broker.overrides() }
     }
 
     /// What to start as a child for a publisher of the configuration, with the broker at `broker`; none
@@ -153,12 +127,14 @@ impl PublishArgs {
             data_dir: Some(settings.data_dir.clone()),
             outbox_bytes_max: Size(outbox_bytes_max),
             outbox_full,
-            mqtt_prefix: Some(settings.mqtt.prefix.clone()),
-            mqtt_user: settings.mqtt.user.clone(),
-            mqtt_password_file: None,
-            mqtt_ca_file: settings.mqtt.ca_file.clone(),
-            mqtt_client_certificate_file: certificate.as_ref().map(|pair| pair.certificate_file.clone()),
-            mqtt_client_key_file: certificate.map(|pair| pair.key_file),
+            broker: BrokerArgs {
+                mqtt_prefix: Some(settings.mqtt.prefix.clone()),
+                mqtt_user: settings.mqtt.user.clone(),
+                mqtt_password_file: None,
+                mqtt_ca_file: settings.mqtt.ca_file.clone(),
+                mqtt_client_certificate_file: certificate.as_ref().map(|pair| pair.certificate_file.clone()),
+                mqtt_client_key_file: certificate.map(|pair| pair.key_file),
+            },
             as_child: true,
         })
     }
@@ -207,14 +183,17 @@ impl PublishArgs {
             data_dir,
             outbox_bytes_max,
             outbox_full,
+            broker,
+            as_child,
+        } = self;
+        let BrokerArgs {
             mqtt_prefix,
             mqtt_user,
             mqtt_password_file,
             mqtt_ca_file,
             mqtt_client_certificate_file,
             mqtt_client_key_file,
-            as_child,
-        } = self;
+        } = broker;
         let texts = [
             ("--id", Some(id.to_string())),
             ("--mqtt", mqtt.as_ref().map(Url::to_string)),
