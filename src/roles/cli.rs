@@ -68,12 +68,12 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Run one publisher
     Publish(Box<PublishArgs>),
+    /// Run a host's agent: its metrics, through plugins, and commands
+    Agent(Box<AgentArgs>),
     /// Take agents' readings over gRPC and hand them on to Kafka; hand commands to agents
     Server(Box<ServerArgs>),
     /// Print and count what is on Kafka; send commands to agents
     Analysis(Box<AnalysisArgs>),
-    /// Run a host's agent: its metrics, through plugins, and commands
-    Agent(Box<AgentArgs>),
     /// Ask a running monitor for the verdict on every publisher
     #[command(after_help = "Examples:
   heartwatch status
@@ -552,6 +552,8 @@ mod tests {
             "run",
             "publish",
             "agent",
+            "server",
+            "analysis",
             "status",
             "top",
             "explain",
