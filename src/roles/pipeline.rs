@@ -423,7 +423,7 @@ pub(super) fn ask_agents(agents: &Agents, settings: &Settings, mqtt_url: &str, c
         Some(client_id) => client_id.clone(),
         None => kept_client_id(&settings.data_dir)?,
     };
-    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("{client_id}-asks"));
+    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("heartwatch-asks-{client_id}"));
     config.clean_session = true;
     let (transport, events) = mqtt::connect(config, vec![prefix.answers()], None, clock)?;
     agents.ask_over(transport, events, prefix);
