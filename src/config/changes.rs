@@ -20,6 +20,8 @@ pub enum Changed {
     Influx,
     /// `[kafka]`.
     Kafka,
+    /// `[etcd]`.
+    Etcd,
     /// `[buffer]`.
     Buffer,
     /// `[watch]`: deadlines in general.
@@ -54,6 +56,7 @@ impl fmt::Display for Changed {
             Self::Mqtt => f.write_str("[mqtt]"),
             Self::Influx => f.write_str("[influx]"),
             Self::Kafka => f.write_str("[kafka]"),
+            Self::Etcd => f.write_str("[etcd]"),
             Self::Buffer => f.write_str("[buffer]"),
             Self::Watch => f.write_str("[watch]"),
             Self::Web => f.write_str("[web]"),
@@ -86,6 +89,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
         mqtt,
         influx,
         kafka,
+        etcd,
         buffer,
         watch,
         maintenance,
@@ -103,6 +107,7 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
     part(old.mqtt != *mqtt, Changed::Mqtt);
     part(old.influx != *influx, Changed::Influx);
     part(old.kafka != *kafka, Changed::Kafka);
+    part(old.etcd != *etcd, Changed::Etcd);
     part(old.buffer != *buffer, Changed::Buffer);
     part(old.watch != *watch || old.maintenance != *maintenance, Changed::Watch);
     part(old.web != *web, Changed::Web);

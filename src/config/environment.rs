@@ -7,7 +7,8 @@ use std::ffi::OsString;
 pub const PREFIX: &str = "HEARTWATCH_";
 
 /// Keys whose flag has a shorter name than their table: the variable may be named after the flag, too.
-const AFTER_THE_FLAG: [(&str, &str); 4] = [
+const AFTER_THE_FLAG: [(&str, &str); 5] = [
+    ("etcd.endpoints", "HEARTWATCH_ETCD"),
     ("kafka.brokers", "HEARTWATCH_KAFKA"),
     ("mqtt.url", "HEARTWATCH_MQTT"),
     ("watch.deadline", "HEARTWATCH_DEADLINE"),

@@ -77,6 +77,8 @@ pub struct Overrides {
     pub mqtt_client_key_file: Option<PathBuf>,
     /// `--kafka`.
     pub kafka: Option<String>,
+    /// `--etcd`.
+    pub etcd: Option<values::EtcdEndpoints>,
     /// `--influx-url`.
     pub influx_url: Option<Url>,
     /// `--influx-db`.

@@ -15,8 +15,8 @@ use super::reader::{Origin, Reader, Scope, Sourced};
 use super::rules::rules;
 use super::secret::Secret;
 use super::settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, InfluxSettings, InfluxVersion, KafkaSettings, LogSettings,
-    MqttSettings, Settings, WatchSettings, WebSettings,
+    BrokerSettings, BufferSettings, ClientCertificate, EtcdSettings, InfluxSettings, InfluxVersion, KafkaSettings,
+    LogSettings, MqttSettings, Settings, WatchSettings, WebSettings,
 };
 use super::values;
 use crate::domain::deadline::{DeadlineOverride, DeadlineRules};
@@ -52,6 +52,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let mqtt = mqtt(reader, flags, &default.mqtt, notes);
     let influx = influx(reader, flags, &default.influx, notes);
     let kafka = kafka(reader, flags, &default.kafka);
+    let etcd = etcd(reader, flags);
     let buffer = buffer(reader, &default.buffer);
     let watch = watch(reader, flags, &default.watch);
     let web = web(reader, flags, &default.web);
@@ -77,6 +78,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
         mqtt,
         influx,
         kafka,
+        etcd,
         buffer,
         watch,
         web,
@@ -97,6 +99,14 @@ fn kafka(reader: &mut Reader<'_>, flags: &Overrides, default: &KafkaSettings) ->
     });
     let group = reader.read(&table, "group", None, name);
     KafkaSettings { brokers: brokers.value(), group: group.or_default(default.group.clone()) }
+}
+
+fn etcd(reader: &mut Reader<'_>, flags: &Overrides) -> EtcdSettings {
+    let table = reader.table("etcd");
+    let endpoints = reader.read(&table, "endpoints", named("--etcd", &flags.etcd), |given| {
+        given.text("http://127.0.0.1:2379", |text| text.parse::<values::EtcdEndpoints>())
+    });
+    EtcdSettings { endpoints: endpoints.value().map(|endpoints| endpoints.0).unwrap_or_default() }
 }
 
 fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> WebSettings {

@@ -40,6 +40,8 @@ pub struct Settings {
     pub influx: InfluxSettings,
     /// Where readings come from beside the broker (`[kafka]`).
     pub kafka: KafkaSettings,
+    /// Where agents keep their leases and find their configuration (`[etcd]`).
+    pub etcd: EtcdSettings,
     /// What is kept on disk (`[buffer]`).
     pub buffer: BufferSettings,
     /// When silence is too long (`[watch]`).
@@ -193,6 +195,13 @@ impl Default for KafkaSettings {
     fn default() -> Self {
         Self { brokers: None, group: "heartwatch".to_owned() }
     }
+}
+
+/// etcd, where agents keep their leases and find their configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EtcdSettings {
+    /// Its members; empty uses no etcd.
+    pub endpoints: Vec<Url>,
 }
 
 /// What is logged.
@@ -454,6 +463,7 @@ impl Default for Settings {
                 backoff_max: Duration::from_secs(5),
             },
             kafka: KafkaSettings::default(),
+            etcd: EtcdSettings::default(),
             buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
             watch: WatchSettings::default(),
             maintenance: Vec::new(),

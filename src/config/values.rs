@@ -141,6 +141,25 @@ pub fn kafka_brokers(text: &str) -> Result<String, String> {
     Err(format!("'{text}' is not where Kafka is: write HOST:PORT, with commas between several, like 127.0.0.1:9092"))
 }
 
+/// The members of an etcd: URLs with commas between them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EtcdEndpoints(pub Vec<Url>);
+
+impl FromStr for EtcdEndpoints {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let member = |text: &str| {
+            let url = url_of(text.trim(), ["http"; 2], "http://127.0.0.1:2379")?;
+            if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+                return Err(format!("'{text}' has more than a member's host and port: http://127.0.0.1:2379"));
+            }
+            Ok(url)
+        };
+        text.split(',').map(member).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// The URL of an InfluxDB.
 ///
 /// # Errors

@@ -18,6 +18,8 @@ pub enum EvidenceKind {
     Goodbye,
     /// The broker's last will for it.
     LastWill,
+    /// The lease of its host's agent in etcd.
+    Lease,
     /// The state of the monitor and its connection.
     Observer,
     /// Which host it runs on.

@@ -47,6 +47,8 @@ pub struct Case<'a> {
     pub cpu: Option<CpuProgress>,
     /// When the broker published its last will, where it did since it was last heard.
     pub last_will: Option<Timestamp>,
+    /// When the lease of its host's agent ended, where it did since it was last heard.
+    pub lease_ended: Option<Timestamp>,
 }
 
 /// CPU time between two looks at a process.
@@ -132,6 +134,7 @@ pub fn judge_process(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
     let mut evidence = vec![Evidence::new(EvidenceKind::Process, what)];
     evidence.extend(exit_evidence(case, answer));
     evidence.extend(will_evidence(case));
+    evidence.extend(lease_evidence(case));
     evidence.push(heard_evidence(case, now));
     Some(Judgement { verdict, summary, evidence })
 }
@@ -161,6 +164,7 @@ pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
         evidence.extend(exit_evidence(case, answer));
     }
     evidence.extend(will_evidence(case));
+    evidence.extend(lease_evidence(case));
     evidence.push(heard);
     evidence.extend(basis_evidence(case));
     let rests_on_silence = !matches!(verdict, Verdict::Dead | Verdict::Stopped);
@@ -307,6 +311,11 @@ fn exit_evidence(case: &Case<'_>, answer: &ProbeAnswer) -> Option<Evidence> {
 fn will_evidence(case: &Case<'_>) -> Option<Evidence> {
     let at = case.last_will?.time_of_day();
     Some(Evidence::new(EvidenceKind::LastWill, format!("the broker published its last will at {at}")))
+}
+
+fn lease_evidence(case: &Case<'_>) -> Option<Evidence> {
+    let at = case.lease_ended?.time_of_day();
+    Some(Evidence::new(EvidenceKind::Lease, format!("the lease of its host's agent in etcd had ended at {at}")))
 }
 
 fn basis_evidence(case: &Case<'_>) -> Option<Evidence> {

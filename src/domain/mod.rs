@@ -18,6 +18,7 @@ pub mod judge;
 pub mod ledger;
 pub mod maintenance;
 pub mod metrics;
+pub mod nodes;
 pub mod notice;
 pub mod observer;
 pub mod pattern;

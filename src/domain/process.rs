@@ -122,6 +122,8 @@ pub enum AskedFor {
     Deadline,
     /// The broker published its last will: direct evidence counts.
     LastWill,
+    /// The lease of its host's agent ended: direct evidence counts.
+    Lease,
     /// The kernel reported the end of the process.
     Exit,
 }

@@ -105,6 +105,7 @@ pub struct Watch {
     exit: Option<Box<ProcessExit>>,
     death: Option<Death>,
     last_will: Option<Timestamp>,
+    lease_ended: Option<Timestamp>,
 }
 
 impl Watch {
@@ -131,6 +132,7 @@ impl Watch {
             exit: None,
             death: None,
             last_will: None,
+            lease_ended: None,
         }
     }
 
@@ -270,6 +272,7 @@ impl Watch {
         self.ended = false;
         self.death = None;
         self.last_will = None;
+        self.lease_ended = None;
         let change = self.judge_position(beat, silent_before);
         Outcome { change, ask: None }
     }
@@ -455,6 +458,20 @@ impl Watch {
         }
     }
 
+    /// The lease of its host's agent ended: a hint that makes us look at once, never a verdict by itself. An agent
+    /// that was cut off from etcd has lost its lease, too.
+    pub fn lease_ended(&mut self, around: Surroundings<'_>, now: Monotonic, wall: Timestamp) -> Outcome {
+        if self.ended {
+            return Outcome::default();
+        }
+        self.lease_ended = Some(wall);
+        match self.process_to_ask(around).cloned() {
+            Some(process) => self.ask(AskedFor::Lease, process, now),
+            // Nobody can be asked: there is only its silence, which has its time.
+            None => Outcome::default(),
+        }
+    }
+
     fn ask(&mut self, asked_for: AskedFor, process: ProcessIdentity, now: Monotonic) -> Outcome {
         // A question of less weight never takes the place of one that a verdict waits for.
         if asked_for != AskedFor::Deadline && matches!(self.asked, Some((AskedFor::Deadline, _))) {
@@ -500,6 +517,7 @@ impl Watch {
         let trigger = match asked_for {
             AskedFor::Exit => Trigger::ProcessExit,
             AskedFor::LastWill => Trigger::LastWill,
+            AskedFor::Lease => Trigger::Lease,
             AskedFor::Lateness | AskedFor::Deadline => Trigger::Probe,
         };
         Some(self.change(judgement, now, trigger))
@@ -583,6 +601,7 @@ impl Watch {
             exit: self.exit.as_deref(),
             cpu,
             last_will: self.last_will,
+            lease_ended: self.lease_ended,
         }
     }
 

@@ -13,8 +13,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::domain::metrics::{MetricSet, NoMetric};
+use crate::domain::nodes::NodeBeat;
+use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::time::Timestamp;
 use crate::messages::agent::{AgentSettings, PluginState};
+
+/// What the key of every heartbeat begins with.
+pub const HEARTBEAT_PREFIX: &str = "/monitor/heartbeat/";
 
 /// Shortest interval between two samples.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -163,6 +168,27 @@ pub fn heartbeat(hostname: &str, client_id: &str, now: Timestamp) -> Vec<u8> {
     serde_json::to_vec(&text).unwrap_or_default()
 }
 
+/// The key of a node's configuration.
+#[must_use]
+pub fn config_key(node: &HostName) -> String {
+    format!("/monitor/config/{node}")
+}
+
+/// Reads a heartbeat's key and value. Writers differ in what they say beside the key: what is missing or cannot be
+/// read is left out. None when the key names no node.
+#[must_use]
+pub fn read_heartbeat(key: &str, value: &[u8]) -> Option<NodeBeat> {
+    let node = HostName::parse(key.strip_prefix(HEARTBEAT_PREFIX)?).ok()?;
+    let value: Value = serde_json::from_slice(value).unwrap_or_default();
+    let host = value.get("hostname").and_then(Value::as_str).and_then(|host| HostName::parse(host).ok());
+    let client_id = value.get("client_id").and_then(Value::as_str).and_then(|id| PublisherId::parse(id).ok());
+    let at = value.get("ts").and_then(Value::as_f64).and_then(|seconds| {
+        let since_epoch = Duration::try_from_secs_f64(seconds).ok()?;
+        Some(Timestamp::from_nanos(i64::try_from(since_epoch.as_nanos()).ok()?))
+    });
+    Some(NodeBeat { node, host, client_id, at })
+}
+
 /// Unix seconds as a float.
 #[must_use]
 pub fn seconds(time: Timestamp) -> f64 {
@@ -240,6 +266,21 @@ mod tests {
         assert_eq!(merged(std::str::from_utf8(&document(&settings)).unwrap()).unwrap(), settings);
         let defaults = String::from_utf8(document(&AgentSettings::default())).unwrap();
         assert!(defaults.contains("\"interval\": 10") && defaults.contains("\"disk read\""), "{defaults}");
+    }
+
+    #[test]
+    fn heartbeats_of_all_writers_are_read() {
+        let beat = |key: &str, value: &str| read_heartbeat(key, value.as_bytes());
+        let ours = heartbeat("plant-7", "agent-7", Timestamp::from_nanos(1_500_000_000));
+        let ours = read_heartbeat("/monitor/heartbeat/n1", &ours).unwrap();
+        assert_eq!((ours.node.as_str(), ours.at), ("n1", Some(Timestamp::from_nanos(1_500_000_000))));
+        assert_eq!(ours.host.unwrap().as_str(), "plant-7");
+        assert_eq!(ours.client_id.unwrap().as_str(), "agent-7");
+        let old = beat("/monitor/heartbeat/master", r#"{"status": "alive", "ts": -1, "client_id": "a b"}"#).unwrap();
+        assert_eq!((old.node.as_str(), old.host, old.client_id, old.at), ("master", None, None, None));
+        assert!(beat("/monitor/heartbeat/n1", "").is_some(), "that the key is there is what counts");
+        assert_eq!(beat("/monitor/heartbeat/a/b", "{}"), None);
+        assert_eq!(beat("/monitor/config/n1", "{}"), None);
     }
 
     proptest! {

@@ -5,12 +5,18 @@ use std::sync::Arc;
 use actix::Message;
 
 pub use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+use crate::domain::nodes::NodeBeat;
 use crate::domain::time::Monotonic;
 
 /// A batch of signs of life.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Beats(pub Arc<Vec<Beat>>);
+
+/// who watches the leases → watchdog: these nodes' heartbeats in etcd are gone. A reason to look, never a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct LeasesEnded(pub Arc<Vec<NodeBeat>>);
 
 /// transport → watchdog: whether the monitor itself hears anything at all.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use url::Url;
 
 use crate::actors::collector::{Collector, CollectorParts};
 use crate::actors::executor::{self, Executor, ExecutorParts};
@@ -80,7 +81,8 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
     });
 
     let apply = collector_address.outlet();
-    let registration = register(args, &host, agent_settings, apply, &supervisor, clock, &mut shutdown)?;
+    let registration =
+        register(args, &settings.etcd.endpoints, &host, (agent_settings, apply), &supervisor, clock, &mut shutdown)?;
     let parts = ExecutorParts {
         client_id: args.id.clone(),
         host: host.clone(),
@@ -113,7 +115,8 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
 
     let node = args.name.as_ref().unwrap_or(&host);
     let (broker, server) = (mqtt_url.as_deref().unwrap_or("none"), args.server.as_deref().unwrap_or("none"));
-    let etcd = args.etcd.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(",");
+    let etcd =
+        settings.etcd.endpoints.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(",");
     tracing::info!(agent = %args.id, %node, %host, broker, server, etcd, "the agent runs");
     if etcd.is_empty() {
         tracing::warn!("no etcd is named: no heartbeat there, and the configuration is the default one");
@@ -177,9 +180,9 @@ type Registered = Option<(Outlet<AskRegistration>, Outlet<LookAgain>)>;
 #[cfg(feature = "hosts")]
 fn register(
     args: &AgentArgs,
+    endpoints: &[Url],
     host: &HostName,
-    settings: AgentSettings,
-    apply: Outlet<Apply>,
+    (settings, apply): (AgentSettings, Outlet<Apply>),
     supervisor: &Supervisor,
     clock: Clock,
     shutdown: &mut Shutdown,
@@ -187,12 +190,12 @@ fn register(
     use crate::actors::registration::{Registration, RegistrationConfig, RegistrationParts};
     use crate::adapters::etcd::{Etcd, EtcdConfig};
 
-    if args.etcd.is_empty() {
+    if endpoints.is_empty() {
         return Ok(None);
     }
-    let mut config = EtcdConfig::new(args.etcd.clone());
+    let mut config = EtcdConfig::new(endpoints.to_vec());
     // All members are asked within half of a lease.
-    let members = u32::try_from(args.etcd.len()).unwrap_or(u32::MAX).max(1);
+    let members = u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
     config.attempt_timeout = config.attempt_timeout.min(args.lease / 4 / members).max(Duration::from_millis(100));
     let etcd = Arc::new(Etcd::new(config)?);
     let config = RegistrationConfig {
@@ -214,15 +217,15 @@ fn register(
 
 #[cfg(not(feature = "hosts"))]
 fn register(
-    args: &AgentArgs,
+    _: &AgentArgs,
+    endpoints: &[Url],
     _: &HostName,
-    _: AgentSettings,
-    _: Outlet<Apply>,
+    _: (AgentSettings, Outlet<Apply>),
     _: &Supervisor,
     _: Clock,
     _: &mut Shutdown,
 ) -> anyhow::Result<Registered> {
-    anyhow::ensure!(args.etcd.is_empty(), "--etcd: this program was built without the feature 'hosts'");
+    anyhow::ensure!(endpoints.is_empty(), "--etcd: this program was built without the feature 'hosts'");
     Ok(None)
 }
 

@@ -55,6 +55,10 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     let mut line = |part: &str, what: String| writeln!(out, "  {part:<11} {what}");
     line("MQTT", broker(&settings.mqtt))?;
     line("InfluxDB", influx(&settings.influx))?;
+    if !settings.etcd.endpoints.is_empty() {
+        let endpoints: Vec<&str> = settings.etcd.endpoints.iter().map(Url::as_str).collect();
+        line("etcd", format!("{}, for the leases of agents", endpoints.join(", ")))?;
+    }
     if let Some(brokers) = &settings.kafka.brokers {
         line("Kafka", format!("{brokers}, as the group {}", settings.kafka.group))?;
     }

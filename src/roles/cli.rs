@@ -11,7 +11,8 @@ use url::Url;
 
 use crate::config::Overrides;
 use crate::config::values::{
-    WebListen, address, duration, id_pattern, influx_url, kafka_brokers, monitor_url, mqtt_url, name, positive_duration,
+    EtcdEndpoints, WebListen, address, duration, id_pattern, influx_url, kafka_brokers, monitor_url, mqtt_url, name,
+    positive_duration,
 };
 use crate::domain::deadline::IdPattern;
 use crate::domain::publisher::PublisherId;
@@ -238,6 +239,9 @@ pub struct RunArgs {
     /// Take readings from this Kafka, too, HOST:PORT with commas between several [env: HEARTWATCH_KAFKA]
     #[arg(long, value_name = "BROKERS", value_parser = kafka_brokers)]
     pub kafka: Option<String>,
+    /// Look at once when an agent's lease in this etcd ends, http://HOST:PORT with commas between several [env: HEARTWATCH_ETCD]
+    #[arg(long, value_name = "URL")]
+    pub etcd: Option<EtcdEndpoints>,
     /// The InfluxDB; without it rows stay in the embedded store [env: HEARTWATCH_INFLUX_URL]
     #[arg(long, value_name = "URL", value_parser = influx_url)]
     pub influx_url: Option<Url>,
@@ -270,6 +274,7 @@ impl RunArgs {
             mqtt_listen: self.mqtt_listen,
             mqtt: self.mqtt.clone(),
             kafka: self.kafka.clone(),
+            etcd: self.etcd.clone(),
             influx_url: self.influx_url.clone(),
             influx_db: self.influx_db.clone(),
             influx_org: self.influx_org.clone(),
@@ -631,7 +636,7 @@ mod tests {
         assert_eq!(publish.overrides().mqtt_user.as_deref(), Some("u"));
         let line = "agent --id a --name n --server h:50052 --etcd http://a:1,http://b:2 --lease 10s";
         let Command::Agent(agent) = parse(line).unwrap() else { panic!() };
-        assert_eq!((agent.etcd.len(), agent.lease), (2, Duration::from_secs(10)));
+        assert_eq!((agent.etcd.as_ref().unwrap().0.len(), agent.lease), (2, Duration::from_secs(10)));
         let Command::Events(events) = parse("events --follow --json --url http://h:1").unwrap() else { panic!() };
         assert!(events.follow && events.ask.json);
         let Command::Explain(explain) = parse("explain light-1").unwrap() else { panic!() };

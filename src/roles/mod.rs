@@ -25,6 +25,7 @@ pub mod export;
 pub mod feeds;
 pub mod kafka_intake;
 pub mod manual;
+pub mod nodes;
 pub mod pipeline;
 pub mod prompt;
 pub mod prove;

@@ -39,6 +39,7 @@ use crate::roles::connection::{Connection, Takers, Wanted};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
 use crate::roles::kafka_intake::KafkaIntake;
+use crate::roles::nodes::NodeView;
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
@@ -116,6 +117,7 @@ pub(super) struct Changeable {
     pub agents: Agents,
     pub takers: Takers,
     pub kafka: KafkaIntake,
+    pub nodes: NodeView,
     pub server: PageServer,
 }
 
@@ -268,6 +270,11 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let closing = kafka.clone();
     shutdown.started("Kafka connection", move |_| async move { closing.close().await });
 
+    let nodes = NodeView::new(clock, watchdog_address.outlet());
+    nodes.follow(settings)?;
+    let closing = nodes.clone();
+    shutdown.started("leases in etcd", move |_| async move { closing.close() });
+
     let restarts = Directory::default();
     let service_manager: Arc<dyn ServiceManager> = Arc::new(SystemdNotify);
     let outlets = watchman::Outlets {
@@ -359,6 +366,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         agents,
         takers,
         kafka,
+        nodes,
         server,
     };
     let mut pipeline = Pipeline {
@@ -386,6 +394,12 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
 }
 
 impl Pipeline {
+    /// Whose lease is in etcd.
+    #[must_use]
+    pub fn nodes(&self) -> NodeView {
+        self.changeable.nodes.clone()
+    }
+
     /// Resolves when something that the monitor cannot do without has failed for good, with the reason.
     pub async fn failed(&mut self) -> String {
         let broker = self.broker.as_ref();

@@ -96,6 +96,10 @@ pub async fn reload(
                 let replaced = parts.kafka.replace(new, &parts.takers).await;
                 replaced.inspect_err(|_| applied.kafka = settings.kafka.clone())
             }
+            Changed::Etcd => {
+                let followed = pipeline.changeable.nodes.follow(new);
+                followed.inspect_err(|_| applied.etcd = settings.etcd.clone())
+            }
             Changed::Mqtt => {
                 pipeline.connect(settings, new).await.inspect_err(|_| applied.mqtt = settings.mqtt.clone())
             }

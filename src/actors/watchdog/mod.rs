@@ -21,7 +21,7 @@ use crate::domain::maintenance::{WINDOW_MAX, Window};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
 use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, PublisherStatus, StatusReply};
-use crate::messages::beats::{Beats, Hearing};
+use crate::messages::beats::{Beats, Hearing, LeasesEnded};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
 use crate::messages::drain::Drain;
@@ -251,6 +251,15 @@ impl Handler<Beats> for Watchdog {
     fn handle(&mut self, beats: Beats, ctx: &mut Context<Self>) {
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         self.table.borrow_mut().hear(&beats.0, now, wall);
+        self.follow_up(ctx);
+    }
+}
+
+impl Handler<LeasesEnded> for Watchdog {
+    type Result = ();
+    fn handle(&mut self, ended: LeasesEnded, ctx: &mut Context<Self>) {
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        self.table.borrow_mut().leases_ended(&ended.0, now, wall);
         self.follow_up(ctx);
     }
 }

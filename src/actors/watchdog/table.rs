@@ -3,7 +3,7 @@
 //! A sign of life costs a hash look-up and moves no timer: a timer that fires too early is set again
 //! (lazily). Measured for such a queue: 21 ns a heartbeat at a million keys.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher as _;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,9 +19,10 @@ use crate::domain::crowd::Crowd;
 use crate::domain::deadline::{DeadlineRules, IdPattern};
 use crate::domain::flapping::FlappingLimits;
 use crate::domain::maintenance::{Maintenance, Scheduled, Window};
+use crate::domain::nodes::NodeBeat;
 use crate::domain::observer::Observer;
 use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity};
-use crate::domain::publisher::PublisherId;
+use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::{Change, Verdict};
 use crate::domain::watch::{Home, Outcome, Surroundings, Transition, Watch};
@@ -299,6 +300,21 @@ impl Table {
     /// The parent of a publisher's process told how it ended.
     pub fn parent_told(&mut self, publisher: &PublisherId, exit: ProcessExit, now: Monotonic, wall: Timestamp) {
         self.decide(publisher, now, wall, |watch, around| watch.parent_told(around, exit, now));
+    }
+
+    /// Leases of these nodes have ended: everybody who belongs to one is asked after.
+    pub fn leases_ended(&mut self, nodes: &[NodeBeat], now: Monotonic, wall: Timestamp) {
+        self.tick(now);
+        let hosts: HashSet<&HostName> = nodes.iter().flat_map(|node| node.hosts()).collect();
+        let agents: HashSet<&PublisherId> = nodes.iter().filter_map(|node| node.client_id.as_ref()).collect();
+        let belongs = |entry: &Entry| hosts.contains(entry.watch.host()) || agents.contains(&entry.id);
+        let found: Vec<usize> = (0..self.entries.len()).filter(|index| belongs(&self.entries[*index])).collect();
+        for index in found {
+            let Ok(index) = u32::try_from(index) else { break };
+            let around = around!(self, index);
+            let outcome = self.entries[index as usize].watch.lease_ended(around, now, wall);
+            self.follow(index, outcome, now, wall);
+        }
     }
 
     /// The questions to ask; each is given out once.

@@ -40,6 +40,7 @@ fn judged_with(state: ProcessState, exit: Option<&ProcessExit>, change: impl FnO
         exit,
         cpu: None,
         last_will: None,
+        lease_ended: None,
     };
     change(&mut case);
     judge_after_deadline(&case, at(5_200))
@@ -136,6 +137,7 @@ fn silence_alone_makes_late_and_then_a_case_for_the_probe() {
         exit: None,
         cpu: None,
         last_will: None,
+        lease_ended: None,
     };
     assert_eq!(judge_silence(&case, at(1_999)).unwrap().verdict, Verdict::Alive);
     assert_eq!(judge_silence(&case, at(2_000)).unwrap().verdict, Verdict::Late);

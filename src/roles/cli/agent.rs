@@ -9,7 +9,7 @@ use url::Url;
 use super::Size;
 use super::broker::BrokerArgs;
 use super::publish::outbox_size;
-use crate::config::values::{mqtt_url, positive_duration};
+use crate::config::values::{EtcdEndpoints, mqtt_url, positive_duration};
 use crate::config::{OUTBOX_BYTES_MAX, Overrides};
 use crate::domain::publisher::{HostName, PublisherId};
 
@@ -35,9 +35,9 @@ pub struct AgentArgs {
     /// The server to send readings to, over gRPC
     #[arg(long, value_name = "HOST:PORT")]
     pub server: Option<String>,
-    /// The members of etcd, with commas between them
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
-    pub etcd: Vec<Url>,
+    /// The members of etcd, http://HOST:PORT with commas between several [env: HEARTWATCH_ETCD]
+    #[arg(long, value_name = "URL")]
+    pub etcd: Option<EtcdEndpoints>,
     /// The broker to publish to, mqtt:// or mqtts://; without --server mqtt://127.0.0.1:1883 [env: HEARTWATCH_MQTT]
     #[arg(long, value_name = "URL", value_parser = mqtt_url)]
     pub mqtt: Option<Url>,
@@ -65,6 +65,11 @@ impl AgentArgs {
     /// What it sets over the environment.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides { data_dir: self.data_dir.clone(), mqtt: self.mqtt.clone(), ..self.broker.overrides() }
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            etcd: self.etcd.clone(),
+            mqtt: self.mqtt.clone(),
+            ..self.broker.overrides()
+        }
     }
 }

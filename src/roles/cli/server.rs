@@ -7,20 +7,20 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::config::Overrides;
-use crate::config::values::{WebListen, address, kafka_brokers, positive_duration};
+use crate::config::values::{EtcdEndpoints, WebListen, address, kafka_brokers, positive_duration};
 
 /// `heartwatch server`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
-  heartwatch server --listen 0.0.0.0:50052 --kafka kafka-1:9092,kafka-2:9092
+  heartwatch server --listen 0.0.0.0:50052 --kafka kafka-1:9092,kafka-2:9092 --etcd http://e1:2379
   heartwatch server list
   heartwatch server send all status
   heartwatch server send agent-1 probe 4711 --json
   heartwatch server config node-1 '{\"interval\": 0.5}'
 
-Without --kafka readings stay in the embedded store. There is no login for agents: listen on a network that
+Without --kafka readings stay in the embedded store; without --etcd it sees no leases and configures nobody. There is no login for agents: listen on a network that
 you trust. At a terminal it has a console with history and completion; the subcommands say the same lines to a
 server that runs on this host. SIGTERM and SIGINT end it in order (a second one at once)."
 )]
@@ -34,6 +34,9 @@ pub struct ServerArgs {
     /// Hand readings on to this Kafka and take commands from it, HOST:PORT with commas between several [env: HEARTWATCH_KAFKA]
     #[arg(long, value_name = "BROKERS", value_parser = kafka_brokers)]
     pub kafka: Option<String>,
+    /// The etcd where agents register and find their configuration, http://HOST:PORT with commas between several [env: HEARTWATCH_ETCD]
+    #[arg(long, value_name = "URL")]
+    pub etcd: Option<EtcdEndpoints>,
     /// A configuration; a monitor's heartwatch.toml is not read by itself
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -55,6 +58,7 @@ impl ServerArgs {
         Overrides {
             data_dir: self.data_dir.clone(),
             kafka: self.kafka.clone(),
+            etcd: self.etcd.clone(),
             web: self.web,
             deadline: self.deadline,
             ..Overrides::default()

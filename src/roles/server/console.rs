@@ -16,6 +16,7 @@ use crate::domain::command::{Command, Outcome, Target};
 use crate::domain::ledger::Account;
 use crate::domain::time::Timestamp;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
+use crate::roles::nodes::NodeView;
 use crate::roles::prompt;
 use crate::web;
 
@@ -30,6 +31,7 @@ pub struct Console {
     pub agents: Agents,
     pub submit: mpsc::Sender<Submission>,
     pub outlets: web::Outlets,
+    pub nodes: NodeView,
     pub started: Timestamp,
     pub quit: mpsc::Sender<()>,
 }
@@ -58,9 +60,7 @@ impl Console {
             ServerLine::List => self.list(),
             ServerLine::Health => self.health().await?,
             ServerLine::Stats => self.stats().await?,
-            ServerLine::Config { host, .. } => {
-                return Err(format!("{host} was not configured: the server has no etcd, start it with --etcd"));
-            }
+            ServerLine::Config { host, json } => self.nodes.configure(&host, &json).await?,
             ServerLine::Send(sending) => return self.send(sending).await,
             ServerLine::Quit => {
                 let _ = self.quit.try_send(());
@@ -81,8 +81,12 @@ impl Console {
                 })
             })
             .collect();
+        let (etcd, nodes) = self.nodes.json();
+        let json = json!({ "agents": json, "etcd": etcd, "nodes": nodes });
         if agents.is_empty() {
-            return ("no agent is connected".to_owned(), json!({ "agents": json }));
+            let mut text = "no agent is connected".to_owned();
+            self.add_nodes(&mut text);
+            return (text, json);
         }
         let rows = agents.into_iter().map(|agent| {
             vec![
@@ -95,7 +99,22 @@ impl Console {
             ]
         });
         let titles = ["client", "host", "protocol", "connected", "last heard", "messages"];
-        (table(&titles, rows.collect()), json!({ "agents": json }))
+        let mut text = table(&titles, rows.collect());
+        self.add_nodes(&mut text);
+        (text, json)
+    }
+
+    /// Whose lease is in etcd, below what is connected: the two say different things.
+    fn add_nodes(&self, text: &mut String) {
+        let rows = self.nodes.rows();
+        if !rows.is_empty() {
+            text.push_str("\n\n");
+            text.push_str(&table(&["node", "agent", "lease in etcd", "since"], rows));
+        }
+        if let Some(said) = self.nodes.said() {
+            text.push('\n');
+            text.push_str(&harmless(&said));
+        }
     }
 
     async fn health(&self) -> Result<(String, Value), String> {
@@ -128,8 +147,13 @@ impl Console {
             let error = if sink.last_error.is_empty() { String::new() } else { format!(" ({})", sink.last_error) };
             text.push_str(&format!("\n{}: {}, {} rows wait on disk{error}", sink.name, sink.state, sink.buffered_rows));
         }
+        self.add_nodes(&mut text);
+        let (etcd, nodes) = self.nodes.json();
         let observer = json!({ "state": status.observer.state, "reason": status.observer.reason });
-        Ok((text, json!({ "observer": observer, "publishers": publishers, "sinks": sinks })))
+        Ok((
+            text,
+            json!({ "observer": observer, "publishers": publishers, "sinks": sinks, "etcd": etcd, "nodes": nodes }),
+        ))
     }
 
     async fn stats(&self) -> Result<(String, Value), String> {

@@ -78,7 +78,14 @@ pub async fn server(
         kafka::tell_results(brokers, outcomes.subscribe(), clock)?;
     }
     let (quit, mut quitting) = mpsc::channel(1);
-    let console = Console { agents, submit, outlets: pipeline.outlets.clone(), started: clock.wall(), quit };
+    let console = Console {
+        agents,
+        submit,
+        outlets: pipeline.outlets.clone(),
+        nodes: pipeline.nodes(),
+        started: clock.wall(),
+        quit,
+    };
     if console::is_wanted() {
         console::interactive(console.clone(), outcomes.subscribe(), &settings.data_dir);
     }

@@ -1,0 +1,226 @@
+//! The global view of agents: whose heartbeat is in etcd, and since when. Level-triggered: an event means "look",
+//! everything is read again, and at least twice a minute in any case.
+//!
+//! A heartbeat that is gone has the watchdog look at whoever belongs to that node. While etcd does not answer nobody
+//! is gone: what was seen last stands, and it is said that it is old.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::task::JoinHandle;
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::domain::nodes::{Node, NodeBeat, Nodes};
+use crate::domain::publisher::HostName;
+use crate::domain::time::Timestamp;
+use crate::formats::agent::{self, HEARTBEAT_PREFIX};
+use crate::messages::agent::AgentSettings;
+use crate::messages::beats::LeasesEnded;
+use crate::ports::{ConfigSource, Keys, Snapshot, StoreError};
+use crate::runtime::clock::Clock;
+use crate::runtime::outlet::Outlet;
+
+/// Between two looks: every agent writes its heartbeat again and again, and one look sees all of them.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// Wait before etcd is asked again that did not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The view. Clones are handles to the same.
+#[derive(Clone)]
+pub struct NodeView {
+    shared: Rc<RefCell<Shared>>,
+    clock: Clock,
+    ended: Outlet<LeasesEnded>,
+}
+
+#[derive(Default)]
+struct Shared {
+    store: Option<Arc<dyn ConfigSource>>,
+    endpoints: String,
+    nodes: Nodes,
+    /// Why etcd does not answer; empty while it does.
+    error: String,
+    read_at: Option<Timestamp>,
+    following: Option<JoinHandle<()>>,
+}
+
+impl NodeView {
+    /// Nobody is seen yet; who has gone is told through this outlet.
+    #[must_use]
+    pub fn new(clock: Clock, ended: Outlet<LeasesEnded>) -> Self {
+        Self { shared: Rc::default(), clock, ended }
+    }
+
+    /// Looks into the etcd of the settings from now on, where they name one.
+    ///
+    /// # Errors
+    /// When this can work with no etcd at all; then what was followed before is followed on.
+    pub fn follow(&self, settings: &Settings) -> anyhow::Result<()> {
+        let endpoints = &settings.etcd.endpoints;
+        let store = if endpoints.is_empty() { None } else { Some(store(endpoints)?) };
+        self.close();
+        let following = store.clone().map(|store| actix_rt::spawn(self.clone().look_for_ever(store)));
+        let endpoints: Vec<&str> = endpoints.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
+        *self.shared.borrow_mut() = Shared { store, endpoints: endpoints.join(","), following, ..Shared::default() };
+        Ok(())
+    }
+
+    /// Looks no more.
+    pub fn close(&self) {
+        if let Some(following) = self.shared.borrow_mut().following.take() {
+            following.abort();
+        }
+    }
+
+    async fn look_for_ever(self, store: Arc<dyn ConfigSource>) {
+        let heartbeats = || Keys::Prefix(HEARTBEAT_PREFIX.to_owned());
+        loop {
+            let read = store.read(heartbeats()).await;
+            let looked = self.note(&read);
+            match read {
+                Ok(snapshot) => {
+                    self.tell(looked).await;
+                    // What comes of the wait makes no difference: we look.
+                    let changed = store.await_change(heartbeats(), snapshot.revision).await;
+                    tokio::time::sleep(if changed.is_ok() { LOOK_PAUSE } else { RETRY }).await;
+                }
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// Notes what was read; answers whose heartbeats are gone.
+    fn note(&self, read: &Result<Snapshot, StoreError>) -> Vec<NodeBeat> {
+        let now = self.clock.wall();
+        let mut shared = self.shared.borrow_mut();
+        match read {
+            Ok(snapshot) => {
+                if !std::mem::take(&mut shared.error).is_empty() {
+                    tracing::info!("etcd answers again");
+                }
+                shared.read_at = Some(now);
+                let beats = snapshot.values.iter();
+                let beats = beats.filter_map(|stored| agent::read_heartbeat(&stored.key, &stored.value)).collect();
+                let forgotten = shared.nodes.forgotten();
+                let gone = shared.nodes.seen(beats, now);
+                if shared.nodes.forgotten() > forgotten {
+                    tracing::warn!(
+                        forgotten = shared.nodes.forgotten(),
+                        "nodes that are gone were forgotten: too many"
+                    );
+                }
+                gone
+            }
+            Err(error) => {
+                if shared.error.is_empty() {
+                    tracing::warn!(%error, "etcd is missing: whose lease is there is not seen until it answers");
+                }
+                shared.error = error.to_string();
+                Vec::new()
+            }
+        }
+    }
+
+    async fn tell(&self, gone: Vec<NodeBeat>) {
+        if gone.is_empty() {
+            return;
+        }
+        for beat in &gone {
+            tracing::warn!(node = %beat.node, "its heartbeat in etcd is gone: we look");
+        }
+        if let Err(error) = self.ended.deliver(LeasesEnded(Arc::new(gone))).await {
+            tracing::error!(%error, "the watchdog was not told of leases that have ended");
+        }
+    }
+
+    /// The etcd and every node, for a program: `null` without etcd.
+    #[must_use]
+    pub fn json(&self) -> (Value, Value) {
+        let shared = self.shared.borrow();
+        let nodes: Vec<Value> = shared
+            .nodes
+            .all()
+            .map(|Node { beat, is_here, since }| {
+                json!({
+                    "node": beat.node, "host": beat.host, "client_id": beat.client_id, "heartbeat": is_here,
+                    "since": since, "written": beat.at,
+                })
+            })
+            .collect();
+        let etcd = json!({
+            "endpoints": shared.endpoints, "connected": shared.error.is_empty() && shared.read_at.is_some(),
+            "error": shared.error, "read_at": shared.read_at,
+        });
+        (if shared.store.is_some() { etcd } else { Value::Null }, json!(nodes))
+    }
+
+    /// The rows of a table for a person: node, agent, heartbeat, since.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let row = |node: &Node| {
+            vec![
+                node.beat.node.to_string(),
+                node.beat.client_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+                if node.is_here { "there" } else { "gone" }.to_owned(),
+                node.since.to_string(),
+            ]
+        };
+        self.shared.borrow().nodes.all().map(row).collect()
+    }
+
+    /// How etcd itself does, in words; none without one.
+    #[must_use]
+    pub fn said(&self) -> Option<String> {
+        let shared = self.shared.borrow();
+        shared.store.as_ref()?;
+        let how = match (shared.error.as_str(), shared.read_at) {
+            ("", Some(_)) => "answers".to_owned(),
+            ("", None) => "was not asked yet".to_owned(),
+            (error, Some(read_at)) => format!("does not answer, the leases are as of {read_at} ({error})"),
+            (error, None) => format!("does not answer ({error})"),
+        };
+        Some(format!("etcd: {how}"))
+    }
+
+    /// Writes a node's configuration, as it was said: a partial document changes at the agent what it names.
+    ///
+    /// # Errors
+    /// What is wrong with the document or the node's name, or why etcd did not take it; nothing was written then, as
+    /// far as etcd has said.
+    pub async fn configure(&self, node: &str, document: &str) -> Result<(String, Value), String> {
+        let store = self.shared.borrow().store.clone();
+        let Some(store) = store else {
+            return Err(format!("{node} was not configured: the server has no etcd, start it with --etcd"));
+        };
+        let node = HostName::parse(node).map_err(|error| error.to_string())?;
+        let understood = agent::merge(&AgentSettings::default(), document.as_bytes())
+            .map_err(|error| format!("{node} was not configured: {error}"))?;
+        let key = agent::config_key(&node);
+        let put = store.put(key.clone(), document.as_bytes().to_vec(), None).await;
+        put.map_err(|error| format!("{node} was not configured, etcd did not take it: {error}"))?;
+        let is_here = self.shared.borrow().nodes.get(&node).is_some_and(|node| node.is_here);
+        let mut text = format!("{key} is written");
+        if !is_here {
+            text.push_str("; no agent has its lease there, it will read this when it comes");
+        }
+        if !understood.ignored.is_empty() {
+            text.push_str(&format!("; not known and without effect: {}", understood.ignored.join(", ")));
+        }
+        let json = json!({ "key": key, "written": true, "heartbeat": is_here, "ignored": understood.ignored });
+        Ok((text, json))
+    }
+}
+
+#[cfg(feature = "hosts")]
+fn store(endpoints: &[url::Url]) -> anyhow::Result<Arc<dyn ConfigSource>> {
+    use crate::adapters::etcd::{Etcd, EtcdConfig};
+    Ok(Arc::new(Etcd::new(EtcdConfig::new(endpoints.to_vec()))?))
+}
+
+#[cfg(not(feature = "hosts"))]
+fn store(_: &[url::Url]) -> anyhow::Result<Arc<dyn ConfigSource>> {
+    anyhow::bail!("etcd: this program was built without the feature 'hosts'")
+}
