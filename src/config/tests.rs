@@ -93,6 +93,7 @@ fn every_flag_of_run_has_a_key_and_a_variable() {
         influx_org: Some("org".into()),
         influx_bucket: Some("bucket".into()),
         influx_token_file: Some(token_path.into()),
+        etcd: Some("http://e1:2379,http://e2:2379".parse().unwrap()),
         web: Some(values::WebListen(None)),
         deadline: Some(Duration::from_secs(7)),
         ..flags
@@ -109,18 +110,24 @@ fn every_flag_of_run_has_a_key_and_a_variable() {
         ("HEARTWATCH_INFLUX_ORG", "org"),
         ("HEARTWATCH_INFLUX_BUCKET", "bucket"),
         ("HEARTWATCH_INFLUX_TOKEN_FILE", token_path),
+        ("HEARTWATCH_ETCD", "http://e1:2379, http://e2:2379"),
         ("HEARTWATCH_WEB", "off"),
         ("HEARTWATCH_DEADLINE", "7s"),
     ];
     let by_variable = resolve("", &by_variable, &Overrides::default()).unwrap().settings;
     let by_key = settings(&format!(
         "data_dir = 'd'\nmqtt.url = 'mqtt://b:1884'\nmqtt.user = 'u'\nmqtt.prefix = 'p'\n\
-         mqtt.password_file = '{token_path}'\nweb.listen = 'off'\nwatch.deadline = '7s'\n[influx]\n\
+         mqtt.password_file = '{token_path}'\nweb.listen = 'off'\nwatch.deadline = '7s'\n\
+         etcd.endpoints = 'http://e1:2379,http://e2:2379'\n[influx]\n\
          url = 'http://i:8086'\ndb = 'db'\norg = 'org'\nbucket = 'bucket'\ntoken_file = '{token_path}'"
     ));
     assert_eq!(by_flag, by_variable);
     assert_eq!(by_flag, by_key);
     assert_eq!(by_flag.mqtt.broker, BrokerSettings::At(broker));
+    assert_eq!(by_flag.etcd.endpoints.len(), 2);
+    for wrong in ["", "e1:2379", "https://e1:2379", "http://e1:2379/v3", "http://e1,"] {
+        only_mistake(&format!("etcd.endpoints = '{wrong}'"), "", "http://127.0.0.1:2379");
+    }
     assert_eq!(by_flag.influx.token.unwrap().expose(), "from-a-file");
     let listen = [("HEARTWATCH_MQTT_LISTEN", "127.0.0.1:9")];
     let listen = resolve("", &listen, &Overrides::default()).unwrap().settings.mqtt.broker;

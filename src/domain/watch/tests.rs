@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::arrivals::Phi;
 use crate::domain::beat::Heartbeat;
+use crate::domain::evidence::EvidenceKind;
 use crate::domain::process::ProcessState;
 use crate::domain::publisher::PublisherId;
 
@@ -314,6 +315,33 @@ fn a_last_will_makes_us_look_and_says_nothing_by_itself() {
     watch.hear(&will(1), around(&home, &observer));
     let dead = watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(300)).unwrap();
     assert_eq!(dead.trigger, Trigger::LastWill);
+}
+
+#[test]
+fn a_lease_that_ends_makes_us_look_and_says_nothing_by_itself() {
+    let (home, observer) = (home(), hearing_since(0));
+    let ended = |watch: &mut Watch, millis: u64| {
+        let outcome = watch.lease_ended(around(&home, &observer), at(millis), Timestamp::from_nanos(0));
+        assert_eq!(outcome.change, None);
+        outcome.ask.is_some()
+    };
+    let mut watch = heard_once();
+    assert!(ended(&mut watch, 200));
+    assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(201)), None);
+    let unreachable = ProcessState::Unreachable { reason: "its agent did not answer".to_owned() };
+    assert!(ended(&mut watch, 300));
+    assert_eq!(watch.answered(around(&home, &observer), &answer(unreachable), at(301)), None);
+    assert_eq!(watch.verdict(), Verdict::Alive, "only its agent is away");
+    assert!(ended(&mut watch, 400));
+    let dead = watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(401)).unwrap();
+    assert_eq!((dead.judgement.verdict, dead.trigger), (Verdict::Dead, Trigger::Lease));
+    assert!(dead.judgement.evidence.iter().any(|fact| fact.kind == EvidenceKind::Lease));
+
+    let mut left = heard_once();
+    hear(&mut left, &beat(200, BeatKind::Goodbye { incarnation: Incarnation(1) }));
+    assert!(!ended(&mut left, 300), "it has said goodbye");
+    let mut unknown = Watch::expected(home.host.clone(), DEADLINE, at(0));
+    assert!(!ended(&mut unknown, 300), "it has named no process");
 }
 
 #[test]

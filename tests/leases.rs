@@ -1,0 +1,224 @@
+//! Agents, server and monitor with a real etcd between them, and a real Kafka behind the server.
+#![cfg(all(feature = "hosts", feature = "kafka"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong in a helper fails its test"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use heartwatch::adapters::kafka::{Consumed, Consumption, StartAt, consume};
+use heartwatch::domain::evidence::EvidenceKind;
+use heartwatch::domain::verdict::{Trigger, Verdict};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::etcd::Etcd;
+use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, finished, fixture};
+use support::kafka::Kafka;
+use support::{eventually, free_port};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+fn agent_command(directory: &Path, id: &str, arguments: &[&str]) -> Command {
+    let mut command = command(directory);
+    command.args(["agent", "--id", id, "--name", "node-7", "--heartbeat", "500ms", "--data-dir"]);
+    command.arg(directory.join("agent")).args(arguments);
+    command
+}
+
+/// A server of ours, in a directory and on a port of its own.
+struct Server {
+    program: Program,
+    directory: TempDir,
+    arguments: Vec<String>,
+    at: String,
+}
+
+impl Server {
+    async fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = format!("127.0.0.1:{}", free_port());
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let program = Self::spawn(&directory, &at, &arguments).await;
+        Self { program, directory, arguments, at }
+    }
+
+    async fn spawn(directory: &TempDir, at: &str, arguments: &[String]) -> Program {
+        let mut command = command(directory.path());
+        command.args(["server", "--web", "off", "--listen", at]).args(arguments);
+        let program = Program::start(command);
+        program.says("heartwatch server runs").await;
+        program
+    }
+
+    async fn restart(&mut self) {
+        self.program = Self::spawn(&self.directory, &self.at, &self.arguments).await;
+    }
+
+    /// A line at its console, said by a program of its own: exit code and JSON.
+    async fn say(&self, words: &[&str]) -> (i32, Value) {
+        let mut arguments = vec!["server"];
+        arguments.extend(words);
+        arguments.extend(["--json", "--server", &self.at]);
+        let done = finished(self.directory.path(), &arguments, DEADLINE).await;
+        let json = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+        (done.code.unwrap(), json)
+    }
+
+    /// The node in what it says of everybody's health.
+    async fn node(&self) -> Value {
+        self.say(&["health"]).await.1["nodes"][0].clone()
+    }
+
+    /// The interval that the agent says is in force.
+    async fn interval(&self, agent: &str) -> Value {
+        let answer = self.say(&["send", agent, "get_config"]).await.1;
+        let output = answer["results"][0]["output"].as_str().unwrap_or_default();
+        serde_json::from_str::<Value>(output).unwrap_or_default()["interval"].clone()
+    }
+}
+
+#[tokio::test]
+async fn the_server_sees_leases_come_and_go_and_configures_agents() {
+    let Some(mut etcd) = Etcd::start(1).await else { return };
+    let server = Server::start(&["--etcd", &etcd.endpoints()]).await;
+    let (code, answer) = server.say(&["config", "node-7", r#"{"metrics":["memory"]}"#]).await;
+    assert_eq!((code, &answer["heartbeat"]), (0, &json!(false)), "also before its agent is there: {answer}");
+    let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints(), "--lease", "2s"];
+    let mut agent = Program::start(agent_command(server.directory.path(), "agent-7", &arguments));
+    eventually("its lease is seen", DEADLINE, async || server.node().await["heartbeat"] == true).await;
+    let node = server.node().await;
+    assert_eq!((&node["node"], &node["client_id"]), (&json!("node-7"), &json!("agent-7")), "{node}");
+    eventually("it is connected", DEADLINE, async || server.say(&["list"]).await.1["agents"][0].is_object()).await;
+    assert_eq!(server.say(&["list"]).await.1["nodes"][0]["node"], "node-7");
+    assert_eq!(server.interval("agent-7").await, 10);
+
+    let (code, answer) = server.say(&["config", "node-7", r#"{"interval": 0.5, "colour": 1}"#]).await;
+    assert_eq!((code, &answer["ignored"], &answer["heartbeat"]), (0, &json!(["colour"]), &json!(true)), "{answer}");
+    eventually("it is in force", DEADLINE, async || server.interval("agent-7").await == 0.5).await;
+    let status: Value = serde_json::from_str(&etcd.get("/monitor/status/node-7")).unwrap();
+    assert_eq!(status["config"]["metrics"], json!(["memory"]), "what it did not name has stayed");
+
+    // What is wrong is refused before anybody can read it.
+    let written = etcd.get("/monitor/config/node-7");
+    for (node, document) in [("node-7", r#"{"interval": 0}"#), ("node-7", "[1]"), ("a/b", "{}")] {
+        let (code, answer) = server.say(&["config", node, document]).await;
+        assert!(code == 1 && answer["error"].is_string(), "{document}: {answer}");
+    }
+    assert_eq!(etcd.get("/monitor/config/node-7"), written);
+
+    agent.kill();
+    eventually("its lease has expired", DEADLINE, async || server.node().await["heartbeat"] == false).await;
+    let gone = server.node().await;
+    assert!(gone["since"].as_str() > node["since"].as_str(), "{gone}, before {node}");
+
+    // While etcd is away nobody comes or goes, and it is said.
+    let agent = Program::start(agent_command(server.directory.path(), "agent-7", &arguments));
+    eventually("it is back", DEADLINE, async || server.node().await["heartbeat"] == true).await;
+    etcd.kill(0);
+    eventually("etcd is missed", DEADLINE, async || server.say(&["health"]).await.1["etcd"]["connected"] == false)
+        .await;
+    assert_eq!(server.node().await["heartbeat"], true, "that is not its agent's fault");
+    assert_eq!(server.say(&["config", "node-7", "{}"]).await.0, 1);
+    etcd.restart(0).await;
+    eventually("it is there again", DEADLINE, async || server.say(&["health"]).await.1["etcd"]["connected"] == true)
+        .await;
+    // An end in order gives the lease back.
+    agent.signal(Signal::TERM);
+    eventually("it has left", DEADLINE, async || server.node().await["heartbeat"] == false).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_ends_makes_the_monitor_look_and_decides_nothing() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let arguments = vec!["--etcd".to_owned(), etcd.endpoints()];
+    let options = RunOptions { deadline: Duration::from_secs(600), arguments, ..RunOptions::default() };
+    let monitor = Running::start(options).await;
+    let publish = |id: &str| {
+        let mut command = command(monitor.directory());
+        // It promises a sign of life so seldom that its silence alone says nothing during this test.
+        command.args(["publish", "--id", id, "--mqtt", monitor.mqtt_url(), "--interval", "50ms", "--heartbeat", "90s"]);
+        command.arg("--csv").arg(fixture("light-1.csv")).arg("--data-dir").arg(monitor.directory().join("data"));
+        Program::start(command)
+    };
+    let (stopped, _lives) = (publish("light-1"), publish("light-2"));
+    let arguments = ["--mqtt", monitor.mqtt_url(), "--etcd", &etcd.endpoints(), "--lease", "2s"];
+    let mut agent = Program::start(agent_command(monitor.directory(), "agent-7", &arguments));
+    for id in ["light-1", "light-2", "agent-7"] {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    eventually("its lease is there", PATIENCE, async || !etcd.get("/monitor/heartbeat/node-7").is_empty()).await;
+    stopped.signal(Signal::STOP);
+    // Longer than a look takes: the monitor has seen the lease.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(monitor.publisher("light-1").await.unwrap().verdict, Verdict::Alive, "nobody has looked");
+
+    agent.kill();
+    monitor.until("light-1", Verdict::Stopped).await;
+    let change = monitor.explain("light-1").await.change.unwrap();
+    assert_eq!(change.trigger, Trigger::Lease, "{change:?}");
+    assert!(change.evidence.iter().any(|fact| fact.kind == EvidenceKind::Lease), "{change:?}");
+    monitor.until("agent-7", Verdict::Dead).await;
+    assert_eq!(monitor.course("light-2").await, [(Verdict::Unknown, Verdict::Alive)], "it was found well");
+    stopped.signal(Signal::CONT);
+    monitor.until("light-1", Verdict::Alive).await;
+}
+
+fn read(kafka: &Kafka) -> mpsc::Receiver<Consumed> {
+    consume(Consumption {
+        brokers: kafka.brokers(),
+        topic: "monitoring-data".to_owned(),
+        group: format!("test-{}", fastrand::u64(..)),
+        start_at: StartAt::Beginning,
+        messages_max: 64,
+    })
+    .unwrap()
+}
+
+/// The numbers of the next readings, until there are so many.
+async fn numbers(messages: &mut mpsc::Receiver<Consumed>, through: u64) -> Vec<(u64, u64)> {
+    let mut numbers = Vec::new();
+    while numbers.last().is_none_or(|(_, seq)| *seq < through) {
+        let message = tokio::time::timeout(DEADLINE, messages.recv()).await.expect("a reading in time").unwrap();
+        let reading: Value = serde_json::from_slice(&message.payload).unwrap();
+        assert!(reading["client_id"] == "agent-7" && reading["value"].is_f64(), "{reading}");
+        numbers.push((reading["incarnation"].as_u64().unwrap(), reading["seq"].as_u64().unwrap()));
+    }
+    numbers
+}
+
+#[tokio::test]
+async fn an_agents_readings_are_on_kafka_in_order_though_the_server_was_away() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let Some(kafka) = Kafka::start().await else { return };
+    etcd.put("/monitor/config/node-7", r#"{"interval": 0.1, "metrics": ["memory"]}"#);
+    let mut server = Server::start(&["--kafka", &kafka.brokers(), "--etcd", &etcd.endpoints()]).await;
+    let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints()];
+    let _agent = Program::start(agent_command(server.directory.path(), "agent-7", &arguments));
+    let mut data = read(&kafka);
+    let mut all = numbers(&mut data, 20).await;
+    assert_eq!(server.interval("agent-7").await, 0.1, "a command is answered");
+
+    server.program.kill();
+    // Some twenty readings wait in the agent's outbox.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    server.restart().await;
+    let through = all.last().unwrap().1 + 60;
+    all.extend(numbers(&mut data, through).await);
+    let lives: BTreeSet<u64> = all.iter().map(|(incarnation, _)| *incarnation).collect();
+    assert_eq!(lives.len(), 1, "the agent itself has gone on");
+    // A message that the killed server had sent and not noted may come again, with its number; what is new is in order.
+    let mut known = BTreeSet::new();
+    let new: Vec<u64> = all.iter().map(|(_, seq)| *seq).filter(|seq| known.insert(*seq)).collect();
+    assert_eq!(new, (1..=through).collect::<Vec<_>>());
+    eventually("it is connected again", DEADLINE, async || server.interval("agent-7").await == 0.1).await;
+}
