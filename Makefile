@@ -5,7 +5,7 @@ BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2
 
-.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
+.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 demo-cluster test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo-scenario-2: build ## one publisher is killed: it is dead, the other alive
 
 demo-scenario-3: build ## both publishers are killed: both dead
 	./$(BIN) demo 3
+
+demo-cluster: build kafka ## etcd, Kafka, a server, two agents: a live configuration, a command, a worker killed
+	./$(BIN) demo cluster
 
 test: services ## every test, against real servers where this machine has them
 	$(CARGO) test --locked --no-fail-fast

@@ -25,7 +25,8 @@ pub struct Kafka {
     port: u16,
 }
 
-fn libs() -> Option<PathBuf> {
+/// The folder with its jars; `None` (already said) where there is none.
+pub fn libs() -> Option<PathBuf> {
     let named = std::env::var_os("HEARTWATCH_KAFKA_LIBS").map(PathBuf::from);
     let libs = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kafka/libs"));
     let has_jars = fs::read_dir(&libs).is_ok_and(|mut files| files.next().is_some());
