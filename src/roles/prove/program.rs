@@ -68,6 +68,7 @@ impl Program {
 
     /// Its PID.
     #[must_use]
+    #[cfg(all(feature = "hosts", feature = "kafka"))]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
