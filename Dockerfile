@@ -10,6 +10,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY proto proto
+COPY benches benches
 COPY src src
 COPY fixtures fixtures
 RUN cargo build --profile dist --locked --bin heartwatch \

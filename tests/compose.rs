@@ -179,6 +179,28 @@ fn the_image_is_small_and_not_root_and_says_how_it_is() {
     }
 }
 
+/// What the Dockerfile copies is enough for cargo: every target of the manifest has its file, and what the
+/// build script reads is there.
+#[test]
+fn the_image_is_built_from_all_that_the_build_needs() {
+    let context = tempfile::tempdir().unwrap();
+    let dockerfile = text(&root().join("Dockerfile"));
+    let build = dockerfile.split("\nFROM ").nth(1).unwrap();
+    for copied in build.lines().filter_map(|line| line.strip_prefix("COPY ")) {
+        let mut words: Vec<&str> = copied.split_whitespace().collect();
+        let to = context.path().join(words.pop().unwrap());
+        for from in words {
+            let mut copy = std::process::Command::new("cp");
+            assert!(copy.arg("-r").arg(root().join(from)).arg(&to).status().unwrap().success(), "{copied}");
+        }
+    }
+    let mut metadata = std::process::Command::new(env!("CARGO"));
+    metadata.args(["metadata", "--format-version=1", "--no-deps", "--offline"]).current_dir(context.path());
+    let output = metadata.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text(&root().join("build.rs")).contains("\"proto\"") && context.path().join("proto/etcd.proto").exists());
+}
+
 #[test]
 fn heartwatch_accepts_the_configuration_of_the_stack() {
     let compose = compose();
