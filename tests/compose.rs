@@ -190,11 +190,11 @@ fn the_image_is_built_from_all_that_the_build_needs() {
         let mut words: Vec<&str> = copied.split_whitespace().collect();
         let to = context.path().join(words.pop().unwrap());
         for from in words {
-            let mut copy = std::process::Command::new("cp");
+            let mut copy = Command::new("cp");
             assert!(copy.arg("-r").arg(root().join(from)).arg(&to).status().unwrap().success(), "{copied}");
         }
     }
-    let mut metadata = std::process::Command::new(env!("CARGO"));
+    let mut metadata = Command::new(env!("CARGO"));
     metadata.args(["metadata", "--format-version=1", "--no-deps", "--offline"]).current_dir(context.path());
     let output = metadata.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
