@@ -6,6 +6,7 @@ mod support;
 use std::path::Path;
 
 use heartwatch::domain::verdict::Verdict;
+use heartwatch::runtime::clock::Clock;
 use rustix::process::Signal;
 use support::heartwatch::{
     PATIENCE, Program, RunOptions, Running, all_ended, children_of, command, finished, fixture, kill as signal,
@@ -214,14 +215,14 @@ async fn an_outage_of_the_broker_is_counted_and_written_afterwards_with_its_own_
     };
     mosquitto.kill();
     publisher.says("no connection to the MQTT broker").await;
-    let before = newest(LOAD).await;
+    let restarted_at = Clock::start().wall().as_nanos();
     mosquitto.restart().await;
     goes_wrong(&influxd, "connectivity_error", "sensor").await;
     let query = "SELECT \"value\" FROM \"connectivity_error\" WHERE \"publisher\" = 'sensor' AND \"value\" > 0";
     let first = influxd.rows(DATABASE, query).await[0][0].as_i64().unwrap();
-    let back = async || newest(LOAD).await > before;
+    assert!(first < restarted_at, "it happened before the connection came back");
+    let back = async || newest(LOAD).await > restarted_at;
     eventually("readings come again", PATIENCE, back).await;
-    assert!(first < newest(LOAD).await, "it happened before the connection came back");
     let zero = async || {
         let last =
             influxd.rows(DATABASE, "SELECT last(\"value\") FROM \"connectivity_error\" WHERE \"env\" = 'test'").await;
