@@ -125,8 +125,8 @@ async fn each_defect_causes_its_series_and_spares_the_rest() {
             assert_eq!(sum(&influxd, error, "normal").await, Some(0.0), "{error}");
         }
     }
-    let alarming = ["normal", "zeros", "column", "line", "noise", "range", "stuck"];
-    for publisher in alarming {
+    // Not those that end or stick again and again: after ten starts in a minute they pause, and hang meanwhile.
+    for publisher in ["normal", "zeros", "column", "line", "noise", "range"] {
         assert_eq!(running.publisher(publisher).await.unwrap().verdict, Verdict::Alive, "{publisher}");
     }
     let ledger = running.ledger().await;
