@@ -100,7 +100,7 @@ pub fn consume(wanted: Consumption) -> Result<mpsc::Receiver<Consumed>, BadKafka
 }
 
 /// A member of a group whose offsets are committed once a second, as far as they were stored.
-pub(super) fn consumer(brokers: &str, group: &str, start_at: StartAt) -> Result<StreamConsumer, BadKafka> {
+pub(super) fn consumer(brokers: &str, group: &str, start_at: StartAt) -> Result<Member, BadKafka> {
     let mut config = client(brokers);
     config
         .set("group.id", group)
@@ -121,5 +121,37 @@ pub(super) fn consumer(brokers: &str, group: &str, start_at: StartAt) -> Result<
                 StartAt::Now => "latest",
             },
         );
-    config.create().map_err(|error| BadKafka::of(brokers, &error))
+    config.create().map(|consumer| Member(Some(consumer))).map_err(|error| BadKafka::of(brokers, &error))
+}
+
+/// How long an end waits for the brokers to take our leave.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
+
+/// A member of a group. Dropped, it leaves the group, and does not wait for brokers that are away: librdkafka would,
+/// for ever.
+pub(super) struct Member(Option<StreamConsumer>);
+
+impl std::ops::Deref for Member {
+    type Target = StreamConsumer;
+
+    #[expect(clippy::expect_used, reason = "it is there until the drop")]
+    fn deref(&self) -> &StreamConsumer {
+        self.0.as_ref().expect("a member that has not left")
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let consumer = self.0.take();
+        let (left, has_left) = std::sync::mpsc::sync_channel(1);
+        let leave = move || {
+            drop(consumer);
+            // Nobody waits for it any more when it took too long.
+            let _ = left.send(());
+        };
+        let leaving = std::thread::Builder::new().name("kafka leave".to_owned()).spawn(leave);
+        if leaving.is_ok() && has_left.recv_timeout(LEAVE_MAX).is_err() {
+            tracing::warn!(waited_s = LEAVE_MAX.as_secs(), "Kafka does not answer: its group is left without a word");
+        }
+    }
 }

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Message as _;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::Consumer as _;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::BadKafka;
-use super::consumer::{StartAt, consumer};
+use super::consumer::{Member, StartAt, consumer};
 use super::outage::Outage;
 use crate::domain::time::Timestamp;
 use crate::formats::envelope::Prefix;
@@ -57,7 +57,7 @@ struct Pending {
 }
 
 struct Shared {
-    consumer: StreamConsumer,
+    consumer: Member,
     topic: String,
     signs_topic: String,
     pending: Mutex<VecDeque<Pending>>,
