@@ -80,15 +80,7 @@ fn a_heartbeat() -> Step {
             host: host.clone(),
             at: clock.monotonic(),
             wall: clock.wall(),
-            kind: BeatKind::Heartbeat(Box::new(Heartbeat {
-                is_agent: false,
-                incarnation: Incarnation(1),
-                process: None,
-                sequence: 1,
-                cursor: 1,
-                idle: true,
-                interval: Duration::from_secs(5),
-            })),
+            kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
         })
         .collect();
     runtime.block_on(async { table.hear(&beats, clock.monotonic(), clock.wall()) });

@@ -26,6 +26,14 @@ pub struct Heartbeat {
     pub is_agent: bool,
 }
 
+impl Heartbeat {
+    /// Of a life that names no process and has nothing to read, with the interval that it promises.
+    #[must_use]
+    pub const fn idle(incarnation: Incarnation, interval: Duration) -> Self {
+        Self { incarnation, process: None, sequence: 0, cursor: 0, idle: true, interval, is_agent: false }
+    }
+}
+
 /// The kind of a sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeatKind {

@@ -4,11 +4,9 @@
 //! (lazily). Measured for such a queue: 21 ns a heartbeat at a million keys.
 
 use std::collections::{HashSet, VecDeque};
-use std::hash::BuildHasher as _;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use tokio::sync::broadcast;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
@@ -33,8 +31,12 @@ use crate::messages::maintenance::MaintenanceReply;
 use crate::runtime::clock::Clock;
 
 use self::calm::{Calm, Draft, Restless};
+use self::directory::Directory;
+use self::silence::is_well;
 
 mod calm;
+mod directory;
+mod silence;
 
 /// What bounds and steers the watchdog.
 #[derive(Debug, Clone)]
@@ -89,13 +91,6 @@ impl WatchdogConfig {
 
 /// Shorter gaps between two ticks are ordinary on a busy machine.
 const PAUSE_LEAST: Duration = Duration::from_millis(500);
-
-/// How often the silent are counted at most while there is a silence to judge: a count of a few is
-/// cheap, one of a million takes a millisecond.
-fn crowd_every(publishers: usize) -> Duration {
-    let micros = u64::try_from(publishers / 4).unwrap_or(u64::MAX);
-    Duration::from_micros(micros).clamp(Duration::from_millis(2), Duration::from_millis(200))
-}
 
 /// The place of the doubt about the crowd in the queue of timers; no publisher has it.
 const DOUBT: u32 = u32::MAX;
@@ -343,15 +338,6 @@ impl Table {
         }
     }
 
-    /// Keeps the count of those who are well; after everything that may change a verdict.
-    fn count_well(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
-        let is_well = is_well(&entry.watch);
-        if std::mem::replace(&mut entry.is_well, is_well) != is_well {
-            self.well = if is_well { self.well + 1 } else { self.well - 1 };
-        }
-    }
-
     fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {
         self.count_well(index);
         if let Some(process) = outcome.ask {
@@ -373,92 +359,6 @@ impl Table {
         if entry.exit_awaited != this {
             self.questions.push_back(Question::AwaitExit(entry.id.clone(), process.clone()));
             entry.exit_awaited = this;
-        }
-    }
-
-    /// Whether a silence stands alone or in a crowd; counted only when there is one to judge.
-    fn count_the_silent_with(&mut self, index: u32, now: Monotonic) {
-        if self.entries[index as usize].watch.is_late(&self.observer, now) {
-            self.count_the_silent(now);
-        }
-    }
-
-    fn count_the_silent(&mut self, now: Monotonic) {
-        let every = crowd_every(self.entries.len());
-        if let Some(at) = self.crowd_counted_at.filter(|at| now.since(*at) < every) {
-            if let Some(ends_at) = self.crowd.doubt_ends_at() {
-                // What has changed since may end the doubt: it is counted as soon as it may be.
-                self.arm_doubt(Some(ends_at.min(at + every)));
-            }
-            return;
-        }
-        self.crowd_counted_at = Some(now);
-        let (mut late, well, mut patience) = (0, self.well, Duration::ZERO);
-        for (entry, not_before) in self.entries.iter().zip(&mut self.not_late_before) {
-            if now < *not_before {
-                continue;
-            }
-            *not_before = entry.watch.late_at(&self.observer);
-            if entry.is_well && entry.watch.is_late(&self.observer, now) {
-                late += 1;
-                patience = patience.max(entry.watch.deadline());
-            }
-        }
-        debug_assert_eq!((late, well), self.count_one_by_one(now), "what is kept beside the entries is true of them");
-        if late * 2 > well && self.one_host_is_silent(now) {
-            late = 0;
-        }
-        // The longest of their deadlines once more, from when the crowd was first seen.
-        let doubted = self.crowd.doubt().is_some();
-        self.crowd.counted(late, well, patience.saturating_mul(2), now);
-        self.arm_doubt(self.crowd.doubt_ends_at());
-        if doubted && self.crowd.doubt().is_none() {
-            self.look_at_the_doubted(now);
-        }
-    }
-
-    /// The late and the well, from the entries alone: what the shorter way has to come to.
-    fn count_one_by_one(&self, now: Monotonic) -> (usize, usize) {
-        let well = self.entries.iter().filter(|entry| is_well(&entry.watch));
-        let late = well.clone().filter(|entry| entry.watch.is_late(&self.observer, now));
-        (late.count(), well.count())
-    }
-
-    /// The end of a doubt is a deadline like any other.
-    fn arm_doubt(&mut self, wanted: Option<Monotonic>) {
-        match (wanted, self.doubt_armed.take()) {
-            (None, None) => {}
-            (None, Some((key, _))) => {
-                self.due.remove(&key);
-            }
-            (Some(at), Some((key, armed))) => {
-                if armed != at {
-                    self.due.reset_at(&key, self.clock.instant(at));
-                }
-                self.doubt_armed = Some((key, at));
-            }
-            (Some(at), None) => self.doubt_armed = Some((self.due.insert_at(DOUBT, self.clock.instant(at)), at)),
-        }
-    }
-
-    /// The doubt is over: whoever was held back by it is judged now, not when the next look is due.
-    fn look_at_the_doubted(&mut self, now: Monotonic) {
-        for index in 0..self.entries.len() {
-            let Some(entry) = self.entries.get_mut(index) else { continue };
-            if entry.watch.verdict() != Verdict::Unknown || entry.watch.has_ended() {
-                continue;
-            }
-            match (&entry.armed, u32::try_from(index)) {
-                (Some((_, at)), _) if *at <= now => {}
-                (Some((key, _)), _) => {
-                    self.due.reset_at(key, self.clock.instant(now));
-                    if let Some((_, at)) = &mut entry.armed {
-                        *at = now;
-                    }
-                }
-                (None, Ok(index)) => entry.armed = Some((self.due.insert_at(index, self.clock.instant(now)), now)),
-                (None, Err(_)) => {}
-            }
         }
     }
 
@@ -678,33 +578,6 @@ impl Table {
         let maintenance = self.calm.maintenance.covers(&entry.id, entry.watch.host(), self.clock.wall());
         PublisherStatus { maintenance, ..status_of(entry) }
     }
-}
-
-/// From an id to its place among the entries. The ids themselves are only there: one look into memory
-/// less for each sign of life, and a hash is never compared with anything else.
-#[derive(Debug, Default)]
-struct Directory {
-    places: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-}
-
-impl Directory {
-    fn find(&self, id: &PublisherId, entries: &[Entry]) -> Option<u32> {
-        let is_it = |&index: &u32| entries[index as usize].id == *id;
-        self.places.find(self.hasher.hash_one(id), is_it).copied()
-    }
-
-    /// The entry at `index` is new.
-    fn insert(&mut self, index: u32, entries: &[Entry]) {
-        let Self { places, hasher } = self;
-        let hash = |&index: &u32| hasher.hash_one(&entries[index as usize].id);
-        places.insert_unique(hash(&index), index, hash);
-    }
-}
-
-/// Whether it was heard, and nothing bad is said of it.
-const fn is_well(watch: &Watch) -> bool {
-    watch.last_heard().is_some() && matches!(watch.verdict(), Verdict::Alive | Verdict::Late | Verdict::Unknown)
 }
 
 fn log(change: &Change) {

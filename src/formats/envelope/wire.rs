@@ -50,6 +50,14 @@ pub struct HeartbeatNote {
     pub errors: ErrorNote,
 }
 
+impl HeartbeatNote {
+    /// One that knows of no confirmation, no earlier life and no error.
+    #[must_use]
+    pub fn new(host: HostName, heartbeat: Heartbeat) -> Self {
+        Self { host, heartbeat, confirmed: 0, earlier: Vec::new(), errors: ErrorNote::default() }
+    }
+}
+
 /// Error metrics of a publisher.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ErrorNote {

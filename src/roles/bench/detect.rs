@@ -133,22 +133,8 @@ async fn fall_silent(url: &str, round: usize, count: usize, clock: Clock) -> any
     let mut silent = Vec::new();
     for number in 0..count {
         let id = PublisherId::parse(&format!("silent-{round}-{number}"))?;
-        let heartbeat = Heartbeat {
-            is_agent: false,
-            incarnation: Incarnation(u64::try_from(clock.wall().as_nanos() / 1_000)?),
-            process: None,
-            sequence: 0,
-            cursor: 0,
-            idle: true,
-            interval: INTERVAL,
-        };
-        let note = HeartbeatNote {
-            host: host.clone(),
-            heartbeat,
-            confirmed: 0,
-            earlier: Vec::new(),
-            errors: Default::default(),
-        };
+        let incarnation = Incarnation(u64::try_from(clock.wall().as_nanos() / 1_000)?);
+        let note = HeartbeatNote::new(host.clone(), Heartbeat::idle(incarnation, INTERVAL));
         let payload = encode_heartbeat(&note);
         client.publish(prefix.topic(&id, TopicKind::Heartbeat), QoS::AtLeastOnce, false, payload).await?;
         silent.push(id);

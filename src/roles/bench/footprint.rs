@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rumqttc::{AsyncClient, MqttOptions, QoS};
+use rumqttc::QoS;
 use tokio::time::Instant;
 
+use super::load::client;
 use super::processes::{cpu_seconds, resident_bytes};
 use super::programs::{Directory, RunningMonitor, whole};
 use crate::console::tables::{self, Drawing};
@@ -76,11 +77,7 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
 
 /// Everybody says once a second that it lives, over one connection, spread over the second.
 async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
-    let url: url::Url = url.parse()?;
-    let (host, port) = (url.host_str().context("no host")?, url.port().context("no port")?);
-    let mut options = MqttOptions::new("heartwatch-bench", host, port);
-    options.set_keep_alive(Duration::from_secs(30));
-    let (client, mut connection) = AsyncClient::new(options, 1_000);
+    let (client, mut connection) = client(&url, "heartwatch-bench")?;
     actix_rt::spawn(async move { while connection.poll().await.is_ok() {} });
     let prefix = Prefix::default();
     let host = HostName::parse("bench")?;
@@ -90,22 +87,8 @@ async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
         let round = Instant::now();
         for number in 0..publishers {
             let id = PublisherId::parse(&format!("bench-{number}"))?;
-            let heartbeat = Heartbeat {
-                is_agent: false,
-                incarnation: Incarnation(1),
-                process: None,
-                sequence: 0,
-                cursor,
-                idle: true,
-                interval: SECOND,
-            };
-            let note = HeartbeatNote {
-                host: host.clone(),
-                heartbeat,
-                confirmed: 0,
-                earlier: Vec::new(),
-                errors: Default::default(),
-            };
+            let heartbeat = Heartbeat { cursor, ..Heartbeat::idle(Incarnation(1), SECOND) };
+            let note = HeartbeatNote::new(host.clone(), heartbeat);
             let topic = prefix.topic(&id, TopicKind::Heartbeat);
             client.publish(topic, QoS::AtMostOnce, false, encode_heartbeat(&note)).await?;
             if number % 20 == 19 {

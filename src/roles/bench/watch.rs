@@ -158,21 +158,12 @@ fn forget_changes(watched: &mut Table) {
 fn fill(batch: &mut Vec<Beat>, ids: impl Iterator<Item = usize>, host: &HostName, clock: Clock) -> anyhow::Result<()> {
     batch.clear();
     for id in ids {
-        let heartbeat = Heartbeat {
-            is_agent: false,
-            incarnation: Incarnation(1),
-            process: None,
-            sequence: 1,
-            cursor: 1,
-            idle: true,
-            interval: INTERVAL,
-        };
         batch.push(Beat {
             publisher: PublisherId::parse(&format!("publisher-{id}"))?,
             host: host.clone(),
             at: clock.monotonic(),
             wall: clock.wall(),
-            kind: BeatKind::Heartbeat(Box::new(heartbeat)),
+            kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), INTERVAL))),
         });
     }
     Ok(())

@@ -199,14 +199,24 @@ async fn note_received(
     prefix: envelope::Prefix,
     signs: Option<mpsc::Sender<Sign>>,
 ) {
+    let mut signs_dropped: u64 = 0;
     while let Some(event) = events.recv().await {
         if let TransportEvent::Delivery(delivery) = &event {
             note(&log, &prefix, delivery);
             if let (Some(signs), Ok(topic)) = (&signs, Topic::parse(&prefix, &delivery.topic))
                 && KINDS.contains(&topic.kind)
             {
+                let sign = (topic.publisher, topic.kind, delivery.payload.clone());
                 // While Kafka is away there is no room: they speak of a moment that has passed.
-                let _ = signs.try_send((topic.publisher, topic.kind, delivery.payload.clone()));
+                if signs.try_send(sign).is_err() {
+                    signs_dropped += 1;
+                    if signs_dropped.is_power_of_two() {
+                        tracing::warn!(
+                            signs_dropped,
+                            "Kafka takes no heartbeats: the monitor behind it does not hear of them"
+                        );
+                    }
+                }
             }
         }
         if tee.send(event).await.is_err() {

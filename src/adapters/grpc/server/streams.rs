@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::agents::{Answers, Protocol};
@@ -17,6 +17,26 @@ use crate::wire::monitoring::monitoring_service_server::MonitoringService;
 
 /// The services. Clones are handles to the same server.
 pub(super) struct Streams(pub Arc<Shared>);
+
+/// A stream is over.
+struct Over {
+    /// Because the server ends.
+    by_us: bool,
+}
+
+/// The next message of a stream whose answers go there.
+async fn next<M, A>(
+    messages: &mut Streaming<M>,
+    answers: &mpsc::Sender<A>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<M, Over> {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => Err(Over { by_us: true }),
+        // It no longer listens: nobody reads what we confirm.
+        () = answers.closed() => Err(Over { by_us: false }),
+        message = messages.message() => message.ok().flatten().ok_or(Over { by_us: false }),
+    }
+}
 
 #[tonic::async_trait]
 impl AgentService for Streams {
@@ -44,13 +64,10 @@ impl AgentService for Streams {
             }
             let mut messages = request.into_inner();
             let by_us = loop {
-                let message = tokio::select! {
-                    _ = stop.wait_for(|stop| *stop) => break true,
-                    // It no longer listens: nobody reads what we confirm.
-                    () = answers.closed() => break false,
-                    message = messages.message() => message,
+                let message = match next(&mut messages, &answers, &mut stop).await {
+                    Ok(message) => message,
+                    Err(Over { by_us }) => break by_us,
                 };
-                let Ok(Some(message)) = message else { break false };
                 if let Err(status) = intake.relayed(message).await {
                     let _ = answers.try_send(Err(status));
                     break false;
@@ -88,12 +105,10 @@ impl MonitoringService for Streams {
         tokio::spawn(async move {
             let mut messages = request.into_inner();
             let by_us = loop {
-                let message = tokio::select! {
-                    _ = stop.wait_for(|stop| *stop) => break true,
-                    () = answers.closed() => break false,
-                    message = messages.message() => message,
+                let data = match next(&mut messages, &answers, &mut stop).await {
+                    Ok(data) => data,
+                    Err(Over { by_us }) => break by_us,
                 };
-                let Ok(Some(data)) = message else { break false };
                 if let Err(status) = intake.measured(data).await {
                     let _ = answers.try_send(Err(status));
                     break false;

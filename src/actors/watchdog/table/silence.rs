@@ -1,0 +1,112 @@
+//! How many are silent at once: counted without a look at everybody, since there may be a million.
+
+use super::*;
+
+/// How often the silent are counted at most while there is a silence to judge: a count of a few is
+/// cheap, one of a million takes a millisecond.
+fn crowd_every(publishers: usize) -> Duration {
+    let micros = u64::try_from(publishers / 4).unwrap_or(u64::MAX);
+    Duration::from_micros(micros).clamp(Duration::from_millis(2), Duration::from_millis(200))
+}
+
+impl Table {
+    /// Keeps the count of those who are well; after everything that may change a verdict.
+    pub(super) fn count_well(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        let is_well = is_well(&entry.watch);
+        if std::mem::replace(&mut entry.is_well, is_well) != is_well {
+            self.well = if is_well { self.well + 1 } else { self.well - 1 };
+        }
+    }
+
+    /// Whether a silence stands alone or in a crowd; counted only when there is one to judge.
+    pub(super) fn count_the_silent_with(&mut self, index: u32, now: Monotonic) {
+        if self.entries[index as usize].watch.is_late(&self.observer, now) {
+            self.count_the_silent(now);
+        }
+    }
+
+    pub(super) fn count_the_silent(&mut self, now: Monotonic) {
+        let every = crowd_every(self.entries.len());
+        if let Some(at) = self.crowd_counted_at.filter(|at| now.since(*at) < every) {
+            if let Some(ends_at) = self.crowd.doubt_ends_at() {
+                // What has changed since may end the doubt: it is counted as soon as it may be.
+                self.arm_doubt(Some(ends_at.min(at + every)));
+            }
+            return;
+        }
+        self.crowd_counted_at = Some(now);
+        let (mut late, well, mut patience) = (0, self.well, Duration::ZERO);
+        for (entry, not_before) in self.entries.iter().zip(&mut self.not_late_before) {
+            if now < *not_before {
+                continue;
+            }
+            *not_before = entry.watch.late_at(&self.observer);
+            if entry.is_well && entry.watch.is_late(&self.observer, now) {
+                late += 1;
+                patience = patience.max(entry.watch.deadline());
+            }
+        }
+        debug_assert_eq!((late, well), self.count_one_by_one(now), "what is kept beside the entries is true of them");
+        if late * 2 > well && self.one_host_is_silent(now) {
+            late = 0;
+        }
+        // The longest of their deadlines once more, from when the crowd was first seen.
+        let doubted = self.crowd.doubt().is_some();
+        self.crowd.counted(late, well, patience.saturating_mul(2), now);
+        self.arm_doubt(self.crowd.doubt_ends_at());
+        if doubted && self.crowd.doubt().is_none() {
+            self.look_at_the_doubted(now);
+        }
+    }
+
+    /// The late and the well, from the entries alone: what the shorter way has to come to.
+    fn count_one_by_one(&self, now: Monotonic) -> (usize, usize) {
+        let well = self.entries.iter().filter(|entry| is_well(&entry.watch));
+        let late = well.clone().filter(|entry| entry.watch.is_late(&self.observer, now));
+        (late.count(), well.count())
+    }
+
+    /// The end of a doubt is a deadline like any other.
+    fn arm_doubt(&mut self, wanted: Option<Monotonic>) {
+        match (wanted, self.doubt_armed.take()) {
+            (None, None) => {}
+            (None, Some((key, _))) => {
+                self.due.remove(&key);
+            }
+            (Some(at), Some((key, armed))) => {
+                if armed != at {
+                    self.due.reset_at(&key, self.clock.instant(at));
+                }
+                self.doubt_armed = Some((key, at));
+            }
+            (Some(at), None) => self.doubt_armed = Some((self.due.insert_at(DOUBT, self.clock.instant(at)), at)),
+        }
+    }
+
+    /// The doubt is over: whoever was held back by it is judged now, not when the next look is due.
+    fn look_at_the_doubted(&mut self, now: Monotonic) {
+        for index in 0..self.entries.len() {
+            let Some(entry) = self.entries.get_mut(index) else { continue };
+            if entry.watch.verdict() != Verdict::Unknown || entry.watch.has_ended() {
+                continue;
+            }
+            match (&entry.armed, u32::try_from(index)) {
+                (Some((_, at)), _) if *at <= now => {}
+                (Some((key, _)), _) => {
+                    self.due.reset_at(key, self.clock.instant(now));
+                    if let Some((_, at)) = &mut entry.armed {
+                        *at = now;
+                    }
+                }
+                (None, Ok(index)) => entry.armed = Some((self.due.insert_at(index, self.clock.instant(now)), now)),
+                (None, Err(_)) => {}
+            }
+        }
+    }
+}
+
+/// Whether it was heard, and nothing bad is said of it.
+pub(super) const fn is_well(watch: &Watch) -> bool {
+    watch.last_heard().is_some() && matches!(watch.verdict(), Verdict::Alive | Verdict::Late | Verdict::Unknown)
+}
