@@ -5,7 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use crate::domain::command::{Command, CommandResult};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity};
+use crate::domain::publisher::PublisherId;
 use crate::messages::deliveries::Delivery;
 
 /// A boxed future, so that ports stay object-safe.
@@ -292,10 +294,40 @@ pub trait PluginFolder: Send + Sync + 'static {
 
 /// Asks the agent on another host about a process there.
 pub trait RemoteProbe: Send + Sync + 'static {
-    /// What the agent with this id says of a process on its host; an error says why it cannot be asked.
+    /// What the agent with this id says of a process on its host; an error says why it cannot be asked. It is there
+    /// within this time.
     fn probe<'a>(
         &'a self,
-        agent: &'a crate::domain::publisher::PublisherId,
+        agent: &'a PublisherId,
         process: &'a ProcessIdentity,
+        within: Duration,
     ) -> BoxFuture<'a, Result<ProbeAnswer, String>>;
+}
+
+/// One way on which agents get commands: a broker, Kafka, the streams of a server. What they answer comes back beside
+/// it, as [`AgentAnswer`].
+pub trait AgentWay: Send + Sync + 'static {
+    /// What it is called, distinct among the ways of a monitor: `MQTT`, `Kafka`, `gRPC`.
+    fn name(&self) -> &'static str;
+    /// Whether this agent is known to be there. A way that cannot tell says no, and is asked all the same.
+    fn knows(&self, agent: &PublisherId) -> bool;
+    /// Hands a command over that is to be answered within this time. An error says why this agent cannot be asked on
+    /// this way.
+    fn hand<'a>(
+        &'a self,
+        agent: &'a PublisherId,
+        command: &'a Command,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<(), String>>;
+    /// Ends it.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What came back on an [`AgentWay`]: nobody has checked yet whether it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentAnswer {
+    /// Who answers, as the way knows it.
+    pub agent: PublisherId,
+    /// What.
+    pub result: CommandResult,
 }

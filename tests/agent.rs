@@ -1,5 +1,5 @@
-//! A real agent: over MQTT, with a real etcd, with plugins, with commands, and as the one who is asked after
-//! processes on its host.
+//! A real agent: over MQTT, with a real etcd, with plugins, with commands. What it says of other processes is in
+//! `hosts.rs`.
 #![cfg(feature = "hosts")]
 #![allow(
     clippy::unwrap_used,
@@ -11,13 +11,10 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heartwatch::domain::command::{Command as Order, CommandResult};
-use heartwatch::domain::evidence::EvidenceKind;
 use heartwatch::domain::publisher::{Incarnation, PublisherId};
 use heartwatch::domain::verdict::Verdict;
 use heartwatch::formats::command::{decode_answer, encode_ask};
@@ -30,18 +27,12 @@ use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::etcd::Etcd;
-use support::heartwatch::{PATIENCE, PROGRAM, Program, RunOptions, Running, command, kill, publish_command};
-use support::mosquitto::{Mosquitto, MosquittoOptions};
-use support::{eventually, free_port, installed};
+use support::heartwatch::{PATIENCE, Program, RunOptions, Running};
+use support::hosts::agent_command;
+use support::mosquitto::Mosquitto;
+use support::{eventually, free_port};
 use tonic::{Request, Response, Status, Streaming};
 use url::Url;
-
-fn agent_command(directory: &Path, id: &str, arguments: &[&str]) -> Command {
-    let mut command = command(directory);
-    command.args(["agent", "--id", id, "--name", id, "--heartbeat", "200ms", "--data-dir"]);
-    command.arg(directory.join("data")).args(arguments);
-    command
-}
 
 /// Somebody who gives an agent commands over MQTT.
 struct Asker {
@@ -279,174 +270,6 @@ async fn a_plugin_is_a_file_that_is_dropped_in_and_changed() {
     agent.says("much").await;
     let mut asker = Asker::connect(monitor.mqtt_url(), "web-1").await;
     eventually("events are readings", PATIENCE, async || asker.status().await["events"].as_u64().unwrap() > 0).await;
-}
-
-/// The PID of the program with these words in its command line.
-fn pid_with(words: &[&str]) -> Option<u32> {
-    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse::<u32>().ok()?;
-        let text = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let arguments: Vec<_> = text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word)).collect();
-        let is_ours = arguments.first().is_some_and(|program| *program == PROGRAM);
-        (is_ours && words.iter().all(|word| arguments.iter().any(|argument| argument == word))).then_some(pid)
-    })
-}
-
-/// Another host, as far as processes and names go: a PID namespace and a name of its own; and a network of its own
-/// where one is given.
-fn other_host(directory: &Path, broker: &str, network: Option<&Network>) -> Option<Program> {
-    const UNSHARE: [&str; 5] = ["--pid", "--fork", "--mount-proc", "--uts", "--kill-child"];
-    let can = Command::new("unshare").args(UNSHARE).arg("true").status().is_ok_and(|status| status.success());
-    if !can {
-        let required = std::env::var("HEARTWATCH_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-        assert!(!required, "this test needs root, for a PID namespace");
-        println!("skipped: another host needs root, for a PID namespace");
-        return None;
-    }
-    let quoted = |command: Command| {
-        let words = std::iter::once(command.get_program()).chain(command.get_args());
-        words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ")
-    };
-    let mut script = "hostname plant-7\n".to_owned();
-    for id in ["light-1", "light-2"] {
-        script += &format!("{} &\n", quoted(publish_command(directory, id, broker)));
-    }
-    script += &format!("{} &\nwait\n", quoted(agent_command(directory, "agent-7", &["--mqtt", broker])));
-    let mut unshare = match network {
-        Some(network) => {
-            let mut ip = support::heartwatch::command_of(Network::IP, directory);
-            ip.args(["netns", "exec", &network.name, "unshare"]);
-            ip
-        }
-        None => support::heartwatch::command_of("unshare", directory),
-    };
-    unshare.args(UNSHARE).args(["sh", "-c", &script]);
-    Some(Program::start(unshare))
-}
-
-/// A network namespace, and a link to it that can be cut; both are gone when the test ends in any way.
-struct Network {
-    name: String,
-    link: String,
-    /// The first three numbers of its addresses: ours ends in 1.
-    net: String,
-}
-
-impl Network {
-    const IP: &str = "/usr/sbin/ip";
-
-    /// None (already said) where it cannot be made.
-    fn new() -> Option<Self> {
-        let number = std::process::id() % 60_000;
-        let (name, link) = (format!("hw{number}"), format!("hwl{number}"));
-        let net = format!("10.{}.{}", 100 + number / 250 % 100, number % 250);
-        let network = Self { name, link, net };
-        let Network { name, link, net } = &network;
-        let peer = format!("{link}p");
-        let made = installed(Self::IP)
-            && ip(&format!("netns add {name}"))
-            && ip(&format!("link add {link} type veth peer name {peer} netns {name}"))
-            && ip(&format!("addr add {net}.1/24 dev {link}"))
-            && ip(&format!("link set {link} up"))
-            && ip(&format!("-n {name} addr add {net}.2/24 dev {peer}"))
-            && ip(&format!("-n {name} link set {peer} up"))
-            && ip(&format!("-n {name} link set lo up"));
-        if !made {
-            let required = std::env::var("HEARTWATCH_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-            assert!(!required, "this test needs root, for a network namespace");
-            println!("skipped: a network namespace needs root");
-        }
-        made.then_some(network)
-    }
-
-    fn cut(&self) {
-        assert!(ip(&format!("link set {} down", self.link)));
-    }
-
-    fn restore(&self) {
-        assert!(ip(&format!("link set {} up", self.link)));
-    }
-}
-
-fn ip(arguments: &str) -> bool {
-    Command::new(Network::IP).args(arguments.split(' ')).status().is_ok_and(|status| status.success())
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        let _ = ip(&format!("link del {}", self.link));
-        let _ = ip(&format!("netns del {}", self.name));
-    }
-}
-
-#[tokio::test]
-async fn behind_a_link_that_is_cut_everybody_is_unreachable_and_judged_by_the_agent_when_it_is_restored() {
-    let Some(network) = Network::new() else { return };
-    let port = free_port();
-    let lines = format!("listener {port} {}.1\n", network.net);
-    let Some(broker) = Mosquitto::start_with(MosquittoOptions { lines, ..MosquittoOptions::default() }).await else {
-        return;
-    };
-    let deadline = Duration::from_secs(2);
-    let options = RunOptions { mqtt: Some(broker.url()), deadline, ..RunOptions::default() };
-    let monitor = Running::start(options).await;
-    let there = format!("mqtt://{}.1:{port}", network.net);
-    let Some(_host) = other_host(monitor.directory(), &there, Some(&network)) else { return };
-    let all = ["light-1", "light-2", "agent-7"];
-    for id in all {
-        monitor.until(id, Verdict::Alive).await;
-    }
-    network.cut();
-    for id in all {
-        monitor.until(id, Verdict::Unreachable).await;
-    }
-    // What happens meanwhile nobody can see.
-    kill(pid_with(&["publish", "light-1", &there]).unwrap(), Signal::KILL);
-    network.restore();
-    monitor.until("light-2", Verdict::Alive).await;
-    monitor.until("agent-7", Verdict::Alive).await;
-    monitor.until("light-1", Verdict::Dead).await;
-    for id in all {
-        let course = monitor.course(id).await;
-        let wrong = course.iter().any(|(_, to)| *to == Verdict::Dead && id != "light-1");
-        assert!(!wrong, "{id} lives: {course:?}");
-    }
-    monitor.until_publisher("light-2", "whole again", |view| view.ledger.missing == 0 && view.ledger.lost == 0).await;
-}
-
-#[tokio::test]
-async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
-    let Some(broker) = Mosquitto::start().await else { return };
-    let deadline = Duration::from_secs(3);
-    let options = RunOptions { mqtt: Some(broker.url()), deadline, ..RunOptions::default() };
-    let monitor = Running::start(options).await;
-    let Some(host) = other_host(monitor.directory(), &broker.url(), None) else { return };
-    for id in ["light-1", "light-2", "agent-7"] {
-        monitor.until(id, Verdict::Alive).await;
-    }
-    assert_eq!(monitor.publisher("light-1").await.unwrap().host.to_string(), "plant-7");
-    let light_1 = pid_with(&["publish", "light-1", &broker.url()]).unwrap();
-    let light_2 = pid_with(&["publish", "light-2", &broker.url()]).unwrap();
-    let agent = pid_with(&["agent", "agent-7", &broker.url()]).unwrap();
-
-    kill(light_1, Signal::KILL);
-    monitor.until("light-1", Verdict::Dead).await;
-    let change = monitor.explain("light-1").await.change.unwrap();
-    let process = change.evidence.iter().find(|fact| fact.kind == EvidenceKind::Process).unwrap();
-    assert!(process.detail.contains("by the agent agent-7 on plant-7"), "{change:?}");
-
-    kill(light_2, Signal::STOP);
-    monitor.until("light-2", Verdict::Stopped).await;
-    kill(light_2, Signal::CONT);
-    monitor.until("light-2", Verdict::Alive).await;
-
-    kill(agent, Signal::KILL);
-    kill(light_2, Signal::KILL);
-    monitor.until("light-2", Verdict::Unreachable).await;
-    let change = monitor.explain("light-2").await.change.unwrap();
-    assert!(change.summary.contains("agent-7") && change.summary.contains("did not answer"), "{change:?}");
-    monitor.until("agent-7", Verdict::Unreachable).await;
-    drop(host);
 }
 
 /// A server that confirms what it got and asks one question, on a runtime of its own so that it can be cut off.

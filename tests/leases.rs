@@ -30,7 +30,8 @@ const DEADLINE: Duration = Duration::from_secs(90);
 
 fn agent_command(directory: &Path, id: &str, arguments: &[&str]) -> Command {
     let mut command = command(directory);
-    command.args(["agent", "--id", id, "--name", "node-7", "--heartbeat", "500ms", "--data-dir"]);
+    let node = id.replace("agent", "node");
+    command.args(["agent", "--id", id, "--name", &node, "--heartbeat", "500ms", "--data-dir"]);
     command.arg(directory.join("agent")).args(arguments);
     command
 }
@@ -76,7 +77,30 @@ impl Server {
 
     /// The node in what it says of everybody's health.
     async fn node(&self) -> Value {
-        self.say(&["health"]).await.1["nodes"][0].clone()
+        self.node_called("node-7").await
+    }
+
+    /// The same of several; null when it has not seen this one.
+    async fn node_called(&self, name: &str) -> Value {
+        let nodes = self.say(&["health"]).await.1["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.into_iter().find(|node| node["node"] == name).unwrap_or_default()
+    }
+
+    /// Waits until it has seen that this node's heartbeat was written once more than now.
+    async fn sees_a_refresh_of(&self, name: &str) {
+        let before = self.node_called(name).await["written"].clone();
+        eventually(&format!("{name} is refreshed after {before}"), DEADLINE, async || {
+            self.node_called(name).await["written"].as_str() > before.as_str()
+        })
+        .await;
+    }
+
+    /// The nodes whose heartbeats it has said to be gone, one for each time.
+    fn gone(&self) -> Vec<String> {
+        let said = self.program.stderr();
+        let gone = said.lines().filter(|line| line.contains("its heartbeat in etcd is gone"));
+        gone.map(|line| ["node-7", "node-8"].into_iter().find(|node| line.contains(node)).unwrap_or(line).to_owned())
+            .collect()
     }
 
     /// The interval that the agent says is in force.
@@ -135,6 +159,44 @@ async fn the_server_sees_leases_come_and_go_and_configures_agents() {
     // An end in order gives the lease back.
     agent.signal(Signal::TERM);
     eventually("it has left", DEADLINE, async || server.node().await["heartbeat"] == false).await;
+}
+
+#[tokio::test]
+async fn behind_three_members_nobody_is_gone_who_is_there_and_who_is_gone_is_seen() {
+    let Some(mut etcd) = Etcd::start(3).await else { return };
+    let server = Server::start(&["--etcd", &etcd.endpoints()]).await;
+    let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints(), "--lease", "6s"];
+    let (stays, leaves) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let _stays = Program::start(agent_command(stays.path(), "agent-7", &arguments));
+    let mut leaves = Program::start(agent_command(leaves.path(), "agent-8", &arguments));
+    for name in ["node-7", "node-8"] {
+        eventually("its lease is seen", DEADLINE, async || server.node_called(name).await["heartbeat"] == true).await;
+    }
+    let since = server.node().await["since"].clone();
+
+    // One that does not lead is killed; then, with all three, the one that leads stands still.
+    let leader = etcd.leader().await;
+    let follower = (leader + 1) % 3;
+    etcd.kill(follower);
+    server.sees_a_refresh_of("node-7").await;
+    server.sees_a_refresh_of("node-8").await;
+    etcd.restart(follower).await;
+    let leader = etcd.leader().await;
+    etcd.pause(leader);
+    server.sees_a_refresh_of("node-7").await;
+    server.sees_a_refresh_of("node-8").await;
+    assert_eq!(server.gone(), Vec::<String>::new(), "everybody was there all the time");
+
+    // The two that are left see that a lease ends.
+    leaves.kill();
+    eventually("its lease has ended", DEADLINE, async || server.node_called("node-8").await["heartbeat"] == false)
+        .await;
+    etcd.resume(leader);
+    server.sees_a_refresh_of("node-7").await;
+    assert_eq!(server.gone(), ["node-8"]);
+    let node = server.node().await;
+    assert_eq!((&node["heartbeat"], &node["since"]), (&json!(true), &since), "{node}");
+    assert_eq!(server.node_called("node-8").await["heartbeat"], false);
 }
 
 #[tokio::test]

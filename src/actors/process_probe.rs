@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
 use crate::messages::probe::{AwaitExit, Probe};
 use crate::ports::{ProcessTable, RemoteProbe};
 use crate::runtime::clock::Clock;
+
+/// What is left of an agent's time for the words why it did not answer.
+const LAST_WORD: Duration = Duration::from_millis(50);
 
 /// The probe's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +81,15 @@ impl ProcessProbe {
     fn ask_agent(&self, agent: PublisherId, process: ProcessIdentity) -> ResponseFuture<ProbeAnswer> {
         let (remote, places, clock, config) = (self.remote.clone(), self.agents.clone(), self.clock, self.config);
         Box::pin(async move {
+            let until = Instant::now() + config.agent_timeout;
             let ask = async {
                 let Some(remote) = remote else { return Err("this monitor asks no agents".to_owned()) };
                 let Ok(_place) = places.acquire().await else { return Err("the probe has stopped".to_owned()) };
-                remote.probe(&agent, &process).await
+                // It can say more of who did not answer than that the time is over, and needs a moment for it.
+                let left = until.saturating_duration_since(Instant::now());
+                remote.probe(&agent, &process, left.saturating_sub(LAST_WORD)).await
             };
-            let answer = tokio::time::timeout(config.agent_timeout, ask).await;
+            let answer = tokio::time::timeout_at(until, ask).await;
             match answer.unwrap_or_else(|_| Err(format!("did not answer within {:?}", config.agent_timeout))) {
                 Ok(answer) => answer,
                 Err(reason) => {
@@ -234,9 +241,9 @@ mod tests {
         assert_eq!(reason(waits), "no answer within 1s: all 2 places are taken");
         release.send(()).unwrap();
         release.send(()).unwrap();
-        let deadline = tokio::time::Instant::now() + LONG;
+        let deadline = Instant::now() + LONG;
         while probe.send(question(9)).await.unwrap().state != ProcessState::Running {
-            assert!(tokio::time::Instant::now() < deadline, "the places did not become free");
+            assert!(Instant::now() < deadline, "the places did not become free");
         }
     }
 

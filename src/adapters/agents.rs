@@ -1,25 +1,39 @@
-//! [`RemoteProbe`] over a broker: a question on an agent's `ask` topic, its answer on its `answer` topic.
+//! [`RemoteProbe`] over every way on which agents get commands ([`AgentWay`]): the broker, Kafka, a server's streams.
 //!
-//! A question that is not answered is over when its asker gives up: dropping the future forgets it.
+//! - The way on which an agent answered last is taken first, then one that knows it, then the others. When a way fails,
+//!   or has not answered in its share of the time, the next one is asked as well; the first answer counts.
+//! - An answer counts only when it has the id of a question, comes from the agent that was asked, and on the way on which
+//!   it was asked.
+//! - A question that is not answered is over when its time is, or when its asker gives up: dropping the future forgets it.
+
+mod broker;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::domain::command::{Command, CommandResult};
+pub use broker::over_broker;
+
+use crate::domain::command::{Command, CommandResult, PROBE_ID_PREFIX};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
-use crate::formats::command::{self, ProbeOutput, probe_data};
-use crate::formats::envelope::Prefix;
-use crate::ports::{BoxFuture, Outgoing, RemoteProbe, Transport, TransportEvent};
+use crate::domain::time::describe_duration;
+use crate::formats::command::{ProbeOutput, probe_data};
+use crate::ports::{AgentAnswer, AgentWay, BoxFuture, RemoteProbe};
 use crate::runtime::clock::Clock;
 
 /// Most questions without an answer.
 const WAITING_MAX: usize = 10_000;
+/// Most agents of which it is remembered on which way they answered.
+const REMEMBERED_MAX: usize = 100_000;
 
-/// The agents behind a broker. Clones are handles to the same ones.
+/// The agents that can be asked. Clones are handles to the same ones.
 #[derive(Clone)]
 pub struct Agents {
     shared: Arc<Shared>,
@@ -30,92 +44,107 @@ struct Shared {
     /// Distinct for every life of the monitor, so that a late answer to an earlier one is nobody's.
     life: String,
     asked: AtomicU64,
-    link: Mutex<Option<Link>>,
-    waiting: Mutex<HashMap<String, (String, oneshot::Sender<CommandResult>)>>,
+    ways: Mutex<Vec<Arc<dyn AgentWay>>>,
+    waiting: Mutex<HashMap<String, Waiting>>,
+    /// On which way an agent answered last.
+    answered_on: Mutex<HashMap<PublisherId, &'static str>>,
 }
 
-#[derive(Clone)]
-struct Link {
-    transport: Arc<dyn Transport>,
-    prefix: Prefix,
-    /// Counts the connections.
-    number: u64,
-    connected: bool,
+/// Who waits for an answer, and whose it has to be.
+struct Waiting {
+    agent: PublisherId,
+    way: &'static str,
+    answer: oneshot::Sender<CommandResult>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Agents {
-    /// Nobody to ask yet.
+    /// No way to ask anybody yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let shared = Shared {
-            life: format!("{}-{:04x}", clock.wall().as_nanos(), fastrand::u16(..)),
+            life: format!("{PROBE_ID_PREFIX}{}-{:08x}", clock.wall().as_nanos(), fastrand::u32(..)),
             asked: AtomicU64::new(0),
-            link: Mutex::default(),
+            ways: Mutex::default(),
             waiting: Mutex::default(),
+            answered_on: Mutex::default(),
         };
         Self { shared: Arc::new(shared), clock }
     }
 
-    /// Asks over this connection from now on, in place of the one before, and listens to it on the current tokio
-    /// runtime until it ends. It must be subscribed to [`Prefix::answers`].
-    pub fn ask_over(&self, transport: Arc<dyn Transport>, mut events: mpsc::Receiver<TransportEvent>, prefix: Prefix) {
-        let number = self.shared.asked.fetch_add(1, Ordering::Relaxed);
-        let link = Link { transport: transport.clone(), prefix, number, connected: false };
-        *self.shared.link() = Some(link);
+    /// Asks on this way, too, in place of the one of the same name; listens to what comes back on the current tokio
+    /// runtime until it ends.
+    pub fn ask_over(&self, way: Arc<dyn AgentWay>, mut answers: mpsc::Receiver<AgentAnswer>) {
+        let name = way.name();
+        {
+            let mut ways = locked(&self.shared.ways);
+            ways.retain(|other| other.name() != name);
+            ways.push(way);
+        }
         let shared = self.shared.clone();
         tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                match event {
-                    TransportEvent::Connected { .. } => shared.set_connected(number, true),
-                    TransportEvent::Disconnected { .. } => shared.set_connected(number, false),
-                    TransportEvent::Delivery(delivery) => {
-                        transport.acknowledge(vec![delivery.receipt]);
-                        shared.answered(&delivery.topic, &delivery.payload);
-                    }
-                }
+            while let Some(answer) = answers.recv().await {
+                shared.answered(name, answer);
             }
         });
     }
 
-    /// Ends the connection.
+    /// Ends the way of this name, where there is one.
+    pub async fn close_way(&self, name: &str) {
+        let way = {
+            let mut ways = locked(&self.shared.ways);
+            ways.iter().position(|way| way.name() == name).map(|index| ways.remove(index))
+        };
+        if let Some(way) = way {
+            way.close().await;
+        }
+    }
+
+    /// Ends all of them.
     pub async fn close(&self) {
-        let link = self.shared.link().take();
-        if let Some(link) = link {
-            link.transport.disconnect().await;
+        let ways = std::mem::take(&mut *locked(&self.shared.ways));
+        for way in ways {
+            way.close().await;
         }
     }
 }
 
 impl Shared {
-    fn link(&self) -> std::sync::MutexGuard<'_, Option<Link>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, oneshot::Sender<CommandResult>)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_connected(&self, number: u64, connected: bool) {
-        if let Some(link) = self.link().as_mut().filter(|link| link.number == number) {
-            link.connected = connected;
-        }
-    }
-
-    /// An answer counts only on the topic of the agent that was asked.
-    fn answered(&self, topic: &str, payload: &[u8]) {
-        let result = match command::decode_answer(payload) {
-            Ok(result) => result,
-            Err(error) => {
-                let topic: String = topic.chars().take(200).collect();
-                return tracing::debug!(%error, topic, "an agent's answer could not be read");
+    /// An answer counts only from the agent that was asked, on the way on which it was asked.
+    fn answered(&self, way: &'static str, AgentAnswer { agent, result }: AgentAnswer) {
+        let mut waiting = locked(&self.waiting);
+        match waiting.get(&result.id) {
+            Some(asked) if asked.way == way && asked.agent == agent => {}
+            Some(_) => {
+                return tracing::warn!(%agent, way, id = result.id, "an answer came from somebody who was not asked");
             }
-        };
-        let mut waiting = self.waiting();
-        if waiting.get(&result.id).is_some_and(|(from, _)| from == topic)
-            && let Some((_, waits)) = waiting.remove(&result.id)
-        {
-            let _ = waits.send(result);
+            None => return tracing::debug!(%agent, way, id = result.id, "an answer came that nobody waits for"),
         }
+        if let Some(asked) = waiting.remove(&result.id) {
+            let _ = asked.answer.send(result);
+        }
+    }
+
+    /// The ways to ask an agent, the most promising one first.
+    fn ways_to(&self, agent: &PublisherId) -> Vec<Arc<dyn AgentWay>> {
+        let answered_on = locked(&self.answered_on).get(agent).copied();
+        let mut ways = locked(&self.ways).clone();
+        ways.sort_by_key(|way| (answered_on != Some(way.name()), !way.knows(agent)));
+        ways
+    }
+
+    fn note_answered_on(&self, agent: &PublisherId, way: &'static str) {
+        let mut answered_on = locked(&self.answered_on);
+        if answered_on.get(agent) == Some(&way) {
+            return;
+        }
+        if answered_on.len() >= REMEMBERED_MAX {
+            answered_on.clear();
+        }
+        answered_on.insert(agent.clone(), way);
     }
 }
 
@@ -127,7 +156,49 @@ struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.shared.waiting().remove(&self.id);
+        locked(&self.shared.waiting).remove(&self.id);
+    }
+}
+
+impl Agents {
+    /// Asks on one way; an error says which way it was and what went wrong there.
+    async fn ask_on(
+        &self,
+        way: Arc<dyn AgentWay>,
+        agent: &PublisherId,
+        process: &ProcessIdentity,
+        until: Instant,
+    ) -> Result<ProbeAnswer, String> {
+        let (name, within) = (way.name(), until.saturating_duration_since(Instant::now()));
+        let asked = async {
+            let number = self.shared.asked.fetch_add(1, Ordering::Relaxed);
+            let id = format!("{}-{number}", self.shared.life);
+            let (sender, answer) = oneshot::channel();
+            {
+                let mut waiting = locked(&self.shared.waiting);
+                if waiting.len() >= WAITING_MAX {
+                    return Err(format!("{WAITING_MAX} questions wait for answers already"));
+                }
+                waiting.insert(id.clone(), Waiting { agent: agent.clone(), way: name, answer: sender });
+            }
+            let _asked = Asked { shared: &self.shared, id: id.clone() };
+            let question = Command { id, kind: "probe".to_owned(), data: probe_data(process) };
+            way.hand(agent, &question, within).await.map_err(|reason| format!("over {name}: {reason}"))?;
+            answer.await.map_err(|_| "the monitor stops".to_owned())
+        };
+        let result = timeout_at(until, asked).await;
+        let result =
+            result.map_err(|_| format!("it did not answer over {name} within {}", describe_duration(within)))??;
+        if !result.success {
+            return Err(format!("over {name} it says: {}", result.output.chars().take(300).collect::<String>()));
+        }
+        let output: ProbeOutput = serde_json::from_str(&result.output)
+            .map_err(|error| format!("its answer over {name} cannot be read: {error}"))?;
+        let answer = output
+            .answer(self.clock.wall())
+            .map_err(|error| format!("its answer over {name} cannot be read: {error}"))?;
+        self.shared.note_answered_on(agent, name);
+        Ok(answer)
     }
 }
 
@@ -136,31 +207,42 @@ impl RemoteProbe for Agents {
         &'a self,
         agent: &'a PublisherId,
         process: &'a ProcessIdentity,
+        within: Duration,
     ) -> BoxFuture<'a, Result<ProbeAnswer, String>> {
         Box::pin(async move {
-            let link = self.shared.link().clone().filter(|link| link.connected);
-            let link = link.ok_or("the monitor has no connection to ask over")?;
-            let id = format!("{}-{}", self.shared.life, self.shared.asked.fetch_add(1, Ordering::Relaxed));
-            let (sender, answer) = oneshot::channel();
-            {
-                let mut waiting = self.shared.waiting();
-                if waiting.len() >= WAITING_MAX {
-                    return Err(format!("{WAITING_MAX} questions wait for answers already"));
+            let mut ways = self.shared.ways_to(agent).into_iter();
+            let now = Instant::now();
+            let until = now + within;
+            let share = within / u32::try_from(ways.len().max(1)).unwrap_or(u32::MAX);
+            let mut next_at = now;
+            let mut asking = FuturesUnordered::new();
+            let mut reasons: Vec<String> = Vec::new();
+            loop {
+                if asking.is_empty() || Instant::now() >= next_at {
+                    match ways.next() {
+                        Some(way) => {
+                            asking.push(self.ask_on(way, agent, process, until));
+                            next_at = Instant::now() + share;
+                        }
+                        None if asking.is_empty() && reasons.is_empty() => {
+                            return Err("the monitor has no way to ask it".to_owned());
+                        }
+                        None if asking.is_empty() => return Err(reasons.join("; ")),
+                        // Everybody is asked: only answers can come.
+                        None => next_at = until + share,
+                    }
                 }
-                waiting.insert(id.clone(), (link.prefix.answer(agent), sender));
+                tokio::select! {
+                    Some(answer) = asking.next() => match answer {
+                        Ok(answer) => return Ok(answer),
+                        Err(reason) => reasons.push(reason),
+                    },
+                    () = sleep_until(next_at) => {}
+                }
             }
-            let _asked = Asked { shared: &self.shared, id: id.clone() };
-            let question = Command { id, kind: "probe".to_owned(), data: probe_data(process) };
-            // Without a deadline: nothing keeps the question for later, and the clocks of two hosts may differ.
-            let payload = command::encode_ask(&question, None);
-            let message = Outgoing { topic: link.prefix.ask(agent), payload, at_least_once: false };
-            link.transport.publish(message).await.map_err(|error| error.to_string())?;
-            let result = answer.await.map_err(|_| "the monitor stops".to_owned())?;
-            if !result.success {
-                return Err(format!("it says: {}", result.output.chars().take(300).collect::<String>()));
-            }
-            let output: ProbeOutput = serde_json::from_str(&result.output).map_err(|error| error.to_string())?;
-            output.answer(self.clock.wall()).map_err(|error| error.to_string())
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

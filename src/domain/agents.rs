@@ -15,7 +15,8 @@ const AGENTS_MAX: usize = 100_000;
 /// The agents that have been heard and have not said goodbye.
 #[derive(Debug, Clone, Default)]
 pub struct Agents {
-    by_boot: HashMap<String, PublisherId>,
+    /// The agents of a boot, the one that was heard last at the end.
+    by_boot: HashMap<String, Vec<PublisherId>>,
     boots: HashMap<PublisherId, String>,
 }
 
@@ -25,13 +26,21 @@ impl Agents {
         match &beat.kind {
             BeatKind::Heartbeat(heartbeat) if heartbeat.is_agent => {
                 let Some(process) = &heartbeat.process else { return };
-                if self.boots.get(&beat.publisher) == Some(&process.boot_id) {
-                    return;
-                }
-                self.forget(&beat.publisher);
-                if self.boots.len() < AGENTS_MAX {
+                if self.boots.get(&beat.publisher) != Some(&process.boot_id) {
+                    self.forget(&beat.publisher);
+                    if self.boots.len() >= AGENTS_MAX {
+                        return;
+                    }
                     self.boots.insert(beat.publisher.clone(), process.boot_id.clone());
-                    self.by_boot.insert(process.boot_id.clone(), beat.publisher.clone());
+                }
+                let there = match self.by_boot.get_mut(&process.boot_id) {
+                    Some(there) => there,
+                    None => self.by_boot.entry(process.boot_id.clone()).or_default(),
+                };
+                // Of several the one that was heard last is asked first: another one may be gone.
+                if there.last() != Some(&beat.publisher) {
+                    there.retain(|agent| *agent != beat.publisher);
+                    there.push(beat.publisher.clone());
                 }
             }
             BeatKind::Heartbeat(_) | BeatKind::Goodbye { .. } => self.forget(&beat.publisher),
@@ -39,23 +48,23 @@ impl Agents {
         }
     }
 
-    /// The agent to ask after a process of this boot.
+    /// The agent to ask after the process of `publisher`, which is of this boot. One that is itself an agent is asked
+    /// after only when there is no other: who is gone does not answer for itself.
     #[must_use]
-    pub fn of(&self, boot_id: &str) -> Option<&PublisherId> {
-        self.by_boot.get(boot_id)
+    pub fn of(&self, boot_id: &str, publisher: &PublisherId) -> Option<&PublisherId> {
+        let there = self.by_boot.get(boot_id)?;
+        there.iter().rev().find(|agent| *agent != publisher).or_else(|| there.last())
     }
 
     fn forget(&mut self, agent: &PublisherId) {
         if self.boots.is_empty() {
             return;
         }
-        if let Some(boot) = self.boots.remove(agent)
-            && self.by_boot.get(&boot) == Some(agent)
-        {
-            self.by_boot.remove(&boot);
-            // another one of the same boot may still be there
-            if let Some((other, _)) = self.boots.iter().find(|(_, of)| **of == boot) {
-                self.by_boot.insert(boot, other.clone());
+        let Some(boot) = self.boots.remove(agent) else { return };
+        if let Some(there) = self.by_boot.get_mut(&boot) {
+            there.retain(|other| other != agent);
+            if there.is_empty() {
+                self.by_boot.remove(&boot);
             }
         }
     }
@@ -86,9 +95,24 @@ mod tests {
     }
 
     #[test]
+    fn of_several_agents_the_one_heard_last_is_asked_and_nobody_after_himself_while_another_is_there() {
+        let mut agents = Agents::default();
+        let [light, a1, a2] = ["light", "a1", "a2"].map(|id| PublisherId::parse(id).unwrap());
+        for id in ["a1", "a2", "a1"] {
+            agents.hear(&beat(id, "b1", true));
+        }
+        assert_eq!((agents.of("b1", &light), agents.of("b1", &a1)), (Some(&a1), Some(&a2)));
+        agents.hear(&beat("a2", "b1", true));
+        assert_eq!((agents.of("b1", &light), agents.of("b1", &a2)), (Some(&a2), Some(&a1)), "a1 may be gone by now");
+        agents.hear(&said("a1", BeatKind::Goodbye { incarnation: Incarnation(1) }));
+        assert_eq!(agents.of("b1", &a2), Some(&a2), "there is no other");
+    }
+
+    #[test]
     fn an_agent_is_asked_after_its_own_boot_until_it_leaves_or_moves() {
         let mut agents = Agents::default();
-        let of = |agents: &Agents, boot: &str| agents.of(boot).map(|agent| agent.as_str().to_owned());
+        let light = PublisherId::parse("light").unwrap();
+        let of = |agents: &Agents, boot: &str| agents.of(boot, &light).map(|agent| agent.as_str().to_owned());
         agents.hear(&beat("light", "b1", false));
         assert_eq!(of(&agents, "b1"), None, "a publisher is no agent");
         agents.hear(&beat("a1", "b1", true));

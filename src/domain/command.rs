@@ -27,6 +27,9 @@ pub struct CommandResult {
     pub output: String,
 }
 
+/// How the ids of a monitor's own questions about processes begin: there are many, and nobody waits to read of them.
+pub const PROBE_ID_PREFIX: &str = "probe-";
+
 /// Commands that may wait for their results at once, counted by agent.
 pub const WAITING_MAX: usize = 10_000;
 /// Agents that are remembered after they have left, and ids of commands that are recognised when they come again.
@@ -175,10 +178,13 @@ impl Desk {
         }
     }
 
-    /// An agent answers; none: no command waits for it, it may have expired.
+    /// An agent answers; none: no command waits for it. It may have expired, or it was not handed to this agent: who was
+    /// not asked has nothing to answer.
     pub fn answered(&mut self, agent: &str, result: CommandResult) -> Option<Outcome> {
         let CommandResult { id, success, output } = result;
-        let waiting = self.waiting.remove(&(agent.to_owned(), id.clone()))?;
+        let place = (agent.to_owned(), id.clone());
+        self.waiting.get(&place).filter(|waiting| waiting.handed)?;
+        let waiting = self.waiting.remove(&place)?;
         Some(Outcome { id, kind: waiting.command.kind, client_id: agent.to_owned(), success, output })
     }
 
@@ -263,6 +269,8 @@ mod tests {
         desk.joined("a");
         let next = desk.submit(&command("2"), &one("a"), &[], at(0), GIVEN);
         assert_eq!(next, Next::default(), "it is away, and may come back");
+        let guessed = CommandResult { id: "2".to_owned(), success: true, output: "pong".to_owned() };
+        assert_eq!(desk.answered("a", guessed), None, "it was not asked yet");
         assert_eq!(desk.joined("a").hand, [("a".to_owned(), command("2"))]);
         desk.handed("a", "2", false);
         assert_eq!(desk.joined("a").hand, [], "it was handed over");

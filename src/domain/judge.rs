@@ -251,7 +251,9 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
         ProcessState::Unreachable { reason } => (Verdict::Unreachable, format!("it runs on {host}, and {reason}")),
         ProcessState::Running | ProcessState::Sleeping if case.cpu.is_some_and(CpuProgress::stands_still) => {
             let within = case.cpu.map_or(Duration::ZERO, |cpu| cpu.within);
-            (Verdict::Hung, format!("{pid} exists and has used no CPU time for {}", describe_duration(within)))
+            // By whom it was seen matters where it was not us.
+            let seen = if case.agent.is_some() { format!(" (seen {at})") } else { String::new() };
+            (Verdict::Hung, format!("{pid} exists and has used no CPU time for {}{seen}", describe_duration(within)))
         }
         ProcessState::Running => (Verdict::Silent, format!("{pid} is running (seen {at}), but nothing reaches us")),
         ProcessState::Sleeping => {

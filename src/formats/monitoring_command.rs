@@ -6,12 +6,14 @@
 //! monitoring-results   {"command_id":"c-1","client_id":"agent-1","command_type":"probe","success":true,"output":"…","timestamp":1763683204}
 //! ```
 //!
-//! Every key of a command but `command_type` may be missing; the target is `all` then.
+//! Every key of a command but `command_type` may be missing; the target is `all` then. `answer_within_ms` is ours: a monitor
+//! that asks after a process waits no longer, and who does not know it gives the command its usual time.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::command::Outcome;
+use crate::domain::command::{CommandResult, Outcome};
+use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 
 /// Where commands come from.
@@ -21,6 +23,8 @@ pub const RESULTS_TOPIC: &str = "monitoring-results";
 
 /// Most bytes of a command.
 const COMMAND_BYTES_MAX: usize = 65_536;
+/// Most bytes of a probe's result.
+const RESULT_BYTES_MAX: usize = 262_144;
 
 /// One message of `monitoring-commands`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,6 +40,9 @@ pub struct MonitoringCommand {
     /// When it was given, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
+    /// How long its answer is of use, in milliseconds since a server took the command. A key of our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_within_ms: Option<u64>,
 }
 
 /// As it comes: what may be missing is.
@@ -46,6 +53,7 @@ struct Wire {
     command_type: String,
     command_data: Option<Value>,
     timestamp: Option<Value>,
+    answer_within_ms: Option<Value>,
 }
 
 /// Reads one command; `id` is what it is called where it has no name of its own.
@@ -77,6 +85,7 @@ pub fn decode_command(payload: &[u8], id: &str) -> Result<MonitoringCommand, Str
         command_type: wire.command_type,
         command_data,
         timestamp,
+        answer_within_ms: wire.answer_within_ms.as_ref().and_then(Value::as_u64),
     })
 }
 
@@ -123,9 +132,39 @@ impl MonitoringResult {
     }
 }
 
+/// Reads what became of a `probe`: who answers, and what. None when it is something else, or cannot be read: many read
+/// and write this topic.
+#[must_use]
+pub fn decode_probe_result(payload: &[u8]) -> Option<(PublisherId, CommandResult)> {
+    if payload.len() > RESULT_BYTES_MAX {
+        return None;
+    }
+    let result: MonitoringResult = serde_json::from_slice(payload).ok()?;
+    let MonitoringResult { command_id: id, client_id, command_type, success, output, .. } = result;
+    let agent = PublisherId::parse(&client_id).ok().filter(|_| command_type == "probe")?;
+    Some((agent, CommandResult { id, success, output }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_result_of_a_probe_is_told_from_others() {
+        let outcome = |kind: &str, client_id: &str| Outcome {
+            id: "probe-1".to_owned(),
+            kind: kind.to_owned(),
+            client_id: client_id.to_owned(),
+            success: true,
+            output: "{}".to_owned(),
+        };
+        let read = |outcome| decode_probe_result(&MonitoringResult::of(&outcome, Timestamp::from_nanos(0)).encode());
+        let (agent, result) = read(outcome("probe", "agent-1")).unwrap();
+        assert_eq!((agent.as_str(), result.id.as_str(), result.success), ("agent-1", "probe-1", true));
+        assert_eq!(read(outcome("ping", "agent-1")), None);
+        assert_eq!(read(outcome("probe", "no such name")), None);
+        assert_eq!(decode_probe_result(b"{"), None);
+    }
 
     #[test]
     fn what_is_missing_has_a_default_and_what_is_wrong_is_named() {
@@ -140,6 +179,7 @@ mod tests {
             command_type: "probe".to_owned(),
             command_data: "4711".to_owned(),
             timestamp: Some(1_763_683_203),
+            answer_within_ms: None,
         };
         let json = encode_command(&whole);
         assert_eq!(
@@ -147,6 +187,8 @@ mod tests {
             r#"{"command_id":"c-1","target":"agent-1","command_type":"probe","command_data":"4711","timestamp":1763683203}"#
         );
         assert_eq!(decode_command(&json, "other").unwrap(), whole);
+        let hurried = MonitoringCommand { answer_within_ms: Some(1_500), ..whole };
+        assert_eq!(decode_command(&encode_command(&hurried), "other").unwrap(), hurried);
         let odd = decode_command(br#"{"command_type":"c","command_data":{"a":1},"timestamp":5.7}"#, "x").unwrap();
         assert_eq!((odd.command_data.as_str(), odd.timestamp), (r#"{"a":1}"#, Some(5)));
         assert!(decode_command(br#"{"target": "all"}"#, "x").unwrap_err().contains("command_type"));

@@ -198,6 +198,7 @@ async fn send(brokers: &str, sending: Sending, clock: Clock) -> anyhow::Result<(
         command_type: kind,
         command_data: data,
         timestamp: Some(clock.wall().as_nanos() / 1_000_000_000),
+        answer_within_ms: None,
     };
     let producer = KafkaProducer::new(brokers)?;
     producer.send(COMMANDS_TOPIC, &command.target, &encode_command(&command)).await.map_err(anyhow::Error::msg)?;

@@ -1,5 +1,5 @@
 //! The monitor's other ear: readings from Kafka, beside the broker. Kafka being away says nothing about the broker,
-//! so the watchdog is not told.
+//! so the watchdog is not told. Agents that are known only there are asked there.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use actix_rt::task::JoinHandle;
 
+use crate::adapters::agents::Agents;
 use crate::config::Settings;
 use crate::ports::Transport;
 use crate::roles::connection::Takers;
@@ -19,6 +20,7 @@ pub const WITHOUT_KAFKA: &str = "this program was built without Kafka: build it 
 #[derive(Clone)]
 pub struct KafkaIntake {
     current: Rc<RefCell<Option<Current>>>,
+    agents: Agents,
     #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "what would read needs it"))]
     clock: Clock,
 }
@@ -29,10 +31,10 @@ struct Current {
 }
 
 impl KafkaIntake {
-    /// Nothing is read yet.
+    /// Nothing is read yet. The agents behind Kafka will be asked there.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { current: Rc::default(), clock }
+    pub fn new(agents: Agents, clock: Clock) -> Self {
+        Self { current: Rc::default(), agents, clock }
     }
 
     /// Reads from the Kafka of the settings, where they name one.
@@ -45,7 +47,10 @@ impl KafkaIntake {
         use crate::adapters::kafka;
         use crate::roles::assemble;
         let Some(config) = assemble::kafka(settings) else { return Ok(()) };
+        let brokers = config.brokers.clone();
         let (transport, events) = kafka::connect(config, self.clock)?;
+        let (way, answers) = kafka::over_kafka(&brokers, transport.agents_heard(), self.clock)?;
+        self.agents.ask_over(way, answers);
         let Takers { deliveries, reports, .. } = takers.clone();
         let pump = subscriber::pump(events, transport.clone(), deliveries, reports, None, self.clock);
         let pump = actix_rt::spawn(pump);
@@ -65,6 +70,7 @@ impl KafkaIntake {
 
     /// Ends the connection in order: what has arrived is written, and its place noted.
     pub async fn close(&self) {
+        self.agents.close_way("Kafka").await;
         let current = self.current.borrow_mut().take();
         if let Some(Current { transport, pump }) = current {
             transport.disconnect().await;

@@ -19,7 +19,7 @@ use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog, WatchdogConfig};
 use crate::actors::watchman::{self, SetWatchman};
-use crate::adapters::agents::Agents;
+use crate::adapters::agents::{Agents, over_broker};
 use crate::adapters::broker;
 use crate::adapters::broker::EmbeddedBroker;
 use crate::adapters::mqtt;
@@ -34,7 +34,7 @@ use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
 use crate::messages::notice::SetTargets;
-use crate::ports::{ProcessTable, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent};
+use crate::ports::{AgentAnswer, AgentWay, ProcessTable, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent};
 use crate::roles::connection::{Connection, Takers, Wanted};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
@@ -263,7 +263,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     connection.pump(&takers);
     let closing = connection.clone();
     shutdown.started("broker connection", move |_| async move { closing.close().await });
-    let kafka = KafkaIntake::new(clock);
+    let kafka = KafkaIntake::new(agents.clone(), clock);
     if !numbers_in_rows {
         kafka.read(settings, &takers)?;
     }
@@ -400,6 +400,11 @@ impl Pipeline {
         self.changeable.nodes.clone()
     }
 
+    /// Asks agents on this way, too.
+    pub fn ask_over(&self, way: Arc<dyn AgentWay>, answers: mpsc::Receiver<AgentAnswer>) {
+        self.changeable.agents.ask_over(way, answers);
+    }
+
     /// Resolves when something that the monitor cannot do without has failed for good, with the reason.
     pub async fn failed(&mut self) -> String {
         let broker = self.broker.as_ref();
@@ -440,7 +445,8 @@ pub(super) fn ask_agents(agents: &Agents, settings: &Settings, mqtt_url: &str, c
     let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("heartwatch-asks-{client_id}"));
     config.clean_session = true;
     let (transport, events) = mqtt::connect(config, vec![prefix.answers()], None, clock)?;
-    agents.ask_over(transport, events, prefix);
+    let (way, answers) = over_broker(transport, events, prefix);
+    agents.ask_over(way, answers);
     Ok(())
 }
 

@@ -235,7 +235,7 @@ impl Pipeline {
         parts.topics.deliver(topics).await?;
         self.set_watchman(new).await?;
         self.changeable.connection.replace(wanted, &self.changeable.takers).await?;
-        self.changeable.agents.close().await;
+        self.changeable.agents.close_way("MQTT").await;
         ask_agents(&self.changeable.agents, new, &mqtt_url, self.clock)?;
         self.mqtt_url = mqtt_url;
         for id in fed {

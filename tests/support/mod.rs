@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod etcd;
 pub mod heartwatch;
+pub mod hosts;
 pub mod influxd;
 pub mod kafka;
 pub mod mosquitto;

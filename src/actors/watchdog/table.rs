@@ -156,7 +156,10 @@ macro_rules! around {
             home: &$table.config.home,
             observer: &$table.observer,
             doubt: $table.crowd.doubt(),
-            agent: $table.entries[$index as usize].watch.boot().and_then(|boot| $table.agents.of(boot)),
+            agent: {
+                let Entry { id, watch, .. } = &$table.entries[$index as usize];
+                watch.boot().and_then(|boot| $table.agents.of(boot, id))
+            },
         }
     };
 }
@@ -343,7 +346,7 @@ impl Table {
         if let Some(process) = outcome.ask {
             let Entry { id, watch, .. } = &self.entries[index as usize];
             let here = watch.process_here(&self.config.home).is_some();
-            let agent = self.agents.of(&process.boot_id).filter(|_| !here).cloned();
+            let agent = self.agents.of(&process.boot_id, id).filter(|_| !here).cloned();
             self.questions.push_back(Question::Look(id.clone(), process, agent));
         }
         if let Some(transition) = outcome.change {
@@ -463,7 +466,7 @@ impl Table {
             return Some(Ok((process.clone(), None)));
         }
         let process = entry.watch.process();
-        let agent = process.and_then(|process| self.agents.of(&process.boot_id));
+        let agent = process.and_then(|process| self.agents.of(&process.boot_id, id));
         if let (Some(process), Some(agent)) = (process, agent) {
             return Some(Ok((process.clone(), Some(agent.clone()))));
         }

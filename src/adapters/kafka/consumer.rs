@@ -121,7 +121,7 @@ pub(super) fn consumer(brokers: &str, group: &str, start_at: StartAt) -> Result<
                 StartAt::Now => "latest",
             },
         );
-    config.create().map(|consumer| Member(Some(consumer))).map_err(|error| BadKafka::of(brokers, &error))
+    config.create().map(|consumer: StreamConsumer| consumer.into()).map_err(|error| BadKafka::of(brokers, &error))
 }
 
 /// How long an end waits for the brokers to take our leave.
@@ -130,6 +130,12 @@ const LEAVE_MAX: Duration = Duration::from_secs(3);
 /// A member of a group. Dropped, it leaves the group, and does not wait for brokers that are away: librdkafka would,
 /// for ever.
 pub(super) struct Member(Option<StreamConsumer>);
+
+impl From<StreamConsumer> for Member {
+    fn from(consumer: StreamConsumer) -> Self {
+        Self(Some(consumer))
+    }
+}
 
 impl std::ops::Deref for Member {
     type Target = StreamConsumer;

@@ -17,8 +17,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::BadKafka;
 use super::consumer::{Member, StartAt, consumer};
 use super::outage::Outage;
+use super::questions::AgentsHeard;
+use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
-use crate::formats::envelope::Prefix;
+use crate::formats::envelope::{self, Message, Prefix, Topic, TopicKind};
 use crate::formats::monitoring_data::DELIVERY_TOPIC;
 use crate::formats::monitoring_sign::{self, STALE_AFTER};
 use crate::messages::deliveries::Delivery;
@@ -62,6 +64,7 @@ struct Shared {
     signs_topic: String,
     pending: Mutex<VecDeque<Pending>>,
     connected: AtomicBool,
+    agents_heard: AgentsHeard,
 }
 
 /// The connection. Nothing can be published over it.
@@ -90,6 +93,7 @@ pub fn connect(
         signs_topic: config.signs_topic.clone(),
         pending: Mutex::default(),
         connected: AtomicBool::new(false),
+        agents_heard: AgentsHeard::default(),
     });
     let (events, events_end) = mpsc::channel(config.messages_max);
     let stop = Arc::new(Notify::new());
@@ -126,6 +130,11 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
                 }
                 let payload = message.payload().unwrap_or_default();
                 let sign = if is_sign { monitoring_sign::decode(&config.prefix, payload) } else { None };
+                if let Some((topic, payload)) = &sign
+                    && let Some(agent) = agent_heard(&config.prefix, topic, payload)
+                {
+                    shared.agents_heard.note(&agent);
+                }
                 // A sign that cannot be read goes on as a reading that cannot: it is counted and kept for a person.
                 let (topic, payload) = sign.unwrap_or_else(|| (DELIVERY_TOPIC.to_owned(), payload.to_vec()));
                 let wall = clock.wall();
@@ -155,6 +164,29 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
         if events.send(event).await.is_err() {
             return;
         }
+    }
+}
+
+/// How the heartbeat of an agent, and hardly any other, can be told without reading all of it.
+const AGENT_KEY: &[u8] = b"\"agent\":true";
+
+/// Whose heartbeat this is, when it is an agent's.
+fn agent_heard(prefix: &Prefix, topic: &str, payload: &[u8]) -> Option<PublisherId> {
+    if !payload.windows(AGENT_KEY.len()).any(|part| part == AGENT_KEY) {
+        return None;
+    }
+    let topic = Topic::parse(prefix, topic).ok().filter(|topic| topic.kind == TopicKind::Heartbeat)?;
+    match envelope::decode(topic.kind, &topic.publisher, payload) {
+        Ok(Message::Heartbeat(note)) if note.heartbeat.is_agent => Some(topic.publisher),
+        _ => None,
+    }
+}
+
+impl KafkaTransport {
+    /// The agents whose heartbeats came, so that they are asked on this way.
+    #[must_use]
+    pub fn agents_heard(&self) -> AgentsHeard {
+        self.shared.agents_heard.clone()
     }
 }
 

@@ -80,6 +80,14 @@ impl Prefix {
         format!("{}/{VERSION}/{agent}/answer", self.0)
     }
 
+    /// The agent whose answers this topic is for; none when it is not such a topic.
+    #[must_use]
+    pub fn answering(&self, topic: &str) -> Option<PublisherId> {
+        let levels = topic.strip_prefix(&self.0)?.strip_prefix('/')?;
+        let id = levels.strip_prefix(VERSION)?.strip_prefix('/')?.strip_suffix("/answer")?;
+        PublisherId::parse(id).ok()
+    }
+
     /// The filter that matches every agent's answers.
     #[must_use]
     pub fn answers(&self) -> String {

@@ -12,7 +12,7 @@ use crate::adapters::grpc::console::Answer;
 use crate::adapters::grpc::server::Agents;
 use crate::console::prompt::{SERVER_HELP, SERVER_WORDS, Sending, ServerLine, server_line};
 use crate::console::tables::{Drawing, harmless, plain};
-use crate::domain::command::{Command, Outcome, Target};
+use crate::domain::command::{Command, Outcome, PROBE_ID_PREFIX, Target};
 use crate::domain::ledger::Account;
 use crate::domain::time::Timestamp;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
@@ -181,7 +181,8 @@ impl Console {
         let id = format!("console-{:016x}", fastrand::u64(..));
         let command = Command { id, kind, data };
         let (done, outcomes) = oneshot::channel();
-        let submission = Submission { command, target: Target::parse(&target), given: GIVEN, done: Some(done) };
+        let target = Target::parse(&target);
+        let submission = Submission { command, target, given: GIVEN, done: Some(done), private: false };
         let ending = || "the server is ending".to_owned();
         self.submit.send(submission).await.map_err(|_| ending())?;
         let outcomes = outcomes.await.map_err(|_| ending())?;
@@ -228,8 +229,10 @@ pub fn interactive(console: Console, mut outcomes: broadcast::Receiver<Outcome>,
                     line.done();
                 }
                 outcome = outcomes.recv() => match outcome {
-                    // What was asked here has its answer here.
-                    Ok(outcome) if !outcome.id.starts_with("console-") => anstream::println!("{}", said(&outcome)),
+                    // What was asked here has its answer here; what a monitor asks is between it and the agent.
+                    Ok(outcome) if !["console-", PROBE_ID_PREFIX].iter().any(|own| outcome.id.starts_with(own)) => {
+                        anstream::println!("{}", said(&outcome));
+                    }
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => break,
                 },

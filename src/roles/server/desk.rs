@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::adapters::grpc::server::{AgentEvent, Agents, Protocol};
-use crate::domain::command::{Command, Desk, Next, Outcome, Target};
+use crate::domain::command::{Command, Desk, Next, Outcome, PROBE_ID_PREFIX, Target};
 use crate::runtime::clock::Clock;
 
 /// Commands that may wait to be taken.
@@ -25,6 +25,8 @@ pub struct Submission {
     pub given: Duration,
     /// Gets all of its outcomes at once, when the last one is known.
     pub done: Option<oneshot::Sender<Vec<Outcome>>>,
+    /// Nobody else is told what becomes of it.
+    pub private: bool,
 }
 
 /// Somebody who waits for the outcomes of one command.
@@ -32,6 +34,7 @@ struct Waiting {
     missing: usize,
     outcomes: Vec<Outcome>,
     done: oneshot::Sender<Vec<Outcome>>,
+    private: bool,
 }
 
 struct Task {
@@ -87,7 +90,7 @@ pub async fn run(
 
 impl Task {
     fn submit(&mut self, submission: Submission) {
-        let Submission { command, target, given, done } = submission;
+        let Submission { command, target, given, done, private } = submission;
         let connected: Vec<String> = self.agents.list().into_iter().map(|agent| agent.client_id).collect();
         let before = self.desk.waiting();
         let next = self.desk.submit(&command, &target, &connected, self.clock.monotonic(), given);
@@ -96,7 +99,7 @@ impl Task {
             if missing == 0 {
                 let _ = done.send(Vec::new());
             } else {
-                self.waiting.insert(command.id, Waiting { missing, outcomes: Vec::new(), done });
+                self.waiting.insert(command.id, Waiting { missing, outcomes: Vec::new(), done, private });
             }
         }
         self.act(next);
@@ -116,14 +119,15 @@ impl Task {
     }
 
     fn tell(&mut self, outcome: Outcome) {
-        tracing::info!(
-            id = outcome.id,
-            command = outcome.kind,
-            client_id = outcome.client_id,
-            success = outcome.success,
-            "a command has its result"
-        );
+        let Outcome { id, kind: command, client_id, success, .. } = &outcome;
+        if id.starts_with(PROBE_ID_PREFIX) {
+            tracing::debug!(id, command, client_id, success, "a question has its answer");
+        } else {
+            tracing::info!(id, command, client_id, success, "a command has its result");
+        }
+        let mut private = false;
         if let Some(waiting) = self.waiting.get_mut(&outcome.id) {
+            private = waiting.private;
             waiting.missing = waiting.missing.saturating_sub(1);
             waiting.outcomes.push(outcome.clone());
             if waiting.missing == 0
@@ -132,7 +136,9 @@ impl Task {
                 let _ = done.send(outcomes);
             }
         }
-        // Nobody may be listening.
-        let _ = self.outcomes.send(outcome);
+        if !private {
+            // Nobody may be listening.
+            let _ = self.outcomes.send(outcome);
+        }
     }
 }

@@ -22,6 +22,8 @@ const GIVEN: Duration = Duration::from_secs(30);
 const COMMANDS_MAX: usize = 256;
 /// Signs of life that are on their way to Kafka at once.
 const SIGNS_IN_FLIGHT_MAX: usize = 1_024;
+/// Results that are on their way to Kafka at once.
+const RESULTS_IN_FLIGHT_MAX: usize = 256;
 /// Wait before a result is sent again that Kafka did not take.
 const RESULT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -52,9 +54,11 @@ pub fn take_commands(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clo
                 }
             };
             let given = message.at.map_or(GIVEN, |at| left(at, clock.wall()));
+            // Counted from now, because the clocks of two hosts differ by more than such a question may take.
+            let given = command.answer_within_ms.map_or(given, |within| given.min(Duration::from_millis(within)));
             let target = Target::parse(&command.target);
             let command = Command { id: command.command_id, kind: command.command_type, data: command.command_data };
-            if submit.send(Submission { command, target, given, done: None }).await.is_err() {
+            if submit.send(Submission { command, target, given, done: None, private: false }).await.is_err() {
                 break;
             }
         }
@@ -92,26 +96,32 @@ fn left(at: Timestamp, now: Timestamp) -> Duration {
     GIVEN.saturating_sub(age)
 }
 
-/// Tells what became of every command, whoever gave it.
-pub fn tell_results(brokers: &str, mut outcomes: broadcast::Receiver<Outcome>, clock: Clock) -> anyhow::Result<()> {
+/// Tells what became of every command, whoever gave it; each as soon as it is known.
+pub fn tell_results(brokers: &str, outcomes: broadcast::Receiver<Outcome>, clock: Clock) -> anyhow::Result<()> {
     let producer = KafkaProducer::new(brokers)?;
-    actix_rt::spawn(async move {
+    let outcomes = futures_util::stream::unfold(outcomes, |mut outcomes| async move {
         loop {
             match outcomes.recv().await {
-                Ok(outcome) => {
-                    let result = MonitoringResult::of(&outcome, clock.wall());
-                    while let Err(error) = producer.send(RESULTS_TOPIC, &result.client_id, &result.encode()).await {
-                        tracing::warn!(error, id = result.command_id, "a result was not taken; trying again");
-                        tokio::time::sleep(RESULT_PAUSE).await;
-                    }
-                }
+                Ok(outcome) => return Some((outcome, outcomes)),
                 Err(broadcast::error::RecvError::Lagged(results)) => {
                     tracing::error!(results, "results of commands were not told: Kafka was away for too long");
                 }
-                Err(broadcast::error::RecvError::Closed) => break,
+                Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
     });
+    let told = outcomes
+        .map(move |outcome| {
+            let (producer, result) = (producer.clone(), MonitoringResult::of(&outcome, clock.wall()));
+            async move {
+                while let Err(error) = producer.send(RESULTS_TOPIC, &result.client_id, &result.encode()).await {
+                    tracing::warn!(error, id = result.command_id, "a result was not taken; trying again");
+                    tokio::time::sleep(RESULT_PAUSE).await;
+                }
+            }
+        })
+        .buffered(RESULTS_IN_FLIGHT_MAX);
+    actix_rt::spawn(told.for_each(|()| async {}));
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! `heartwatch server`: the monitor's own parts with agents before them and Kafka behind them.
 //!
+//! What the watchdog wants to know of a process on another host is asked of the agent there, by the same desk.
+//!
 //! Agents' streams → received log → pump → subscriber → journal → Kafka; commands by Kafka and the console → desk → agents.
 
 mod console;
 mod desk;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -72,6 +75,8 @@ pub async fn server(
     let (outcomes, _) = broadcast::channel(OUTCOMES_MAX);
     let (submit, submitted) = mpsc::channel(desk::SUBMISSIONS_MAX);
     let desk = actix_rt::spawn(desk::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock));
+    let (way, answers) = streams::over_streams(agents.clone(), submit.clone());
+    pipeline.ask_over(way, answers);
     #[cfg(feature = "kafka")]
     if let Some(brokers) = &settings.kafka.brokers {
         kafka::take_commands(brokers, submit.clone(), clock)?;

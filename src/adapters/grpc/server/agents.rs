@@ -97,6 +97,11 @@ impl Registry {
         self.agents.insert(client_id.to_owned(), Agent { stream, answers, snapshot });
     }
 
+    /// How the agent of this name speaks, where it is connected.
+    pub fn protocol_of(&self, client_id: &str) -> Option<Protocol> {
+        self.agents.get(client_id).map(|agent| agent.snapshot.protocol)
+    }
+
     /// A message came.
     pub fn heard(&mut self, stream: u64, client_id: &str, host: Option<&str>, now: Timestamp) {
         if let Some(agent) = self.agents.get_mut(client_id).filter(|agent| agent.stream == stream) {
@@ -179,6 +184,12 @@ impl Agents {
         let mut agents: Vec<_> = self.0.registry().agents.values().map(|agent| agent.snapshot.clone()).collect();
         agents.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         agents
+    }
+
+    /// How the agent of this name speaks, where it is connected.
+    #[must_use]
+    pub fn protocol_of(&self, client_id: &str) -> Option<Protocol> {
+        self.0.registry().protocol_of(client_id)
     }
 
     /// How many there are.

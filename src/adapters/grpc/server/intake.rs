@@ -78,8 +78,12 @@ impl Intake {
         match message.message {
             Some(wire::from_agent::Message::Envelope(envelope)) => self.enveloped(envelope).await,
             Some(wire::from_agent::Message::Result(result)) => {
-                let client_id = self.client_ids.first().cloned().unwrap_or_else(|| result.client_id.clone());
-                let wire::CommandResponse { command_id: id, success, output, .. } = result;
+                let wire::CommandResponse { command_id: id, success, output, client_id, .. } = result;
+                // The stream has a name, or it was asked nothing: whose name stands in the result decides nothing.
+                let Some(client_id) = self.client_ids.first().cloned() else {
+                    tracing::warn!(client_id, id, "a result came on a stream that has not said whose it is");
+                    return Ok(());
+                };
                 let result = CommandResult { id, success, output };
                 let event = AgentEvent::Result { client_id, result, known: None };
                 let _ = self.shared.agent_events.send(event).await;

@@ -83,6 +83,11 @@ impl AgentService for Streams {
         request: Request<wire::CommandResponse>,
     ) -> Result<Response<wire::ResultReceipt>, Status> {
         let wire::CommandResponse { command_id: id, success, output, client_id, .. } = request.into_inner();
+        if self.0.registry().protocol_of(&client_id) == Some(Protocol::Relay) {
+            // It answers on its stream: this is somebody else.
+            tracing::warn!(client_id, id, "a result came beside the stream of an agent that answers on it");
+            return Ok(Response::new(wire::ResultReceipt { known: false }));
+        }
         let (known, answer) = oneshot::channel();
         let result = CommandResult { id, success, output };
         let event = AgentEvent::Result { client_id, result, known: Some(known) };

@@ -1,0 +1,278 @@
+//! Publishers on other hosts, judged by what the agent there sees: over MQTT, over Kafka and a server, and by the server
+//! itself. Hosts are namespaces on this machine.
+#![cfg(all(feature = "hosts", feature = "kafka"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong in a helper fails its test"
+)]
+
+mod support;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use heartwatch::domain::evidence::EvidenceKind;
+use heartwatch::domain::verdict::Verdict;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, finished, kill, publish_command};
+use support::hosts::{Network, agent_command, line, other_host, pid_with};
+use support::kafka::Kafka;
+use support::mosquitto::{Mosquitto, MosquittoOptions};
+use support::{eventually, free_port};
+
+/// What runs on the other host: two publishers at this broker, and an agent.
+fn plant(directory: &Path, broker: &str, agent: &[&str]) -> Vec<String> {
+    let publishers = ["light-1", "light-2"].map(|id| line(&publish_command(directory, id, broker)));
+    let agent = line(&agent_command(directory, "agent-7", agent));
+    publishers.into_iter().chain([agent]).collect()
+}
+
+/// A publisher that does as it is told, over a FIFO: `freeze` lets no thread of it run until `thaw`.
+struct Faulty {
+    line: String,
+    orders: File,
+}
+
+impl Faulty {
+    fn new(directory: &Path, id: &str, broker: &str) -> Self {
+        let fifo = directory.join(format!("{id}.orders"));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let mut program = command(directory);
+        program.args(["faulty-publisher", "--id", id, "--mqtt", broker]);
+        let line = format!("{} < '{}'", line(&program), fifo.display());
+        // For reading, too: so nobody waits for the other end.
+        let orders = File::options().read(true).write(true).open(fifo).unwrap();
+        Self { line, orders }
+    }
+
+    fn tell(&self, order: &str) {
+        writeln!(&self.orders, "{order}").unwrap();
+    }
+}
+
+async fn is_hung_as_seen_by_agent_7(monitor: &Running) {
+    let change = monitor.explain("light-3").await.change.unwrap();
+    let progress = change.evidence.iter().find(|fact| fact.kind == EvidenceKind::Progress).unwrap();
+    let detail = &progress.detail;
+    assert!(detail.contains("no CPU time") && detail.contains("by the agent agent-7 on plant-7"), "{change:?}");
+}
+
+#[tokio::test]
+async fn behind_a_link_that_is_cut_everybody_is_unreachable_and_judged_by_the_agent_when_it_is_restored() {
+    let Some(network) = Network::new() else { return };
+    let port = free_port();
+    let lines = format!("listener {port} {}.1\n", network.net);
+    let Some(broker) = Mosquitto::start_with(MosquittoOptions { lines, ..MosquittoOptions::default() }).await else {
+        return;
+    };
+    let deadline = Duration::from_secs(2);
+    let options = RunOptions { mqtt: Some(broker.url()), deadline, ..RunOptions::default() };
+    let monitor = Running::start(options).await;
+    let there = format!("mqtt://{}.1:{port}", network.net);
+    let lines = plant(monitor.directory(), &there, &["--mqtt", &there]);
+    let Some(_host) = other_host(monitor.directory(), "plant-7", &lines, Some(&network)) else { return };
+    let all = ["light-1", "light-2", "agent-7"];
+    for id in all {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    network.cut();
+    for id in all {
+        monitor.until(id, Verdict::Unreachable).await;
+    }
+    // What happens meanwhile nobody can see.
+    kill(pid_with(&["publish", "light-1", &there]).unwrap(), Signal::KILL);
+    network.restore();
+    monitor.until("light-2", Verdict::Alive).await;
+    monitor.until("agent-7", Verdict::Alive).await;
+    monitor.until("light-1", Verdict::Dead).await;
+    for id in all {
+        let course = monitor.course(id).await;
+        let wrong = course.iter().any(|(_, to)| *to == Verdict::Dead && id != "light-1");
+        assert!(!wrong, "{id} lives: {course:?}");
+    }
+    monitor.until_publisher("light-2", "whole again", |view| view.ledger.missing == 0 && view.ledger.lost == 0).await;
+}
+
+#[tokio::test]
+async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
+    let Some(broker) = Mosquitto::start().await else { return };
+    let deadline = Duration::from_secs(3);
+    let options = RunOptions { mqtt: Some(broker.url()), deadline, ..RunOptions::default() };
+    let monitor = Running::start(options).await;
+    let url = broker.url();
+    let mut lines = plant(monitor.directory(), &url, &["--mqtt", &url]);
+    let faulty = Faulty::new(monitor.directory(), "light-3", &url);
+    lines.push(faulty.line.clone());
+    let Some(host) = other_host(monitor.directory(), "plant-7", &lines, None) else { return };
+    for id in ["light-1", "light-2", "light-3", "agent-7"] {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    assert_eq!(monitor.publisher("light-1").await.unwrap().host.to_string(), "plant-7");
+    let light_1 = pid_with(&["publish", "light-1", &broker.url()]).unwrap();
+    let light_2 = pid_with(&["publish", "light-2", &broker.url()]).unwrap();
+    let agent = pid_with(&["agent", "agent-7", &broker.url()]).unwrap();
+
+    kill(light_1, Signal::KILL);
+    monitor.until("light-1", Verdict::Dead).await;
+    let change = monitor.explain("light-1").await.change.unwrap();
+    let process = change.evidence.iter().find(|fact| fact.kind == EvidenceKind::Process).unwrap();
+    assert!(process.detail.contains("by the agent agent-7 on plant-7"), "{change:?}");
+
+    // It lives, and nothing in it moves.
+    faulty.tell("freeze");
+    monitor.until("light-3", Verdict::Hung).await;
+    is_hung_as_seen_by_agent_7(&monitor).await;
+    faulty.tell("thaw");
+    monitor.until("light-3", Verdict::Alive).await;
+
+    kill(light_2, Signal::STOP);
+    monitor.until("light-2", Verdict::Stopped).await;
+    kill(light_2, Signal::CONT);
+    monitor.until("light-2", Verdict::Alive).await;
+
+    kill(agent, Signal::KILL);
+    kill(light_2, Signal::KILL);
+    monitor.until("light-2", Verdict::Unreachable).await;
+    let change = monitor.explain("light-2").await.change.unwrap();
+    assert!(change.summary.contains("agent-7") && change.summary.contains("did not answer"), "{change:?}");
+    monitor.until("agent-7", Verdict::Unreachable).await;
+    drop(host);
+}
+
+/// A server in `directory`, with a console that can be asked.
+struct Server {
+    program: Program,
+    at: String,
+}
+
+impl Server {
+    async fn start(directory: &Path, arguments: &[&str]) -> Self {
+        let at = format!("127.0.0.1:{}", free_port());
+        let mut command = command(directory);
+        command.args(["server", "--web", "off", "--listen", &at, "--data-dir"]);
+        command.arg(directory.join("server")).args(arguments);
+        let program = Program::start(command);
+        program.says("heartwatch server runs").await;
+        Self { program, at }
+    }
+
+    /// What it says of a publisher's health; null when it knows none of this name.
+    async fn health(&self, directory: &Path, publisher: &str) -> Value {
+        let done = finished(directory, &["server", "health", "--json", "--server", &self.at], PATIENCE).await;
+        let health: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+        let publishers = health["publishers"].as_array().cloned().unwrap_or_default();
+        publishers.into_iter().find(|line| line["id"] == publisher).unwrap_or_default()
+    }
+
+    async fn until(&self, directory: &Path, publisher: &str, verdict: &str) {
+        eventually(&format!("{publisher} is {verdict}"), PATIENCE * 2, async || {
+            self.health(directory, publisher).await["verdict"] == verdict
+        })
+        .await;
+    }
+
+    /// The verdict on this publisher that is in its log.
+    fn said(&self, publisher: &str, verdict: &str) -> String {
+        let said = self.program.stderr();
+        let is_it =
+            |line: &&str| line.contains(&format!("publisher={publisher}")) && line.contains(&format!("to={verdict}"));
+        said.lines().rfind(is_it).unwrap_or_default().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_only_the_server_hears_is_asked_through_kafka() {
+    let Some(kafka) = Kafka::start().await else { return };
+    let Some(broker) = Mosquitto::start().await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let brokers = kafka.brokers();
+    let server = Server::start(directory.path(), &["--kafka", &brokers]).await;
+    let options = RunOptions {
+        mqtt: Some(broker.url()),
+        deadline: Duration::from_secs(3),
+        arguments: vec!["--kafka".to_owned(), brokers],
+        ..RunOptions::default()
+    };
+    let monitor = Running::start(options).await;
+    let url = broker.url();
+    let mut lines = plant(directory.path(), &url, &["--server", &server.at]);
+    let faulty = Faulty::new(directory.path(), "light-3", &url);
+    lines.push(faulty.line.clone());
+    let Some(host) = other_host(directory.path(), "plant-7", &lines, None) else { return };
+    for id in ["light-1", "light-2", "light-3", "agent-7"] {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    let light_1 = pid_with(&["publish", "light-1", &url]).unwrap();
+    let light_2 = pid_with(&["publish", "light-2", &url]).unwrap();
+    let agent = pid_with(&["agent", "agent-7", &server.at]).unwrap();
+
+    kill(light_1, Signal::KILL);
+    monitor.until("light-1", Verdict::Dead).await;
+    let change = monitor.explain("light-1").await.change.unwrap();
+    let process = change.evidence.iter().find(|fact| fact.kind == EvidenceKind::Process).unwrap();
+    assert!(process.detail.contains("by the agent agent-7 on plant-7"), "{change:?}");
+    faulty.tell("freeze");
+    monitor.until("light-3", Verdict::Hung).await;
+    is_hung_as_seen_by_agent_7(&monitor).await;
+    faulty.tell("thaw");
+    monitor.until("light-3", Verdict::Alive).await;
+    kill(light_2, Signal::STOP);
+    monitor.until("light-2", Verdict::Stopped).await;
+    kill(light_2, Signal::CONT);
+    monitor.until("light-2", Verdict::Alive).await;
+
+    kill(agent, Signal::KILL);
+    kill(light_2, Signal::KILL);
+    monitor.until("light-2", Verdict::Unreachable).await;
+    let change = monitor.explain("light-2").await.change.unwrap();
+    let summary = &change.summary;
+    assert!(
+        summary.contains("agent-7") && summary.contains("over Kafka") && summary.contains("over MQTT"),
+        "{change:?}"
+    );
+    // What a monitor asks is no news for people at the server.
+    assert!(!server.program.stderr().contains("a command has its result"), "{}", server.program.stderr());
+    drop(host);
+}
+
+#[tokio::test]
+async fn the_server_asks_an_agent_after_another_one_on_its_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let server = Server::start(at, &["--deadline", "3s"]).await;
+    let lines = ["agent-7", "agent-8"].map(|id| line(&agent_command(at, id, &["--server", &server.at])));
+    let Some(host) = other_host(at, "plant-7", &lines, None) else { return };
+    for id in ["agent-7", "agent-8"] {
+        server.until(at, id, "alive").await;
+    }
+    let agent_7 = pid_with(&["agent", "agent-7", &server.at]).unwrap();
+    let agent_8 = pid_with(&["agent", "agent-8", &server.at]).unwrap();
+
+    kill(agent_7, Signal::STOP);
+    server.until(at, "agent-7", "stopped").await;
+    assert!(
+        server.said("agent-7", "stopped").contains("by the agent agent-8 on plant-7"),
+        "{}",
+        server.program.stderr()
+    );
+    kill(agent_7, Signal::CONT);
+    server.until(at, "agent-7", "alive").await;
+
+    kill(agent_7, Signal::KILL);
+    server.until(at, "agent-7", "dead").await;
+    assert!(server.said("agent-7", "dead").contains("by the agent agent-8 on plant-7"), "{}", server.program.stderr());
+    assert_eq!(server.health(at, "agent-8").await["verdict"], "alive");
+
+    // Nobody is left who could be asked.
+    kill(agent_8, Signal::KILL);
+    server.until(at, "agent-8", "unreachable").await;
+    let said = server.said("agent-8", "unreachable");
+    assert!(said.contains("over gRPC") && said.contains("not connected to this server"), "{said}");
+    drop(host);
+}
