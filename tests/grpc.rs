@@ -20,6 +20,7 @@ use heartwatch::messages::intake::DeliveryState;
 use heartwatch::ports::{Outgoing, Transport, TransportEvent};
 use heartwatch::runtime::clock::Clock;
 use heartwatch::wire::monitoring as wire;
+use heartwatch::wire::monitoring::agent_service_client::AgentServiceClient;
 use heartwatch::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
 use heartwatch::wire::monitoring::monitoring_service_server::{MonitoringService, MonitoringServiceServer};
 use support::free_port;
@@ -289,6 +290,41 @@ async fn an_existing_server_gets_what_its_protocol_can_carry() {
     agent.transport.disconnect().await;
     assert!(timeout(DEADLINE, came_end.recv()).await.unwrap().is_some(), "what waits is sent before the end");
     serving.abort();
+}
+
+#[tokio::test]
+async fn nobody_answers_for_another_agent() {
+    let mut server = serve(0).await;
+    let mut agent = open(server.listen.port(), "agent-1");
+    connected(&mut agent.events).await;
+    assert_eq!(joined(&mut server).await, "agent-1");
+    let forged = |output: &str| wire::CommandResponse {
+        command_id: "c-0".to_owned(),
+        success: true,
+        output: output.to_owned(),
+        timestamp: 1,
+        client_id: "agent-1".to_owned(),
+    };
+    let mut somebody = AgentServiceClient::new(channel(server.listen).await);
+    // On a stream that says nothing of who it is, and beside any stream.
+    let (out, mut out_end) = mpsc::channel(8);
+    let requests = futures_util::stream::poll_fn(move |context| out_end.poll_recv(context));
+    let _answers = somebody.relay(requests).await.unwrap();
+    let message = Some(wire::from_agent::Message::Result(forged("on a stream")));
+    out.send(wire::FromAgent { message }).await.unwrap();
+    let receipt = somebody.report_result(forged("beside it")).await.unwrap();
+    assert!(!receipt.into_inner().known);
+    // A reading on the forger's stream shows that what came before it was read.
+    let message = Some(wire::from_agent::Message::Envelope(wire::Envelope {
+        publisher: "somebody".to_owned(),
+        kind: "readings".to_owned(),
+        payload: readings("somebody", 1, 1..=1).payload,
+    }));
+    out.send(wire::FromAgent { message }).await.unwrap();
+    delivery(&mut server.events).await;
+    let own = CommandResult { id: "c-0".to_owned(), success: true, output: "its own".to_owned() };
+    agent.results.send(own.clone()).await.unwrap();
+    assert_eq!(result(&mut server).await, ("agent-1".to_owned(), own), "and nothing before it");
 }
 
 #[tokio::test]

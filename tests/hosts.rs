@@ -192,6 +192,9 @@ async fn an_agent_that_only_the_server_hears_is_asked_through_kafka() {
     let Some(broker) = Mosquitto::start().await else { return };
     let directory = tempfile::tempdir().unwrap();
     let brokers = kafka.brokers();
+    // Two of them share the topic of commands: the one that has the agent is to take what is for it.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let _other = Server::start(elsewhere.path(), &["--kafka", &brokers]).await;
     let server = Server::start(directory.path(), &["--kafka", &brokers]).await;
     let options = RunOptions {
         mqtt: Some(broker.url()),

@@ -171,6 +171,12 @@ impl Desk {
         Next { hand: due.map(|(_, one)| (agent.to_owned(), one.command.clone())).collect(), outcomes: Vec::new() }
     }
 
+    /// Whether this agent was ever connected, as far as is remembered.
+    #[must_use]
+    pub fn knows(&self, agent: &str) -> bool {
+        self.known.contains(agent)
+    }
+
     /// A command was handed to its agent, over a protocol that carries results or does not.
     pub fn handed(&mut self, agent: &str, id: &str, answers: bool) {
         if let Some(waiting) = self.waiting.get_mut(&(agent.to_owned(), id.to_owned())) {

@@ -6,8 +6,9 @@
 //! monitoring-results   {"command_id":"c-1","client_id":"agent-1","command_type":"probe","success":true,"output":"…","timestamp":1763683204}
 //! ```
 //!
-//! Every key of a command but `command_type` may be missing; the target is `all` then. `answer_within_ms` is ours: a monitor
-//! that asks after a process waits no longer, and who does not know it gives the command its usual time.
+//! Every key of a command but `command_type` may be missing; the target is `all` then. `answer_within_ms` is ours: the
+//! question of a monitor, which waits no longer. Every server of ours reads it, and the one that has the agent asks it; who
+//! does not know the key gives the command its usual time.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

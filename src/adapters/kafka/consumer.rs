@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rdkafka::Message as _;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::message::BorrowedMessage;
 use tokio::sync::mpsc;
 
 use super::outage::Outage;
@@ -50,6 +51,18 @@ pub struct Consumed {
     pub offset: i64,
 }
 
+impl Consumed {
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {
+        let millis = message.timestamp().to_millis();
+        Self {
+            payload: message.payload().unwrap_or_default().to_vec(),
+            at: millis.map(|millis| Timestamp::from_nanos(millis.saturating_mul(1_000_000))),
+            partition: message.partition(),
+            offset: message.offset(),
+        }
+    }
+}
+
 /// Starts to read, on the current tokio runtime, until the receiver is dropped.
 ///
 /// # Errors
@@ -71,16 +84,7 @@ pub fn consume(wanted: Consumption) -> Result<mpsc::Receiver<Consumed>, BadKafka
             match message {
                 Ok(message) => {
                     outage.ended(&wanted.brokers);
-                    let consumed = Consumed {
-                        payload: message.payload().unwrap_or_default().to_vec(),
-                        at: message
-                            .timestamp()
-                            .to_millis()
-                            .map(|millis| Timestamp::from_nanos(millis.saturating_mul(1_000_000))),
-                        partition: message.partition(),
-                        offset: message.offset(),
-                    };
-                    if out.send(consumed).await.is_err() {
+                    if out.send(Consumed::of(&message)).await.is_err() {
                         break;
                     }
                     if let Err(error) = consumer.store_offset_from_message(&message) {

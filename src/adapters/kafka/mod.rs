@@ -3,10 +3,11 @@
 //! - [`KafkaSink`] takes rows to `monitoring-data`; the journal before it is the buffer while Kafka is away.
 //! - [`connect`] is the other end of that topic: a [`crate::ports::Transport`] whose deliveries are acknowledged (their
 //!   offsets committed) only when they are safe.
-//! - [`over_kafka`] asks agents: a command in, its result out.
+//! - [`over_kafka`] asks agents: a command in, its result out; [`read_everything`] is how both ends of it read.
 //! - [`consume`] hands on a topic that is acted on at once, like commands; [`KafkaProducer`] sends single messages.
 
 mod consumer;
+mod everything;
 mod outage;
 mod producer;
 mod questions;
@@ -16,6 +17,7 @@ mod transport;
 use rdkafka::ClientConfig;
 
 pub use consumer::{Consumed, Consumption, StartAt, consume};
+pub use everything::{Everything, read_everything};
 pub use producer::KafkaProducer;
 pub use questions::{AgentsHeard, over_kafka};
 pub use sink::{KafkaSink, KafkaSinkConfig};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::desk::Submission;
+use super::desk::{Reach, Submission};
 use crate::adapters::grpc::console::Answer;
 use crate::adapters::grpc::server::Agents;
 use crate::console::prompt::{SERVER_HELP, SERVER_WORDS, Sending, ServerLine, server_line};
@@ -182,7 +182,7 @@ impl Console {
         let command = Command { id, kind, data };
         let (done, outcomes) = oneshot::channel();
         let target = Target::parse(&target);
-        let submission = Submission { command, target, given: GIVEN, done: Some(done), private: false };
+        let submission = Submission { command, target, given: GIVEN, done: Some(done), reach: Reach::Told };
         let ending = || "the server is ending".to_owned();
         self.submit.send(submission).await.map_err(|_| ending())?;
         let outcomes = outcomes.await.map_err(|_| ending())?;

@@ -25,8 +25,19 @@ pub struct Submission {
     pub given: Duration,
     /// Gets all of its outcomes at once, when the last one is known.
     pub done: Option<oneshot::Sender<Vec<Outcome>>>,
-    /// Nobody else is told what becomes of it.
-    pub private: bool,
+    /// Who else is concerned.
+    pub reach: Reach,
+}
+
+/// Who is concerned by a command, beside who gave it and its agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Everybody is told what becomes of it.
+    Told,
+    /// Nobody is told what becomes of it.
+    Private,
+    /// Every server has it: one that has never seen the agent leaves it to the others.
+    Shared,
 }
 
 /// Somebody who waits for the outcomes of one command.
@@ -34,7 +45,7 @@ struct Waiting {
     missing: usize,
     outcomes: Vec<Outcome>,
     done: oneshot::Sender<Vec<Outcome>>,
-    private: bool,
+    reach: Reach,
 }
 
 struct Task {
@@ -90,7 +101,12 @@ pub async fn run(
 
 impl Task {
     fn submit(&mut self, submission: Submission) {
-        let Submission { command, target, given, done, private } = submission;
+        let Submission { command, target, given, done, reach } = submission;
+        if let (Reach::Shared, Target::One(agent)) = (reach, &target)
+            && !self.desk.knows(agent)
+        {
+            return;
+        }
         let connected: Vec<String> = self.agents.list().into_iter().map(|agent| agent.client_id).collect();
         let before = self.desk.waiting();
         let next = self.desk.submit(&command, &target, &connected, self.clock.monotonic(), given);
@@ -99,7 +115,7 @@ impl Task {
             if missing == 0 {
                 let _ = done.send(Vec::new());
             } else {
-                self.waiting.insert(command.id, Waiting { missing, outcomes: Vec::new(), done, private });
+                self.waiting.insert(command.id, Waiting { missing, outcomes: Vec::new(), done, reach });
             }
         }
         self.act(next);
@@ -127,7 +143,7 @@ impl Task {
         }
         let mut private = false;
         if let Some(waiting) = self.waiting.get_mut(&outcome.id) {
-            private = waiting.private;
+            private = waiting.reach == Reach::Private;
             waiting.missing = waiting.missing.saturating_sub(1);
             waiting.outcomes.push(outcome.clone());
             if waiting.missing == 0

@@ -6,8 +6,8 @@ use futures_util::StreamExt as _;
 use tokio::sync::{broadcast, mpsc};
 
 use super::Sign;
-use super::desk::Submission;
-use crate::adapters::kafka::{Consumption, KafkaProducer, StartAt, consume};
+use super::desk::{Reach, Submission};
+use crate::adapters::kafka::{Consumption, Everything, KafkaProducer, StartAt, consume, read_everything};
 use crate::domain::command::{Command, Outcome, Target};
 use crate::domain::time::Timestamp;
 use crate::formats::monitoring_command::{COMMANDS_TOPIC, MonitoringResult, RESULTS_TOPIC, decode_command};
@@ -53,12 +53,37 @@ pub fn take_commands(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clo
                     continue;
                 }
             };
+            if command.answer_within_ms.is_some() {
+                // A question, which every server reads.
+                continue;
+            }
             let given = message.at.map_or(GIVEN, |at| left(at, clock.wall()));
-            // Counted from now, because the clocks of two hosts differ by more than such a question may take.
-            let given = command.answer_within_ms.map_or(given, |within| given.min(Duration::from_millis(within)));
             let target = Target::parse(&command.target);
             let command = Command { id: command.command_id, kind: command.command_type, data: command.command_data };
-            if submit.send(Submission { command, target, given, done: None, private: false }).await.is_err() {
+            if submit.send(Submission { command, target, given, done: None, reach: Reach::Told }).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Hands the questions of monitors to the desk. Every server reads them, because the one to which the group gives a command
+/// may not be the one to which its agent is connected; and they are over before a group is formed anew.
+pub fn take_questions(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clock) -> anyhow::Result<()> {
+    let Everything { messages: mut questions, .. } = read_everything(brokers, COMMANDS_TOPIC, COMMANDS_MAX)?;
+    actix_rt::spawn(async move {
+        while let Some(message) = questions.recv().await {
+            // What cannot be read is said by whoever takes commands.
+            let Ok(command) = decode_command(&message.payload, "") else { continue };
+            let Some(within) = command.answer_within_ms.filter(|_| !command.command_id.is_empty()) else { continue };
+            // Counted from now, because the clocks of two hosts differ by more than a question may take.
+            let left = message.at.map_or(GIVEN, |at| left(at, clock.wall()));
+            let given = left.min(Duration::from_millis(within));
+            let target = Target::parse(&command.target);
+            let command = Command { id: command.command_id, kind: command.command_type, data: command.command_data };
+            let submission = Submission { command, target, given, done: None, reach: Reach::Shared };
+            if submit.send(submission).await.is_err() {
                 break;
             }
         }

@@ -80,6 +80,7 @@ pub async fn server(
     #[cfg(feature = "kafka")]
     if let Some(brokers) = &settings.kafka.brokers {
         kafka::take_commands(brokers, submit.clone(), clock)?;
+        kafka::take_questions(brokers, submit.clone(), clock)?;
         kafka::tell_results(brokers, outcomes.subscribe(), clock)?;
     }
     let (quit, mut quitting) = mpsc::channel(1);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::desk::Submission;
+use super::desk::{Reach, Submission};
 use crate::adapters::grpc::server::{Agents, Protocol};
 use crate::domain::command::{Command, CommandResult, Target};
 use crate::domain::publisher::PublisherId;
@@ -57,7 +57,7 @@ impl AgentWay for Streams {
                 target: Target::One(agent.as_str().to_owned()),
                 given: within,
                 done: Some(done),
-                private: true,
+                reach: Reach::Private,
             };
             let ending = || "the server is ending".to_owned();
             self.submit.send(submission).await.map_err(|_| ending())?;
