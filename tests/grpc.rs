@@ -312,7 +312,7 @@ async fn nobody_answers_for_another_agent() {
     let _answers = somebody.relay(requests).await.unwrap();
     let message = Some(wire::from_agent::Message::Result(forged("on a stream")));
     out.send(wire::FromAgent { message }).await.unwrap();
-    let receipt = somebody.report_result(forged("beside it")).await.unwrap();
+    let receipt = timeout(DEADLINE, somebody.report_result(forged("beside it"))).await.unwrap().unwrap();
     assert!(!receipt.into_inner().known);
     // A reading on the forger's stream shows that what came before it was read.
     let message = Some(wire::from_agent::Message::Envelope(wire::Envelope {

@@ -245,6 +245,41 @@ async fn an_agent_that_only_the_server_hears_is_asked_through_kafka() {
 }
 
 #[tokio::test]
+async fn an_agent_on_two_ways_is_asked_on_the_one_that_is_left() {
+    let Some(kafka) = Kafka::start().await else { return };
+    let Some(broker) = Mosquitto::start().await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let brokers = kafka.brokers();
+    let mut server = Server::start(directory.path(), &["--kafka", &brokers]).await;
+    let options = RunOptions {
+        mqtt: Some(broker.url()),
+        deadline: Duration::from_secs(3),
+        arguments: vec!["--kafka".to_owned(), brokers],
+        ..RunOptions::default()
+    };
+    let monitor = Running::start(options).await;
+    let url = broker.url();
+    let lines = plant(directory.path(), &url, &["--server", &server.at, "--mqtt", &url]);
+    let Some(host) = other_host(directory.path(), "plant-7", &lines, None) else { return };
+    for id in ["light-1", "light-2", "agent-7"] {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    // It has answered over Kafka, where its heartbeats come from, too: that is where it is asked first.
+    eventually("the server has it", PATIENCE, async || {
+        server.health(directory.path(), "agent-7").await["connected"] == true
+    })
+    .await;
+    kill(pid_with(&["publish", "light-1", &url]).unwrap(), Signal::KILL);
+    monitor.until("light-1", Verdict::Dead).await;
+    server.program.kill();
+    kill(pid_with(&["publish", "light-2", &url]).unwrap(), Signal::KILL);
+    monitor.until("light-2", Verdict::Dead).await;
+    let course = monitor.course("light-2").await;
+    assert!(course.iter().all(|(_, to)| *to != Verdict::Unreachable), "{course:?}");
+    drop(host);
+}
+
+#[tokio::test]
 async fn the_server_asks_an_agent_after_another_one_on_its_host() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
