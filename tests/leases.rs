@@ -165,7 +165,9 @@ async fn the_server_sees_leases_come_and_go_and_configures_agents() {
 async fn behind_three_members_nobody_is_gone_who_is_there_and_who_is_gone_is_seen() {
     let Some(mut etcd) = Etcd::start(3).await else { return };
     let server = Server::start(&["--etcd", &etcd.endpoints()]).await;
-    let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints(), "--lease", "6s"];
+    // Longer than half of it and the six seconds that a beat may take in the worst case: two questions, three members,
+    // a second for each.
+    let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints(), "--lease", "13s"];
     let (stays, leaves) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let _stays = Program::start(agent_command(stays.path(), "agent-7", &arguments));
     let mut leaves = Program::start(agent_command(leaves.path(), "agent-8", &arguments));

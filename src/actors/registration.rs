@@ -122,10 +122,12 @@ impl RegistrationParts {
 
     async fn beat_for_ever(self) {
         loop {
+            let began = self.clock.monotonic();
             let beat = self.beat().await;
             self.heard(&beat);
             let wait = match beat {
-                Ok(()) => self.config.ttl / 2,
+                // From where it began: while members choose a leader a beat takes seconds, and the lease runs on.
+                Ok(()) => (self.config.ttl / 2).saturating_sub(self.clock.monotonic().since(began)).max(self.retry()),
                 Err(StoreError::LeaseGone) => {
                     self.known.borrow_mut().lease = None;
                     continue;
