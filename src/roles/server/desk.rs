@@ -36,6 +36,7 @@ pub enum Reach {
     Told,
     /// Nobody is told what becomes of it.
     Private,
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "servers share what is on Kafka"))]
     /// Every server has it: one that has never seen the agent leaves it to the others.
     Shared,
 }
