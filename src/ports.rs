@@ -96,6 +96,10 @@ pub trait Sink: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// Writes rows in line protocol, one a line. Writing the same rows again changes nothing.
     fn write(&self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), SinkError>>;
+    /// How many writes it may have under way: more than one where the order of rows means nothing to it.
+    fn writes_at_once(&self) -> usize {
+        1
+    }
     /// Makes it ready: creates the database where that is possible.
     fn prepare(&self) -> BoxFuture<'_, Result<(), SinkError>>;
 }

@@ -157,6 +157,11 @@ impl SequenceTracker {
             return Accepted::NotASequence;
         }
         self.produced = self.produced.max(sequence);
+        // the usual case: the next one, with no gap before it
+        if sequence == self.through + 1 && self.above.is_empty() {
+            self.through = sequence;
+            return Accepted::New;
+        }
         if self.is_settled(sequence) {
             if self.find_again(sequence) {
                 return Accepted::New;

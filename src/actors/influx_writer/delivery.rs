@@ -5,11 +5,22 @@
 //!    a dead letter in the same report; so a crash at any point costs a repetition, never a row;
 //! 2. one loop at a time works on a journal, over all lives of the writer (the lease);
 //! 3. a row waits for others no longer than one flush interval; a full batch waits for nothing.
+//!
+//! While batches are on their way to the sink the next one is taken, and those before it are marked as
+//! delivered by the journal's next commit: nobody waits for the other. What is taken at once is bounded: the
+//! requests under way ([`Sink::writes_at_once`]), one batch that waits for its turn, and [`MARKS_AT_ONCE_MAX`]
+//! whose rows are gone. When a request fails, what else is under way comes to its end, and then one batch at
+//! a time is tried until it is through.
 
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,15 +28,22 @@ use super::course::{BatchSize, Course, Failure, Health, Lanes, Say, Waits};
 use super::dissection::Dissection;
 use super::shared::Shared;
 use super::{WriterConfig, WriterParts};
-use crate::buffer::journal::{Batch, DeadLetter, Journal, JournalError};
+use crate::buffer::journal::{Batch, DeadLetter, Journal, JournalError, Lane, Level};
 use crate::domain::time::describe_duration;
 use crate::ports::{Sink, SinkError};
 use crate::runtime::clock::Clock;
 
-/// How often a batch that is not full is looked at again.
-const FILL_CHECK: Duration = Duration::from_millis(20);
+/// Wait after the journal had nothing where its level says that rows wait.
+const NOTHING_FOUND_WAIT: Duration = Duration::from_millis(20);
 /// Wait after the journal could not be read or written.
 const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+/// Batches that the sink has and the journal has not marked yet, before no further one is taken.
+const MARKS_AT_ONCE_MAX: usize = 4;
+/// What is left of a burst waits for this part of a flush interval: behind a batch that was half full or more.
+const BURST_FLUSH_PART: u32 = 10;
+
+/// Something under way on this thread.
+type UnderWay<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// Everything that the loop works with.
 pub(super) struct Delivery {
@@ -37,8 +55,47 @@ pub(super) struct Delivery {
     course: Course,
     size: BatchSize,
     lanes: Lanes,
-    last_taken: Option<Instant>,
     draining: watch::Receiver<Option<Instant>>,
+    /// Until when rows wait for others.
+    due: Option<Instant>,
+    /// The batch that is being taken: what of the lanes was empty, and what was found.
+    taking: Option<UnderWay<Result<(Vec<Lane>, Batch), JournalError>>>,
+    /// Whether that began while draining.
+    taking_drains: bool,
+    /// Taken while the sink had enough to do.
+    next: Option<Taken>,
+    writing: FuturesUnordered<UnderWay<Written>>,
+    marking: FuturesUnordered<UnderWay<Marked>>,
+    /// The blocks of all of them: not to be taken again.
+    taken_ids: BTreeSet<i64>,
+    taken_rows: u64,
+    taken_bytes: u64,
+    /// While draining: the journal had nothing more at the last look, and nothing has ended since.
+    exhausted: bool,
+}
+
+/// A batch whose rows have not all ended.
+struct Taken {
+    ids: Vec<i64>,
+    rows: u64,
+    bytes: u64,
+    dissection: Dissection,
+}
+
+/// The first request of a batch has ended.
+struct Written {
+    taken: Taken,
+    bytes: usize,
+    result: Result<(), SinkError>,
+}
+
+/// The journal has marked a batch, or could not.
+struct Marked {
+    ids: Vec<i64>,
+    rows: u64,
+    bytes: u64,
+    dead: Vec<DeadLetter>,
+    result: Result<(), JournalError>,
 }
 
 /// The loop has to end: it was asked to drain and is done, or can't go on now.
@@ -57,9 +114,27 @@ impl Delivery {
             backoff_max: config.backoff_max,
             misconfigured_retry: config.misconfigured_retry,
         };
-        let course = Course::new(waits);
-        let size = BatchSize::new(config.batch_bytes_max);
-        Self { journal, sink, clock, config, shared, course, size, lanes: Lanes::new(), last_taken: None, draining }
+        Self {
+            journal,
+            sink,
+            clock,
+            config,
+            shared,
+            course: Course::new(waits),
+            size: BatchSize::new(config.batch_bytes_max),
+            lanes: Lanes::new(),
+            draining,
+            due: None,
+            taking: None,
+            taking_drains: false,
+            next: None,
+            writing: FuturesUnordered::new(),
+            marking: FuturesUnordered::new(),
+            taken_ids: BTreeSet::new(),
+            taken_rows: 0,
+            taken_bytes: 0,
+            exhausted: false,
+        }
     }
 
     /// Runs until it is dropped, or until a drain is done.
@@ -88,75 +163,157 @@ impl Delivery {
         Ok(())
     }
 
+    /// Waits for whatever comes first, and does what follows from it.
     async fn turn(&mut self) -> Result<(), End> {
-        if !self.is_draining() {
-            let journal = self.journal.clone();
-            tokio::select! {
-                () = journal.wait_for_rows() => {}
-                _ = self.draining.changed() => {}
-            }
-            self.wait_until_worth_it().await;
+        let draining = self.is_draining();
+        let idle = self.writing.is_empty() && self.marking.is_empty() && self.taking.is_none() && self.next.is_none();
+        if draining && idle && self.exhausted {
+            return Err(End);
         }
-        let batch = match self.take().await {
-            Ok(batch) => batch,
+        let may_take = self.taking.is_none()
+            && self.next.is_none()
+            && self.marking.len() < MARKS_AT_ONCE_MAX
+            && !(draining && self.exhausted);
+        let worth_it = self.worth_taking();
+        tokio::select! {
+            Some(marked) = self.marking.next() => self.marked(marked).await,
+            Some(written) = self.writing.next() => self.written(written).await,
+            taken = poll_taking(&mut self.taking) => {
+                self.taking = None;
+                self.taken(taken).await
+            }
+            () = worth_it, if may_take => {
+                self.take();
+                Ok(())
+            }
+            _ = self.draining.changed(), if !draining => Ok(()),
+        }
+    }
+
+    /// Resolves when a batch is full, or rows have waited for others long enough; while draining at once.
+    fn worth_taking(&self) -> impl Future<Output = ()> + use<> {
+        let (journal, due, draining) = (self.journal.clone(), self.due, self.is_draining());
+        let (rows_taken, bytes_taken) = (self.taken_rows, self.taken_bytes);
+        let rows_full = self.config.batch_rows_max;
+        let bytes_full = u64::try_from(self.size.bytes_max()).unwrap_or(u64::MAX);
+        async move {
+            if draining {
+                return;
+            }
+            let waits = |level: &Level| level.undelivered_rows > rows_taken;
+            let is_full = |level: &Level| {
+                level.undelivered_rows >= rows_taken.saturating_add(rows_full)
+                    || level.undelivered_bytes >= bytes_taken.saturating_add(bytes_full)
+            };
+            journal.wait_until(waits).await;
+            if let Some(due) = due {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    () = journal.wait_until(is_full) => {}
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) {
+        let (journal, lanes) = (self.journal.clone(), self.lanes.next());
+        let (rows_max, bytes_max) = (self.config.batch_rows_max, self.size.bytes_max());
+        let besides = Arc::new(self.taken_ids.clone());
+        self.taking_drains = self.is_draining();
+        self.taking = Some(Box::pin(async move {
+            let mut empty = Vec::new();
+            for lane in lanes {
+                let batch = journal.next_batch_besides(lane, rows_max, bytes_max, Arc::clone(&besides)).await?;
+                if !batch.block_ids.is_empty() {
+                    return Ok((empty, batch));
+                }
+                empty.push(lane);
+            }
+            Ok((empty, Batch::default()))
+        }));
+    }
+
+    async fn taken(&mut self, taken: Result<(Vec<Lane>, Batch), JournalError>) -> Result<(), End> {
+        let (empty, batch) = match taken {
+            Ok(taken) => taken,
             Err(error) => return self.journal_failed(&error).await,
         };
-        self.last_taken = Some(Instant::now());
-        if batch.block_ids.is_empty() {
-            if self.is_draining() {
-                return Err(End);
+        self.shared.journal_worked();
+        empty.into_iter().for_each(|lane| self.lanes.was_empty(lane));
+        let Batch { block_ids: ids, lines, rows, bytes } = batch;
+        let was_burst =
+            rows.saturating_mul(2) >= self.config.batch_rows_max || lines.len() >= self.size.bytes_max() / 2;
+        let interval = self.config.flush_interval;
+        self.due = Some(Instant::now() + if was_burst { interval / BURST_FLUSH_PART } else { interval });
+        if ids.is_empty() {
+            self.exhausted = self.taking_drains;
+            if !self.exhausted {
+                tokio::time::sleep(NOTHING_FOUND_WAIT).await;
             }
-            tokio::time::sleep(FILL_CHECK).await;
             return Ok(());
         }
-        let outage_before = self.shared.outages.get();
-        self.deliver(batch).await?;
-        if self.shared.outages.get() != outage_before {
-            self.split().await;
-        }
+        self.taken_ids.extend(&ids);
+        self.taken_rows += rows;
+        self.taken_bytes += bytes;
+        self.next = Some(Taken { ids, rows, bytes, dissection: Dissection::of(lines) });
+        self.write_next();
         Ok(())
     }
 
-    /// Waits until a batch is full, or a flush interval has passed since the last one was taken.
-    async fn wait_until_worth_it(&mut self) {
-        let Some(due) = self.last_taken.map(|taken| taken + self.config.flush_interval) else { return };
-        while !self.is_draining() && Instant::now() < due && !self.is_full() {
-            let check = due.min(Instant::now() + FILL_CHECK);
-            tokio::select! {
-                () = tokio::time::sleep_until(check) => {}
-                _ = self.draining.changed() => {}
+    /// Sends the batch that waits, where the sink takes another one.
+    fn write_next(&mut self) {
+        if self.writing.len() >= self.sink.writes_at_once().max(1) {
+            return;
+        }
+        let Some(taken) = self.next.take() else { return };
+        let piece = taken.dissection.next().unwrap_or_default();
+        let (sink, shared, bytes) = (Arc::clone(&self.sink), Rc::clone(&self.shared), piece.len());
+        self.writing.push(Box::pin(async move {
+            let result = write(&*sink, &shared, piece).await;
+            Written { taken, bytes, result }
+        }));
+    }
+
+    async fn written(&mut self, written: Written) -> Result<(), End> {
+        self.exhausted = false;
+        if written.result.is_ok() {
+            self.stored(written);
+            self.write_next();
+            return Ok(());
+        }
+        // the others come to their end first: from then on one at a time is tried
+        let mut failed = vec![written];
+        while let Some(other) = self.writing.next().await {
+            if other.result.is_ok() {
+                self.stored(other);
+            } else {
+                failed.push(other);
             }
         }
-    }
-
-    fn is_full(&self) -> bool {
-        let level = self.journal.level();
-        let bytes_max = u64::try_from(self.size.bytes_max()).unwrap_or(u64::MAX);
-        level.undelivered_rows >= self.config.batch_rows_max || level.undelivered_bytes >= bytes_max
-    }
-
-    async fn take(&mut self) -> Result<Batch, JournalError> {
-        for lane in self.lanes.next() {
-            let batch = self.journal.next_batch(lane, self.config.batch_rows_max, self.size.bytes_max()).await?;
-            self.shared.journal_worked();
-            if !batch.block_ids.is_empty() {
-                return Ok(batch);
-            }
-            self.lanes.was_empty(lane);
+        let outages_before = self.shared.outages.get();
+        for written in failed {
+            self.deliver(written).await?;
         }
-        Ok(Batch::default())
+        if self.shared.outages.get() != outages_before {
+            self.split().await;
+        }
+        self.write_next();
+        Ok(())
     }
 
-    async fn deliver(&mut self, batch: Batch) -> Result<(), End> {
-        let Batch { block_ids, lines, rows } = batch;
-        let mut dissection = Dissection::of(lines);
-        while let Some(piece) = dissection.next() {
-            let bytes = piece.len();
-            self.shared.writes.set(self.shared.writes.get() + 1);
-            let begin = Instant::now();
-            let written = self.sink.write(piece).await;
-            self.shared.write_time.set(self.shared.write_time.get() + begin.elapsed());
-            match written {
+    fn stored(&mut self, written: Written) {
+        self.reached();
+        self.size.passed();
+        let Taken { ids, rows, bytes, .. } = written.taken;
+        self.mark(ids, rows, bytes, Vec::new());
+    }
+
+    /// A batch whose first request failed, until each of its rows is stored or known to be refused.
+    async fn deliver(&mut self, written: Written) -> Result<(), End> {
+        let Written { taken, mut bytes, mut result } = written;
+        let mut dissection = taken.dissection;
+        loop {
+            match result {
                 Ok(()) => {
                     self.reached();
                     self.size.passed();
@@ -179,11 +336,16 @@ impl Delivery {
                     self.wait_after(Failure::Misconfigured { reason }).await?;
                 }
             }
+            let Some(piece) = dissection.next() else { break };
+            bytes = piece.len();
+            result = write(&*self.sink, &self.shared, piece).await;
         }
-        self.report(block_ids, rows, dissection.into_refused()).await
+        let dead = self.dead_letters(dissection.into_refused());
+        self.mark(taken.ids, taken.rows, taken.bytes, dead);
+        Ok(())
     }
 
-    async fn report(&mut self, blocks: Vec<i64>, rows: u64, refused: Vec<(Vec<u8>, String)>) -> Result<(), End> {
+    fn dead_letters(&self, refused: Vec<(Vec<u8>, String)>) -> Vec<DeadLetter> {
         let at = self.clock.wall();
         let dead: Vec<DeadLetter> = refused.into_iter().map(|(line, reason)| DeadLetter { line, reason, at }).collect();
         if let Some(first) = dead.first() {
@@ -191,16 +353,32 @@ impl Delivery {
             let row = String::from_utf8_lossy(&first.line);
             tracing::warn!(sink = self.sink.name(), refused, reason, %row, "rows refused, kept as dead letters");
         }
-        let refused = u64::try_from(dead.len()).unwrap_or(u64::MAX);
-        loop {
-            match self.journal.delivered(blocks.clone(), dead.clone()).await {
-                Ok(()) => {
-                    self.shared.journal_worked();
-                    break;
-                }
-                Err(error) => self.journal_failed(&error).await?,
-            }
+        dead
+    }
+
+    fn mark(&mut self, ids: Vec<i64>, rows: u64, bytes: u64, dead: Vec<DeadLetter>) {
+        let journal = self.journal.clone();
+        self.marking.push(Box::pin(async move {
+            let result = journal.delivered(ids.clone(), dead.clone()).await;
+            Marked { ids, rows, bytes, dead, result }
+        }));
+    }
+
+    async fn marked(&mut self, marked: Marked) -> Result<(), End> {
+        let Marked { ids, rows, bytes, dead, result } = marked;
+        if let Err(error) = result {
+            self.journal_failed(&error).await?;
+            self.mark(ids, rows, bytes, dead);
+            return Ok(());
         }
+        self.shared.journal_worked();
+        self.exhausted = false;
+        for id in &ids {
+            self.taken_ids.remove(id);
+        }
+        self.taken_rows = self.taken_rows.saturating_sub(rows);
+        self.taken_bytes = self.taken_bytes.saturating_sub(bytes);
+        let refused = u64::try_from(dead.len()).unwrap_or(u64::MAX);
         self.shared.rows_stored.set(self.shared.rows_stored.get() + rows.saturating_sub(refused));
         self.shared.rows_refused.set(self.shared.rows_refused.get() + refused);
         Ok(())
@@ -242,6 +420,10 @@ impl Delivery {
             Some(Say::Recovered { .. }) | None => {}
         }
         if self.is_draining() {
+            // what the sink has is marked first, so that the next start need not send it again
+            while let Some(marked) = self.marking.next().await {
+                self.marked(marked).await?;
+            }
             return Err(End);
         }
         tokio::select! {
@@ -268,5 +450,22 @@ impl Delivery {
 
     fn is_draining(&self) -> bool {
         self.draining.borrow().is_some()
+    }
+}
+
+/// One request to the sink, counted.
+async fn write(sink: &dyn Sink, shared: &Shared, piece: Vec<u8>) -> Result<(), SinkError> {
+    shared.writes.set(shared.writes.get() + 1);
+    let begin = Instant::now();
+    let result = sink.write(piece).await;
+    shared.write_time.set(shared.write_time.get() + begin.elapsed());
+    result
+}
+
+/// The batch that is being taken, when it is there; for ever where none is.
+async fn poll_taking<T>(taking: &mut Option<UnderWay<T>>) -> T {
+    match taking {
+        Some(taking) => taking.await,
+        None => std::future::pending().await,
     }
 }

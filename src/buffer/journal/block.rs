@@ -35,6 +35,8 @@ pub(super) struct Block {
     pub(super) times: Option<(i64, i64)>,
     pub(super) index: Vec<u8>,
     pub(super) lines: Vec<u8>,
+    /// How many readings of each owner it holds.
+    pub(super) readings: Vec<(Owner, u64)>,
 }
 
 impl Block {
@@ -50,8 +52,11 @@ pub(super) struct BlockBuilder {
     rows: u64,
     times: Option<(i64, i64)>,
     lines: Vec<u8>,
-    owners: Vec<Owner>,
+    /// Each with the count of its readings.
+    owners: Vec<(Owner, u64)>,
     owner_numbers: HashMap<Owner, usize>,
+    /// Of the last reading.
+    last_owner_number: usize,
     records: Vec<u8>,
     run: Option<Run>,
 }
@@ -81,20 +86,18 @@ impl BlockBuilder {
 
     /// Adds one reading; the line has no line end.
     pub(super) fn push_reading(&mut self, owner: &Owner, sequence: Sequence, line: &[u8]) {
-        let owner_number = match self.owner_numbers.get(owner) {
-            Some(&number) => number,
-            None => {
-                self.owners.push(owner.clone());
-                self.owner_numbers.insert(owner.clone(), self.owners.len());
-                self.owners.len()
-            }
-        };
+        self.push_timed(owner, sequence, line, line_time(line));
+    }
+
+    /// The same where the time at its end is known.
+    pub(super) fn push_timed(&mut self, owner: &Owner, sequence: Sequence, line: &[u8], time: Option<i64>) {
+        let owner_number = self.number_of(owner);
         let start = self.lines.len();
         self.lines.extend_from_slice(line);
         self.lines.push(b'\n');
         let row = self.lines.get(start..).unwrap_or_default();
         let (bytes, sum) = (row.len(), checksum(row));
-        self.note_time(line);
+        self.note_time(time);
         self.rows += 1;
         if !self.run.as_ref().is_some_and(|run| run.owner_number == owner_number && run.first + run.count == sequence) {
             self.end_run();
@@ -121,8 +124,24 @@ impl BlockBuilder {
         self.records.extend_from_slice(&sum.to_le_bytes());
         self.rows += rows;
         for line in lines.split(|&byte| byte == b'\n') {
-            self.note_time(line);
+            self.note_time(line_time(line));
         }
+    }
+
+    /// The owner's number in this block, from 1 on; counts a reading of it.
+    fn number_of(&mut self, owner: &Owner) -> usize {
+        let is_last = |number: &usize| self.owners.get(number - 1).is_some_and(|(last, _)| last == owner);
+        let last = Some(self.last_owner_number).filter(|number| *number > 0).filter(is_last);
+        let number = last.or_else(|| self.owner_numbers.get(owner).copied()).unwrap_or_else(|| {
+            self.owners.push((owner.clone(), 0));
+            self.owner_numbers.insert(owner.clone(), self.owners.len());
+            self.owners.len()
+        });
+        self.last_owner_number = number;
+        if let Some((_, count)) = self.owners.get_mut(number - 1) {
+            *count += 1;
+        }
+        number
     }
 
     /// The block; none when it has no rows.
@@ -134,12 +153,13 @@ impl BlockBuilder {
         let mut index = Vec::with_capacity(self.records.len() + 32);
         put_number(&mut index, INDEX_VERSION);
         put_number(&mut index, self.owners.len() as u64);
-        for (publisher, incarnation) in &self.owners {
+        for ((publisher, incarnation), _) in &self.owners {
             put_bytes(&mut index, publisher.as_str().as_bytes());
             put_number(&mut index, incarnation.0);
         }
         index.extend_from_slice(&self.records);
-        Some(Block { rows: self.rows, times: self.times, index: sealed(index), lines: self.lines })
+        let Self { rows, times, lines, owners: readings, .. } = self;
+        Some(Block { rows, times, index: sealed(index), lines, readings })
     }
 
     fn end_run(&mut self) {
@@ -151,8 +171,8 @@ impl BlockBuilder {
         }
     }
 
-    fn note_time(&mut self, line: &[u8]) {
-        if let Some(time) = line_time(line) {
+    fn note_time(&mut self, time: Option<i64>) {
+        if let Some(time) = time {
             let (earliest, latest) = self.times.unwrap_or((time, time));
             self.times = Some((earliest.min(time), latest.max(time)));
         }

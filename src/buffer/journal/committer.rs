@@ -1,4 +1,10 @@
 //! The journal's thread: while one group is being committed the next one gathers in the queue.
+//!
+//! A mark of delivery that is alone has no commit of its own: it waits for the next group, or until somebody
+//! asks for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -27,6 +33,8 @@ pub(super) enum Command {
         lane: Lane,
         rows_max: u64,
         bytes_max: usize,
+        /// Blocks that are on their way already.
+        besides: Arc<BTreeSet<i64>>,
         reply: Reply<Batch>,
     },
     Changes {
@@ -48,6 +56,10 @@ pub(super) enum Command {
         reply: Reply<Vec<NamedLoss>>,
     },
     SplitLanes {
+        reply: Reply<()>,
+    },
+    /// Commit what is put off.
+    Flush {
         reply: Reply<()>,
     },
     SetLimits {
@@ -86,7 +98,11 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
                 next = commands.try_recv().ok();
             }
         }
-        commit(&mut store, &mut group, level);
+        let is_urgent = group.iter().any(|(write, ..)| !matches!(write, Write::Delivered { .. }));
+        let can_wait = matches!(other, None | Some(Command::NextBatch { .. })) && group.len() < GROUP_WRITES_MAX;
+        if is_urgent || !can_wait {
+            commit(&mut store, &mut group, level);
+        }
         match other {
             Some(Command::Close { reply }) => {
                 commands.close();
@@ -98,6 +114,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
             None => {}
         }
     }
+    commit(&mut store, &mut group, level);
 }
 
 /// A write, who waits for it, and its place in the queue.
@@ -127,8 +144,8 @@ fn commit(store: &mut Store, group: &mut Vec<Queued>, level: &watch::Sender<Leve
 
 fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
     match command {
-        Command::NextBatch { lane, rows_max, bytes_max, reply } => {
-            let batch = store.next_batch(lane, rows_max, bytes_max);
+        Command::NextBatch { lane, rows_max, bytes_max, besides, reply } => {
+            let batch = store.next_batch(lane, rows_max, bytes_max, &besides);
             level.send_replace(store.level());
             let _ = reply.send(batch);
         }
@@ -141,6 +158,7 @@ fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
             store.set_limits(limits);
             let _ = reply.send(Ok(()));
         }
+        Command::Flush { reply } => drop(reply.send(Ok(()))),
         Command::SplitLanes { reply } => drop(reply.send(store.split_lanes())),
         #[cfg(test)]
         Command::Execute { sql, reply } => drop(reply.send(store.execute(&sql))),

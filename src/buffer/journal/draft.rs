@@ -1,13 +1,14 @@
 //! One group commit while it is being made: what a transaction has changed, in the file and in memory.
 //! It becomes true when the transaction commits; before that it can be dropped and nothing has happened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner};
+use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, line_time};
+use super::fresh::FreshBlock;
 use super::incarnation::IncarnationState;
-use super::stamps::Points;
+use super::stamps::{Points, Stamped};
 use super::store::Known;
 use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
@@ -27,6 +28,8 @@ const CHANGES_MAX: u64 = 1_000_000;
 const CHANGES_PRUNE_EVERY: u64 = 1_000;
 /// Most earlier lives that a publisher is asked about at once.
 const OWING_LIVES_ASKED_MAX: usize = 8;
+/// What a reading takes at most beyond its row: its place in the index, its share of a block, a later time.
+const READING_OVERHEAD_BYTES_MAX: usize = 128;
 /// Blocks of history that are dropped in one step.
 const DROP_STEP_BLOCKS: u32 = 8;
 
@@ -54,6 +57,10 @@ pub(super) struct Changed {
     pub(super) points: Points,
     /// Readings whose time was moved because another one of their series had it.
     pub(super) moved_readings: u64,
+    /// Blocks that wait for the sink from now on.
+    pub(super) fresh: Vec<(i64, FreshBlock)>,
+    /// Blocks that no longer wait.
+    pub(super) delivered: HashSet<i64>,
 }
 
 impl<'a> Draft<'a> {
@@ -64,9 +71,18 @@ impl<'a> Draft<'a> {
 
     pub(super) fn append(&mut self, entries: &[IntakeEntry]) -> rusqlite::Result<Vec<DeliveryState>> {
         let mut refused: Vec<(Owner, u64)> = Vec::new();
-        let mut touch = |owner: &Owner, count: u64| match refused.iter_mut().find(|(known, _)| known == owner) {
-            Some((_, refused)) => *refused += count,
-            None => refused.push((owner.clone(), count)),
+        let mut places: HashMap<Owner, usize> = HashMap::new();
+        let mut touch = |owner: &Owner, count: u64| {
+            // a publisher's messages often come one after the other
+            let last = refused.last().is_some_and(|(last, _)| last == owner).then(|| refused.len() - 1);
+            let place = last.or_else(|| places.get(owner).copied()).unwrap_or_else(|| {
+                places.insert(owner.clone(), refused.len());
+                refused.push((owner.clone(), 0));
+                refused.len() - 1
+            });
+            if let Some((_, refused)) = refused.get_mut(place) {
+                *refused += count;
+            }
         };
         for entry in entries {
             match entry {
@@ -100,30 +116,53 @@ impl<'a> Draft<'a> {
 
     /// Says how many were refused.
     fn readings(&mut self, owner: &Owner, lines: &[NumberedLine]) -> rusqlite::Result<u64> {
+        let most: usize = lines.iter().map(|line| line.line.len() + READING_OVERHEAD_BYTES_MAX).sum();
         let mut refused = 0;
-        for NumberedLine { sequence, line } in lines {
-            if !self.has_room(line.len())? && !self.state(owner).tracker.is_received(*sequence) {
-                self.state(owner).tracker.know_produced(*sequence);
-                refused += 1;
-                continue;
+        if self.fits(most) {
+            // the state is looked up once for all of them
+            self.state(owner);
+            let Some(mut state) = self.changed.incarnations.remove(owner) else { return Ok(0) };
+            for line in lines {
+                refused += self.reading(owner, &mut state, line)?;
             }
-            match self.state(owner).tracker.accept(*sequence) {
-                Accepted::New => {
-                    if !self.config.has_sink {
-                        self.state(owner).stored += 1;
-                    }
-                    let moved = self.known.stamps.distinct(&mut self.changed.points, line);
-                    self.changed.moved_readings += u64::from(moved.is_some());
-                    self.builder.push_reading(owner, *sequence, moved.as_deref().unwrap_or(line));
-                    self.changed.accepted_rows += 1;
-                    self.end_full_block()?;
+            self.changed.incarnations.insert(owner.clone(), state);
+        } else {
+            for line in lines {
+                if !self.has_room(line.line.len())? && !self.state(owner).tracker.is_received(line.sequence) {
+                    self.state(owner).tracker.know_produced(line.sequence);
+                    refused += 1;
+                    continue;
                 }
-                Accepted::Duplicate => {}
-                Accepted::TooManyGaps | Accepted::NotASequence => refused += 1,
+                let mut state = self.state(owner).clone();
+                refused += self.reading(owner, &mut state, line)?;
+                self.changed.incarnations.insert(owner.clone(), state);
             }
         }
         self.changed.refused_readings += refused;
         Ok(refused)
+    }
+
+    /// One reading for which there is room. Says how many were refused: it, or none.
+    fn reading(&mut self, owner: &Owner, state: &mut IncarnationState, line: &NumberedLine) -> rusqlite::Result<u64> {
+        let NumberedLine { sequence, line } = line;
+        match state.tracker.accept(*sequence) {
+            Accepted::New => {
+                state.stored += u64::from(!self.config.has_sink);
+                match self.known.stamps.distinct(&mut self.changed.points, line) {
+                    Stamped::AsItIs { time } => self.builder.push_timed(owner, *sequence, line, Some(time)),
+                    Stamped::Moved { line, time } => {
+                        self.changed.moved_readings += 1;
+                        self.builder.push_timed(owner, *sequence, &line, Some(time));
+                    }
+                    Stamped::Unknown => self.builder.push_timed(owner, *sequence, line, line_time(line)),
+                }
+                self.changed.accepted_rows += 1;
+                self.end_full_block()?;
+                Ok(0)
+            }
+            Accepted::Duplicate => Ok(0),
+            Accepted::TooManyGaps | Accepted::NotASequence => Ok(1),
+        }
     }
 
     fn unnumbered(&mut self, lines: &[u8], rows: u64) -> rusqlite::Result<()> {
@@ -177,12 +216,16 @@ impl<'a> Draft<'a> {
     /// Marks blocks as delivered, counts their readings as stored, and keeps what the sink refused.
     pub(super) fn delivered(&mut self, block_ids: &[i64], dead_letters: &[DeadLetter]) -> rusqlite::Result<()> {
         let mut rows_by_line: HashMap<Vec<u8>, Vec<(Owner, u64)>> = HashMap::new();
+        let mut blocks = Vec::new();
         for &id in block_ids {
-            let Some((index, lines)) = self.mark_delivered(id, !dead_letters.is_empty())? else { continue };
+            let rows_of = (!dead_letters.is_empty()).then_some(&mut blocks);
+            self.mark_delivered(id, rows_of)?;
+        }
+        for (index, lines) in &blocks {
             for row in &index.rows {
                 let owner =
                     row.reading.and_then(|(owner, sequence)| Some((index.owners.get(owner)?.clone(), sequence)));
-                if let (Some(owner), Some(line)) = (owner, row.whole(&lines)) {
+                if let (Some(owner), Some(line)) = (owner, row.whole(lines)) {
                     rows_by_line.entry(line.trim_ascii_end().to_vec()).or_default().push(owner);
                 }
             }
@@ -269,7 +312,7 @@ impl<'a> Draft<'a> {
     fn end_block(&mut self) -> rusqlite::Result<()> {
         let Some(block) = std::mem::take(&mut self.builder).finish() else { return Ok(()) };
         let delivered = !self.config.has_sink;
-        let Block { rows, times, index, lines } = &block;
+        let Block { rows, times, index, lines, .. } = &block;
         let (time_min, time_max) = times.unzip();
         self.transaction
             .prepare_cached(
@@ -291,6 +334,9 @@ impl<'a> Draft<'a> {
         if !delivered {
             level.undelivered_rows += block.rows;
             level.undelivered_bytes += block.bytes();
+            let (id, bytes) = (self.transaction.last_insert_rowid(), block.bytes());
+            let Block { rows, readings, lines, .. } = block;
+            self.changed.fresh.push((id, FreshBlock { rows, bytes, readings, lines }));
         }
         Ok(())
     }
@@ -298,14 +344,19 @@ impl<'a> Draft<'a> {
     /// Whether a row fits below the limit, after history has made room.
     fn has_room(&mut self, bytes: usize) -> rusqlite::Result<bool> {
         loop {
-            let gathered = self.builder.bytes() + if self.builder.rows() > 0 { BLOCK_OVERHEAD_BYTES } else { 0 };
-            if self.changed.level.bytes + gathered + bytes as u64 <= self.config.bytes_max {
+            if self.fits(bytes) {
                 return Ok(true);
             }
             if !self.make_room()? {
                 return Ok(false);
             }
         }
+    }
+
+    /// Whether a row fits below the limit now.
+    fn fits(&self, bytes: usize) -> bool {
+        let gathered = self.builder.bytes() + if self.builder.rows() > 0 { BLOCK_OVERHEAD_BYTES } else { 0 };
+        self.changed.level.bytes + gathered + bytes as u64 <= self.config.bytes_max
     }
 
     /// Drops the oldest history. Without a sink, what once waited for one is history as well.
@@ -322,7 +373,7 @@ impl<'a> Draft<'a> {
         let sql = "SELECT id FROM blocks WHERE delivered = 0 ORDER BY id LIMIT 1";
         let oldest: Option<i64> = self.transaction.query_row(sql, [], |row| row.get(0)).optional()?;
         match oldest {
-            Some(id) => Ok(self.mark_delivered(id, false)?.is_some()),
+            Some(id) => self.mark_delivered(id, None),
             None => Ok(false),
         }
     }
@@ -344,28 +395,44 @@ impl<'a> Draft<'a> {
         Ok(dropped.len())
     }
 
-    /// Marks one block; answers its index, and its rows when they are asked for. None when it is
-    /// gone or marked already.
-    fn mark_delivered(&mut self, id: i64, with_lines: bool) -> rusqlite::Result<Option<(Index, Vec<u8>)>> {
-        let sql = if with_lines {
-            "SELECT rows, bytes, row_index, lines FROM blocks WHERE id = ?1 AND delivered = 0"
-        } else {
-            "SELECT rows, bytes, row_index, x'' FROM blocks WHERE id = ?1 AND delivered = 0"
+    /// Marks one block; answers its index and rows when they are asked for. False when it is gone or marked
+    /// already.
+    fn mark_delivered(&mut self, id: i64, rows_of: Option<&mut Vec<(Index, Vec<u8>)>>) -> rusqlite::Result<bool> {
+        let known = self.known;
+        let (rows, bytes, index) = match known.fresh.get(id) {
+            Some(fresh) if rows_of.is_none() && !self.changed.delivered.contains(&id) => {
+                for (owner, count) in &fresh.readings {
+                    self.state(owner).stored += count;
+                }
+                (fresh.rows, fresh.bytes, None)
+            }
+            _ => {
+                let sql = if rows_of.is_some() {
+                    "SELECT rows, bytes, row_index, lines FROM blocks WHERE id = ?1 AND delivered = 0"
+                } else {
+                    "SELECT rows, bytes, row_index, x'' FROM blocks WHERE id = ?1 AND delivered = 0"
+                };
+                let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(i64, i64, Vec<u8>, Vec<u8>)> {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                };
+                let found = self.transaction.prepare_cached(sql)?.query_row([id], read).optional()?;
+                let Some((rows, bytes, index, lines)) = found else { return Ok(false) };
+                let index = Index::read(&index).unwrap_or(Index { owners: Vec::new(), rows: Vec::new() });
+                for (owner, count) in index.readings() {
+                    self.state(&owner).stored += count;
+                }
+                (rows.cast_unsigned(), bytes.cast_unsigned(), Some((index, lines)))
+            }
         };
-        let read = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(i64, i64, Vec<u8>, Vec<u8>)> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        };
-        let found = self.transaction.prepare_cached(sql)?.query_row([id], read).optional()?;
-        let Some((rows, bytes, index, lines)) = found else { return Ok(None) };
         self.transaction.prepare_cached("UPDATE blocks SET delivered = 1 WHERE id = ?1")?.execute([id])?;
+        self.changed.delivered.insert(id);
         let level = &mut self.changed.level;
-        level.undelivered_rows = level.undelivered_rows.saturating_sub(rows.cast_unsigned());
-        level.undelivered_bytes = level.undelivered_bytes.saturating_sub(bytes.cast_unsigned());
-        let index = Index::read(&index).unwrap_or(Index { owners: Vec::new(), rows: Vec::new() });
-        for (owner, count) in index.readings() {
-            self.state(&owner).stored += count;
+        level.undelivered_rows = level.undelivered_rows.saturating_sub(rows);
+        level.undelivered_bytes = level.undelivered_bytes.saturating_sub(bytes);
+        if let Some(rows_of) = rows_of {
+            rows_of.extend(index);
         }
-        Ok(Some((index, lines)))
+        Ok(true)
     }
 
     fn prune_changes(&self, epoch: u64) -> rusqlite::Result<()> {

@@ -22,6 +22,7 @@
 mod block;
 mod committer;
 mod draft;
+mod fresh;
 mod history;
 mod incarnation;
 mod readings;
@@ -36,6 +37,7 @@ mod verdict_row;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,6 +156,8 @@ pub struct Batch {
     pub lines: Vec<u8>,
     /// How many rows.
     pub rows: u64,
+    /// What they count for in [`Level::undelivered_bytes`].
+    pub bytes: u64,
 }
 
 /// A row that the sink refused for good.
@@ -186,6 +190,8 @@ pub struct Level {
 const SLOW_FROM_THOUSANDTHS: u64 = 900;
 /// The longest delay of one append, just below the limit.
 const SLOW_DELAY_MAX: Duration = Duration::from_millis(100);
+/// The longest time that a mark of delivery waits for a commit to ride in. Losing it costs a repetition.
+pub const DELIVERED_WAIT_MAX: Duration = Duration::from_millis(20);
 /// Most plots that are read at once.
 const PLOTS_AT_ONCE_MAX: usize = 2;
 
@@ -330,22 +336,43 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`].
     pub async fn next_batch(&self, lane: Lane, rows_max: u64, bytes_max: usize) -> Result<Batch, JournalError> {
-        self.ask(|reply| Command::NextBatch { lane, rows_max, bytes_max, reply }).await
+        self.next_batch_besides(lane, rows_max, bytes_max, Arc::default()).await
+    }
+
+    /// [`Journal::next_batch`] without the blocks that are on their way already.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn next_batch_besides(
+        &self,
+        lane: Lane,
+        rows_max: u64,
+        bytes_max: usize,
+        besides: Arc<BTreeSet<i64>>,
+    ) -> Result<Batch, JournalError> {
+        self.ask(|reply| Command::NextBatch { lane, rows_max, bytes_max, besides, reply }).await
     }
 
     /// Marks blocks as delivered, and keeps the rows of them that the sink refused: such a reading
-    /// counts as lost, by its own number.
+    /// counts as lost, by its own number. The next commit of anything else takes it along; it has one of its
+    /// own after [`DELIVERED_WAIT_MAX`].
     ///
     /// # Errors
     /// [`JournalError::Write`]: they will be delivered again, which changes nothing in the sink.
     pub async fn delivered(&self, block_ids: Vec<i64>, dead_letters: Vec<DeadLetter>) -> Result<(), JournalError> {
-        self.write(Write::Delivered { block_ids, dead_letters }).await
+        let mut marked = std::pin::pin!(self.write(Write::Delivered { block_ids, dead_letters }));
+        loop {
+            match tokio::time::timeout(DELIVERED_WAIT_MAX, &mut marked).await {
+                Ok(marked) => return marked,
+                Err(_) => self.ask(|reply| Command::Flush { reply }).await?,
+            }
+        }
     }
 
-    /// Resolves when undelivered rows exist in either lane (at once when they do), or the journal is
-    /// closed, which the next call then says.
-    pub async fn wait_for_rows(&self) {
-        let _ = self.level.clone().wait_for(|level| level.undelivered_rows > 0).await;
+    /// Resolves when its level is so (at once when it is), or the journal is closed, which the next call then
+    /// says.
+    pub async fn wait_until(&self, is_so: impl FnMut(&Level) -> bool) {
+        let _ = self.level.clone().wait_for(is_so).await;
     }
 
     /// How full it is; cheap.

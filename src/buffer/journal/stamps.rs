@@ -44,58 +44,120 @@ impl Hasher for HashedAlready {
     }
 }
 
+/// What became of a row.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stamped {
+    /// Its point is its own.
+    AsItIs {
+        /// Its time.
+        time: i64,
+    },
+    /// Another one has its point: it has the next free one.
+    Moved {
+        /// The row with its new time.
+        line: Vec<u8>,
+        /// That time.
+        time: i64,
+    },
+    /// It leaves its time to the server, or there is no later time.
+    Unknown,
+}
+
 /// What a commit adds.
 #[derive(Debug, Default)]
 pub(super) struct Points {
-    /// How many nanoseconds from a point on are taken without a gap.
-    taken: ByHash<u32>,
+    taken: Taken,
     /// The newest time of a series.
     newest: ByHash<i64>,
+}
+
+/// Points that are taken.
+#[derive(Debug, Default)]
+struct Taken {
+    /// By series: those that were later than all before them, so in order. Most are.
+    ordered: ByHash<Vec<i64>>,
+    /// How many nanoseconds from a point on are taken without a gap: of the others.
+    others: ByHash<u32>,
+    /// How many there are.
+    count: usize,
+}
+
+impl Taken {
+    /// How many nanoseconds from a point on are known to be taken.
+    fn at(&self, series: u64, time: i64, key: u64) -> Option<u32> {
+        let in_order = || self.ordered.get(&series).is_some_and(|times| times.binary_search(&time).is_ok());
+        self.others.get(&key).copied().map(|taken| taken.max(1)).or_else(|| in_order().then_some(1))
+    }
+
+    /// Takes a point that is later than all others of its series.
+    fn take_latest(&mut self, series: u64, time: i64) {
+        self.ordered.entry(series).or_default().push(time);
+        self.count += 1;
+    }
+
+    fn take_other(&mut self, key: u64) {
+        self.others.insert(key, 1);
+        self.count += 1;
+    }
+
+    fn extend(&mut self, added: Self) {
+        self.others.extend(added.others);
+        for (series, mut times) in added.ordered {
+            self.ordered.entry(series).or_default().append(&mut times);
+        }
+        self.count += added.count;
+    }
 }
 
 /// The points that are remembered. One that is taken for another (one in 2^64) is moved without need.
 #[derive(Debug, Default)]
 pub(super) struct Stamps {
     hasher: DefaultHashBuilder,
-    young: ByHash<u32>,
-    old: ByHash<u32>,
+    young: Taken,
+    old: Taken,
     /// No remembered point of a series is later than its time here. Most readings are later than all before
     /// them, and need no other look. A series is in it from its first reading on or never.
     newest: ByHash<i64>,
 }
 
 impl Stamps {
-    /// Takes a row's point, or the next free one after it. Answers the row with its new time where it
-    /// had to be moved; what is taken is noted in `added`, which [`Stamps::adopt`] takes over.
-    pub(super) fn distinct(&self, added: &mut Points, line: &[u8]) -> Option<Vec<u8>> {
-        let point = Point::of(&self.hasher, line)?;
-        let first = point.key(&self.hasher, point.time);
+    /// Takes a row's point, or the next free one after it. What is taken is noted in `added`, which
+    /// [`Stamps::adopt`] takes over.
+    pub(super) fn distinct(&self, added: &mut Points, line: &[u8]) -> Stamped {
+        let Some(point) = Point::of(&self.hasher, line) else { return Stamped::Unknown };
         let newest = added.newest.get(&point.series).max(self.newest.get(&point.series)).copied();
         let is_latest = newest.map_or(self.newest.len() < SERIES_MAX, |newest| point.time > newest);
-        let taken = if is_latest { None } else { self.taken(added, first) };
-        let Some(taken) = taken else {
-            added.take(&point, first, point.time);
-            return None;
+        if is_latest {
+            added.taken.take_latest(point.series, point.time);
+            added.newest.insert(point.series, point.time);
+            return Stamped::AsItIs { time: point.time };
+        }
+        let first = point.key(&self.hasher, point.time);
+        let Some(taken) = self.taken(added, &point, point.time, first) else {
+            added.take_other(&point, first, point.time);
+            return Stamped::AsItIs { time: point.time };
         };
         let mut offset = i64::from(taken);
         loop {
-            let time = point.time.checked_add(offset).filter(|time| *time < i64::MAX)?;
+            let Some(time) = point.time.checked_add(offset).filter(|time| *time < i64::MAX) else {
+                return Stamped::Unknown;
+            };
             let key = point.key(&self.hasher, time);
-            if let Some(taken) = self.taken(added, key) {
+            if let Some(taken) = self.taken(added, &point, time, key) {
                 offset += i64::from(taken);
                 continue;
             }
-            added.taken.insert(first, u32::try_from(offset + 1).unwrap_or(u32::MAX));
-            added.take(&point, key, time);
-            let mut moved = line.get(..point.time_begins).unwrap_or_default().to_vec();
-            moved.extend_from_slice(time.to_string().as_bytes());
-            return Some(moved);
+            added.taken.others.insert(first, u32::try_from(offset + 1).unwrap_or(u32::MAX));
+            added.take_other(&point, key, time);
+            let mut line = line.get(..point.time_begins).unwrap_or_default().to_vec();
+            line.extend_from_slice(time.to_string().as_bytes());
+            return Stamped::Moved { line, time };
         }
     }
 
     /// Takes over what a commit has added.
     pub(super) fn adopt(&mut self, added: Points) {
-        if self.young.len() >= POINTS_REMEMBERED_MIN {
+        if self.young.count >= POINTS_REMEMBERED_MIN {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.extend(added.taken);
@@ -117,7 +179,7 @@ impl Stamps {
         let mut bytes = 0;
         let mut select = connection.prepare("SELECT row_index, lines FROM blocks ORDER BY id DESC")?;
         let mut rows = select.query([])?;
-        while points.taken.len() < POINTS_REMEMBERED_MIN
+        while points.taken.count < POINTS_REMEMBERED_MIN
             && bytes < BYTES_READ_MAX
             && let Some(row) = rows.next()?
         {
@@ -127,27 +189,30 @@ impl Stamps {
             let readings = index.rows.iter().filter(|row| row.reading.is_some());
             let whole = readings.filter_map(|row| Point::of(&stamps.hasher, row.whole(lines)?.trim_ascii_end()));
             for point in whole {
-                points.take(&point, point.key(&stamps.hasher, point.time), point.time);
+                points.taken.take_latest(point.series, point.time);
+                points.note(&point, point.time);
             }
+        }
+        for times in points.taken.ordered.values_mut() {
+            times.sort_unstable();
         }
         stamps.adopt(points);
         Ok(stamps)
     }
 
-    fn taken(&self, added: &Points, key: u64) -> Option<u32> {
-        added
-            .taken
-            .get(&key)
-            .or_else(|| self.young.get(&key))
-            .or_else(|| self.old.get(&key))
-            .copied()
-            .map(|taken| taken.max(1))
+    fn taken(&self, added: &Points, point: &Point, time: i64, key: u64) -> Option<u32> {
+        // a count of what follows may be in one of them only, so that the largest is the one to go by
+        [&added.taken, &self.young, &self.old].into_iter().filter_map(|taken| taken.at(point.series, time, key)).max()
     }
 }
 
 impl Points {
-    fn take(&mut self, point: &Point, key: u64, time: i64) {
-        self.taken.insert(key, 1);
+    fn take_other(&mut self, point: &Point, key: u64, time: i64) {
+        self.taken.take_other(key);
+        self.note(point, time);
+    }
+
+    fn note(&mut self, point: &Point, time: i64) {
         let newest = self.newest.entry(point.series).or_insert(time);
         *newest = time.max(*newest);
     }
@@ -165,18 +230,25 @@ impl Point {
     fn of(hasher: &DefaultHashBuilder, line: &[u8]) -> Option<Self> {
         let time_begins = line.iter().rposition(|&byte| byte == b' ')? + 1;
         let time = std::str::from_utf8(line.get(time_begins..)?).ok()?.parse().ok()?;
-        // a space in a name has a backslash before it
-        let mut escaped = false;
-        let series_ends = line.iter().position(|&byte| {
-            let ends = byte == b' ' && !escaped;
-            escaped = byte == b'\\' && !escaped;
-            ends
-        })?;
-        let series = hasher.hash_one(line.get(..series_ends)?);
+        let series = hasher.hash_one(line.get(..series_end(line)?)?);
         Some(Self { series, time, time_begins })
     }
 
     fn key(&self, hasher: &DefaultHashBuilder, time: i64) -> u64 {
         hasher.hash_one((self.series, time))
     }
+}
+
+/// Where measurement and tags end: at the first space that has no backslash of its own before it.
+fn series_end(line: &[u8]) -> Option<usize> {
+    let first = line.iter().position(|&byte| byte == b' ')?;
+    if !line.get(..first)?.contains(&b'\\') {
+        return Some(first);
+    }
+    let mut escaped = false;
+    line.iter().position(|&byte| {
+        let ends = byte == b' ' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })
 }

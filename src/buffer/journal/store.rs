@@ -8,6 +8,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::block::{Index, Owner};
 use super::draft::{Changed, Draft};
+use super::fresh::Fresh;
 use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::stamps::Stamps;
@@ -63,6 +64,8 @@ pub(super) struct Known {
     pub(super) level: Level,
     /// The points that are taken.
     pub(super) stamps: Stamps,
+    /// What was committed of late and waits for the sink.
+    pub(super) fresh: Fresh,
 }
 
 impl Known {
@@ -208,6 +211,7 @@ impl Store {
         }
         self.known.adopt(changed.incarnations);
         self.known.stamps.adopt(changed.points);
+        self.known.fresh.adopt(changed.fresh, &changed.delivered);
         self.known.verdicts.extend(changed.verdicts);
         self.known.level = Level { refused_rows: changed.level.refused_rows + refused, ..changed.level };
     }
@@ -259,14 +263,27 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn next_batch(&mut self, lane: Lane, rows_max: u64, bytes_max: usize) -> Result<Batch, JournalError> {
+    pub(super) fn next_batch(
+        &mut self,
+        lane: Lane,
+        rows_max: u64,
+        bytes_max: usize,
+        besides: &BTreeSet<i64>,
+    ) -> Result<Batch, JournalError> {
         let (after, through) = match lane {
             Lane::Live => (self.lanes_split_at, i64::MAX),
             Lane::Backlog => (i64::MIN, self.lanes_split_at),
         };
         loop {
-            let (batch, damaged) =
-                self.read(|connection| take_blocks(connection, after, through, rows_max, bytes_max))?;
+            self.read(|_| Ok(()))?;
+            let fresh = std::mem::take(&mut self.known.fresh);
+            let taker = Taker { fresh: &fresh, besides, rows_max, bytes_max };
+            let taken = self.read(|connection| taker.take(connection, after, through));
+            // after a reading error nothing in memory is believed
+            if self.connection.is_some() {
+                self.known.fresh = fresh;
+            }
+            let (batch, damaged) = taken?;
             if !damaged {
                 return Ok(batch);
             }
@@ -378,33 +395,62 @@ pub(super) fn named_losses(incarnations: &HashMap<Owner, IncarnationState>) -> V
     losses
 }
 
-/// The oldest undelivered blocks of a range of ids, and whether a row of theirs is damaged.
-fn take_blocks(
-    connection: &Connection,
-    after: i64,
-    through: i64,
+/// Takes blocks for the sink.
+struct Taker<'a> {
+    fresh: &'a Fresh,
+    besides: &'a BTreeSet<i64>,
     rows_max: u64,
     bytes_max: usize,
-) -> rusqlite::Result<(Batch, bool)> {
-    let mut batch = Batch::default();
-    let mut select = connection.prepare_cached(
-        "SELECT id, rows, row_index, lines FROM blocks WHERE delivered = 0 AND id > ?1 AND id <= ?2 ORDER BY id",
-    )?;
-    let mut rows = select.query([after, through])?;
-    while let Some(row) = rows.next()? {
-        let (id, count): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let lines = row.get_ref(3)?.as_blob().unwrap_or_default();
-        let full = batch.rows + count.cast_unsigned() > rows_max || batch.lines.len() + lines.len() > bytes_max;
-        if full && !batch.block_ids.is_empty() {
-            break;
+}
+
+impl Taker<'_> {
+    /// The oldest undelivered blocks of a range of ids, and whether a row of theirs is damaged.
+    fn take(&self, connection: &Connection, after: i64, through: i64) -> rusqlite::Result<(Batch, bool)> {
+        let mut batch = Batch::default();
+        let mut select = connection
+            .prepare_cached("SELECT id FROM blocks WHERE delivered = 0 AND id > ?1 AND id <= ?2 ORDER BY id")?;
+        let mut read = connection.prepare_cached("SELECT rows, bytes, row_index, lines FROM blocks WHERE id = ?1")?;
+        let mut ids = select.query([after, through])?;
+        while let Some(row) = ids.next()? {
+            let id: i64 = row.get(0)?;
+            if self.besides.contains(&id) {
+                continue;
+            }
+            if let Some(block) = self.fresh.get(id) {
+                if !self.add(&mut batch, id, block.rows, block.bytes, &block.lines) {
+                    break;
+                }
+                continue;
+            }
+            let mut rows = read.query([id])?;
+            let Some(row) = rows.next()? else { continue };
+            let (rows, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let lines = row.get_ref(3)?.as_blob().unwrap_or_default();
+            if self.is_full(&batch, rows.cast_unsigned(), lines.len()) {
+                break;
+            }
+            let index = Index::read(row.get_ref(2)?.as_blob().unwrap_or_default());
+            if !index.is_some_and(|index| index.all_whole(lines)) {
+                return Ok((batch, true));
+            }
+            self.add(&mut batch, id, rows.cast_unsigned(), bytes.cast_unsigned(), lines);
         }
-        let index = Index::read(row.get_ref(2)?.as_blob().unwrap_or_default());
-        if !index.is_some_and(|index| index.all_whole(lines)) {
-            return Ok((batch, true));
+        Ok((batch, false))
+    }
+
+    fn is_full(&self, batch: &Batch, rows: u64, bytes: usize) -> bool {
+        !batch.block_ids.is_empty() && (batch.rows + rows > self.rows_max || batch.lines.len() + bytes > self.bytes_max)
+    }
+
+    /// Says whether it had room.
+    fn add(&self, batch: &mut Batch, id: i64, rows: u64, bytes: u64, lines: &[u8]) -> bool {
+        if self.is_full(batch, rows, lines.len()) {
+            return false;
         }
         batch.block_ids.push(id);
-        batch.rows += count.cast_unsigned();
+        batch.rows += rows;
+        batch.bytes += bytes;
         batch.lines.extend_from_slice(lines);
+        true
     }
-    Ok((batch, false))
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod limits;
 mod model;
+mod on_the_way;
 mod stamps;
 
 use std::path::Path;
@@ -186,7 +187,7 @@ async fn live_rows_go_before_the_backlog_and_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(config(directory.path())).unwrap();
     let waiter = journal.clone();
-    let woken = tokio::spawn(async move { waiter.wait_for_rows().await });
+    let woken = tokio::spawn(async move { waiter.wait_until(|level| level.undelivered_rows > 0).await });
     append(&journal, vec![readings("a", [1, 2])]).await;
     append(&journal, vec![readings("a", [3])]).await;
     tokio::time::timeout(Duration::from_secs(10), woken).await.unwrap().unwrap();
