@@ -25,8 +25,12 @@ use crate::runtime::outlet::{Outlet, Undelivered};
 
 /// Most messages in one batch.
 pub const BATCH_MESSAGES_MAX: usize = 512;
+/// Bytes of payloads from which a batch is full: reading it holds up everything else on the thread of the actors.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Most messages on their way at once; the rest waits in the transport.
 pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
+/// Bytes of payloads on their way at once from which no more are taken.
+pub const BYTES_IN_FLIGHT_MAX: usize = 16 * 1024 * 1024;
 /// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
 /// commit takes some ten milliseconds.
 pub const STALL_MAX: Duration = Duration::from_millis(500);
@@ -41,38 +45,50 @@ pub async fn pump(
     clock: Clock,
 ) {
     let mut in_flight = FuturesOrdered::new();
-    let mut since: VecDeque<(Instant, usize)> = VecDeque::new();
+    let mut since: VecDeque<UnderWay> = VecDeque::new();
     let mut arrived: Vec<TransportEvent> = Vec::with_capacity(BATCH_MESSAGES_MAX);
     let mut ears = Ears { watchdog, clock, connected: false, stalled: false };
     loop {
-        let messages: usize = since.iter().map(|(_, messages)| messages).sum();
-        let stalls_at = since.front().map(|(since, _)| *since + STALL_MAX);
+        let messages: usize = since.iter().map(|batch| batch.messages).sum();
+        let bytes: usize = since.iter().map(|batch| batch.bytes).sum();
+        let takes_more = messages < MESSAGES_IN_FLIGHT_MAX && bytes < BYTES_IN_FLIGHT_MAX;
+        let stalls_at = since.front().map(|batch| batch.since + STALL_MAX);
         tokio::select! {
             Some(receipts) = in_flight.next() => {
                 transport.acknowledge(receipts);
                 since.pop_front();
-                if since.front().is_none_or(|(since, _)| since.elapsed() < STALL_MAX) {
+                if since.front().is_none_or(|batch| batch.since.elapsed() < STALL_MAX) {
                     ears.stalled(false).await;
                 }
             }
             () = sleep_until(stalls_at.unwrap_or_else(Instant::now)), if stalls_at.is_some() && !ears.stalled => {
                 ears.stalled(true).await;
             }
-            count = events.recv_many(&mut arrived, BATCH_MESSAGES_MAX), if messages < MESSAGES_IN_FLIGHT_MAX => {
+            count = events.recv_many(&mut arrived, BATCH_MESSAGES_MAX), if takes_more => {
                 if count == 0 {
                     break;
                 }
-                let mut batch = Vec::with_capacity(count);
+                let (mut batch, mut bytes) = (Vec::with_capacity(count), 0);
+                let mut hand_on = |batch: &mut Vec<Delivery>, bytes: &mut usize| {
+                    since.push_back(UnderWay { since: Instant::now(), messages: batch.len(), bytes: *bytes });
+                    in_flight.push_back(hand_over(std::mem::take(batch), subscriber.clone(), reports.clone()));
+                    *bytes = 0;
+                };
                 for event in arrived.drain(..) {
                     match event {
-                        TransportEvent::Delivery(delivery) => batch.push(delivery),
+                        TransportEvent::Delivery(delivery) => {
+                            bytes += delivery.payload.len();
+                            batch.push(delivery);
+                            if bytes >= BATCH_BYTES_MAX {
+                                hand_on(&mut batch, &mut bytes);
+                            }
+                        }
                         TransportEvent::Connected { .. } => ears.connected(true, "").await,
                         TransportEvent::Disconnected { reason } => ears.connected(false, &reason).await,
                     }
                 }
                 if !batch.is_empty() {
-                    since.push_back((Instant::now(), batch.len()));
-                    in_flight.push_back(hand_over(batch, subscriber.clone(), reports.clone()));
+                    hand_on(&mut batch, &mut bytes);
                 }
             }
         }
@@ -80,6 +96,13 @@ pub async fn pump(
     while let Some(receipts) = in_flight.next().await {
         transport.acknowledge(receipts);
     }
+}
+
+/// A batch that the subscriber has not answered for.
+struct UnderWay {
+    since: Instant,
+    messages: usize,
+    bytes: usize,
 }
 
 /// What the watchdog is told of the monitor's own ears: they are open when the connection is up and

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rumqttc::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, Publish, QoS, Request, SubAck, Subscribe,
-    SubscribeFilter, SubscribeReasonCode, Unsubscribe,
+    AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, PubAck, Publish, QoS, Request, SubAck,
+    Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -90,6 +90,8 @@ pub(super) struct Link {
     held: Option<Outgoing>,
     /// QoS 1 messages that rumqttc has and the broker has not confirmed.
     unconfirmed: usize,
+    /// An acknowledgement is in rumqttc's own queue: no other may overtake it.
+    acknowledging: bool,
 }
 
 impl Link {
@@ -116,14 +118,19 @@ impl Link {
             paused: false,
             held: None,
             unconfirmed: 0,
+            acknowledging: false,
         }
     }
 
     /// Runs until the owner disconnects or drops its handle.
     pub async fn run(mut self, mut eventloop: EventLoop) {
         loop {
-            let failure = match self.wait(&mut eventloop).await {
-                Woken::Polled(Ok(event)) => self.event(&mut eventloop, event),
+            let woken = match self.acknowledge(&mut eventloop).await {
+                Ok(()) => self.wait(&mut eventloop).await,
+                Err(error) => Woken::Polled(Err(error)),
+            };
+            let failure = match woken {
+                Woken::Polled(Ok(event)) => self.events(&mut eventloop, event),
                 Woken::Polled(Err(_)) if matches!(self.stopping, Stopping::Closing { .. }) => break,
                 Woken::Polled(Err(error)) => Some(describe(&error)),
                 Woken::Unsubscribed => Some((Kind::Refused, "it does not answer our subscription".to_owned())),
@@ -147,6 +154,40 @@ impl Link {
         if let Stopping::Flushing { done, .. } | Stopping::Closing { done, .. } = self.stopping {
             let _ = done.send(());
         }
+    }
+
+    /// Sends all acknowledgements that are due in one piece. rumqttc would send each one alone: a system call for
+    /// us, a packet on the wire, and a wake-up of the broker.
+    async fn acknowledge(&mut self, eventloop: &mut EventLoop) -> Result<(), ConnectionError> {
+        if self.acknowledging || !self.may_acknowledge() {
+            return Ok(());
+        }
+        let Some(network) = &mut eventloop.network else { return Ok(()) };
+        let mut due = Vec::new();
+        {
+            let mut receipts = self.shared.receipts();
+            while let Some(packet_id) = receipts.next() {
+                due.push(packet_id);
+                receipts.sent();
+            }
+        }
+        if due.is_empty() {
+            return Ok(());
+        }
+        let send = async {
+            for packet_id in due {
+                network.write(Packet::PubAck(PubAck::new(packet_id))).await?;
+            }
+            network.flush().await
+        };
+        match tokio::time::timeout(self.config.connect_timeout, send).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(ConnectionError::FlushTimeout),
+        }
+    }
+
+    fn may_acknowledge(&self) -> bool {
+        !matches!(self.phase, Phase::Down) && !matches!(self.stopping, Stopping::Closing { .. })
     }
 
     /// Polls the connection, and meanwhile hands over what can be handed over.
@@ -195,15 +236,16 @@ impl Link {
     /// Hands over, without waiting, as much as there is room for: acknowledgements and messages to
     /// rumqttc, events to the consumer.
     fn pump(&mut self) {
-        if !matches!(self.phase, Phase::Down) && !matches!(self.stopping, Stopping::Closing { .. }) {
+        if self.may_acknowledge() && !self.acknowledging {
+            // this one ends the poll that is under way, and with it go the others
             let mut receipts = self.shared.receipts();
-            while let Some(packet_id) = receipts.next() {
+            if let Some(packet_id) = receipts.next() {
                 let mut acknowledged = Publish::new("", QoS::AtLeastOnce, Vec::new());
                 acknowledged.pkid = packet_id;
-                if self.client.try_ack(&acknowledged).is_err() {
-                    break;
+                if self.client.try_ack(&acknowledged).is_ok() {
+                    receipts.sent();
+                    self.acknowledging = true;
                 }
-                receipts.sent();
             }
         }
         if self.takes_sends() {
@@ -271,7 +313,21 @@ impl Link {
         matches!(self.phase, Phase::Down) && self.held.is_none() && self.sends.is_empty()
     }
 
-    /// Takes what rumqttc tells. Returns why the connection is of no use, where it is not.
+    /// Takes all that rumqttc has to tell. Returns why the connection is of no use, where it is not.
+    fn events(&mut self, eventloop: &mut EventLoop, first: Event) -> Option<(Kind, String)> {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            let failure = self.event(eventloop, event);
+            if failure.is_some() {
+                return failure;
+            }
+            // what else it has read; reading stops where the queue is full
+            next = if self.paused { None } else { eventloop.state.events.pop_front() };
+        }
+        None
+    }
+
+    /// Takes one thing that rumqttc tells. Returns why the connection is of no use, where it is not.
     fn event(&mut self, eventloop: &mut EventLoop, event: Event) -> Option<(Kind, String)> {
         match event {
             Event::Incoming(Packet::ConnAck(connack)) => {
@@ -299,6 +355,7 @@ impl Link {
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
             Event::Incoming(Packet::Publish(publish)) => self.delivery(publish),
             Event::Incoming(Packet::PubAck(_)) => self.unconfirmed = self.unconfirmed.saturating_sub(1),
+            Event::Outgoing(rumqttc::Outgoing::PubAck(_)) => self.acknowledging = false,
             Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
                 let until = self.later(CLOSING_MAX);
                 if let Stopping::Closing { until: due, .. } = &mut self.stopping {
@@ -346,6 +403,7 @@ impl Link {
         }
         self.queue.release(None);
         self.shared.receipts().end();
+        self.acknowledging = false;
         let per_connection = |request: &Request| {
             matches!(request, Request::Subscribe(_) | Request::Unsubscribe(_) | Request::Disconnect(_))
         };
