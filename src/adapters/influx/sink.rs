@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use url::Host;
 
 use super::connection::Connection;
 use super::{InfluxClientError, InfluxConfig, InfluxVersion};
@@ -12,11 +13,14 @@ use crate::ports::{BoxFuture, Sink, SinkError};
 
 /// Smaller bodies are sent as they are: they fit into one packet anyway.
 const GZIP_BYTES_MIN: usize = 1_024;
+/// Requests under way: while the server works on one, the next one is on its way to it.
+const WRITES_AT_ONCE: usize = 2;
 
 /// Writes to one InfluxDB. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct InfluxSink {
     connection: Arc<Connection>,
+    gzip: bool,
 }
 
 impl InfluxSink {
@@ -25,7 +29,8 @@ impl InfluxSink {
     /// # Errors
     /// [`InfluxClientError`].
     pub fn new(config: InfluxConfig) -> Result<Self, InfluxClientError> {
-        Ok(Self { connection: Arc::new(Connection::new(config)?) })
+        let gzip = config.gzip && !is_this_machine(&config);
+        Ok(Self { connection: Arc::new(Connection::new(config)?), gzip })
     }
 
     async fn send(&self, lines: Vec<u8>) -> Result<(), SinkError> {
@@ -42,7 +47,7 @@ impl InfluxSink {
     }
 
     async fn packed(&self, lines: Vec<u8>) -> Result<(Vec<u8>, bool), SinkError> {
-        if !self.connection.config.gzip || lines.len() < GZIP_BYTES_MIN {
+        if !self.gzip || lines.len() < GZIP_BYTES_MIN {
             return Ok((lines, false));
         }
         let packed = tokio::task::spawn_blocking(move || {
@@ -78,6 +83,16 @@ impl InfluxSink {
     }
 }
 
+/// On this machine compressing would cost both ends and save nothing.
+fn is_this_machine(config: &InfluxConfig) -> bool {
+    match config.url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 impl Sink for InfluxSink {
     fn name(&self) -> &'static str {
         "influxdb"
@@ -85,6 +100,10 @@ impl Sink for InfluxSink {
 
     fn write(&self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(self.send(lines))
+    }
+
+    fn writes_at_once(&self) -> usize {
+        WRITES_AT_ONCE
     }
 
     fn prepare(&self) -> BoxFuture<'_, Result<(), SinkError>> {
