@@ -29,6 +29,11 @@ pub const BATCH_MESSAGES_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Most messages on their way at once; the rest waits in the transport.
 pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
+/// With so many batches on their way another one waits for more messages, so that it is worth its messages between
+/// the actors and its part of a commit.
+pub const GATHER_FROM_BATCHES: usize = 4;
+/// It does so for this long at most: there are signs of life in it.
+pub const GATHER_MAX: Duration = Duration::from_millis(5);
 /// Bytes of payloads on their way at once from which no more are taken.
 pub const BYTES_IN_FLIGHT_MAX: usize = 16 * 1024 * 1024;
 /// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
@@ -48,11 +53,17 @@ pub async fn pump(
     let mut since: VecDeque<UnderWay> = VecDeque::new();
     let mut arrived: Vec<TransportEvent> = Vec::with_capacity(BATCH_MESSAGES_MAX);
     let mut ears = Ears { watchdog, clock, connected: false, stalled: false };
+    let mut gathered = Gathered::default();
     loop {
+        if gathered.is_full() || !gathered.deliveries.is_empty() && since.len() < GATHER_FROM_BATCHES {
+            let batch = gathered.take(&mut since);
+            in_flight.push_back(hand_over(batch, subscriber.clone(), reports.clone()));
+        }
         let messages: usize = since.iter().map(|batch| batch.messages).sum();
         let bytes: usize = since.iter().map(|batch| batch.bytes).sum();
         let takes_more = messages < MESSAGES_IN_FLIGHT_MAX && bytes < BYTES_IN_FLIGHT_MAX;
         let stalls_at = since.front().map(|batch| batch.since + STALL_MAX);
+        let gathered_at = gathered.until;
         tokio::select! {
             Some(receipts) = in_flight.next() => {
                 transport.acknowledge(receipts);
@@ -64,37 +75,66 @@ pub async fn pump(
             () = sleep_until(stalls_at.unwrap_or_else(Instant::now)), if stalls_at.is_some() && !ears.stalled => {
                 ears.stalled(true).await;
             }
+            () = sleep_until(gathered_at.unwrap_or_else(Instant::now)), if gathered_at.is_some() => gathered.end(),
             count = events.recv_many(&mut arrived, BATCH_MESSAGES_MAX), if takes_more => {
                 if count == 0 {
                     break;
                 }
-                let (mut batch, mut bytes) = (Vec::with_capacity(count), 0);
-                let mut hand_on = |batch: &mut Vec<Delivery>, bytes: &mut usize| {
-                    since.push_back(UnderWay { since: Instant::now(), messages: batch.len(), bytes: *bytes });
-                    in_flight.push_back(hand_over(std::mem::take(batch), subscriber.clone(), reports.clone()));
-                    *bytes = 0;
-                };
                 for event in arrived.drain(..) {
                     match event {
                         TransportEvent::Delivery(delivery) => {
-                            bytes += delivery.payload.len();
-                            batch.push(delivery);
-                            if bytes >= BATCH_BYTES_MAX {
-                                hand_on(&mut batch, &mut bytes);
+                            gathered.push(delivery);
+                            if gathered.is_full() {
+                                let batch = gathered.take(&mut since);
+                                in_flight.push_back(hand_over(batch, subscriber.clone(), reports.clone()));
                             }
                         }
                         TransportEvent::Connected { .. } => ears.connected(true, "").await,
                         TransportEvent::Disconnected { reason } => ears.connected(false, &reason).await,
                     }
                 }
-                if !batch.is_empty() {
-                    hand_on(&mut batch, &mut bytes);
-                }
             }
         }
     }
+    if !gathered.deliveries.is_empty() {
+        in_flight.push_back(hand_over(gathered.take(&mut since), subscriber, reports));
+    }
     while let Some(receipts) = in_flight.next().await {
         transport.acknowledge(receipts);
+    }
+}
+
+/// What came and is not handed over yet.
+#[derive(Default)]
+struct Gathered {
+    deliveries: Vec<Delivery>,
+    bytes: usize,
+    /// Until when more is waited for.
+    until: Option<Instant>,
+    /// Nothing more is waited for.
+    ended: bool,
+}
+
+impl Gathered {
+    fn push(&mut self, delivery: Delivery) {
+        self.until.get_or_insert_with(|| Instant::now() + GATHER_MAX);
+        self.bytes += delivery.payload.len();
+        self.deliveries.push(delivery);
+    }
+
+    fn is_full(&self) -> bool {
+        self.ended || self.deliveries.len() >= BATCH_MESSAGES_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.until = None;
+    }
+
+    fn take(&mut self, under_way: &mut VecDeque<UnderWay>) -> Vec<Delivery> {
+        let Self { deliveries, bytes, .. } = std::mem::take(self);
+        under_way.push_back(UnderWay { since: Instant::now(), messages: deliveries.len(), bytes });
+        deliveries
     }
 }
 

@@ -17,7 +17,7 @@ use super::Shared;
 use super::config::MqttConfig;
 use super::outage::{Kind, Outage, STABLE_AFTER, describe};
 use super::queue::EventQueue;
-use crate::domain::time::Monotonic;
+use crate::domain::time::{Monotonic, Timestamp};
 use crate::messages::deliveries::Delivery;
 use crate::ports::{Outgoing, Receipt, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -316,8 +316,9 @@ impl Link {
     /// Takes all that rumqttc has to tell. Returns why the connection is of no use, where it is not.
     fn events(&mut self, eventloop: &mut EventLoop, first: Event) -> Option<(Kind, String)> {
         let mut next = Some(first);
+        let came = (self.clock.monotonic(), self.clock.wall());
         while let Some(event) = next {
-            let failure = self.event(eventloop, event);
+            let failure = self.event(eventloop, event, came);
             if failure.is_some() {
                 return failure;
             }
@@ -328,7 +329,12 @@ impl Link {
     }
 
     /// Takes one thing that rumqttc tells. Returns why the connection is of no use, where it is not.
-    fn event(&mut self, eventloop: &mut EventLoop, event: Event) -> Option<(Kind, String)> {
+    fn event(
+        &mut self,
+        eventloop: &mut EventLoop,
+        event: Event,
+        came: (Monotonic, Timestamp),
+    ) -> Option<(Kind, String)> {
         match event {
             Event::Incoming(Packet::ConnAck(connack)) => {
                 self.connection_epoch += 1;
@@ -353,7 +359,7 @@ impl Link {
                 self.phase = Phase::Subscribing { session_present, due: self.later(self.config.connect_timeout) };
             }
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
-            Event::Incoming(Packet::Publish(publish)) => self.delivery(publish),
+            Event::Incoming(Packet::Publish(publish)) => self.delivery(publish, came),
             Event::Incoming(Packet::PubAck(_)) => self.unconfirmed = self.unconfirmed.saturating_sub(1),
             Event::Outgoing(rumqttc::Outgoing::PubAck(_)) => self.acknowledging = false,
             Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
@@ -396,9 +402,10 @@ impl Link {
     /// The connection is gone, or could not be made.
     fn down(&mut self, eventloop: &mut EventLoop, kind: Kind, reason: &str) {
         // rumqttc keeps what it had read: given out later, it would look like the next connection's
+        let came = (self.clock.monotonic(), self.clock.wall());
         for event in std::mem::take(&mut eventloop.state.events) {
             if let Event::Incoming(Packet::Publish(publish)) = event {
-                self.delivery(publish);
+                self.delivery(publish, came);
             }
         }
         self.queue.release(None);
@@ -446,7 +453,7 @@ impl Link {
         }
     }
 
-    fn delivery(&mut self, publish: Publish) {
+    fn delivery(&mut self, publish: Publish, (at, wall): (Monotonic, Timestamp)) {
         let acknowledged = publish.qos != QoS::AtMostOnce;
         if !acknowledged && self.queue.is_full() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -464,8 +471,8 @@ impl Link {
             topic: publish.topic,
             payload: publish.payload.into(),
             retained: publish.retain,
-            at: self.clock.monotonic(),
-            wall: self.clock.wall(),
+            at,
+            wall,
             receipt: Receipt { connection_epoch: self.connection_epoch, packet_id },
         }));
         if self.queue.is_full() {

@@ -4,27 +4,45 @@
 //! 1. A packet id is released only when its receipt of *this* connection has come.
 //! 2. Packet ids are released in the order of delivery, each once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::ports::Receipt;
 
+/// What is known of a packet id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Nothing,
+    Delivered,
+    Received,
+}
+
 /// The unacknowledged deliveries of one connection. Bounded by the 65,535 packet ids that MQTT has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Receipts {
     /// The connection that they came by; 0 when there is none.
     connection_epoch: u64,
     /// In the order of delivery.
     order: VecDeque<u16>,
-    /// Whether their receipt has come.
-    received: HashMap<u16, bool>,
+    /// By packet id; every message looks here several times.
+    known: Box<[Known]>,
+}
+
+impl Default for Receipts {
+    fn default() -> Self {
+        let known = vec![Known::Nothing; usize::from(u16::MAX) + 1].into_boxed_slice();
+        Self { connection_epoch: 0, order: VecDeque::new(), known }
+    }
 }
 
 impl Receipts {
     /// A connection begins: whatever came by an earlier one is void.
     pub fn begin(&mut self, connection_epoch: u64) {
         self.connection_epoch = connection_epoch;
-        self.order.clear();
-        self.received.clear();
+        for id in self.order.drain(..) {
+            if let Some(known) = self.known.get_mut(usize::from(id)) {
+                *known = Known::Nothing;
+            }
+        }
     }
 
     /// The connection is gone, and all that came by it is void.
@@ -34,7 +52,8 @@ impl Receipts {
 
     /// A delivery came. The same packet id again, before it was acknowledged, is the same delivery.
     pub fn delivered(&mut self, packet_id: u16) {
-        if self.received.insert(packet_id, false).is_none() {
+        let Some(known) = self.known.get_mut(usize::from(packet_id)) else { return };
+        if std::mem::replace(known, Known::Delivered) == Known::Nothing {
             self.order.push_back(packet_id);
         }
     }
@@ -45,21 +64,25 @@ impl Receipts {
             return;
         }
         for receipt in receipts.iter().filter(|receipt| receipt.connection_epoch == self.connection_epoch) {
-            if let Some(received) = self.received.get_mut(&receipt.packet_id) {
-                *received = true;
+            if let Some(known) = self.known.get_mut(usize::from(receipt.packet_id))
+                && *known == Known::Delivered
+            {
+                *known = Known::Received;
             }
         }
     }
 
     /// The next packet id that may be acknowledged.
     pub fn next(&self) -> Option<u16> {
-        self.order.front().copied().filter(|id| self.received.get(id).copied().unwrap_or(false))
+        self.order.front().copied().filter(|id| self.known.get(usize::from(*id)) == Some(&Known::Received))
     }
 
     /// The packet id that [`Receipts::next`] gave is on its way.
     pub fn sent(&mut self) {
-        if let Some(id) = self.order.pop_front() {
-            self.received.remove(&id);
+        if let Some(id) = self.order.pop_front()
+            && let Some(known) = self.known.get_mut(usize::from(id))
+        {
+            *known = Known::Nothing;
         }
     }
 }

@@ -11,7 +11,7 @@ use rumqttc::{Event, Packet};
 use tokio::time::Instant;
 
 use super::load::{Load, Sender, client};
-use super::processes::cpu_seconds;
+use super::processes::{cores, cpu_seconds};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
 use crate::adapters::influx::{InfluxConfig, InfluxSink};
 use crate::adapters::monitor::AskError;
@@ -42,9 +42,41 @@ pub(super) struct Measured {
     pub rows_per_second: f64,
     pub bare_rows_per_second: f64,
     pub influxdb_rows_per_second: f64,
+    /// Rows against those that InfluxDB would have written in the CPU time that the others have left.
+    pub of_influxdb_cpu_left: f64,
     pub monitor_cpu_seconds_per_million: f64,
     pub broker_cpu_seconds_per_million: f64,
     pub influxdb_cpu_seconds_per_million: f64,
+    pub publishers_cpu_seconds_per_million: f64,
+    /// The broker, the publishers and the subscriber that only counts.
+    pub bare_cpu_seconds_per_million: f64,
+    /// InfluxDB alone, without who writes to it.
+    pub influxdb_alone_cpu_seconds_per_million: f64,
+}
+
+/// CPU seconds of some processes up to now.
+struct Used<const N: usize> {
+    pids: [u32; N],
+    before: [f64; N],
+}
+
+impl<const N: usize> Used<N> {
+    fn now(pids: [u32; N]) -> anyhow::Result<Self> {
+        let mut before = [0.0; N];
+        for (before, pid) in before.iter_mut().zip(pids) {
+            *before = cpu_seconds(pid)?;
+        }
+        Ok(Self { pids, before })
+    }
+
+    /// What each has used since, for a million rows.
+    fn since(&self, rows: u64) -> anyhow::Result<[f64; N]> {
+        let mut spent = [0.0; N];
+        for ((spent, pid), before) in spent.iter_mut().zip(self.pids).zip(self.before) {
+            *spent = (cpu_seconds(pid)? - before) * 1e6 / whole(rows);
+        }
+        Ok(spent)
+    }
 }
 
 /// Measures every combination; none where a server is missing, which is said.
@@ -94,33 +126,27 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
         return Ok(None);
     };
     let Some(database) = influxd(directory.path()).await? else { return Ok(None) };
-    let bare = bare_subscriber(load, &mqtt_url).await?;
+    let rows = load.rows as u64;
+    let pid_of = |program: &tokio::process::Child| program.id().context("a program has ended");
+    let (broker_pid, influxd_pid, own_pid) = (pid_of(&broker)?, pid_of(&database.program)?, std::process::id());
+    let (bare, bare_cpu) = bare_subscriber(load, &mqtt_url, [broker_pid, own_pid]).await?;
+    let used = Used::now([influxd_pid])?;
     let best = best_of_influxdb(load, &database).await?;
+    let [influxdb_alone_cpu] = used.since(rows)?;
 
     let monitor = RunningMonitor::start(directory.path(), Some(&mqtt_url), Some(database.url.as_str())).await?;
-    let pids = [monitor.pid(), broker.id(), database.program.id()].map(|pid| pid.context("a program has ended"));
-    let [monitor_pid, broker_pid, influxd_pid] = pids;
-    let pids = [monitor_pid?, broker_pid?, influxd_pid?];
-    let used = |before: [f64; 3]| -> anyhow::Result<[f64; 3]> {
-        let mut spent = [0.0; 3];
-        for ((spent, pid), before) in spent.iter_mut().zip(pids).zip(before) {
-            *spent = (cpu_seconds(pid)? - before) * 1e6 / whole(load.rows as u64);
-        }
-        Ok(spent)
-    };
-    let mut before = [0.0; 3];
-    for (before, pid) in before.iter_mut().zip(pids) {
-        *before = cpu_seconds(pid)?;
-    }
+    let monitor_pid = monitor.pid().context("the monitor has ended")?;
     let sender = Sender::prepare(load, &mqtt_url)?;
+    let used = Used::now([monitor_pid, broker_pid, influxd_pid, own_pid])?;
     let start = Instant::now();
     let sending = sender.start();
-    let rows = load.rows as u64;
     wait_for(&monitor, |total| total.stored >= rows).await?;
     let seconds = start.elapsed().as_secs_f64();
-    let [monitor_cpu, broker_cpu, influxdb_cpu] = used(before)?;
+    let [monitor_cpu, broker_cpu, influxdb_cpu, publishers_cpu] = used.since(rows)?;
     sending.finish().await?;
     monitor.stop().await?;
+    let all_cpu = cores() * seconds * 1e6 / whole(rows);
+    let left_cpu = all_cpu - monitor_cpu - broker_cpu - publishers_cpu;
     Ok(Some(Measured {
         publishers: load.publishers,
         readings_per_message: load.readings_per_message,
@@ -128,9 +154,13 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
         rows_per_second: whole(rows) / seconds,
         bare_rows_per_second: bare,
         influxdb_rows_per_second: best,
+        of_influxdb_cpu_left: influxdb_alone_cpu / left_cpu.max(f64::MIN_POSITIVE),
         monitor_cpu_seconds_per_million: monitor_cpu,
         broker_cpu_seconds_per_million: broker_cpu,
         influxdb_cpu_seconds_per_million: influxdb_cpu,
+        publishers_cpu_seconds_per_million: publishers_cpu,
+        bare_cpu_seconds_per_million: bare_cpu,
+        influxdb_alone_cpu_seconds_per_million: influxdb_alone_cpu,
     }))
 }
 
@@ -155,12 +185,14 @@ pub(super) async fn wait_for(monitor: &RunningMonitor, is_so: impl Fn(&Account) 
     }
 }
 
-/// Rows a second that arrive at a subscriber which acknowledges and counts, and does nothing else.
-async fn bare_subscriber(load: &Load, mqtt_url: &str) -> anyhow::Result<f64> {
+/// Rows a second that arrive at a subscriber which acknowledges and counts, and does nothing else; and the CPU time
+/// of these processes for a million of them.
+async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow::Result<(f64, f64)> {
     let (client, mut connection) = client(mqtt_url, "heartwatch-bench-bare")?;
     client.subscribe("heartwatch/v1/+/readings", rumqttc::QoS::AtLeastOnce).await?;
     while !matches!(connection.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
     let sender = Sender::prepare(load, mqtt_url)?;
+    let used = Used::now(pids)?;
     let start = Instant::now();
     let sending = sender.start();
     let mut messages = load.messages();
@@ -171,8 +203,10 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str) -> anyhow::Result<f64> {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
+    let rows = load.rows as u64;
+    let cpu_seconds_per_million = used.since(rows)?.iter().sum();
     sending.finish().await?;
-    Ok(whole(load.rows as u64) / seconds)
+    Ok((whole(rows) / seconds, cpu_seconds_per_million))
 }
 
 /// Rows a second that this InfluxDB takes in batches of the size that the monitor sends, with nothing else running.
@@ -196,7 +230,8 @@ pub(super) async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow:
 }
 
 fn rates(measured: &[Measured], drawing: Drawing) -> String {
-    let titles = ["PUBLISHERS", "A MESSAGE", "ROWS", "ROWS/S", "BARE", "OF BARE", "INFLUXDB", "OF INFLUXDB"];
+    let titles =
+        ["PUBLISHERS", "A MESSAGE", "ROWS", "ROWS/S", "BARE", "OF BARE", "INFLUXDB", "OF INFLUXDB", "OF ITS CPU"];
     let rows = measured.iter().map(|m| {
         vec![
             m.publishers.to_string(),
@@ -207,13 +242,24 @@ fn rates(measured: &[Measured], drawing: Drawing) -> String {
             format!("{:.2}", m.rows_per_second / m.bare_rows_per_second),
             format!("{:.0}", m.influxdb_rows_per_second),
             format!("{:.2}", m.rows_per_second / m.influxdb_rows_per_second),
+            format!("{:.2}", m.of_influxdb_cpu_left),
         ]
     });
     tables::plain(&titles, rows, drawing)
 }
 
 fn costs(measured: &[Measured], drawing: Drawing) -> String {
-    let titles = ["PUBLISHERS", "A MESSAGE", "ROWS", "MONITOR CPU S/M", "BROKER CPU S/M", "INFLUXDB CPU S/M"];
+    let titles = [
+        "PUBLISHERS",
+        "A MESSAGE",
+        "ROWS",
+        "MONITOR CPU S/M",
+        "BROKER",
+        "PUBLISHERS",
+        "INFLUXDB",
+        "ALL OF BARE",
+        "INFLUXDB ALONE",
+    ];
     let rows = measured.iter().map(|m| {
         vec![
             m.publishers.to_string(),
@@ -221,7 +267,10 @@ fn costs(measured: &[Measured], drawing: Drawing) -> String {
             m.rows.to_string(),
             format!("{:.2}", m.monitor_cpu_seconds_per_million),
             format!("{:.2}", m.broker_cpu_seconds_per_million),
+            format!("{:.2}", m.publishers_cpu_seconds_per_million),
             format!("{:.2}", m.influxdb_cpu_seconds_per_million),
+            format!("{:.2}", m.bare_cpu_seconds_per_million),
+            format!("{:.2}", m.influxdb_alone_cpu_seconds_per_million),
         ]
     });
     tables::plain(&titles, rows, drawing)

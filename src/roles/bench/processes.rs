@@ -24,6 +24,11 @@ pub(super) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
 }
 
+/// CPU seconds that this machine has in each second.
+pub(super) fn cores() -> f64 {
+    whole(std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64))
+}
+
 /// Memory in use, in bytes (`VmRSS` of `status`).
 ///
 /// # Errors

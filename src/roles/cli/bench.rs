@@ -31,12 +31,17 @@ It starts monitors and publishers of its own. Real mosquitto takes part where it
   heartwatch bench ingest --rows 100000 --publishers 10 --json
 
 It starts a mosquitto, an InfluxDB 1.x and a monitor of its own. OF BARE: against a subscriber that only
-counts, on the same broker. OF INFLUXDB: against the same rows written straight into it.")]
+counts, on the same broker. OF INFLUXDB: against the same rows written straight into it. All of them share
+the cores here, so that InfluxDB has less CPU time than alone. OF ITS CPU: against what it would write with
+the CPU time that the monitor, the broker and the publishers have left over; at 1 it is the limit.")]
     Ingest(IngestBenchArgs),
     /// The same path: CPU time of the monitor, the broker and InfluxDB for a million rows
     #[command(after_help = "Examples:
   heartwatch bench cpu
-  heartwatch bench cpu --publishers 10 --batch 500 --json")]
+  heartwatch bench cpu --publishers 10 --batch 500 --json
+
+ALL OF BARE: broker, publishers and a subscriber that only counts. INFLUXDB ALONE: it, when the same rows are
+written straight into it.")]
     Cpu(IngestBenchArgs),
     /// How fast the monitor knows: SIGKILL, and a deadline, to the verdict and to the page
     #[command(after_help = "Examples:
