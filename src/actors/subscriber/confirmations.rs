@@ -1,8 +1,9 @@
 //! What each publisher is told about its safe record: at most about once a second, only on change,
 //! and again when its heartbeat shows that it has not heard.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;

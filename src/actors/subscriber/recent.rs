@@ -1,8 +1,10 @@
 //! The latest values of each publisher, for the page: a small window in memory, sampled so that a
 //! flood of readings costs a look-up and no decoding.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use crate::domain::publisher::PublisherId;
 use crate::domain::reading::FieldValue;

@@ -8,8 +8,9 @@
 //! the checksum of the index itself: owner 0 = rows outside the ledger: rows, bytes, checksum; owner
 //! n = readings of the n-th owner: first number, count, and for each: bytes, checksum.
 
-use std::collections::HashMap;
 use std::ops::Range;
+
+use hashbrown::HashMap;
 
 use crate::buffer::encoding::{Decoder, checksum, put_bytes, put_number, sealed, unsealed};
 use crate::domain::publisher::{Incarnation, PublisherId};

@@ -1,8 +1,9 @@
 //! One group commit while it is being made: what a transaction has changed, in the file and in memory.
 //! It becomes true when the transaction commits; before that it can be dropped and nothing has happened.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use hashbrown::HashMap;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, line_time};
@@ -269,14 +270,14 @@ impl<'a> Draft<'a> {
         if self.config.has_sink {
             self.drop_aged()?;
         }
+        let mut upsert = self.transaction.prepare_cached(
+            "INSERT INTO incarnations (publisher, incarnation, state) VALUES (?1, ?2, ?3)
+             ON CONFLICT (publisher, incarnation) DO UPDATE SET state = excluded.state",
+        )?;
         for ((publisher, incarnation), state) in &self.changed.incarnations {
-            self.transaction
-                .prepare_cached(
-                    "INSERT INTO incarnations (publisher, incarnation, state) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (publisher, incarnation) DO UPDATE SET state = excluded.state",
-                )?
-                .execute(params![publisher.as_str(), incarnation.0.cast_signed(), state.save()])?;
+            upsert.execute(params![publisher.as_str(), incarnation.0.cast_signed(), state.save()])?;
         }
+        drop(upsert);
         Ok(self.changed)
     }
 

@@ -3,8 +3,9 @@
 //! Every undelivered row is compared with its checksum. Rows that are not what was written are taken
 //! out and counted as damaged, by publisher; a ledger that was damaged is built again from the blocks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use hashbrown::HashMap;
 use rusqlite::{Connection, Transaction, params};
 
 use super::Level;

@@ -1,7 +1,8 @@
 //! The ledger as it is on disk, without the monitor: also right after it was killed.
 
-use std::collections::HashMap;
 use std::path::Path;
+
+use hashbrown::HashMap;
 
 use super::block::Owner;
 use super::incarnation::IncarnationState;

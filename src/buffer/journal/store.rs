@@ -1,9 +1,10 @@
 //! The journal's file and what is known of it in memory. Only the journal's thread has it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::block::{Index, Owner};
