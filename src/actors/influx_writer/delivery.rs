@@ -44,6 +44,8 @@ const BURST_FLUSH_PART: u32 = 10;
 
 /// Something under way on this thread.
 type UnderWay<T> = Pin<Box<dyn Future<Output = T>>>;
+/// Which lanes were empty, and what the next one had.
+type Found = Result<(Vec<Lane>, Batch), JournalError>;
 
 /// Everything that the loop works with.
 pub(super) struct Delivery {
@@ -58,8 +60,8 @@ pub(super) struct Delivery {
     draining: watch::Receiver<Option<Instant>>,
     /// Until when rows wait for others.
     due: Option<Instant>,
-    /// The batch that is being taken: what of the lanes was empty, and what was found.
-    taking: Option<UnderWay<Result<(Vec<Lane>, Batch), JournalError>>>,
+    /// The batch that is being taken.
+    taking: Option<UnderWay<Found>>,
     /// Whether that began while draining.
     taking_drains: bool,
     /// Taken while the sink had enough to do.
@@ -233,9 +235,9 @@ impl Delivery {
         }));
     }
 
-    async fn taken(&mut self, taken: Result<(Vec<Lane>, Batch), JournalError>) -> Result<(), End> {
-        let (empty, batch) = match taken {
-            Ok(taken) => taken,
+    async fn taken(&mut self, found: Found) -> Result<(), End> {
+        let (empty, batch) = match found {
+            Ok(found) => found,
             Err(error) => return self.journal_failed(&error).await,
         };
         self.shared.journal_worked();
