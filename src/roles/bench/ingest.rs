@@ -11,7 +11,7 @@ use rumqttc::{Event, Packet};
 use tokio::time::Instant;
 
 use super::load::{Load, Sender, client};
-use super::processes::{cores, cpu_seconds};
+use super::processes::{cpu_seconds, idle_seconds};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
 use crate::adapters::influx::{InfluxConfig, InfluxSink};
 use crate::adapters::monitor::AskError;
@@ -42,7 +42,7 @@ pub(super) struct Measured {
     pub rows_per_second: f64,
     pub bare_rows_per_second: f64,
     pub influxdb_rows_per_second: f64,
-    /// Rows against those that InfluxDB would have written in the CPU time that the others have left.
+    /// Rows against those that InfluxDB would have written in the CPU time that all others have left to it.
     pub of_influxdb_cpu_left: f64,
     pub monitor_cpu_seconds_per_million: f64,
     pub broker_cpu_seconds_per_million: f64,
@@ -138,15 +138,14 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let monitor_pid = monitor.pid().context("the monitor has ended")?;
     let sender = Sender::prepare(load, &mqtt_url)?;
     let used = Used::now([monitor_pid, broker_pid, influxd_pid, own_pid])?;
-    let start = Instant::now();
+    let (start, idle_before) = (Instant::now(), idle_seconds()?);
     let sending = sender.start();
     wait_for(&monitor, |total| total.stored >= rows).await?;
     let seconds = start.elapsed().as_secs_f64();
     let [monitor_cpu, broker_cpu, influxdb_cpu, publishers_cpu] = used.since(rows)?;
+    let left_cpu = influxdb_cpu + (idle_seconds()? - idle_before) * 1e6 / whole(rows);
     sending.finish().await?;
     monitor.stop().await?;
-    let all_cpu = cores() * seconds * 1e6 / whole(rows);
-    let left_cpu = all_cpu - monitor_cpu - broker_cpu - publishers_cpu;
     Ok(Some(Measured {
         publishers: load.publishers,
         readings_per_message: load.readings_per_message,

@@ -24,9 +24,15 @@ pub(super) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
 }
 
-/// CPU seconds that this machine has in each second.
-pub(super) fn cores() -> f64 {
-    whole(std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64))
+/// CPU seconds of all cores in which nothing ran (fields 4 and 5 of the first line of `/proc/stat`).
+///
+/// # Errors
+/// When this is not Linux.
+pub(super) fn idle_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat: Linux only")?;
+    let mut fields = stat.split_whitespace().skip(4);
+    let mut next = || -> anyhow::Result<u64> { Ok(fields.next().context("too few fields in /proc/stat")?.parse()?) };
+    Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
 }
 
 /// Memory in use, in bytes (`VmRSS` of `status`).

@@ -33,7 +33,7 @@ It starts monitors and publishers of its own. Real mosquitto takes part where it
 It starts a mosquitto, an InfluxDB 1.x and a monitor of its own. OF BARE: against a subscriber that only
 counts, on the same broker. OF INFLUXDB: against the same rows written straight into it. All of them share
 the cores here, so that InfluxDB has less CPU time than alone. OF ITS CPU: against what it would write with
-the CPU time that the monitor, the broker and the publishers have left over; at 1 it is the limit.")]
+the CPU time that it had and the time in which a core was idle; at 1 it is the limit.")]
     Ingest(IngestBenchArgs),
     /// The same path: CPU time of the monitor, the broker and InfluxDB for a million rows
     #[command(after_help = "Examples:
