@@ -35,7 +35,7 @@ pub const GATHER_FROM_BATCHES: usize = 4;
 /// It does so for this long at most: there are signs of life in it.
 pub const GATHER_MAX: Duration = Duration::from_millis(5);
 /// Bytes of payloads on their way at once from which no more are taken.
-pub const BYTES_IN_FLIGHT_MAX: usize = 16 * 1024 * 1024;
+pub const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
 /// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
 /// commit takes some ten milliseconds.
 pub const STALL_MAX: Duration = Duration::from_millis(500);

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use super::block::Owner;
 
 /// Most bytes of rows that are kept.
-const FRESH_BYTES_MAX: usize = 16 << 20;
+const FRESH_BYTES_MAX: usize = 8 << 20;
 
 /// A block that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
