@@ -183,12 +183,21 @@ pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
     }
 }
 
+/// How the summary of a publisher begins that is heard again; its silence follows.
+pub const HEARD_AGAIN_AFTER: &str = "alive: heard again after ";
+
 /// The verdict on a publisher that was just heard.
 #[must_use]
 pub fn judge_heard(silent_before: Option<Duration>) -> Judgement {
-    let summary = match silent_before {
+    judge_heard_after(silent_before.map(describe_duration).as_deref())
+}
+
+/// The same with the silence in words: most verdicts are this one, so whoever keeps them keeps those words only.
+#[must_use]
+pub fn judge_heard_after(silence: Option<&str>) -> Judgement {
+    let summary = match silence {
         None => "alive: heard for the first time".to_owned(),
-        Some(silence) => format!("alive: heard again after {}", describe_duration(silence)),
+        Some(silence) => format!("{HEARD_AGAIN_AFTER}{silence}"),
     };
     let evidence = vec![Evidence::new(EvidenceKind::Silence, summary.trim_start_matches("alive: ").to_owned())];
     Judgement { verdict: Verdict::Alive, summary, evidence }

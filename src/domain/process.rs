@@ -26,8 +26,7 @@ pub struct ProcessIdentity {
 /// Whether two boot ids are of the same boot of the same machine, if of different PID namespaces.
 #[must_use]
 pub fn is_same_boot(one: &str, other: &str) -> bool {
-    let boot = |id: &str| id.split('/').next().map(str::to_owned);
-    boot(one) == boot(other)
+    one.split('/').next() == other.split('/').next()
 }
 
 /// What the probe saw when it looked at a process.

@@ -1,6 +1,7 @@
 //! The two clocks, as types that cannot be mixed up: [`Monotonic`] decides, [`Timestamp`] is written down.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -8,30 +9,37 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point on the monitor's monotonic clock: nanoseconds since the runtime's clock was made.
 ///
-/// Every decision about silence compares these, so a step of the wall clock changes no verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Monotonic(u64);
+/// Every decision about silence compares these, so a step of the wall clock changes no verdict. Counted from
+/// one inside, so that an `Option` of it takes no more than its eight bytes: there may be a million of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Monotonic(NonZeroU64);
+
+impl Default for Monotonic {
+    fn default() -> Self {
+        Self::START
+    }
+}
 
 impl Monotonic {
     /// The instant at which the clock was made.
-    pub const START: Self = Self(0);
+    pub const START: Self = Self(NonZeroU64::MIN);
 
     /// From nanoseconds since the clock was made.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// Nanoseconds since the clock was made.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long after `earlier` this is; zero when it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
 }
 
@@ -39,6 +47,25 @@ impl Add<Duration> for Monotonic {
     type Output = Self;
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A length of time in eight bytes, for where a million of them are kept: nanoseconds, 584 years at most. An
+/// `Option` of it takes no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(NonZeroU64);
+
+impl From<Duration> for Span {
+    fn from(duration: Duration) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Span {
+    /// As everybody else writes it.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        Duration::from_nanos(self.0.get() - 1)
     }
 }
 

@@ -11,6 +11,7 @@
 //!   gone: that cannot be taken back;
 //! - what a dead process had still sent does not revive it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
@@ -22,7 +23,7 @@ use crate::domain::judge::{
 use crate::domain::observer::Observer;
 use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState, is_same_boot};
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::time::{Monotonic, Timestamp};
+use crate::domain::time::{Monotonic, Span, Timestamp};
 use crate::domain::verdict::{Trigger, Verdict};
 
 /// The host and boot that the monitor itself runs on: only processes there can be probed.
@@ -54,6 +55,17 @@ pub struct Outcome {
     pub change: Option<Box<Transition>>,
     /// The probe is to be asked about this process; then call [`Watch::answered`].
     pub ask: Option<ProcessIdentity>,
+    /// Where it was until now, when it has just named another host or process.
+    pub was: Option<Box<Whereabouts>>,
+}
+
+/// Where a publisher runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its host.
+    pub host: Arc<HostName>,
+    /// Its process, where it had named one.
+    pub process: Option<Arc<ProcessIdentity>>,
 }
 
 /// What is behind a judgement besides the publisher itself.
@@ -84,25 +96,34 @@ struct Death {
     at: Monotonic,
 }
 
-/// What the watchdog knows of one publisher.
+/// What the watchdog knows of one publisher. There may be a million: what a beat needs is in here and small,
+/// what only few have is behind a pointer.
 #[derive(Debug, Clone)]
 pub struct Watch {
-    host: HostName,
-    deadline: Duration,
+    host: Arc<HostName>,
+    deadline: Span,
     fit: Option<Box<Fit>>,
-    interval: Option<Duration>,
+    interval: Option<Span>,
     watched_since: Monotonic,
     last_heard: Option<(Monotonic, Timestamp)>,
+    /// See [`Watch::incarnation`].
+    incarnation: Incarnation,
+    has_incarnation: bool,
     heard_before: bool,
-    incarnation: Option<Incarnation>,
     ended: bool,
-    process: Option<Box<ProcessIdentity>>,
     verdict: Verdict,
+    process: Option<Arc<ProcessIdentity>>,
     looked_at: Option<Monotonic>,
+    position: Option<Position>,
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What only a publisher has of whom there was something to ask or to be told.
+#[derive(Debug, Clone, Default)]
+struct Trouble {
     asked: Option<(AskedFor, Monotonic)>,
     cpu: Option<(Duration, Monotonic)>,
-    position: Option<Position>,
-    exit: Option<Box<ProcessExit>>,
+    exit: Option<ProcessExit>,
     death: Option<Death>,
     last_will: Option<Timestamp>,
     lease_ended: Option<Timestamp>,
@@ -111,35 +132,31 @@ pub struct Watch {
 impl Watch {
     /// A publisher that is expected, or known from before, and has not been heard by this monitor.
     #[must_use]
-    pub fn expected(host: HostName, rule: impl Into<DeadlineRule>, now: Monotonic) -> Self {
+    pub fn expected(host: impl Into<Arc<HostName>>, rule: impl Into<DeadlineRule>, now: Monotonic) -> Self {
         let rule = rule.into();
         Self {
-            host,
-            deadline: rule.kind.initial(),
+            host: host.into(),
+            deadline: rule.kind.initial().into(),
             fit: Fit::of(rule, now),
             interval: None,
             watched_since: now,
             last_heard: None,
+            incarnation: Incarnation(0),
+            has_incarnation: false,
             heard_before: false,
-            incarnation: None,
             ended: false,
-            process: None,
             verdict: Verdict::Unknown,
+            process: None,
             looked_at: None,
-            asked: None,
-            cpu: None,
             position: None,
-            exit: None,
-            death: None,
-            last_will: None,
-            lease_ended: None,
+            trouble: None,
         }
     }
 
     /// A publisher whose last verdict and process an earlier run of the monitor has recorded.
     #[must_use]
     pub fn remembered(
-        host: HostName,
+        host: impl Into<Arc<HostName>>,
         rule: impl Into<DeadlineRule>,
         verdict: Verdict,
         process: Option<ProcessIdentity>,
@@ -147,7 +164,7 @@ impl Watch {
     ) -> Self {
         let ended = verdict == Verdict::Ended;
         let heard_before = verdict != Verdict::NeverStarted;
-        Self { verdict, ended, heard_before, process: process.map(Box::new), ..Self::expected(host, rule, now) }
+        Self { verdict, ended, heard_before, process: process.map(Arc::new), ..Self::expected(host, rule, now) }
     }
 
     /// Its verdict as it stands.
@@ -158,8 +175,27 @@ impl Watch {
 
     /// Its host.
     #[must_use]
-    pub const fn host(&self) -> &HostName {
+    pub fn host(&self) -> &HostName {
         &self.host
+    }
+
+    /// Its host and its process, to be kept beside it.
+    #[must_use]
+    pub fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { host: Arc::clone(&self.host), process: self.process.clone() }
+    }
+
+    /// The life of it that was heard last, where it has told. In two fields, which are smaller than an `Option`.
+    fn incarnation(&self) -> Option<Incarnation> {
+        self.has_incarnation.then_some(self.incarnation)
+    }
+
+    fn set_incarnation(&mut self, incarnation: Incarnation) {
+        (self.incarnation, self.has_incarnation) = (incarnation, true);
+    }
+
+    fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
     }
 
     /// Its process, where it has named one.
@@ -173,7 +209,7 @@ impl Watch {
     pub fn process_here(&self, home: &Home) -> Option<&ProcessIdentity> {
         self.process.as_deref().filter(|process| match &home.boot_id {
             Some(ours) if is_same_boot(&process.boot_id, ours) => process.boot_id == *ours,
-            _ => self.host == home.host,
+            _ => *self.host == home.host,
         })
     }
 
@@ -191,25 +227,25 @@ impl Watch {
     /// Its deadline as it stands.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
-        self.deadline
+        self.deadline.get()
     }
 
     /// How its deadline is found.
     #[must_use]
     pub fn deadline_kind(&self) -> DeadlineKind {
-        self.fit.as_ref().map_or(DeadlineKind::Fixed(self.deadline), |fit| fit.rule().kind)
+        self.fit.as_ref().map_or(DeadlineKind::Fixed(self.deadline()), |fit| fit.rule().kind)
     }
 
     /// What its present deadline rests on, in words; none when it is fixed.
     #[must_use]
     pub fn deadline_basis(&self) -> Option<String> {
-        self.fit.as_ref().and_then(|fit| fit.basis(self.interval))
+        self.fit.as_ref().and_then(|fit| fit.basis(self.interval()))
     }
 
     /// The interval that it promises, once it has.
     #[must_use]
-    pub const fn interval(&self) -> Option<Duration> {
-        self.interval
+    pub fn interval(&self) -> Option<Duration> {
+        self.interval.map(Span::get)
     }
 
     /// When it was last heard.
@@ -228,10 +264,12 @@ impl Watch {
     pub fn set_deadline(&mut self, rule: impl Into<DeadlineRule>) {
         let rule = rule.into();
         self.fit = Fit::under(self.fit.as_deref(), rule, self.watched_since);
+        let interval = self.interval();
         self.deadline = match &mut self.fit {
-            Some(fit) => fit.heard(None, self.interval),
+            Some(fit) => fit.heard(None, interval),
             None => rule.kind.initial(),
-        };
+        }
+        .into();
     }
 
     /// Whether it has been silent for longer than is usual.
@@ -242,7 +280,8 @@ impl Watch {
 
     /// A sign of life came.
     pub fn hear(&mut self, beat: &Beat, around: Surroundings<'_>) -> Outcome {
-        let life_before = self.incarnation;
+        let life_before = self.incarnation();
+        let mut was = None;
         match &beat.kind {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation),
             BeatKind::LastWill { incarnation } => return self.hear_last_will(beat, *incarnation, around),
@@ -250,31 +289,38 @@ impl Watch {
                 if self.is_from_a_past_life(*incarnation, beat.at) {
                     return Outcome::default();
                 }
-                if incarnation.is_some() && *incarnation > self.incarnation {
+                if incarnation.is_some() && *incarnation > life_before {
                     // Which process this life is in, only a heartbeat tells: the known one is of another.
-                    (self.process, self.cpu, self.position) = (None, None, None);
+                    was = self.process.is_some().then(|| Box::new(self.whereabouts()));
+                    (self.process, self.position) = (None, None);
+                    if let Some(trouble) = &mut self.trouble {
+                        trouble.cpu = None;
+                    }
                 }
-                self.incarnation = incarnation.or(self.incarnation);
+                if let Some(incarnation) = incarnation {
+                    self.set_incarnation(*incarnation);
+                }
             }
             BeatKind::Heartbeat(heartbeat) => {
                 if self.is_from_a_past_life(Some(heartbeat.incarnation), beat.at) {
                     return Outcome::default();
                 }
-                self.hear_heartbeat(heartbeat, beat.at);
+                was = self.hear_heartbeat(heartbeat, beat.at);
             }
         }
-        if self.host != beat.host {
-            self.host = beat.host.clone();
+        if *self.host != beat.host {
+            was.get_or_insert_with(|| Box::new(self.whereabouts()));
+            self.host = Arc::new(beat.host.clone());
         }
         let silent_before = self.last_heard.map(|(at, _)| beat.at.since(at));
         self.fit_deadline(beat.at, life_before, around.observer);
         self.last_heard = Some((self.last_heard.map_or(beat.at, |(at, _)| at.max(beat.at)), beat.wall));
         self.ended = false;
-        self.death = None;
-        self.last_will = None;
-        self.lease_ended = None;
+        if let Some(trouble) = &mut self.trouble {
+            (trouble.death, trouble.last_will, trouble.lease_ended) = (None, None, None);
+        }
         let change = self.judge_position(beat, silent_before);
-        Outcome { change, ask: None }
+        Outcome { change, ask: None, was }
     }
 
     /// When to [`Watch::look`] again; `None` while there is nothing to wait for.
@@ -289,8 +335,8 @@ impl Watch {
             Some(looked_at) if looked_at < late_at => Some(late_at),
             Some(looked_at) if looked_at < deadline_at => Some(deadline_at),
             // Doubt is looked at again soon: it ends when the others are heard.
-            Some(looked_at) if self.verdict == Verdict::Unknown => Some(looked_at + self.deadline.min(DOUBT_AGAIN)),
-            Some(looked_at) => Some(looked_at + self.deadline),
+            Some(looked_at) if self.verdict == Verdict::Unknown => Some(looked_at + self.deadline().min(DOUBT_AGAIN)),
+            Some(looked_at) => Some(looked_at + self.deadline()),
         }
     }
 
@@ -307,7 +353,7 @@ impl Watch {
         let Some(judgement) = judgement else {
             return match here {
                 Some(process) => self.ask(AskedFor::Deadline, process, now),
-                None => Outcome { change: self.decide(around, None, now), ask: None },
+                None => Outcome { change: self.decide(around, None, now), ..Outcome::default() },
             };
         };
         if judgement.verdict != Verdict::Late || self.last_heard.is_none() {
@@ -332,7 +378,7 @@ impl Watch {
         answer: &ProbeAnswer,
         now: Monotonic,
     ) -> Option<Box<Transition>> {
-        let (asked_for, asked_at) = self.asked.take()?;
+        let (asked_for, asked_at) = self.trouble.as_mut()?.asked.take()?;
         if self.ended {
             return None;
         }
@@ -349,7 +395,7 @@ impl Watch {
             _ => self.decide_by_process(around, asked_for, answer, now),
         };
         if let Some(cpu_time) = answer.cpu_time {
-            self.cpu = Some((cpu_time, now));
+            self.trouble().cpu = Some((cpu_time, now));
         }
         transition
     }
@@ -379,33 +425,36 @@ impl Watch {
         let is_ours = self.process.as_ref().is_some_and(|process| process.pid == exit.pid);
         let answer = ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at: exit.at };
         let by_signal = exit.signal.is_some();
-        self.exit = Some(Box::new(exit));
+        self.trouble().exit = Some(exit);
         if self.ended || !is_ours || !by_signal {
             return None;
         }
         self.decide_by_process(around, AskedFor::Exit, &answer, now)
     }
 
-    fn hear_heartbeat(&mut self, heartbeat: &Heartbeat, at: Monotonic) {
-        self.incarnation = Some(heartbeat.incarnation);
-        self.interval = Some(heartbeat.interval);
+    fn hear_heartbeat(&mut self, heartbeat: &Heartbeat, at: Monotonic) -> Option<Box<Whereabouts>> {
+        self.set_incarnation(heartbeat.incarnation);
+        self.interval = Some(heartbeat.interval.into());
+        let mut was = None;
         if heartbeat.process.as_ref() != self.process.as_deref() {
-            self.process = heartbeat.process.clone().map(Box::new);
-            self.cpu = None;
+            was = Some(Box::new(self.whereabouts()));
+            self.process = heartbeat.process.clone().map(Arc::new);
             self.position = None;
-            // An answer on its way is about the process before.
-            self.asked = None;
+            if let Some(trouble) = &mut self.trouble {
+                // An answer on its way is about the process before.
+                (trouble.cpu, trouble.asked) = (None, None);
+            }
         }
         let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;
         // What it did while nothing was heard of it is not known: the count starts again.
-        let unheard =
-            self.last_heard.is_some_and(|(heard, _)| at.since(heard) >= late_after(self.interval, self.deadline));
+        let unheard = self.last_heard.is_some_and(|(heard, _)| at.since(heard) >= self.late_after());
         let moved = self.position.is_none_or(|before| (before.sequence, before.cursor) != (sequence, cursor));
         let since = match self.position {
             Some(before) if !moved && !idle && !unheard => before.since,
             _ => at,
         };
         self.position = Some(Position { sequence, cursor, since });
+        was
     }
 
     /// Alive, or beating without advancing.
@@ -413,7 +462,7 @@ impl Watch {
         let beats = matches!(beat.kind, BeatKind::Heartbeat(_));
         if let Some(position) = self.position.filter(|_| beats) {
             let still_for = beat.at.since(position.since);
-            let stuck_after = self.deadline_kind().stuck_after(self.deadline);
+            let stuck_after = self.deadline_kind().stuck_after(self.deadline());
             let stuck_at = (position.since + stuck_after).max(self.grace_until());
             if beat.at >= stuck_at {
                 if self.verdict == Verdict::Hung {
@@ -422,9 +471,9 @@ impl Watch {
                 let judgement = judge_stuck(position.cursor, still_for, stuck_after);
                 return Some(self.change(judgement, stuck_at, Trigger::Heartbeat));
             }
-            let was_stuck = self.verdict == Verdict::Hung && silent_before.is_some_and(|gap| gap < self.deadline);
+            let was_stuck = self.verdict == Verdict::Hung && silent_before.is_some_and(|gap| gap < self.deadline());
             if was_stuck {
-                let judgement = judge_moving(still_for.max(self.deadline));
+                let judgement = judge_moving(still_for.max(self.deadline()));
                 return Some(self.change(judgement, beat.at, Trigger::Heartbeat));
             }
         }
@@ -435,23 +484,25 @@ impl Watch {
     }
 
     fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation) -> Outcome {
-        if self.incarnation.is_some_and(|known| incarnation < known) {
+        if self.incarnation().is_some_and(|known| incarnation < known) {
             return Outcome::default();
         }
-        self.incarnation = Some(incarnation);
+        self.set_incarnation(incarnation);
         self.last_heard = Some((beat.at, beat.wall));
         self.ended = true;
-        self.asked = None;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.asked = None;
+        }
         let change = (self.verdict != Verdict::Ended).then(|| self.change(judge_goodbye(), beat.at, Trigger::Goodbye));
-        Outcome { change, ask: None }
+        Outcome { change, ..Outcome::default() }
     }
 
     /// A hint that makes us look at once, never a verdict by itself: last wills can be stale or late.
     fn hear_last_will(&mut self, beat: &Beat, incarnation: Incarnation, around: Surroundings<'_>) -> Outcome {
-        if self.ended || self.incarnation.is_some_and(|known| incarnation != known) {
+        if self.ended || self.incarnation().is_some_and(|known| incarnation != known) {
             return Outcome::default();
         }
-        self.last_will = Some(beat.wall);
+        self.trouble().last_will = Some(beat.wall);
         match self.process_to_ask(around).cloned() {
             Some(process) => self.ask(AskedFor::LastWill, process, beat.at),
             None => Outcome::default(),
@@ -464,7 +515,7 @@ impl Watch {
         if self.ended {
             return Outcome::default();
         }
-        self.lease_ended = Some(wall);
+        self.trouble().lease_ended = Some(wall);
         match self.process_to_ask(around).cloned() {
             Some(process) => self.ask(AskedFor::Lease, process, now),
             // Nobody can be asked: there is only its silence, which has its time.
@@ -474,11 +525,12 @@ impl Watch {
 
     fn ask(&mut self, asked_for: AskedFor, process: ProcessIdentity, now: Monotonic) -> Outcome {
         // A question of less weight never takes the place of one that a verdict waits for.
-        if asked_for != AskedFor::Deadline && matches!(self.asked, Some((AskedFor::Deadline, _))) {
+        let trouble = self.trouble();
+        if asked_for != AskedFor::Deadline && matches!(trouble.asked, Some((AskedFor::Deadline, _))) {
             return Outcome::default();
         }
-        self.asked = Some((asked_for, now));
-        Outcome { change: None, ask: Some(process) }
+        trouble.asked = Some((asked_for, now));
+        Outcome { ask: Some(process), ..Outcome::default() }
     }
 
     fn decide(
@@ -527,18 +579,19 @@ impl Watch {
     /// life that has said goodbye (overtaken by it), or of a process that was just found to have ended
     /// (still on their way). If the latter go on coming, it was another process that ended: believe them.
     fn is_from_a_past_life(&self, incarnation: Option<Incarnation>, at: Monotonic) -> bool {
-        let (Some(speaks), Some(known)) = (incarnation, self.incarnation) else { return false };
-        let on_its_way = self.death.is_some_and(|death| {
-            death.incarnation == Some(speaks) && at.since(death.at) < late_after(self.interval, self.deadline)
-        });
+        let (Some(speaks), Some(known)) = (incarnation, self.incarnation()) else { return false };
+        let death = self.trouble.as_ref().and_then(|trouble| trouble.death);
+        let on_its_way =
+            death.is_some_and(|death| death.incarnation == Some(speaks) && at.since(death.at) < self.late_after());
         speaks < known || (speaks == known && (self.ended || on_its_way))
     }
 
     /// The deadline learns from a sign of life, when the silence before it was the publisher's own: not
     /// ours, not that of a process that was stopped or had ended, not the gap between two lives.
     fn fit_deadline(&mut self, at: Monotonic, life_before: Option<Incarnation>, observer: &Observer) {
+        let (incarnation, interval) = (self.incarnation(), self.interval());
         let Some(fit) = &mut self.fit else { return };
-        let is_new_life = self.incarnation != life_before || self.last_heard.is_none();
+        let is_new_life = incarnation != life_before || self.last_heard.is_none();
         if is_new_life {
             fit.started(at);
         }
@@ -547,7 +600,7 @@ impl Watch {
             .last_heard
             .filter(|(heard, _)| tells && !is_new_life && *heard >= observer.hears_since())
             .map(|(heard, _)| at.since(heard));
-        self.deadline = fit.heard(after, self.interval);
+        self.deadline = fit.heard(after, interval).into();
     }
 
     fn grace_until(&self) -> Monotonic {
@@ -557,11 +610,16 @@ impl Watch {
     /// From when on its silence is longer than is usual, unless it is heard before.
     #[must_use]
     pub fn late_at(&self, observer: &Observer) -> Monotonic {
-        (self.silent_since(observer) + late_after(self.interval, self.deadline)).max(self.grace_until())
+        (self.silent_since(observer) + self.late_after()).max(self.grace_until())
+    }
+
+    /// How much silence makes it late.
+    fn late_after(&self) -> Duration {
+        late_after(self.interval(), self.deadline())
     }
 
     fn deadline_at(&self, observer: &Observer) -> Monotonic {
-        (self.silent_since(observer) + self.deadline).max(self.grace_until()).max(observer.settled_at())
+        (self.silent_since(observer) + self.deadline()).max(self.grace_until()).max(observer.settled_at())
     }
 
     fn silent_since(&self, observer: &Observer) -> Monotonic {
@@ -580,7 +638,8 @@ impl Watch {
             },
         };
         let cpu_time = answer.and_then(|answer| answer.cpu_time);
-        let cpu = cpu_time.zip(self.cpu).map(|(cpu_time, (before, at))| CpuProgress {
+        let trouble = self.trouble.as_deref();
+        let cpu = cpu_time.zip(trouble.and_then(|trouble| trouble.cpu)).map(|(cpu_time, (before, at))| CpuProgress {
             used: cpu_time.saturating_sub(before),
             within: now.since(at),
         });
@@ -589,8 +648,8 @@ impl Watch {
             last_heard: self.last_heard,
             heard_before: self.heard_before,
             silent_since: self.silent_since(around.observer),
-            late_after: late_after(self.interval, self.deadline),
-            deadline: self.deadline,
+            late_after: self.late_after(),
+            deadline: self.deadline(),
             late_at: self.late_at(around.observer),
             deadline_at: self.deadline_at(around.observer),
             basis: self.deadline_basis(),
@@ -598,16 +657,17 @@ impl Watch {
             process: self.process.as_deref(),
             testimony,
             agent: around.agent.filter(|_| self.process_here(around.home).is_none()),
-            exit: self.exit.as_deref(),
+            exit: trouble.and_then(|trouble| trouble.exit.as_ref()),
             cpu,
-            last_will: self.last_will,
-            lease_ended: self.lease_ended,
+            last_will: trouble.and_then(|trouble| trouble.last_will),
+            lease_ended: trouble.and_then(|trouble| trouble.lease_ended),
         }
     }
 
     fn change(&mut self, judgement: Judgement, at: Monotonic, trigger: Trigger) -> Box<Transition> {
         if judgement.verdict == Verdict::Dead {
-            self.death = Some(Death { incarnation: self.incarnation, at });
+            let incarnation = self.incarnation();
+            self.trouble().death = Some(Death { incarnation, at });
         }
         let from = std::mem::replace(&mut self.verdict, judgement.verdict);
         Box::new(Transition { from, judgement, at, trigger })

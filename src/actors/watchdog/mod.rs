@@ -1,7 +1,7 @@
 //! The watchdog: a deadline for every publisher, a question to the probe when one passes, a verdict.
 //!
 //! It decides nothing itself: [`crate::domain::watch`] does, and this actor reads the clock, keeps
-//! one [`DelayQueue`](tokio_util::time::DelayQueue) for all deadlines, asks the probe and hands the
+//! one queue with one timer for all deadlines, asks the probe and hands the
 //! changes on. What it knows lives in a [`Table`] outside its lives, so a panic forgets nobody.
 
 mod table;
@@ -37,6 +37,8 @@ use crate::runtime::outlet::Outlet;
 const TICK: Duration = Duration::from_millis(250);
 /// How long after the end of a process its goodbye may still come.
 const GOODBYE_GRACE: Duration = Duration::from_millis(20);
+/// Most publishers looked at in one turn of the actor.
+const LOOKS_A_TURN_MAX: usize = 128;
 /// Most changes handed on in one message.
 const CHANGES_A_MESSAGE_MAX: usize = 1_000;
 
@@ -235,11 +237,17 @@ impl ActorFuture<Watchdog> for Expiries {
         ctx: &mut Context<Watchdog>,
         task: &mut std::task::Context<'_>,
     ) -> Poll<()> {
-        loop {
+        let mut looked_at = 0;
+        while looked_at < LOOKS_A_TURN_MAX {
             let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
             if actor.table.borrow_mut().poll_due(task, now, wall).is_pending() {
                 break;
             }
+            looked_at += 1;
+        }
+        if looked_at == LOOKS_A_TURN_MAX {
+            // Signs of life that wait are heard before the others are judged.
+            task.waker().wake_by_ref();
         }
         actor.follow_up(ctx);
         Poll::Pending

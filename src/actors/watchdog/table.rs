@@ -1,15 +1,14 @@
 //! Everybody that the watchdog watches, with one queue for all their deadlines.
 //!
 //! A sign of life costs a hash look-up and moves no timer: a timer that fires too early is set again
-//! (lazily). Measured for such a queue: 21 ns a heartbeat at a million keys.
+//! (lazily).
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
-use tokio_util::time::DelayQueue;
-use tokio_util::time::delay_queue::Key;
 
 use crate::domain::agents::Agents;
 use crate::domain::beat::Beat;
@@ -30,13 +29,17 @@ use crate::messages::change::{SetDeadlines, Standing};
 use crate::messages::maintenance::MaintenanceReply;
 use crate::runtime::clock::Clock;
 
-use self::calm::{Calm, Draft, Restless};
+use self::calm::{Calm, Draft};
 use self::directory::Directory;
+use self::entry::{Entry, Hosts};
 use self::silence::is_well;
+use self::timers::Timers;
 
 mod calm;
 mod directory;
+mod entry;
 mod silence;
+mod timers;
 
 /// What bounds and steers the watchdog.
 #[derive(Debug, Clone)]
@@ -95,22 +98,6 @@ const PAUSE_LEAST: Duration = Duration::from_millis(500);
 /// The place of the doubt about the crowd in the queue of timers; no publisher has it.
 const DOUBT: u32 = u32::MAX;
 
-#[derive(Debug)]
-struct Entry {
-    id: PublisherId,
-    watch: Watch,
-    since: Timestamp,
-    change: Option<Box<Change>>,
-    /// What people were last told of it.
-    told: Verdict,
-    restless: Option<Box<Restless>>,
-    armed: Option<(Key, Monotonic)>,
-    /// PID and start of the process whose end is waited for.
-    exit_awaited: Option<(u32, u64)>,
-    /// Whether it is counted in [`Table::well`].
-    is_well: bool,
-}
-
 /// A question that the actor is to ask about a publisher's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
@@ -129,7 +116,7 @@ pub struct Table {
     crowd: Crowd,
     crowd_counted_at: Option<Monotonic>,
     /// When the doubt about the crowd is looked at again.
-    doubt_armed: Option<(Key, Monotonic)>,
+    doubt_armed: Option<Monotonic>,
     questions: VecDeque<Question>,
     entries: Vec<Entry>,
     /// For each entry an instant before which it is not late. Beside the entries, because it is read of
@@ -138,7 +125,10 @@ pub struct Table {
     /// How many were heard and have nothing bad said of them.
     well: usize,
     by_id: Directory,
-    due: DelayQueue<u32>,
+    /// The places of those that a batch of beats is of; kept only so that its memory is.
+    places: Vec<Option<u32>>,
+    hosts: Hosts,
+    timers: Timers,
     epoch: u64,
     waiting: VecDeque<Change>,
     live: broadcast::Sender<Change>,
@@ -188,7 +178,9 @@ impl Table {
             not_late_before: Vec::new(),
             well: 0,
             by_id: Directory::default(),
-            due: DelayQueue::new(),
+            places: Vec::new(),
+            hosts: Hosts::default(),
+            timers: Timers::new(clock),
             epoch: last_epoch,
             waiting: VecDeque::new(),
             live,
@@ -213,19 +205,20 @@ impl Table {
     /// Notes signs of life.
     pub fn hear(&mut self, beats: &[Beat], now: Monotonic, wall: Timestamp) {
         self.tick(now);
-        for beat in beats {
-            let Some(index) = self.index_of(beat) else { continue };
+        // First where they all are: looks into memory that do not wait for each other.
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        places.extend(beats.iter().map(|beat| self.by_id.find(&beat.publisher, &self.entries)));
+        for (beat, place) in beats.iter().zip(&places) {
+            let Some(index) = place.or_else(|| self.index_of(beat)) else { continue };
             self.agents.hear(beat);
             let around = around!(self, index);
             let outcome = self.entries[index as usize].watch.hear(beat, around);
             self.follow(index, outcome, now, wall);
             self.await_exit_of(index);
-            let wanted = self.entries[index as usize].watch.look_again_at(&self.observer);
-            let armed = self.entries[index as usize].armed.as_ref().map(|(_, at)| *at);
-            if wanted.is_some_and(|wanted| armed.is_none_or(|armed| wanted < armed)) {
-                self.arm(index);
-            }
+            self.arm_sooner(index);
         }
+        self.places = places;
     }
 
     /// The monitor's own hearing came or went.
@@ -249,9 +242,7 @@ impl Table {
 
     /// The next thing that is due is done: `Ready` when something was, `Pending` when nothing is due.
     pub fn poll_due(&mut self, task: &mut Context<'_>, now: Monotonic, wall: Timestamp) -> Poll<()> {
-        let Poll::Ready(Some(expired)) = self.due.poll_expired(task) else { return Poll::Pending };
-        let index = expired.into_inner();
-        // Its key is used up: nobody may set that timer again.
+        let Poll::Ready(index) = self.timers.poll_due(task, now) else { return Poll::Pending };
         if index == DOUBT {
             self.doubt_armed = None;
             self.crowd_counted_at = None;
@@ -332,16 +323,15 @@ impl Table {
         self.count_the_silent_with(index, now);
         let around = around!(self, index);
         let change = decide(&mut self.entries[index as usize].watch, around);
-        self.follow(index, Outcome { change, ask: None }, now, wall);
+        self.follow(index, Outcome { change, ..Outcome::default() }, now, wall);
         // A doubt is looked at again sooner than a verdict.
-        let wanted = self.entries[index as usize].watch.look_again_at(&self.observer);
-        let armed = self.entries[index as usize].armed.as_ref().map(|(_, at)| *at);
-        if wanted.is_some_and(|wanted| armed.is_none_or(|armed| wanted < armed)) {
-            self.arm(index);
-        }
+        self.arm_sooner(index);
     }
 
     fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {
+        if let Some(was) = outcome.was {
+            self.entries[index as usize].moved(&was);
+        }
         self.count_well(index);
         if let Some(process) = outcome.ask {
             let Entry { id, watch, .. } = &self.entries[index as usize];
@@ -358,10 +348,11 @@ impl Table {
     fn await_exit_of(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         let Some(process) = entry.watch.process_here(&self.config.home) else { return };
-        let this = Some((process.pid, process.start_ticks));
-        if entry.exit_awaited != this {
+        let question = (process.pid, process.start_ticks);
+        if entry.awaits_exit_of(question)
+            && let Some(process) = entry.watch.process()
+        {
             self.questions.push_back(Question::AwaitExit(entry.id.clone(), process.clone()));
-            entry.exit_awaited = this;
         }
     }
 
@@ -391,7 +382,7 @@ impl Table {
     pub fn ask_again(&mut self) {
         for index in 0..self.entries.len() {
             if let Ok(index) = u32::try_from(index) {
-                self.entries[index as usize].exit_awaited = None;
+                self.entries[index as usize].awaits_no_exit();
                 self.await_exit_of(index);
             }
         }
@@ -418,7 +409,7 @@ impl Table {
             publisher: entry.id.clone(),
             host: entry.watch.host().clone(),
             verdict: entry.watch.verdict(),
-            epoch: entry.change.as_ref().map_or(0, |change| change.epoch),
+            epoch: entry.epoch(),
             at: wall,
         };
         Some(self.entries.iter().map(standing).chain(self.standing_hosts(wall)).collect())
@@ -482,7 +473,7 @@ impl Table {
         for id in expected {
             if self.by_id.find(id, &self.entries).is_none() {
                 let rule = self.config.rules.of(id);
-                let watch = Watch::expected(self.config.home.host.clone(), rule, now);
+                let watch = Watch::expected(self.hosts.one(&self.config.home.host), rule, now);
                 self.add(id.clone(), watch, wall);
             }
         }
@@ -493,7 +484,7 @@ impl Table {
             return Some(index);
         }
         let rule = self.config.rules.of(&beat.publisher);
-        let watch = Watch::expected(beat.host.clone(), rule, beat.at);
+        let watch = Watch::expected(self.hosts.one(&beat.host), rule, beat.at);
         self.add(beat.publisher.clone(), watch, beat.wall)
     }
 
@@ -508,19 +499,7 @@ impl Table {
             }
             return None;
         };
-        let told = watch.verdict();
-        let entry = Entry {
-            id,
-            watch,
-            since,
-            change: None,
-            told,
-            restless: None,
-            armed: None,
-            exit_awaited: None,
-            is_well: false,
-        };
-        self.entries.push(entry);
+        self.entries.push(Entry::new(id, watch, since));
         self.by_id.insert(index, &self.entries);
         self.not_late_before.push(Monotonic::START);
         self.count_well(index);
@@ -532,22 +511,21 @@ impl Table {
         let entry = &mut self.entries[index as usize];
         self.not_late_before[index as usize] = entry.watch.late_at(&self.observer);
         let wanted = entry.watch.look_again_at(&self.observer);
-        match (wanted, entry.armed.take()) {
-            (None, None) => {}
-            (None, Some((key, _))) => {
-                self.due.remove(&key);
-            }
-            (Some(at), Some((key, _))) => {
-                self.due.reset_at(&key, self.clock.instant(at));
-                entry.armed = Some((key, at));
-            }
-            (Some(at), None) => entry.armed = Some((self.due.insert_at(index, self.clock.instant(at)), at)),
+        let before = std::mem::replace(&mut entry.armed, wanted);
+        self.timers.set(index, before, wanted);
+    }
+
+    /// Sets its timer anew when that is to be sooner; a timer that fires too early is set again then.
+    fn arm_sooner(&mut self, index: u32) {
+        let entry = &self.entries[index as usize];
+        let wanted = entry.watch.look_again_at(&self.observer);
+        if wanted.is_some_and(|wanted| entry.armed.is_none_or(|armed| wanted < armed)) {
+            self.arm(index);
         }
     }
 
     fn record(&mut self, index: u32, transition: &Transition, now: Monotonic, wall: Timestamp) {
         let at = wall.earlier_by(now.since(transition.at));
-        self.entries[index as usize].since = at;
         let draft = Draft {
             from: transition.from,
             to: transition.judgement.verdict,
@@ -605,9 +583,9 @@ fn status_of(entry: &Entry) -> PublisherStatus {
         deadline_kind: entry.watch.deadline_kind().as_str(),
         deadline_basis: entry.watch.deadline_basis(),
         interval: entry.watch.interval(),
-        change: entry.change.as_deref().cloned(),
+        change: entry.change().map(Cow::into_owned),
         maintenance: None,
         flapping: entry.flaps(),
-        because: entry.change.as_deref().and_then(|change| change.because.clone()),
+        because: entry.because().cloned(),
     }
 }

@@ -596,7 +596,7 @@ proptest! {
                 Step::Heartbeat | Step::Readings => {}
                 Step::OldReadings => {
                     let before = watch.last_heard();
-                    if watch.incarnation == Some(Incarnation(life)) {
+                    if watch.incarnation() == Some(Incarnation(life)) {
                         prop_assert_eq!(watch.hear(&readings(now, life - 1), sees), Outcome::default());
                         prop_assert_eq!(watch.last_heard(), before);
                     }

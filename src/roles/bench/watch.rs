@@ -1,5 +1,9 @@
 //! The watchdog's table alone, with the real clock and its real queue of deadlines: heartbeats a second,
 //! memory a publisher, and how late verdicts are while everybody beats and a tenth falls silent at once.
+//!
+//! Memory is what the whole program takes more when all of them are known: ids, deadlines, timers, the
+//! directory, the last change of each, and what the allocator needs for it. The beats come from all of them, scattered over the
+//! table, since a cache that holds a few thousand publishers says nothing about a million.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -13,6 +17,7 @@ use crate::actors::watchdog::{Table, WatchdogConfig};
 use crate::console::tables::{self, Drawing};
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::deadline::DeadlineRules;
+use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::verdict::Verdict;
 use crate::domain::watch::Home;
@@ -33,6 +38,8 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const LATE_MAX: Duration = Duration::from_secs(30);
 /// One of so many falls silent.
 const SILENT_ONE_OF: usize = 10;
+/// A prime: so many places on is the next publisher that is heard, so that none is beside the one before.
+const SCATTER: usize = 514_229;
 
 /// One size.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -51,7 +58,7 @@ struct Measured {
 pub(super) async fn watch(args: &WatchBenchArgs) -> anyhow::Result<u8> {
     let mut measured = Vec::new();
     for publishers in &args.publishers {
-        let this = measure(*publishers).await?;
+        let this = measure(*publishers, args.processes).await?;
         if args.json {
             println!("{}", serde_json::to_string(&this)?);
         } else {
@@ -65,11 +72,12 @@ pub(super) async fn watch(args: &WatchBenchArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn measure(publishers: usize) -> anyhow::Result<Measured> {
+async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured> {
     let clock = Clock::start();
-    let host = HostName::parse("bench")?;
+    let made = Made { clock, host: HostName::parse("bench")?, processes };
     let before = resident_bytes(std::process::id())?;
-    let mut config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None });
+    // Another host than theirs: their processes cannot be asked after.
+    let mut config = WatchdogConfig::new(Home { host: HostName::parse("monitor")?, boot_id: None });
     config.rules = DeadlineRules { default: DEADLINE, ..DeadlineRules::default() };
     let (live, _) = broadcast::channel(1);
     let mut watched = Table::new(config, clock, &[], 0, live);
@@ -77,27 +85,23 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
     let mut batch = Vec::with_capacity(BATCH_BEATS);
     // Everybody is heard for the first time; the changes are taken as the writer would take them.
     for from in (0..publishers).step_by(BATCH_BEATS) {
-        fill(&mut batch, (from..publishers).take(BATCH_BEATS), &host, clock)?;
+        made.fill(&mut batch, (from..publishers).take(BATCH_BEATS))?;
         watched.hear(&batch, clock.monotonic(), clock.wall());
         forget_changes(&mut watched);
     }
     let after = resident_bytes(std::process::id())?;
     let bytes_per_publisher = whole(after.saturating_sub(before)) / whole(publishers as u64);
 
-    // The beats are made before the clock runs: reading them from messages is the subscriber's work.
-    let sample = publishers.min(64 * BATCH_BEATS);
-    let stride = (publishers / sample).max(1);
-    let mut beats = Vec::with_capacity(sample);
-    fill(&mut beats, (0..publishers).step_by(stride).take(sample), &host, clock)?;
-    let (mut heard, start) = (0, clock.monotonic());
+    // The beats of a batch are made while the clock stands: reading them from messages is the subscriber's work.
+    let (mut heard, mut took) = (0, Duration::ZERO);
     while heard < BEATS_MEASURED_MIN {
-        for batch in beats.chunks(BATCH_BEATS) {
-            watched.hear(batch, clock.monotonic(), clock.wall());
-            heard += batch.len();
-        }
+        made.fill(&mut batch, (heard..heard + BATCH_BEATS).map(|turn| turn.wrapping_mul(SCATTER) % publishers))?;
+        let start = clock.monotonic();
+        watched.hear(&batch, start, clock.wall());
+        took += clock.monotonic().since(start);
+        heard += batch.len();
     }
-    let beats_per_second = whole(heard as u64) / clock.monotonic().since(start).as_secs_f64();
-    drop(beats);
+    let beats_per_second = whole(heard as u64) / took.as_secs_f64();
     forget_changes(&mut watched);
 
     // All are heard once more; from then on every tenth is silent and the others go on.
@@ -112,7 +116,7 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
             clock.monotonic().since(round_start).as_secs_f64() / INTERVAL.as_secs_f64() * whole(publishers as u64);
         if whole(next as u64) < due.min(whole(publishers as u64)) {
             let ids = (next..publishers).take(BATCH_BEATS).filter(|id| first_round || id % SILENT_ONE_OF != 0);
-            fill(&mut batch, ids, &host, clock)?;
+            made.fill(&mut batch, ids)?;
             watched.hear(&batch, clock.monotonic(), clock.wall());
             next = (next + BATCH_BEATS).min(publishers);
         } else if next >= publishers && clock.monotonic().since(round_start) >= INTERVAL {
@@ -120,15 +124,14 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
         } else {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // As the actor does: all that is due, and then whatever else waits. The actor is polled again at once when
-        // tokio's budget of timers for one turn is used up; here a turn has none.
-        tokio::task::unconstrained(poll_fn(|task| {
+        // As the actor does: all that is due, and then whatever else waits.
+        poll_fn(|task| {
             while watched.poll_due(task, clock.monotonic(), clock.wall()).is_ready() {}
             Poll::Ready(())
-        }))
+        })
         .await;
         let changes = watched.changes_to_hand_on(usize::MAX);
-        for change in changes.iter().filter(|change| change.to == Verdict::Silent) {
+        for change in changes.iter().filter(|change| matches!(change.to, Verdict::Silent | Verdict::Unreachable)) {
             judged += 1;
             late_ms.push(whole(u64::try_from(change.decided_at.as_nanos() - change.at.as_nanos())?) / 1e6);
         }
@@ -154,19 +157,33 @@ fn forget_changes(watched: &mut Table) {
     watched.handed_on(count);
 }
 
-/// Heartbeats of these publishers, now. Without a process: nobody is asked about anybody.
-fn fill(batch: &mut Vec<Beat>, ids: impl Iterator<Item = usize>, host: &HostName, clock: Clock) -> anyhow::Result<()> {
-    batch.clear();
-    for id in ids {
-        batch.push(Beat {
-            publisher: PublisherId::parse(&format!("publisher-{id}"))?,
-            host: host.clone(),
-            at: clock.monotonic(),
-            wall: clock.wall(),
-            kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), INTERVAL))),
-        });
+/// How heartbeats are made.
+struct Made {
+    clock: Clock,
+    host: HostName,
+    processes: bool,
+}
+
+impl Made {
+    /// Heartbeats of these publishers, now.
+    fn fill(&self, batch: &mut Vec<Beat>, ids: impl Iterator<Item = usize>) -> anyhow::Result<()> {
+        batch.clear();
+        for id in ids {
+            let process = || {
+                let boot_id = "ea82c5d3-45b2-4f8c-b0a1-8f9b6d8f2c11".to_owned();
+                anyhow::Ok(ProcessIdentity { pid: u32::try_from(id)?, start_ticks: id as u64, boot_id })
+            };
+            let process = self.processes.then(process).transpose()?;
+            batch.push(Beat {
+                publisher: PublisherId::parse(&format!("publisher-{id}"))?,
+                host: self.host.clone(),
+                at: self.clock.monotonic(),
+                wall: self.clock.wall(),
+                kind: BeatKind::Heartbeat(Box::new(Heartbeat { process, ..Heartbeat::idle(Incarnation(1), INTERVAL) })),
+            });
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn table(measured: &[Measured], drawing: Drawing) -> String {

@@ -135,8 +135,11 @@ pub struct RecoverBenchArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct WatchBenchArgs {
     /// How many are watched, one measurement each
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000])]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1_000, 100_000, 1_000_000], value_parser = at_least_one)]
     pub publishers: Vec<usize>,
+    /// Each names a process on another host, which takes memory, too
+    #[arg(long)]
+    pub processes: bool,
     /// Print JSON, one object a measurement
     #[arg(long)]
     pub json: bool,
@@ -146,7 +149,7 @@ pub struct WatchBenchArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ServerBenchArgs {
     /// How many agents, one measurement each
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [10, 1_000], value_parser = at_least_one)]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [100, 1_000, 10_000], value_parser = at_least_one)]
     pub agents: Vec<usize>,
     /// Readings of each agent
     #[arg(long, value_name = "READINGS", default_value_t = 200, value_parser = at_least_one)]

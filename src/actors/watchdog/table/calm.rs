@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 use crate::domain::evidence::{Evidence, EvidenceKind};
-use crate::domain::flapping::{Flapping, Turn};
+use crate::domain::flapping::Turn;
 use crate::domain::maintenance::{Window, host_id};
 use crate::domain::publisher::HostName;
 use crate::domain::verdict::{Flaps, Trigger};
@@ -39,12 +39,6 @@ impl Draft {
         let why = if why.is_empty() { String::new() } else { format!("; {why}") };
         self.summary = format!("{}: {words}{why}", self.to);
     }
-}
-
-/// The steps of one publisher; most have none.
-#[derive(Debug, Default)]
-pub(super) struct Restless {
-    flapping: Flapping,
 }
 
 /// What is known of a host as a whole.
@@ -83,10 +77,10 @@ impl Table {
             return;
         }
         let rule = self.config.rules.of(&change.publisher);
-        let watch = Watch::remembered(change.host.clone(), rule, change.to, change.process.clone(), now);
+        let watch = Watch::remembered(self.hosts.one(&change.host), rule, change.to, change.process.clone(), now);
         let Some(index) = self.add(change.publisher.clone(), watch, change.at) else { return };
         let entry = &mut self.entries[index as usize];
-        entry.change = Some(Box::new(change.clone()));
+        entry.changed(change);
         entry.told = change.to;
         if !change.is_told() && change.to.is_bad() {
             // What was told before it is not known any more: better once too often than never.
@@ -100,9 +94,8 @@ impl Table {
         let limits = self.config.flapping;
         let entry = &mut self.entries[index as usize];
         let mut flapping = None;
-        if entry.restless.is_some() || draft.from.is_bad() != draft.to.is_bad() {
-            let restless = entry.restless.get_or_insert_default();
-            match restless.flapping.changed(limits, draft.from, draft.to, now) {
+        if entry.flapping().is_some() || draft.from.is_bad() != draft.to.is_bad() {
+            match entry.steps().changed(limits, draft.from, draft.to, now) {
                 Turn::Tell => {}
                 Turn::Begin(words) => {
                     draft.say(&words);
@@ -137,11 +130,11 @@ impl Table {
         let limits = self.config.flapping;
         let entry = &mut self.entries[index as usize];
         let verdict = entry.watch.verdict();
-        let Some(restless) = &mut entry.restless else { return };
-        let Some((stood, held)) = restless.flapping.settle(limits, verdict, now) else { return };
+        let Some(flapping) = entry.flapping() else { return };
+        let Some((stood, held)) = flapping.settle(limits, verdict, now) else { return };
         self.calm.flapping.remove(&index);
         let (summary, evidence) =
-            entry.change.as_ref().map_or_else(Default::default, |last| (last.summary.clone(), last.evidence.clone()));
+            entry.change().map_or_else(Default::default, |last| (last.summary.clone(), last.evidence.clone()));
         let (from, at) = (entry.told, entry.since);
         let mut draft = Draft { from, to: verdict, at, trigger: Trigger::Steady, summary, evidence };
         let words = format!("steady for {} after flapping ({held} changes held back)", describe_duration(stood));
@@ -153,10 +146,10 @@ impl Table {
     /// Tells what still differs from what was told, once neither a window nor the host speaks for it.
     fn end_quiet(&mut self, index: u32, now: Monotonic, wall: Timestamp) {
         let entry = &self.entries[index as usize];
-        let Some(change) = entry.change.as_deref() else { return };
+        let Some(change) = entry.change() else { return };
         let host = self.calm.hosts.get(entry.watch.host()).filter(|_| change.because.is_some());
         let host_speaks = host.is_some_and(|host| host.is_gone || now.since(host.back_at) < entry.watch.deadline());
-        let flaps = entry.restless.as_ref().is_some_and(|restless| restless.flapping.flaps());
+        let flaps = entry.flaps();
         let covered = self.calm.maintenance.covers(&entry.id, entry.watch.host(), wall).is_some();
         if host_speaks || flaps || covered {
             return;
@@ -216,7 +209,7 @@ impl Table {
             flapping,
             because,
         };
-        entry.change = Some(Box::new(change.clone()));
+        entry.changed(&change);
         if change.is_told() {
             entry.told = change.to;
         }
@@ -243,7 +236,7 @@ impl Table {
         if draft.to.is_bad() || draft.to == Verdict::Unknown {
             return None;
         }
-        let followed = entry.change.as_ref().is_some_and(|change| change.because.as_ref() == Some(&id));
+        let followed = entry.because() == Some(&id);
         if is_gone {
             let heard = entry.id.clone();
             self.host_returns(&host, &id, &heard, now, wall);
@@ -401,12 +394,5 @@ impl Table {
         covered.sort();
         let (windows, scheduled) = (maintenance.windows(wall), maintenance.scheduled_open(wall));
         MaintenanceReply { windows, scheduled, covered, ended: 0 }
-    }
-}
-
-impl Entry {
-    /// Whether its changes are held back at the moment.
-    pub(super) fn flaps(&self) -> bool {
-        self.restless.as_ref().is_some_and(|restless| restless.flapping.flaps())
     }
 }

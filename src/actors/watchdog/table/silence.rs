@@ -69,38 +69,17 @@ impl Table {
 
     /// The end of a doubt is a deadline like any other.
     fn arm_doubt(&mut self, wanted: Option<Monotonic>) {
-        match (wanted, self.doubt_armed.take()) {
-            (None, None) => {}
-            (None, Some((key, _))) => {
-                self.due.remove(&key);
-            }
-            (Some(at), Some((key, armed))) => {
-                if armed != at {
-                    self.due.reset_at(&key, self.clock.instant(at));
-                }
-                self.doubt_armed = Some((key, at));
-            }
-            (Some(at), None) => self.doubt_armed = Some((self.due.insert_at(DOUBT, self.clock.instant(at)), at)),
-        }
+        let before = std::mem::replace(&mut self.doubt_armed, wanted);
+        self.timers.set(DOUBT, before, wanted);
     }
 
     /// The doubt is over: whoever was held back by it is judged now, not when the next look is due.
     fn look_at_the_doubted(&mut self, now: Monotonic) {
-        for index in 0..self.entries.len() {
-            let Some(entry) = self.entries.get_mut(index) else { continue };
-            if entry.watch.verdict() != Verdict::Unknown || entry.watch.has_ended() {
-                continue;
-            }
-            match (&entry.armed, u32::try_from(index)) {
-                (Some((_, at)), _) if *at <= now => {}
-                (Some((key, _)), _) => {
-                    self.due.reset_at(key, self.clock.instant(now));
-                    if let Some((_, at)) = &mut entry.armed {
-                        *at = now;
-                    }
-                }
-                (None, Ok(index)) => entry.armed = Some((self.due.insert_at(index, self.clock.instant(now)), now)),
-                (None, Err(_)) => {}
+        for (index, entry) in (0_u32..).zip(&mut self.entries) {
+            let is_doubted = entry.watch.verdict() == Verdict::Unknown && !entry.watch.has_ended();
+            if is_doubted && entry.armed.is_none_or(|at| at > now) {
+                let before = entry.armed.replace(now);
+                self.timers.set(index, before, Some(now));
             }
         }
     }
