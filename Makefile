@@ -3,7 +3,7 @@
 CARGO ?= cargo
 BIN := target/release/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
-SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2
+SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2 valgrind
 
 .PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 demo-cluster test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
 
@@ -70,8 +70,8 @@ bench: build ## measure this program on this machine
 	./$(BIN) bench footprint
 	./$(BIN) bench server
 
-instructions: ## count the instructions of the hot paths with callgrind, and hold them to benches/instructions.csv
-	$(CARGO) bench --locked --bench instructions
+instructions: ## count the instructions of the hot paths, and hold them to benches/instructions.csv (ACCEPT=--accept writes it)
+	$(CARGO) bench --locked --profile dev --bench instructions -- $(ACCEPT)
 
 prove: build ## inject faults and print what was detected, and how fast
 	./$(BIN) prove

@@ -7,7 +7,7 @@ mod hot_paths;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn measure(criterion: &mut Criterion) {
-    for (name, prepare) in hot_paths::PATHS {
+    for (name, prepare, _) in hot_paths::PATHS {
         criterion.bench_function(name, |bencher| {
             let mut step = prepare();
             bencher.iter(&mut step);

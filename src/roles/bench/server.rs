@@ -1,7 +1,8 @@
 //! Agents at one server: how many readings a second are confirmed to them, and the server's memory.
 //!
-//! Each agent is a connection of its own that sends messages of ten readings as fast as they are taken. The clock stops when the last
-//! agent knows that all of its readings are safe, which it is told about once a second at most.
+//! Each agent is a connection of its own that sends messages of one or a hundred readings as fast as they are taken. The clock stops
+//! when the last agent knows that all of its readings are safe in the server's journal, which it is told about once a second at most; and
+//! once more when Kafka has them all, where there is one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::processes::resident_bytes;
 use super::programs::{Directory, heartwatch, whole};
 use crate::adapters::grpc::client::{GrpcClient, GrpcClientConfig, connect};
+use crate::adapters::monitor::Monitor;
 use crate::console::tables;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
@@ -20,57 +22,139 @@ use crate::ports::{Outgoing, Transport as _, TransportEvent};
 use crate::roles::ask::drawing;
 use crate::roles::cli::ServerBenchArgs;
 use crate::roles::prove::program::free_port;
+use crate::roles::server::allow_many_connections;
 use crate::runtime::clock::Clock;
 
 /// How long a server may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long Kafka may take to start.
+#[cfg(feature = "kafka")]
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a measurement may take.
-const MEASURE_TIMEOUT: Duration = Duration::from_secs(600);
-/// Readings in one message.
-const MESSAGE_READINGS: Sequence = 10;
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often it is looked whether Kafka has everything.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Readings in one message: one, and as many as an agent that has some waiting sends.
+const MESSAGE_READINGS: [Sequence; 2] = [1, 100];
+/// Single readings are measured with so many fewer of them.
+const SINGLE_ONE_OF: u64 = 5;
+/// Files that either program has open beside its agents.
+const OTHER_FILES: u64 = 200;
 
 /// One measurement.
 #[derive(Debug, Clone, serde::Serialize)]
 struct Measured {
     agents: usize,
+    a_message: Sequence,
     readings: u64,
     seconds: f64,
     readings_per_second: f64,
+    kafka_readings_per_second: Option<f64>,
     resident_mib: f64,
 }
 
 /// Measures every size and prints the table.
 pub(super) async fn server(args: &ServerBenchArgs) -> anyhow::Result<u8> {
+    if let (Some(files_max), Some(agents)) = (allow_many_connections(), args.agents.iter().max()) {
+        let needed = *agents as u64 + OTHER_FILES;
+        anyhow::ensure!(
+            files_max >= needed,
+            "{agents} agents need {needed} open files in each program and {files_max} are allowed here: raise the hard limit \
+             (`ulimit -Hn {needed}` as root), or measure fewer with --agents"
+        );
+    }
+    let directory = Directory::below(&std::env::temp_dir())?;
+    let kafka = match &args.kafka {
+        Some(brokers) => Ok(Kafka::at(brokers)),
+        None => Kafka::start(directory.path()).await,
+    };
+    let kafka = match kafka {
+        Ok(kafka) => Some(kafka),
+        Err(reason) => {
+            eprintln!("measured without Kafka, readings stay in the server's journal: {reason:#}");
+            None
+        }
+    };
     let mut measured = Vec::new();
     for agents in &args.agents {
-        let this = measure(*agents, args.readings as u64).await?;
-        if args.json {
-            println!("{}", serde_json::to_string(&this)?);
-        } else {
-            eprintln!("{agents} agents measured");
+        for a_message in MESSAGE_READINGS {
+            let this = measure(*agents, args.readings as u64, a_message, kafka.as_ref()).await?;
+            if args.json {
+                println!("{}", serde_json::to_string(&this)?);
+            } else {
+                eprintln!("{agents} agents with {a_message} readings a message measured");
+            }
+            measured.push(this);
         }
-        measured.push(this);
     }
     if !args.json {
         let rows = measured.into_iter().map(|this| {
             vec![
                 this.agents.to_string(),
+                this.a_message.to_string(),
                 this.readings.to_string(),
                 format!("{:.1}", this.seconds),
                 format!("{:.0}", this.readings_per_second),
+                this.kafka_readings_per_second.map_or_else(|| "no Kafka".to_owned(), |rate| format!("{rate:.0}")),
                 format!("{:.0}", this.resident_mib),
             ]
         });
-        print!("{}", tables::plain(&["agents", "readings", "s", "readings/s", "server MiB"], rows, drawing()));
+        let titles = ["AGENTS", "A MESSAGE", "READINGS", "SECONDS", "CONFIRMED/S", "IN KAFKA/S", "SERVER MIB"];
+        print!("{}", tables::plain(&titles, rows, drawing()));
     }
     Ok(0)
 }
 
-async fn measure(agents: usize, readings: u64) -> anyhow::Result<Measured> {
+/// The Kafka that the server hands readings on to.
+struct Kafka {
+    brokers: String,
+    /// Ends when this does, where we have started it.
+    #[cfg(feature = "kafka")]
+    _parts: Option<crate::roles::cluster::parts::Parts>,
+}
+
+#[cfg(feature = "kafka")]
+impl Kafka {
+    fn at(brokers: &str) -> Self {
+        Self { brokers: brokers.to_owned(), _parts: None }
+    }
+
+    /// Starts one, where its jars are.
+    async fn start(directory: &std::path::Path) -> anyhow::Result<Self> {
+        use crate::roles::cluster::parts::{Needed, Parts};
+        let mut parts = Parts::new(Needed::find()?, directory.to_owned())?;
+        parts.start_kafka().await?;
+        let brokers = parts.brokers.clone();
+        let until = Instant::now() + KAFKA_TIMEOUT;
+        while tokio::net::TcpStream::connect(&brokers).await.is_err() {
+            parts.all_run()?;
+            anyhow::ensure!(Instant::now() < until, "Kafka did not listen within {KAFKA_TIMEOUT:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(Self { brokers, _parts: Some(parts) })
+    }
+}
+
+#[cfg(not(feature = "kafka"))]
+impl Kafka {
+    fn at(brokers: &str) -> Self {
+        Self { brokers: brokers.to_owned() }
+    }
+
+    async fn start(_: &std::path::Path) -> anyhow::Result<Self> {
+        anyhow::bail!("this program was built without Kafka: build it with `cargo build --features kafka`")
+    }
+}
+
+async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Option<&Kafka>) -> anyhow::Result<Measured> {
     let directory = Directory::below(&std::env::temp_dir())?;
     let listen = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let page = format!("127.0.0.1:{}", free_port()?);
     let mut command = heartwatch(directory.path())?;
-    command.args(["server", "--web", "off", "--data-dir", "data", "--listen", &listen.to_string()]);
+    command.args(["server", "--web", &page, "--data-dir", "data", "--listen", &listen.to_string()]);
+    if let Some(kafka) = kafka {
+        command.args(["--kafka", &kafka.brokers]);
+    }
     let program = command.spawn()?;
     let pid = program.id().context("the server has ended")?;
     let until = Instant::now() + START_TIMEOUT;
@@ -79,18 +163,53 @@ async fn measure(agents: usize, readings: u64) -> anyhow::Result<Measured> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let clock = Clock::start();
+    let readings = if a_message == 1 { readings / SINGLE_ONE_OF } else { readings };
+    let each = readings.div_ceil(agents as u64);
+    let readings = each * agents as u64;
     let began = Instant::now();
-    let all: Vec<_> = (0..agents).map(|number| tokio::spawn(agent(listen, number, readings, clock))).collect();
-    for one in all {
-        timeout(MEASURE_TIMEOUT, one).await.context("not all readings were confirmed in time")???;
-    }
+    let all: Vec<_> = (0..agents).map(|number| tokio::spawn(agent(listen, number, each, a_message, clock))).collect();
+    let confirmed = async {
+        for one in all {
+            one.await??;
+        }
+        anyhow::Ok(())
+    };
+    timeout(MEASURE_TIMEOUT, confirmed).await.context("not all readings were confirmed in time")??;
     let seconds = began.elapsed().as_secs_f64();
     let resident_mib = whole(resident_bytes(pid)?) / 1024.0 / 1024.0;
-    let readings = readings * agents as u64;
-    Ok(Measured { agents, readings, seconds, readings_per_second: whole(readings) / seconds, resident_mib })
+    let mut kafka_readings_per_second = None;
+    if kafka.is_some() {
+        let server = Monitor::at(format!("http://{page}").parse()?)?;
+        let stored = async {
+            loop {
+                let stored: u64 = server.status().await?.sinks.iter().map(|sink| sink.rows_stored).sum();
+                if stored >= readings {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(MEASURE_TIMEOUT, stored).await.context("Kafka did not have all readings in time")??;
+        kafka_readings_per_second = Some(whole(readings) / began.elapsed().as_secs_f64());
+    }
+    Ok(Measured {
+        agents,
+        a_message,
+        readings,
+        seconds,
+        readings_per_second: whole(readings) / seconds,
+        kafka_readings_per_second,
+        resident_mib,
+    })
 }
 
-async fn agent(listen: SocketAddr, number: usize, readings: Sequence, clock: Clock) -> anyhow::Result<()> {
+async fn agent(
+    listen: SocketAddr,
+    number: usize,
+    readings: Sequence,
+    a_message: Sequence,
+    clock: Clock,
+) -> anyhow::Result<()> {
     let id = PublisherId::parse(&format!("agent-{number}"))?;
     let host = HostName::parse("bench")?;
     let GrpcClient { transport, mut events, .. } =
@@ -100,7 +219,7 @@ async fn agent(listen: SocketAddr, number: usize, readings: Sequence, clock: Clo
     let mut connected = false;
     while through < readings {
         if connected && sent < readings {
-            let batch: Vec<Reading> = (sent + 1..=readings.min(sent + MESSAGE_READINGS))
+            let batch: Vec<Reading> = (sent + 1..=readings.min(sent + a_message))
                 .map(|sequence| Reading {
                     sequence,
                     time: clock.wall() + Duration::from_nanos(sequence),

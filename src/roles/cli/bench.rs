@@ -65,9 +65,11 @@ A tenth of the publishers falls silent at once while the others go on.")]
     /// Agents at one server over gRPC: confirmed readings a second, memory
     #[command(after_help = "Examples:
   heartwatch bench server
-  heartwatch bench server --agents 5000 --readings 50 --json
+  heartwatch bench server --agents 5000 --readings 100000 --json
+  heartwatch bench server --kafka kafka-1:9092
 
-Server and agents run on this machine and share its cores; without Kafka the readings stay in the server's journal.")]
+Server, agents and Kafka run on this machine and share its cores. `make kafka` fetches Kafka's jars (HEARTWATCH_KAFKA_LIBS names
+others); without them the readings stay in the server's journal, which the table says.")]
     Server(ServerBenchArgs),
     /// A monitor with little to do: time to ready, CPU, memory, size of the program
     #[command(after_help = "Examples:
@@ -151,9 +153,12 @@ pub struct ServerBenchArgs {
     /// How many agents, one measurement each
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [100, 1_000, 10_000], value_parser = at_least_one)]
     pub agents: Vec<usize>,
-    /// Readings of each agent
-    #[arg(long, value_name = "READINGS", default_value_t = 200, value_parser = at_least_one)]
+    /// Readings of all agents together, with a hundred in a message; a fifth of it with one
+    #[arg(long, value_name = "READINGS", default_value_t = 1_000_000, value_parser = at_least_five_thousand)]
     pub readings: usize,
+    /// The Kafka that the server hands them on to; without it one is started, where its jars are
+    #[arg(long, value_name = "BROKERS")]
+    pub kafka: Option<String>,
     /// Print JSON, one object a measurement
     #[arg(long)]
     pub json: bool,

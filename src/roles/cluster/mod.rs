@@ -2,7 +2,7 @@
 //! them that is told as it happens.
 
 mod heard;
-mod parts;
+pub(in crate::roles) mod parts;
 
 use std::time::Duration;
 

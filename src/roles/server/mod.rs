@@ -57,7 +57,7 @@ pub async fn server(
     mut requests: mpsc::Receiver<Request>,
 ) -> anyhow::Result<u8> {
     let clock = Clock::start();
-    allow_many_connections();
+    let _ = allow_many_connections();
     let sink = sink(settings)?;
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
@@ -136,13 +136,16 @@ pub async fn server(
     }
 }
 
-/// Every agent is an open file; what a shell allows by default is 1,024.
-fn allow_many_connections() {
+/// Every agent is an open file; what a shell allows by default is 1,024. Returns how many can be open from now on;
+/// none where there is no limit.
+pub(in crate::roles) fn allow_many_connections() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, files_max = limit.current, "more agents than files can be open are refused by the system");
+        return limit.current;
     }
+    limit.maximum
 }
 
 /// Says one line at the console of a running server; the answer is the exit code.
