@@ -205,10 +205,15 @@ impl Table {
     /// Notes signs of life.
     pub fn hear(&mut self, beats: &[Beat], now: Monotonic, wall: Timestamp) {
         self.tick(now);
-        // First where they all are: looks into memory that do not wait for each other.
+        // First where they all are: looks into memory that do not wait for each other, as they would if each beat were
+        // followed before the next one is looked at.
         let mut places = std::mem::take(&mut self.places);
         places.clear();
-        places.extend(beats.iter().map(|beat| self.by_id.find(&beat.publisher, &self.entries)));
+        places.extend(beats.iter().map(|beat| {
+            let place = self.by_id.find(&beat.publisher, &self.entries)?;
+            self.entries[place as usize].touch();
+            Some(place)
+        }));
         for (beat, place) in beats.iter().zip(&places) {
             let Some(index) = place.or_else(|| self.index_of(beat)) else { continue };
             self.agents.hear(beat);

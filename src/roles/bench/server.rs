@@ -15,9 +15,10 @@ use super::programs::{Directory, heartwatch, whole};
 use crate::adapters::grpc::client::{GrpcClient, GrpcClientConfig, connect};
 use crate::adapters::monitor::Monitor;
 use crate::console::tables;
+use crate::domain::beat::Heartbeat;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
-use crate::formats::envelope::{self, Prefix, TopicKind};
+use crate::formats::envelope::{self, HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
 use crate::ports::{Outgoing, Transport as _, TransportEvent};
 use crate::roles::ask::drawing;
 use crate::roles::cli::ServerBenchArgs;
@@ -38,6 +39,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MESSAGE_READINGS: [Sequence; 2] = [1, 100];
 /// Single readings are measured with so many fewer of them.
 const SINGLE_ONE_OF: u64 = 5;
+/// How often an agent says that it lives while it waits.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Files that either program has open beside its agents.
 const OTHER_FILES: u64 = 200;
 
@@ -234,7 +237,17 @@ async fn agent(
             }
             continue;
         }
-        match events.recv().await.context("the connection has ended")? {
+        let Ok(event) = timeout(HEARTBEAT, events.recv()).await else {
+            // A confirmation that was lost is repeated when a heartbeat shows it, as for every publisher.
+            if connected {
+                let heartbeat = Heartbeat { sequence: sent, ..Heartbeat::idle(Incarnation(1), HEARTBEAT) };
+                let note = HeartbeatNote { confirmed: through, ..HeartbeatNote::new(host.clone(), heartbeat) };
+                let topic = Prefix::default().topic(&id, TopicKind::Heartbeat);
+                transport.publish(Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: true }).await?;
+            }
+            continue;
+        };
+        match event.context("the connection has ended")? {
             TransportEvent::Connected { .. } => (connected, sent) = (true, through),
             TransportEvent::Disconnected { .. } => connected = false,
             TransportEvent::Delivery(delivery) => {
