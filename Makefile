@@ -67,6 +67,7 @@ bench: build ## measure this program on this machine
 	./$(BIN) bench detect
 	./$(BIN) bench recover
 	./$(BIN) bench watch
+	./$(BIN) bench watch --processes --publishers 1000000
 	./$(BIN) bench footprint
 	./$(BIN) bench server
 
