@@ -5,9 +5,11 @@
 //! once more when Kafka has them all, where there is one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::processes::resident_bytes;
@@ -39,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MESSAGE_READINGS: [Sequence; 2] = [1, 100];
 /// Single readings are measured with so many fewer of them.
 const SINGLE_ONE_OF: u64 = 5;
+/// Agents that connect at the same time: ten thousand at once would wait for each other until they give up and try again.
+const CONNECTING_MAX: usize = 200;
 /// How often an agent says that it lives while it waits.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Files that either program has open beside its agents.
@@ -170,7 +174,10 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
     let each = readings.div_ceil(agents as u64);
     let readings = each * agents as u64;
     let began = Instant::now();
-    let all: Vec<_> = (0..agents).map(|number| tokio::spawn(agent(listen, number, each, a_message, clock))).collect();
+    let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
+    let all: Vec<_> = (0..agents)
+        .map(|number| tokio::spawn(agent(listen, number, each, a_message, clock, Arc::clone(&connecting))))
+        .collect();
     let confirmed = async {
         for one in all {
             one.await??;
@@ -212,9 +219,11 @@ async fn agent(
     readings: Sequence,
     a_message: Sequence,
     clock: Clock,
+    connecting: Arc<Semaphore>,
 ) -> anyhow::Result<()> {
     let id = PublisherId::parse(&format!("agent-{number}"))?;
     let host = HostName::parse("bench")?;
+    let mut permit = Some(connecting.acquire().await?);
     let GrpcClient { transport, mut events, .. } =
         connect(GrpcClientConfig::new(listen.to_string(), id.clone()), clock)?;
     let topic = Prefix::default().topic(&id, TopicKind::Readings);
@@ -248,7 +257,10 @@ async fn agent(
             continue;
         };
         match event.context("the connection has ended")? {
-            TransportEvent::Connected { .. } => (connected, sent) = (true, through),
+            TransportEvent::Connected { .. } => {
+                (connected, sent) = (true, through);
+                drop(permit.take());
+            }
             TransportEvent::Disconnected { .. } => connected = false,
             TransportEvent::Delivery(delivery) => {
                 through = envelope::decode_confirm(&id, &delivery.payload)?.through;
