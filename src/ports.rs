@@ -277,6 +277,9 @@ pub trait ConfigSource: Send + Sync + 'static {
     fn put(&self, key: String, value: Vec<u8>, lease: Option<LeaseId>) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Writes a value unless the key is there; whether it was written.
     fn create(&self, key: String, value: Vec<u8>) -> BoxFuture<'_, Result<bool, StoreError>>;
+    /// Writes a value unless the key has changed since this revision, or has come or gone (0: it was not there);
+    /// whether it was written.
+    fn replace(&self, key: String, value: Vec<u8>, revision: i64) -> BoxFuture<'_, Result<bool, StoreError>>;
     /// Removes a key; whether it was there.
     fn delete(&self, key: String) -> BoxFuture<'_, Result<bool, StoreError>>;
     /// Asks for a lease of this length.

@@ -3,7 +3,8 @@
 //! - The lease is refreshed at half its time. One that has expired (a partition, a restart of etcd) is granted
 //!   anew at once. At an end in order it is given back, so that the key goes at once.
 //! - A change of the configuration's key means "look": the document is read, and again after at most
-//!   half a minute in any case. A document counts once, by its revision. What it does not name stays as it is.
+//!   half a minute in any case. A document counts once, by its revision. What it does not name stays as it is,
+//!   also over a restart: what was in force stands in the status.
 //! - Without etcd everything goes on as it is, and it is said once that etcd is missing.
 
 use std::cell::RefCell;
@@ -200,8 +201,11 @@ impl RegistrationParts {
             // Whoever wrote it, it is read next: the watch begins before it.
             return Ok(snapshot.revision);
         };
-        let is_new = self.known.borrow().status.config_revision != stored.revision;
-        if is_new {
+        let before = self.known.borrow().status.config_revision;
+        if before == 0 {
+            self.remember(stored.revision).await?;
+        }
+        if before != stored.revision {
             self.apply(stored.revision, &stored.value).await;
         }
         let report = self.known.borrow().report.clone();
@@ -210,6 +214,24 @@ impl RegistrationParts {
             self.known.borrow_mut().report.take_if(|newest| *newest == report);
         }
         Ok(snapshot.revision)
+    }
+
+    /// What was in force before this start, as this node's status says: a document that names only a part of the
+    /// configuration leaves the rest as it was, also over a restart.
+    async fn remember(&self, revision: i64) -> Result<(), StoreError> {
+        let status = self.store.read(Keys::One(self.key("status"))).await?;
+        let Some(before) = status.values.first().and_then(|stored| agent::in_force(&stored.value)) else {
+            return Ok(());
+        };
+        let current = self.known.borrow().settings.clone();
+        match agent::merge(&current, &before) {
+            Ok(Understood { settings, .. }) => {
+                tracing::debug!(revision, "what the configuration does not name is as it was before the start");
+                self.known.borrow_mut().settings = Arc::new(settings);
+            }
+            Err(error) => tracing::warn!(%error, "what was in force before the start cannot be used: it is forgotten"),
+        }
+        Ok(())
     }
 
     async fn apply(&self, revision: i64, document: &[u8]) {

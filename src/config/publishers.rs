@@ -11,6 +11,7 @@ use super::settings::{
 };
 use super::values;
 use crate::buffer::outbox::FullPolicy;
+use crate::domain::metrics::MetricSet;
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
 use crate::domain::time::describe_duration;
@@ -25,6 +26,9 @@ const FULL_POLICIES: [(&str, FullPolicy); 2] = [
     (FullPolicy::RefuseNew.as_str(), FullPolicy::RefuseNew),
     (FullPolicy::GiveUpOldest.as_str(), FullPolicy::GiveUpOldest),
 ];
+
+/// What a publisher can read: one of these.
+const SOURCES: [&str; 3] = ["csv", "exec", "system"];
 
 const RUN_AS: [(&str, RunAs); 2] = [("child", RunAs::Child), ("in-process", RunAs::InProcess)];
 
@@ -60,10 +64,11 @@ fn publisher<'a>(
     let expected = reader.read(table, "expected", None, boolean).or_default(true);
     let heartbeat = reader.read(table, "heartbeat", None, positive_duration);
     let (feed, feed_keys) = feed(reader, table, &heartbeat);
-    let has_source = reader.has(table, "csv") || reader.has(table, "exec");
+    let has_source = SOURCES.iter().any(|source| reader.has(table, source));
     if !has_source && let Some((name, origin)) = feed_keys.into_iter().find_map(|(name, origin)| Some((name, origin?)))
     {
-        let message = "is for a publisher that heartwatch starts: give it a 'csv' or an 'exec' to read";
+        let message =
+            "is for a publisher that heartwatch starts: give it a 'csv', an 'exec' or 'system = true' to read";
         reader.mistake(&origin, &table.key(name), message);
     }
     let id = id?;
@@ -91,8 +96,10 @@ fn feed<'a>(
 ) -> (Option<FeedSettings>, FeedKeys) {
     let csv = reader.existing_file(table, "csv", None);
     let (exec, exec_keys) = exec(reader, table);
-    if reader.has(table, "csv") && reader.has(table, "exec") {
-        reader.mistake_at(table, "exec", "excludes 'csv': a publisher reads one thing");
+    let (system, system_keys) = system(reader, table);
+    let mut sources = SOURCES.iter().filter(|source| reader.has(table, source));
+    if let (Some(one), Some(other)) = (sources.next(), sources.next()) {
+        reader.mistake_at(table, other, format!("excludes '{one}': a publisher reads one thing"));
     }
     let interval = reader.read(table, "interval", None, duration);
     let run = reader.read(table, "run", None, |given| given.choice(&RUN_AS));
@@ -114,10 +121,21 @@ fn feed<'a>(
         let message = "is for run = \"child\": what runs in this process is always started again";
         reader.mistake(&origin, &table.key(name), message);
     }
-    for_source(reader, table, "csv", "exec", &exec_keys);
-    let csv_keys =
-        vec![("loop", origin(&looping)), ("time_column", origin(&time_column)), ("time_format", origin(&time_format))];
-    for_source(reader, table, "exec", "csv", &csv_keys);
+    if let Some(interval) = interval.as_ref().filter(|_| reader.has(table, "system"))
+        && let Err(wrong) = values::look_every(interval.value)
+    {
+        reader.mistake(&interval.origin, &table.key("interval"), wrong);
+    }
+    let csv_keys = vec![("time_column", origin(&time_column)), ("time_format", origin(&time_format))];
+    for (is_for, keys) in [
+        (["csv"].as_slice(), csv_keys.as_slice()),
+        (&["exec"], &exec_keys),
+        (&["system"], &system_keys),
+        (&["csv", "system"], &[("loop", origin(&looping))]),
+        (&["csv", "exec"], &[("measurement", origin(&measurement))]),
+    ] {
+        for_source(reader, table, is_for, keys);
+    }
     let mut keys = vec![
         ("interval", origin(&interval)),
         ("heartbeat", origin(heartbeat)),
@@ -130,8 +148,12 @@ fn feed<'a>(
     keys.extend(restart_keys);
     keys.extend(csv_keys);
     keys.extend(exec_keys);
-    let source =
-        exec.map(|exec| FeedSource::Exec(Box::new(exec))).or_else(|| csv.map(|csv| FeedSource::Csv(csv.value)));
+    keys.extend(system_keys);
+    keys.push(("loop", origin(&looping)));
+    let source = exec
+        .map(|exec| FeedSource::Exec(Box::new(exec)))
+        .or_else(|| csv.map(|csv| FeedSource::Csv(csv.value)))
+        .or_else(|| system.map(FeedSource::System));
     let feed = source.map(|source| FeedSettings {
         source,
         interval: interval.or_default(FEED_INTERVAL),
@@ -149,18 +171,39 @@ fn feed<'a>(
     (feed, keys)
 }
 
-/// Names the keys of a publisher that reads one thing which are for another.
-fn for_source<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, reads: &str, is_for: &str, keys: &FeedKeys) {
-    if !reader.has(table, reads) || reader.has(table, is_for) {
+/// This host's metrics, and the keys that only they have.
+fn system<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (Option<MetricSet>, FeedKeys) {
+    let system = reader.read(table, "system", None, |given| match given.boolean()? {
+        true => Ok(()),
+        false => Err("can only be true: leave it out where this host's metrics are not wanted".to_owned()),
+    });
+    let mut metrics = MetricSet::default();
+    if let Some(names) = reader.list(table, "metrics", |given| {
+        given.text("cpu", |name| MetricSet::parse([name]).map(|_| name.to_owned()).map_err(|error| error.to_string()))
+    }) {
+        let named = MetricSet::parse(names.iter().map(String::as_str)).map_err(|error| error.to_string());
+        match named.and_then(values::some_metrics) {
+            Ok(named) => metrics = named,
+            Err(wrong) => reader.mistake_at(table, "metrics", wrong),
+        }
+    }
+    let at = reader.origin_of(table, "metrics");
+    (system.map(|_| metrics), vec![("metrics", at)])
+}
+
+/// Names the keys that are not for what this publisher reads.
+fn for_source<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, is_for: &[&str], keys: &[(&str, Option<Origin>)]) {
+    let reads: Vec<_> = SOURCES.into_iter().filter(|source| reader.has(table, source)).collect();
+    // two sources are a mistake of their own
+    let [reads] = reads.as_slice() else { return };
+    if is_for.contains(reads) {
         return;
     }
+    let is_for: Vec<_> = is_for.iter().map(|source| format!("'{source}'")).collect();
     for (name, origin) in keys {
         if let Some(origin) = origin {
-            reader.mistake(
-                origin,
-                &table.key(name),
-                format!("is for a publisher with '{is_for}', this one has '{reads}'"),
-            );
+            let message = format!("is for a publisher with {}, this one has '{reads}'", is_for.join(" or "));
+            reader.mistake(origin, &table.key(name), message);
         }
     }
 }

@@ -233,9 +233,14 @@ impl<'a> Reader<'a> {
 
     /// Remembers a mistake at the line of a key of the file, be its value right or wrong.
     pub(super) fn mistake_at(&mut self, scope: &Scope<'_>, name: &str, message: impl Into<String>) {
-        let offset = scope.table.and_then(|table| table.get(name)).map(|value| value.span().start);
-        let line = offset.map_or(scope.line, |offset| self.file.line_at(offset));
-        self.mistake(&Origin::Line(line), &scope.key(name), message);
+        let at = self.origin_of(scope, name).unwrap_or(Origin::Line(scope.line));
+        self.mistake(&at, &scope.key(name), message);
+    }
+
+    /// Where a key of the file's table stands, be its value right or wrong.
+    pub(super) fn origin_of(&self, scope: &Scope<'_>, name: &str) -> Option<Origin> {
+        let offset = scope.table?.get(name)?.span().start;
+        Some(Origin::Line(self.file.line_at(offset)))
     }
 
     /// Whether the file's table has this key, be its value right or wrong.

@@ -14,6 +14,7 @@ use crate::buffer::outbox::FullPolicy;
 use crate::domain::deadline::{DeadlineKind, DeadlineOverride, DeadlineRules, IdPattern};
 use crate::domain::flapping::FlappingLimits;
 use crate::domain::maintenance::Scheduled;
+use crate::domain::metrics::MetricSet;
 use crate::domain::notice::NoticeFilter;
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartLimits, RestartPolicy};
@@ -403,6 +404,8 @@ pub enum FeedSource {
     Csv(PathBuf),
     /// What a program prints (`exec`).
     Exec(Box<ExecOptions>),
+    /// These metrics of this host (`system`, `metrics`).
+    System(MetricSet),
 }
 
 /// Whether, how often and after which wait a child is started again.

@@ -10,10 +10,12 @@ use std::time::Duration;
 use url::Url;
 
 use crate::domain::deadline::IdPattern;
-use crate::domain::time::parse_duration;
+use crate::domain::metrics::MetricSet;
+use crate::domain::time::{describe_duration, parse_duration};
 use crate::formats::envelope::Prefix;
 use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
+use crate::sources::system::LOOK_EVERY_MIN;
 
 /// Longest duration that may be configured. The timer wheel under the watchdog stands about two years.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -340,6 +342,35 @@ pub fn measurement(text: &str) -> Result<String, String> {
         ));
     }
     Ok(measurement)
+}
+
+/// Metrics of a host: names with commas between them.
+///
+/// # Errors
+/// What would be right.
+pub fn metrics(text: &str) -> Result<MetricSet, String> {
+    let metrics = MetricSet::parse(text.split(',')).map_err(|error| error.to_string())?;
+    some_metrics(metrics)
+}
+
+/// A publisher without anything to measure would be silent.
+pub(super) fn some_metrics(metrics: MetricSet) -> Result<MetricSet, String> {
+    if metrics.iter().next().is_none() {
+        return Err("names no metric: name one, like cpu, or leave it out for all of them".to_owned());
+    }
+    Ok(metrics)
+}
+
+/// The interval at which a host can be looked at.
+///
+/// # Errors
+/// What would be right.
+pub fn look_every(interval: Duration) -> Result<Duration, String> {
+    if interval < LOOK_EVERY_MIN {
+        let (interval, least) = (describe_duration(interval), describe_duration(LOOK_EVERY_MIN));
+        return Err(format!("{interval} is too short for this host's metrics: a rate needs time, at least {least}"));
+    }
+    Ok(interval)
 }
 
 #[cfg(test)]

@@ -85,6 +85,49 @@ pub fn merge(current: &AgentSettings, document: &[u8]) -> Result<Understood, Bad
     Ok(Understood { settings, ignored })
 }
 
+/// The configuration that an agent says is in force: a document of its own, out of its status. None when the value
+/// is no status.
+#[must_use]
+pub fn in_force(status: &[u8]) -> Option<Vec<u8>> {
+    let status: Value = serde_json::from_slice(status).ok()?;
+    let config = status.get("config").filter(|config| config.is_object())?;
+    serde_json::to_vec(config).ok()
+}
+
+/// A configuration document with the keys of other ones in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completed {
+    /// The document, to be written.
+    pub document: Vec<u8>,
+    /// The same as a value.
+    pub keys: Map<String, Value>,
+    /// Keys of the new document that are not known here.
+    pub ignored: Vec<String>,
+}
+
+/// Completes a document with what stands under it: first what is in force at the agent, if it is known, over that what
+/// is in etcd, and over that the new document. Keys that are not known here are kept, some other agent may know
+/// them. What is wrong below the new document is left out, as an agent does.
+///
+/// # Errors
+/// [`BadDocument`] when the new one is wrong.
+pub fn complete(in_force: Option<&[u8]>, stored: Option<&[u8]>, document: &[u8]) -> Result<Completed, BadDocument> {
+    let nothing = AgentSettings::default();
+    let ignored = merge(&nothing, document)?.ignored;
+    let below = [in_force, stored].into_iter().flatten();
+    let right = below.filter(|below| merge(&nothing, below).is_ok()).chain([document]);
+    let mut keys = Map::new();
+    for document in right {
+        if let Ok(Value::Object(more)) = serde_json::from_slice(document) {
+            keys.extend(more);
+        }
+    }
+    let document = serde_json::to_vec_pretty(&keys).unwrap_or_default();
+    // together they may be too large
+    merge(&nothing, &document)?;
+    Ok(Completed { document, keys, ignored })
+}
+
 /// The document that says these settings.
 #[must_use]
 pub fn document(settings: &AgentSettings) -> Vec<u8> {
@@ -174,6 +217,12 @@ pub fn config_key(node: &HostName) -> String {
     format!("/monitor/config/{node}")
 }
 
+/// The key of what a node's agent has made of its configuration.
+#[must_use]
+pub fn status_key(node: &HostName) -> String {
+    format!("/monitor/status/{node}")
+}
+
 /// Reads a heartbeat's key and value. Writers differ in what they say beside the key: what is missing or cannot be
 /// read is left out. None when the key names no node.
 #[must_use]
@@ -235,6 +284,36 @@ mod tests {
         assert_eq!(after.settings.metrics.names(), ["cpu", "net in", "net out"]);
         assert_eq!((after.settings.interval, after.settings.plugins), (before.interval, before.plugins));
         assert_eq!(after.ignored, ["colour"]);
+    }
+
+    #[test]
+    fn a_partial_document_is_completed_by_what_stands_under_it() {
+        let whole = |in_force: Option<&str>, stored: Option<&str>, document: &str| {
+            let completed =
+                complete(in_force.map(str::as_bytes), stored.map(str::as_bytes), document.as_bytes()).unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&completed.document).unwrap(), json!(completed.keys));
+            (json!(completed.keys), completed.ignored)
+        };
+        let partial = r#"{"interval": 2}"#;
+        assert_eq!(whole(None, None, partial).0, json!({"interval": 2}), "nobody knows the rest");
+        let (keys, ignored) = whole(None, Some(r#"{"interval": 9, "colour": 1}"#), r#"{"interval": 2, "shape": 0}"#);
+        assert_eq!(keys, json!({"interval": 2, "colour": 1, "shape": 0}));
+        assert_eq!(ignored, ["shape"]);
+        let status = r#"{"config": {"interval": 5, "metrics": ["cpu"]}, "applied": false}"#;
+        let in_force = String::from_utf8(in_force(status.as_bytes()).unwrap()).unwrap();
+        // what is wrong in etcd was not in force
+        for (stored, metrics) in
+            [(r#"{"metrics": ["memory"]}"#, "memory"), (r#"{"metrics": ["gpu"]}"#, "cpu"), ("[", "cpu")]
+        {
+            let (keys, _) = whole(Some(&in_force), Some(stored), partial);
+            assert_eq!(keys, json!({"interval": 2, "metrics": [metrics]}), "{stored}");
+        }
+        assert!(complete(None, Some(partial.as_bytes()), br#"{"interval": 0}"#).is_err());
+        for no_status in ["", "[]", r#"{"config": 1}"#] {
+            assert_eq!(super::in_force(no_status.as_bytes()), None, "{no_status}");
+        }
+        let half = format!(r#"{{"x": "{}"}}"#, "x".repeat(DOCUMENT_BYTES_MAX / 2));
+        assert!(complete(None, Some(half.as_bytes()), half.replace("\"x\"", "\"y\"").as_bytes()).is_err());
     }
 
     #[test]

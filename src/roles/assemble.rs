@@ -21,6 +21,7 @@ use crate::ports::{ProcessTable, Sink};
 use crate::sources::SourceConfig;
 use crate::sources::csv::CsvConfig;
 use crate::sources::exec::ExecConfig;
+use crate::sources::system::SystemConfig;
 use crate::web::WebConfig;
 
 /// Entries that may wait for the journal's next commit.
@@ -212,6 +213,9 @@ pub fn publisher(
         FeedSource::Exec(options) => {
             let source = ExecConfig::new(options.as_ref().clone(), id.clone(), host.clone(), feed.interval);
             SourceConfig::Exec(Box::new(ExecConfig { measurement: measurement.clone(), ..source }))
+        }
+        FeedSource::System(metrics) => {
+            SourceConfig::System(SystemConfig { metrics: metrics.clone(), once: !feed.looping })
         }
     };
     Ok(PublisherConfig {

@@ -205,6 +205,9 @@ fn feed(feed: &FeedSettings) -> String {
     match &feed.source {
         FeedSource::Csv(csv) if feed.interval.is_zero() => format!("{} as fast as it goes, {place}", csv.display()),
         FeedSource::Csv(csv) => format!("{} every {interval}, {place}", csv.display()),
+        FeedSource::System(metrics) => {
+            format!("this host's {} every {interval}, {place}", metrics.names().join(", "))
+        }
         FeedSource::Exec(exec) => {
             let mut said = format!("what {} prints", exec.command_line());
             if !feed.interval.is_zero() {
@@ -233,6 +236,14 @@ mod tests {
         let code = check_layers(&layers, &mut out).unwrap();
         let directory = format!("{}/", directory.path().display());
         (code, String::from_utf8(out).unwrap().replace(&directory, ""))
+    }
+
+    #[test]
+    fn a_host_is_named_with_what_is_measured_of_it() {
+        let (code, said) = checked("[[publisher]]\nid = 'a'\nsystem = true\nmetrics = ['cpu', 'network']", &[]);
+        assert!(code == 0 && said.contains("this host's cpu, net in, net out every 1 s, a child process"), "{said}");
+        let (code, said) = checked("[[publisher]]\nid = 'a'\nsystem = true\nexec = 'x'\nudp = 'h:1'", &[]);
+        assert!(code == 78 && said.contains("heartwatch.toml:3: publisher.system: excludes 'exec'"), "{said}");
     }
 
     #[test]

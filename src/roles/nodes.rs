@@ -16,8 +16,7 @@ use crate::config::Settings;
 use crate::domain::nodes::{Node, NodeBeat, Nodes};
 use crate::domain::publisher::HostName;
 use crate::domain::time::Timestamp;
-use crate::formats::agent::{self, HEARTBEAT_PREFIX};
-use crate::messages::agent::AgentSettings;
+use crate::formats::agent::{self, Completed, HEARTBEAT_PREFIX};
 use crate::messages::beats::LeasesEnded;
 use crate::ports::{ConfigSource, Keys, Snapshot, StoreError};
 use crate::runtime::clock::Clock;
@@ -25,6 +24,10 @@ use crate::runtime::outlet::Outlet;
 
 /// Between two looks: every agent writes its heartbeat again and again, and one look sees all of them.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// How often a configuration is tried to be written that others write at the same time.
+const WRITE_TRIES_MAX: usize = 32;
+/// Longest wait between two of these tries.
+const WRITE_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Wait before etcd is asked again that did not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -185,7 +188,9 @@ impl NodeView {
         Some(format!("etcd: {how}"))
     }
 
-    /// Writes a node's configuration, as it was said: a partial document changes at the agent what it names.
+    /// Changes what a document names in a node's configuration, and writes the whole of it: what only stood in
+    /// an earlier document would be forgotten when the agent starts again. Two who write at once both find their
+    /// keys there.
     ///
     /// # Errors
     /// What is wrong with the document or the node's name, or why etcd did not take it; nothing was written then, as
@@ -196,22 +201,40 @@ impl NodeView {
             return Err(format!("{node} was not configured: the server has no etcd, start it with --etcd"));
         };
         let node = HostName::parse(node).map_err(|error| error.to_string())?;
-        let understood = agent::merge(&AgentSettings::default(), document.as_bytes())
-            .map_err(|error| format!("{node} was not configured: {error}"))?;
+        let completed = write(store.as_ref(), &node, document.as_bytes()).await;
+        let Completed { keys, ignored, .. } = completed.map_err(|error| format!("{node} was not configured{error}"))?;
         let key = agent::config_key(&node);
-        let put = store.put(key.clone(), document.as_bytes().to_vec(), None).await;
-        put.map_err(|error| format!("{node} was not configured, etcd did not take it: {error}"))?;
         let is_here = self.shared.borrow().nodes.get(&node).is_some_and(|node| node.is_here);
         let mut text = format!("{key} is written");
         if !is_here {
             text.push_str("; no agent has its lease there, it will read this when it comes");
         }
-        if !understood.ignored.is_empty() {
-            text.push_str(&format!("; not known and without effect: {}", understood.ignored.join(", ")));
+        if !ignored.is_empty() {
+            text.push_str(&format!("; not known and without effect: {}", ignored.join(", ")));
         }
-        let json = json!({ "key": key, "written": true, "heartbeat": is_here, "ignored": understood.ignored });
+        let json = json!({ "key": key, "written": true, "heartbeat": is_here, "ignored": ignored, "config": keys });
         Ok((text, json))
     }
+}
+
+/// Reads, completes and writes a node's configuration, again where somebody else has written it meanwhile.
+async fn write(store: &dyn ConfigSource, node: &HostName, document: &[u8]) -> Result<Completed, String> {
+    let (key, status) = (agent::config_key(node), agent::status_key(node));
+    let not_taken = |error: StoreError| format!(", etcd did not take it: {error}");
+    for _ in 0..WRITE_TRIES_MAX {
+        let in_force = store.read(Keys::One(status.clone())).await.map_err(not_taken)?;
+        let in_force = in_force.values.first().and_then(|stored| agent::in_force(&stored.value));
+        let stored = store.read(Keys::One(key.clone())).await.map_err(not_taken)?.values.into_iter().next();
+        let below = stored.as_ref().map(|stored| stored.value.as_slice());
+        let completed = agent::complete(in_force.as_deref(), below, document).map_err(|error| format!(": {error}"))?;
+        let revision = stored.as_ref().map_or(0, |stored| stored.revision);
+        if store.replace(key.clone(), completed.document.clone(), revision).await.map_err(not_taken)? {
+            return Ok(completed);
+        }
+        // not all of them at the same moment again
+        tokio::time::sleep(WRITE_PAUSE_MAX.mul_f64(fastrand::f64())).await;
+    }
+    Err(format!(": others have written {key} {WRITE_TRIES_MAX} times meanwhile, try again"))
 }
 
 #[cfg(feature = "hosts")]

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::actors::publisher::PublisherConfig;
 use crate::adapters::process::HostProcesses;
 use crate::buffer::outbox::{Outbox, OutboxConfig};
+use crate::config::values::look_every;
 use crate::config::{BrokerSettings, FeedSettings, FeedSource, RestartSettings, RunAs, Settings};
 use crate::domain::restart::RestartLimits;
 use crate::messages::drain::Drain;
@@ -35,11 +36,20 @@ pub async fn publish(
     let source = match (&args.csv, args.program.options(variable).map_err(anyhow::Error::msg)?) {
         (_, Some(options)) => FeedSource::Exec(Box::new(options)),
         (Some(csv), None) => FeedSource::Csv(csv.clone()),
-        (None, None) => anyhow::bail!("there is nothing to publish: name a file (--csv) or a program (--exec)"),
+        (None, None) if args.system => {
+            look_every(args.interval).map_err(|wrong| anyhow::anyhow!("--interval: {wrong}"))?;
+            FeedSource::System(args.metrics.clone().unwrap_or_default())
+        }
+        (None, None) => {
+            anyhow::bail!(
+                "there is nothing to publish: name a file (--csv), a program (--exec) or this host (--system)"
+            )
+        }
     };
     let reads = match &source {
         FeedSource::Csv(csv) => csv.display().to_string(),
         FeedSource::Exec(options) => options.command_line(),
+        FeedSource::System(metrics) => format!("this host's {}", metrics.names().join(", ")),
     };
     let feed = FeedSettings {
         source,

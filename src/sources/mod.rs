@@ -6,6 +6,7 @@ use crate::runtime::clock::Clock;
 use crate::sources::arrivals::{Arrivals, ArrivalsSource};
 use crate::sources::csv::{CsvConfig, CsvError, CsvSource};
 use crate::sources::exec::{ExecConfig, ExecError, ExecSource};
+use crate::sources::system::{SystemConfig, SystemError, SystemSource};
 
 pub mod arrivals;
 pub mod csv;
@@ -86,6 +87,11 @@ pub trait Source: Send {
         None
     }
 
+    /// Most rows that belong together: they are read in one go, at one tick of its publisher's interval.
+    fn rows_at_once_max(&self) -> usize {
+        1
+    }
+
     /// Rows that found no place since the start, and were dropped.
     fn dropped(&self) -> u64 {
         0
@@ -104,6 +110,9 @@ pub enum SourceError {
     /// A program.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// This host's metrics.
+    #[error(transparent)]
+    System(#[from] SystemError),
 }
 
 /// What to read; opened anew for each life of its publisher.
@@ -113,6 +122,8 @@ pub enum SourceConfig {
     Csv(CsvConfig),
     /// A program of anybody's, whose lines are read as it prints them.
     Exec(Box<ExecConfig>),
+    /// This host's metrics, a look at every interval.
+    System(SystemConfig),
     /// What another task pushes, as it comes.
     Arrivals(Arrivals),
 }
@@ -130,6 +141,9 @@ impl SourceConfig {
                 let source = ExecSource::start(config, clock)?;
                 let arrivals = Some(source.arrivals());
                 Opened { source: Box::new(source), arrivals }
+            }
+            Self::System(config) => {
+                Opened { source: Box::new(SystemSource::new(config.clone(), clock)?), arrivals: None }
             }
             Self::Arrivals(arrivals) => {
                 let source = Box::new(ArrivalsSource::new(arrivals.clone()));

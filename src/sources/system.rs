@@ -19,6 +19,10 @@ use sysinfo::{CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, Ne
 use crate::domain::metrics::{Metric, MetricSet, Rate};
 use crate::domain::time::Monotonic;
 
+mod source;
+
+pub use source::{LOOK_EVERY_MIN, SystemConfig, SystemSource};
+
 /// Bytes in a sector of `/proc/diskstats`, whatever the device's own are (kernel, Documentation/block/stat.rst).
 const SECTOR_BYTES: u64 = 512;
 

@@ -211,6 +211,8 @@ impl Worker {
     /// Reads rows into `held`; returns whether the source has come to its end.
     fn read(&mut self, rows_max: usize, now: Timestamp) -> bool {
         let mut rewound = false;
+        // rows that belong together are not torn apart
+        let rows_max = rows_max.max(self.source.rows_at_once_max());
         while self.held.len() < rows_max && self.readings_left != Some(0) {
             match self.source.next_row() {
                 Next::Row(row) => {

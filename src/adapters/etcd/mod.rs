@@ -4,7 +4,7 @@
 //!   that answered is asked first from then on. A member that is stopped, or cut off from the others, costs
 //!   one attempt's time, at most.
 //! - Everything here may be asked twice: a put or a grant whose answer was lost is made again. A lease that
-//!   was granted twice expires by itself.
+//!   was granted twice expires by itself; a comparison that is made twice fails, and is answered as a change.
 //! - A watch is one question: "has this changed after that revision?". It ends at the first event, at a
 //!   compaction, at a lost connection, and after [`EtcdConfig::watch_max`] in any case, because a member can
 //!   be cut off and not know it.
@@ -204,17 +204,22 @@ impl ConfigSource for Etcd {
     }
 
     fn create(&self, key: String, value: Vec<u8>) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.replace(key, value, 0)
+    }
+
+    fn replace(&self, key: String, value: Vec<u8>, revision: i64) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
             let key = key.into_bytes();
-            let absent = Compare {
+            // a key that is not there has 0
+            let unchanged = Compare {
                 result: CompareResult::Equal.into(),
-                target: CompareTarget::Create.into(),
+                target: CompareTarget::Mod.into(),
                 key: key.clone(),
-                target_union: Some(TargetUnion::CreateRevision(0)),
+                target_union: Some(TargetUnion::ModRevision(revision)),
             };
             let put = Operation::RequestPut(PutRequest { key, value, lease: 0 });
             let request = TxnRequest {
-                compare: vec![absent],
+                compare: vec![unchanged],
                 success: vec![RequestOp { request: Some(put) }],
                 failure: Vec::new(),
             };

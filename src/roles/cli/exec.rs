@@ -21,28 +21,28 @@ pub struct ExecArgs {
     #[arg(long, value_name = "COMMAND", visible_alias = "executable-path")]
     pub exec: Option<String>,
     /// What a line means, as JSON or in a file: {"columns":[{"at":1,"measurement":"m"}]} [default: three values]
-    #[arg(long, value_name = "JSON|FILE", requires = "exec", conflicts_with = "csv", value_parser = schema)]
+    #[arg(long, value_name = "JSON|FILE", requires = "exec", conflicts_with_all = ["csv", "system"], value_parser = schema)]
     pub schema: Option<Schema>,
     /// The tag 'env' of every reading [env: ENV]
-    #[arg(long, value_name = "NAME", requires = "exec", conflicts_with = "csv", value_parser = name)]
+    #[arg(long, value_name = "NAME", requires = "exec", conflicts_with_all = ["csv", "system"], value_parser = name)]
     pub env: Option<String>,
     /// The same line so many times in a row is a program that is stuck; 0: never [default: 10 with the three values]
-    #[arg(long, value_name = "LINES", requires = "exec", conflicts_with = "csv")]
+    #[arg(long, value_name = "LINES", requires = "exec", conflicts_with_all = ["csv", "system"])]
     pub repeats_max: Option<u64>,
     /// When the program ends, start it again: always, on-failure or never [default: always]
-    #[arg(long, value_name = "POLICY", requires = "exec", conflicts_with = "csv", value_parser = policy)]
+    #[arg(long, value_name = "POLICY", requires = "exec", conflicts_with_all = ["csv", "system"], value_parser = policy)]
     pub exec_restart: Option<RestartPolicy>,
     /// Send the rows to InfluxDB over UDP as well, which can lose them
-    #[arg(long, value_name = "HOST:PORT", requires = "exec", conflicts_with = "csv", value_parser = host_and_port)]
+    #[arg(long, value_name = "HOST:PORT", requires = "exec", conflicts_with_all = ["csv", "system"], value_parser = host_and_port)]
     pub udp: Option<String>,
     /// The host of --udp, apart [env: HOST_METRICS]
-    #[arg(long, value_name = "HOST", requires = "exec", conflicts_with_all = ["csv", "udp"], value_parser = name)]
+    #[arg(long, value_name = "HOST", requires = "exec", conflicts_with_all = ["csv", "system", "udp"], value_parser = name)]
     pub host: Option<String>,
     /// The port of --udp, apart [default: 8089] [env: PORT_METRICS]
-    #[arg(long, value_name = "PORT", requires = "exec", conflicts_with_all = ["csv", "udp"], value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", requires = "exec", conflicts_with_all = ["csv", "system", "udp"], value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Before the start, give up what earlier runs have left in the outbox; the ledger counts it as lost
-    #[arg(long, requires = "exec", conflicts_with = "csv")]
+    #[arg(long, requires = "exec", conflicts_with_all = ["csv", "system"])]
     pub clear_data: bool,
 }
 

@@ -11,21 +11,25 @@ use super::ExecArgs;
 use super::broker::BrokerArgs;
 use crate::buffer::outbox::FullPolicy;
 use crate::config::values::{
-    TimeForm, bytes, describe_bytes, duration, measurement, mqtt_url, positive_duration, time_column, time_column_text,
+    TimeForm, bytes, describe_bytes, duration, measurement, metrics, mqtt_url, positive_duration, time_column,
+    time_column_text,
 };
 use crate::config::{
     FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings,
 };
+use crate::domain::metrics::MetricSet;
 use crate::domain::publisher::PublisherId;
 use crate::sources::csv::TimeColumn;
 
 /// `heartwatch publish`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(group(ArgGroup::new("source").required(true).args(["csv", "exec"])), after_help = "Examples:
+#[command(group(ArgGroup::new("source").required(true).args(["csv", "exec", "system"])), after_help = "Examples:
   heartwatch publish --id light-1 --csv fixtures/light-1.csv
   heartwatch publish --id light-1 --csv light.csv --interval 250ms --once
   heartwatch publish --id sensor --exec './sensor --seed 7' --env plant
   heartwatch publish --id door --exec ./door --schema '{\"columns\":[{\"at\":1,\"measurement\":\"door\"}]}'
+  heartwatch publish --id host-1 --system --interval 10s
+  heartwatch publish --id host-1 --system --metrics cpu,memory --once
   HEARTWATCH_MQTT_PASSWORD=… heartwatch publish --id light-1 --csv light.csv \\
       --mqtt mqtts://broker:8883 --mqtt-ca-file ca.pem --mqtt-user light
 
@@ -40,6 +44,12 @@ pub struct PublishArgs {
     /// Or a program
     #[command(flatten)]
     pub program: ExecArgs,
+    /// Or this host's metrics, a sample at every interval
+    #[arg(long, conflicts_with_all = ["csv", "exec"])]
+    pub system: bool,
+    /// Which of them: cpu, memory, disk, 'disk read', 'disk write', 'net in', 'net out' [default: all]
+    #[arg(long, value_name = "METRIC,…", requires = "system", conflicts_with_all = ["csv", "exec"], value_parser = metrics)]
+    pub metrics: Option<MetricSet>,
     /// The broker, mqtt:// or mqtts:// [default: mqtt://127.0.0.1:1883] [env: HEARTWATCH_MQTT]
     #[arg(long, value_name = "URL", value_parser = mqtt_url)]
     pub mqtt: Option<Url>,
@@ -49,20 +59,20 @@ pub struct PublishArgs {
     /// Time between two heartbeats
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive_duration)]
     pub heartbeat: Duration,
-    /// End at the end of the file instead of starting again
+    /// End at the end of the file instead of starting again; of this host's metrics, after one whole sample
     #[arg(long)]
     pub once: bool,
     /// End after so many readings
     #[arg(long, value_name = "READINGS", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// The measurement of the readings [default: the id]
-    #[arg(long, value_name = "NAME", value_parser = measurement)]
+    /// The measurement of the readings [default: the id]; each of this host's metrics is one of its own
+    #[arg(long, value_name = "NAME", conflicts_with = "system", value_parser = measurement)]
     pub measurement: Option<String>,
     /// The column with the time: its header, its number from 1, or none [default: found by looking]
-    #[arg(long, value_name = "COLUMN", default_value = "auto", hide_default_value = true, value_parser = time_column)]
+    #[arg(long, value_name = "COLUMN", default_value = "auto", hide_default_value = true, conflicts_with = "system", value_parser = time_column)]
     pub time_column: TimeColumn,
     /// How the times are written: auto, rfc3339, date-time, month-first, day-first, unix-s, unix-ms, unix-us or unix-ns
-    #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true)]
+    #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true, conflicts_with = "system")]
     pub time_format: TimeForm,
     /// Where readings wait for their confirmation [default: data] [env: HEARTWATCH_DATA_DIR]
     #[arg(long, value_name = "DIR")]
@@ -108,14 +118,18 @@ impl PublishArgs {
             outbox_full,
         } = publisher.feed.clone()?;
         let certificate = settings.mqtt.client_certificate.clone();
-        let (csv, program) = match source {
-            FeedSource::Csv(csv) => (Some(csv), ExecArgs::default()),
-            FeedSource::Exec(options) => (None, ExecArgs::of(&options)),
-        };
+        let (mut csv, mut program, mut metrics) = (None, ExecArgs::default(), None);
+        match source {
+            FeedSource::Csv(file) => csv = Some(file),
+            FeedSource::Exec(options) => program = ExecArgs::of(&options),
+            FeedSource::System(wanted) => metrics = Some(wanted),
+        }
         Some(Self {
             id: publisher.id.clone(),
             csv,
             program,
+            system: metrics.is_some(),
+            metrics: metrics.filter(|metrics| *metrics != MetricSet::default()),
             mqtt: Some(broker.clone()),
             interval,
             heartbeat: settings.heartbeat_of(publisher),
@@ -172,6 +186,8 @@ impl PublishArgs {
             id,
             csv,
             program,
+            system,
+            metrics,
             mqtt,
             interval,
             heartbeat,
@@ -201,8 +217,9 @@ impl PublishArgs {
             ("--heartbeat", Some(milliseconds(*heartbeat))),
             ("--limit", limit.map(|limit| limit.to_string())),
             ("--measurement", measurement.clone()),
-            ("--time-column", Some(time_column_text(time_column))),
-            ("--time-format", Some(time_format.to_string())),
+            ("--time-column", csv.as_ref().map(|_| time_column_text(time_column))),
+            ("--time-format", csv.as_ref().map(|_| time_format.to_string())),
+            ("--metrics", metrics.as_ref().map(|metrics| metrics.names().join(","))),
             ("--outbox-bytes-max", Some(outbox_bytes_max.to_string())),
             ("--outbox-full", Some(outbox_full.to_string())),
             ("--mqtt-prefix", mqtt_prefix.as_ref().map(|prefix| prefix.as_str().to_owned())),
@@ -226,7 +243,9 @@ impl PublishArgs {
                 flag(name, path.as_os_str());
             }
         }
-        for (name, is_set) in [("--once", *once), ("--clear-data", program.clear_data), ("--as-child", *as_child)] {
+        let switches =
+            [("--system", *system), ("--once", *once), ("--clear-data", program.clear_data), ("--as-child", *as_child)];
+        for (name, is_set) in switches {
             if is_set {
                 arguments.push(name.into());
             }
@@ -299,7 +318,9 @@ mod tests {
         let all_of_it = "[[publisher]]\nid = 'a'\nexec = ['sensor', '-x', 'a b', \"it's\", '']\nenv = '-e'\nrepeats_max = 3\n\
                          exec_restart = 'on-failure'\nudp = 'h:8089'\nformat = 'json'\nzeros_are_defect = true\n\
                          [[publisher.column]]\nat = 'a.b'\nmeasurement = 'm x'\ntype = 'integer'\nunit = 'µ'\nmin = -1\nmax = 2.5";
-        for text in [everything, least, program, all_of_it] {
+        let host = "[[publisher]]\nid = 'a'\nsystem = true\nloop = false\nlimit = 7\nmetrics = ['cpu', 'network']";
+        let whole_host = "[[publisher]]\nid = 'a'\nsystem = true";
+        for text in [everything, least, program, all_of_it, host, whole_host] {
             let settings = settings(text, &[]);
             let broker = "mqtts://b:8883".parse().unwrap();
             let meant = PublishArgs::for_child(&settings, &settings.publishers[0], &broker).unwrap();
