@@ -331,7 +331,7 @@ fn what_must_fit_together_is_checked() {
         ("[[publisher]]\nid = 'a'\nsystem = true\nexec = 'x'", "3: publisher.system:", "excludes 'exec'"),
         ("[[publisher]]\nid = 'a'\nsystem = true\ncsv = 'Cargo.toml'", "3: publisher.system:", "excludes 'csv'"),
         ("[[publisher]]\nid = 'a'\nsystem = false", "3: publisher.system:", "leave it out"),
-        ("[[publisher]]\nid = 'a'\nsystem = true\ninterval = 0", "4: publisher.interval:", "at least 100 ms"),
+        ("[[publisher]]\nid = 'a'\nsystem = true\ninterval = '0'", "4: publisher.interval:", "at least 100 ms"),
         ("[[publisher]]\nid = 'a'\nsystem = true\nmetrics = ['gpu']", "4: publisher.metrics:", "'gpu' is no metric"),
         ("[[publisher]]\nid = 'a'\nsystem = true\nmetrics = []", "4: publisher.metrics:", "names no metric"),
         ("[[publisher]]\nid = 'a'\nsystem = true\ntime_column = 1", "4: publisher.time_column:", "with 'csv'"),
@@ -834,7 +834,7 @@ fn a_program_is_read_with_its_words_and_its_schema() {
     let settings = resolve(text, &[], &Overrides::default()).unwrap().settings;
     let exec = |number: usize| match &settings.publishers[number].feed.as_ref().unwrap().source {
         FeedSource::Exec(options) => options.as_ref().clone(),
-        FeedSource::Csv(_) => panic!(),
+        FeedSource::Csv(_) | FeedSource::System(_) => panic!(),
     };
     let first = exec(0);
     assert_eq!((first.words.len(), first.words[2].as_str(), first.env.as_deref()), (3, "echo 1 2", Some("test")));
