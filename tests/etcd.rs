@@ -53,6 +53,15 @@ async fn values_leases_and_watches() {
     client.await_change(one("/a"), read.revision).await.unwrap();
     assert_eq!(value(&client, "/a").await.unwrap(), "by another program");
 
+    // Written only over what was read.
+    let read = client.read(one("/a")).await.unwrap();
+    let revision = read.values[0].revision;
+    assert!(client.replace("/a".to_owned(), b"first".to_vec(), revision).await.unwrap());
+    assert!(!client.replace("/a".to_owned(), b"second".to_vec(), revision).await.unwrap(), "it has changed since");
+    assert!(!client.replace("/a".to_owned(), b"third".to_vec(), 0).await.unwrap(), "it is there");
+    assert!(!client.replace("/none".to_owned(), b"fourth".to_vec(), revision).await.unwrap(), "it is not there");
+    assert_eq!((value(&client, "/a").await.as_deref(), value(&client, "/none").await), (Some("first"), None));
+
     // A compaction makes the past unwatchable; that means "look", not an error.
     for n in 0..5 {
         etcd.put("/a", &n.to_string());

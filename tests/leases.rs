@@ -202,6 +202,59 @@ async fn behind_three_members_nobody_is_gone_who_is_there_and_who_is_gone_is_see
 }
 
 #[tokio::test]
+async fn partial_configurations_add_up_over_restarts_and_of_many_at_once_none_is_lost() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let servers =
+        [Server::start(&["--etcd", &etcd.endpoints()]).await, Server::start(&["--etcd", &etcd.endpoints()]).await];
+    let [server, _] = &servers;
+    let key = "/monitor/config/node-7";
+    let stored = || -> Value { serde_json::from_str(&etcd.get(key)).unwrap_or_default() };
+    let in_force = async |what: &str| {
+        let answer = server.say(&["send", "agent-7", "get_config"]).await.1;
+        let output = answer["results"][0]["output"].as_str().unwrap_or_default();
+        serde_json::from_str::<Value>(output).unwrap_or_default()[what].clone()
+    };
+    let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints(), "--lease", "2s"];
+    let start = || Program::start(agent_command(server.directory.path(), "agent-7", &arguments));
+    let mut agent = start();
+    eventually("its defaults are there", DEADLINE, async || stored()["interval"] == 10).await;
+
+    for document in [r#"{"interval": 0.5}"#, r#"{"metrics": ["memory"]}"#] {
+        assert_eq!(server.say(&["config", "node-7", document]).await.0, 0);
+    }
+    let whole = json!({"interval": 0.5, "metrics": ["memory"], "plugins": [], "plugin_configs": {}});
+    assert_eq!(stored(), whole, "the whole of it is there, not only the last document");
+    agent.kill();
+    agent = start();
+    eventually("both hold", DEADLINE, async || in_force("interval").await == 0.5).await;
+    assert_eq!(in_force("metrics").await, json!(["memory"]));
+
+    // Somebody else's partial document, past the server, and then an agent that starts again.
+    etcd.put(key, r#"{"interval": 3}"#);
+    eventually("it is in force", DEADLINE, async || in_force("interval").await == 3).await;
+    agent.kill();
+    agent = start();
+    eventually("it is in force again", DEADLINE, async || in_force("interval").await == 3).await;
+    assert_eq!(in_force("metrics").await, json!(["memory"]), "what it does not name is as it was");
+    assert_eq!(server.say(&["config", "node-7", r#"{"plugins": []}"#]).await.0, 0);
+    assert_eq!((&stored()["interval"], &stored()["metrics"]), (&json!(3), &json!(["memory"])));
+    agent.kill();
+
+    // Many at once, through two servers: each finds its key there.
+    let writers = (0..16).map(|number| {
+        let server = &servers[number % 2];
+        async move { server.say(&["config", "node-7", &format!("{{\"key-{number}\": {number}}}")]).await }
+    });
+    for (code, answer) in futures_util::future::join_all(writers).await {
+        assert_eq!(code, 0, "{answer}");
+    }
+    for number in 0..16 {
+        assert_eq!(stored()[format!("key-{number}")], number, "{}", stored());
+    }
+    assert_eq!(stored()["interval"], 3);
+}
+
+#[tokio::test]
 async fn a_lease_that_ends_makes_the_monitor_look_and_decides_nothing() {
     let Some(etcd) = Etcd::start(1).await else { return };
     let arguments = vec!["--etcd".to_owned(), etcd.endpoints()];
