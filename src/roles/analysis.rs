@@ -61,11 +61,12 @@ pub async fn analysis(args: &AnalysisArgs, mut requests: mpsc::Receiver<Request>
     let tallies = Rc::new(RefCell::new(Tallies::default()));
     let known: Arc<Mutex<Vec<String>>> = Arc::default();
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stdin()) && !args.json && !quiet;
-    let mut lines = terminal.then(|| {
+    let prompt = terminal.then(|| {
         let known = known.clone();
         let clients = move || known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         prompt::read("analysis> ", &ANALYSIS_WORDS, PathBuf::from(".heartwatch-analysis-history"), clients)
     });
+    let (mut lines, _terminal) = prompt.unzip();
     let end = args.lasts.map(|lasts| Instant::now() + lasts);
     let (mut count, mut unreadable) = (0_u64, 0_u64);
     loop {

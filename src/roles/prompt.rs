@@ -1,8 +1,12 @@
 //! Lines from a terminal, with history and completion, on a thread of their own: a person is slow.
+//!
+//! While a line is edited the terminal is in raw mode, and a program that ends then leaves it so. So the thread asks
+//! for no line behind the last one, and who reads lines holds a [`Restore`] until the program's end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -17,7 +21,7 @@ use crate::console::prompt::completions;
 /// Lines of history that are kept.
 const HISTORY_LINES_MAX: usize = 1_000;
 
-/// A line. The next one is asked for when this one is done with.
+/// A line. The next one is asked for when this one is done with; none any more when it is only dropped.
 pub struct Line {
     /// What was typed.
     pub text: String,
@@ -28,6 +32,26 @@ impl Line {
     /// It was answered.
     pub fn done(self) {
         let _ = self.done.send(());
+    }
+}
+
+/// Puts the terminal back as it was, when it is dropped.
+pub struct Restore(Option<Termios>);
+
+impl Restore {
+    /// Remembers how it is now.
+    fn as_it_is() -> Self {
+        Self(tcgetattr(std::io::stdin()).ok())
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0
+            && let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, before)
+        {
+            tracing::warn!(%error, "the terminal stays as the console has left it; 'reset' puts it right");
+        }
     }
 }
 
@@ -54,13 +78,14 @@ impl Highlighter for Words {}
 impl Validator for Words {}
 impl Helper for Words {}
 
-/// Reads lines until the end of the input; then the channel ends. History is kept in a file.
+/// Reads lines until the end of the input, or until one is dropped; then the channel ends. History is kept in a file.
 pub fn read(
     prompt: &'static str,
     words: &'static [&'static str],
     history: PathBuf,
     clients: impl Fn() -> Vec<String> + Send + Sync + 'static,
-) -> mpsc::Receiver<Line> {
+) -> (mpsc::Receiver<Line>, Restore) {
+    let restore = Restore::as_it_is();
     let (lines, lines_end) = mpsc::channel(1);
     let clients: Clients = Arc::new(clients);
     let spawned = std::thread::Builder::new().name("console".to_owned()).spawn(move || {
@@ -71,7 +96,7 @@ pub fn read(
     if let Err(error) = spawned {
         tracing::warn!(%error, "there is no console");
     }
-    lines_end
+    (lines_end, restore)
 }
 
 fn edit(prompt: &str, words: Words, history: &PathBuf, lines: &mpsc::Sender<Line>) -> rustyline::Result<()> {
@@ -91,6 +116,8 @@ fn edit(prompt: &str, words: Words, history: &PathBuf, lines: &mpsc::Sender<Line
         if lines.blocking_send(Line { text, done }).is_err() {
             return Ok(());
         }
-        let _ = answered.blocking_recv();
+        if answered.blocking_recv().is_err() {
+            return Ok(());
+        }
     }
 }

@@ -211,11 +211,13 @@ pub fn is_wanted() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
-/// Reads lines from the terminal, with history and completion, until `quit` or the end of the input.
-pub fn interactive(console: Console, mut outcomes: broadcast::Receiver<Outcome>, data_dir: &Path) {
+/// Reads lines from the terminal, with history and completion, until `quit` or the end of the input. What it gives
+/// is held until the program's end.
+#[must_use]
+pub fn interactive(console: Console, mut outcomes: broadcast::Receiver<Outcome>, data_dir: &Path) -> prompt::Restore {
     let agents = console.agents.clone();
     let clients = move || agents.list().into_iter().map(|agent| agent.client_id).collect();
-    let mut lines = prompt::read("server> ", &SERVER_WORDS, data_dir.join("console-history"), clients);
+    let (mut lines, restore) = prompt::read("server> ", &SERVER_WORDS, data_dir.join("console-history"), clients);
     actix_rt::spawn(async move {
         loop {
             tokio::select! {
@@ -226,6 +228,9 @@ pub fn interactive(console: Console, mut outcomes: broadcast::Receiver<Outcome>,
                     };
                     let answer = console.answer(&line.text).await;
                     anstream::println!("{}", answer.text);
+                    if matches!(server_line(&line.text), Ok(Some(ServerLine::Quit))) {
+                        break;
+                    }
                     line.done();
                 }
                 outcome = outcomes.recv() => match outcome {
@@ -239,4 +244,5 @@ pub fn interactive(console: Console, mut outcomes: broadcast::Receiver<Outcome>,
             }
         }
     });
+    restore
 }

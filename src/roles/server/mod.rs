@@ -92,9 +92,8 @@ pub async fn server(
         started: clock.wall(),
         quit,
     };
-    if console::is_wanted() {
-        console::interactive(console.clone(), outcomes.subscribe(), &settings.data_dir);
-    }
+    let _terminal =
+        console::is_wanted().then(|| console::interactive(console.clone(), outcomes.subscribe(), &settings.data_dir));
     tracing::info!(
         %listen,
         page = pipeline.page.as_deref().unwrap_or("off"),
