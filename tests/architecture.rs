@@ -26,6 +26,9 @@ const FLOORS: [(&str, u32); 16] = [
     ("main", 7),
 ];
 
+/// What adapters have in common.
+const SHARED: [&str; 2] = ["rustls_provider", "tls"];
+
 /// Imports within one floor that are meant: from, to.
 const NEIGHBOURS: [(&str, &str); 11] = [
     ("ports", "messages"),
@@ -92,7 +95,7 @@ fn objection(room: &str, own_module: &str, to: &str, path: &str) -> Option<Strin
         let target = path.split("::").nth(1).unwrap_or_default();
         let both_actors = room == "actors" && !own_module.is_empty() && target != own_module;
         let both_adapters =
-            room == "adapters" && !own_module.is_empty() && target != own_module && target != "rustls_provider";
+            room == "adapters" && !own_module.is_empty() && target != own_module && !SHARED.contains(&target);
         return (both_actors || both_adapters)
             .then(|| format!("{room} never import each other ({own_module} → {target})"));
     }

@@ -18,4 +18,6 @@ pub mod process;
 pub mod received_log;
 pub mod rustls_provider;
 pub mod service_manager;
+#[cfg(feature = "hosts")]
+pub mod tls;
 pub mod webhook;

@@ -16,7 +16,7 @@ const AFTER_THE_FLAG: [(&str, &str); 5] = [
 ];
 
 /// Variables that are read elsewhere: by the command line and by the tests.
-pub(super) const READ_ELSEWHERE: [&str; 8] = [
+pub(super) const READ_ELSEWHERE: [&str; 11] = [
     "HEARTWATCH_CONFIG",
     "HEARTWATCH_URL",
     "HEARTWATCH_TOKEN",
@@ -25,6 +25,9 @@ pub(super) const READ_ELSEWHERE: [&str; 8] = [
     "HEARTWATCH_KAFKA_LIBS",
     "HEARTWATCH_SERVER",
     "HEARTWATCH_SERVER_LISTEN",
+    "HEARTWATCH_SERVER_CA_FILE",
+    "HEARTWATCH_SERVER_CERTIFICATE_FILE",
+    "HEARTWATCH_SERVER_KEY_FILE",
 ];
 
 /// The variables that start with [`PREFIX`] and have a value. An empty one counts as not set,

@@ -1,5 +1,6 @@
 //! `heartwatch agent`: a publisher whose source is its host, with a live configuration, plugins and commands.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,14 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
     }
     if let Some(server) = &args.server {
         let (arrivals, config) = publisher(args, settings, &host, ".server");
-        let started = over_grpc(&supervisor, clock, processes.as_ref(), server, config, execute)?;
+        let started = over_grpc(
+            &supervisor,
+            clock,
+            processes.as_ref(),
+            (server, args.server_ca_file.as_deref()),
+            config,
+            execute,
+        )?;
         shutdown.started("publisher over gRPC", move |deadline| stop(started, deadline));
         queues.push(arrivals);
     }
@@ -235,7 +243,7 @@ fn over_grpc(
     supervisor: &Supervisor,
     clock: Clock,
     processes: &dyn ProcessTable,
-    server: &str,
+    (server, ca_file): (&str, Option<&Path>),
     config: PublisherConfig,
     execute: watch::Receiver<Option<Outlet<Execute>>>,
 ) -> anyhow::Result<Supervised<Publisher>> {
@@ -244,6 +252,7 @@ fn over_grpc(
 
     let process = processes.own_identity();
     let mut connection = GrpcClientConfig::new(server, config.id.clone());
+    connection.ca_file = ca_file.map(Path::to_owned);
     connection.prefix = config.prefix.clone();
     connection.backoff_max = connection.backoff_max.min(config.heartbeat.max(connection.backoff_min));
     // What can work with no server is said before anything is started.
@@ -299,7 +308,7 @@ fn over_grpc(
     _: &Supervisor,
     _: Clock,
     _: &dyn ProcessTable,
-    _: &str,
+    _: (&str, Option<&Path>),
     _: PublisherConfig,
     _: watch::Receiver<Option<Outlet<Execute>>>,
 ) -> anyhow::Result<Supervised<Publisher>> {

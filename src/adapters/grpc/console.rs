@@ -1,9 +1,9 @@
 //! The server's console for a program on the same host. From another host nobody may command: there is no login.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
 use crate::wire::monitoring as wire;
@@ -56,16 +56,16 @@ impl ConsoleService for Lines {
     }
 }
 
-/// Says a line at the console of a running server.
+/// Says a line at the console of a running server, `HOST:PORT` or `https://HOST:PORT`.
 ///
 /// # Errors
 /// Why there is no answer, in words.
-pub async fn say(server: &str, line: String) -> Result<Answer, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{server}"))
-        .map_err(|error| format!("'{server}' is not a server's address ({error}); right is HOST:PORT"))?
-        .connect_timeout(CONNECT_TIMEOUT);
-    let channel = endpoint.connect().await.map_err(|_| {
-        format!("no server answers at {server}: start it with `heartwatch server`, or name it with --server")
+pub async fn say(server: &str, ca_file: Option<&Path>, line: String) -> Result<Answer, String> {
+    let endpoint =
+        super::address::endpoint(server, ca_file).map_err(|error| error.to_string())?.connect_timeout(CONNECT_TIMEOUT);
+    let channel = endpoint.connect().await.map_err(|error| {
+        let reason = super::innermost(&error);
+        format!("no server answers at {server} ({reason}): start it with `heartwatch server`, or name it with --server")
     })?;
     let answer = ConsoleServiceClient::new(channel).say(wire::ConsoleLine { line }).await;
     let wire::ConsoleAnswer { success, text, json } =

@@ -1,9 +1,11 @@
-//! Agents and servers over gRPC (`proto/monitoring.proto`), without TLS: keep it on a network that you trust, or in a tunnel.
+//! Agents and servers over gRPC (`proto/monitoring.proto`), with TLS where the server has a certificate and is named as
+//! `https://`. Agents have no login: listen on a network that you trust.
 //!
 //! [`client`] is an agent's end, [`server`] the other one. Both are a [`crate::ports::Transport`], so that whoever
 //! publishes or subscribes over MQTT does it over gRPC unchanged: an [`crate::ports::Outgoing`] is an
 //! `Envelope` with what its topic says.
 
+mod address;
 pub mod client;
 pub mod console;
 pub mod server;
@@ -30,6 +32,15 @@ impl<T> Stream for Channelled<T> {
     fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
         self.0.poll_recv(context)
     }
+}
+
+/// The error at the bottom says what has happened; those above it only where.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 /// What a topic and its payload are on the stream.

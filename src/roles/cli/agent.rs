@@ -18,6 +18,7 @@ use crate::domain::publisher::{HostName, PublisherId};
 #[command(after_help = "Examples:
   heartwatch agent --id web-1 --mqtt mqtt://monitor:1883
   heartwatch agent --id web-1 --name web-1 --server collector:50052 --etcd http://e1:2379,http://e2:2379,http://e3:2379
+  heartwatch agent --id web-1 --server https://collector:50052 --server-ca-file ca.pem
   etcdctl put /monitor/config/web-1 '{\"interval\": 2}'
 
 It runs without etcd and without the server or broker, says what is missing, and joins them when they come.
@@ -32,9 +33,12 @@ pub struct AgentArgs {
     /// The host's name in readings [default: the system's]
     #[arg(long, value_name = "HOST")]
     pub host: Option<HostName>,
-    /// The server to send readings to, over gRPC
+    /// The server to send readings to, over gRPC; https://HOST:PORT for TLS
     #[arg(long, value_name = "HOST:PORT")]
     pub server: Option<String>,
+    /// The certificates (PEM) to trust with https:// [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "server", env = "HEARTWATCH_SERVER_CA_FILE", hide_env = true)]
+    pub server_ca_file: Option<PathBuf>,
     /// The members of etcd, http://HOST:PORT with commas between several [env: HEARTWATCH_ETCD]
     #[arg(long, value_name = "URL")]
     pub etcd: Option<EtcdEndpoints>,

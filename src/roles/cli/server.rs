@@ -20,8 +20,8 @@ use crate::config::values::{EtcdEndpoints, WebListen, address, kafka_brokers, po
   heartwatch server send agent-1 probe 4711 --json
   heartwatch server config node-1 '{\"interval\": 0.5}'
 
-Without --kafka readings stay in the embedded store; without --etcd it sees no leases and configures nobody. There is no login for agents: listen on a network that
-you trust. At a terminal it has a console with history and completion; the subcommands say the same lines to a
+Without --kafka readings stay in the embedded store; without --etcd it sees no leases and configures nobody. With a certificate agents and the
+subcommands connect by https://HOST:PORT. There is no login for agents: listen on a network that you trust. At a terminal it has a console with history and completion; the subcommands say the same lines to a
 server that runs on this host. SIGTERM and SIGINT end it in order (a second one at once)."
 )]
 pub struct ServerArgs {
@@ -31,6 +31,24 @@ pub struct ServerArgs {
     /// Where agents connect
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052", value_parser = address, env = "HEARTWATCH_SERVER_LISTEN", hide_env = true)]
     pub listen: SocketAddr,
+    /// Our certificate (PEM, with its chain): agents connect with TLS then, and not without
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "key_file",
+        env = "HEARTWATCH_SERVER_CERTIFICATE_FILE",
+        hide_env = true
+    )]
+    pub certificate_file: Option<PathBuf>,
+    /// The key (PEM) of our certificate
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "certificate_file",
+        env = "HEARTWATCH_SERVER_KEY_FILE",
+        hide_env = true
+    )]
+    pub key_file: Option<PathBuf>,
     /// Hand readings on to this Kafka and take commands from it, HOST:PORT with commas between several [env: HEARTWATCH_KAFKA]
     #[arg(long, value_name = "BROKERS", value_parser = kafka_brokers)]
     pub kafka: Option<String>,
@@ -69,7 +87,7 @@ impl ServerArgs {
 /// Which server.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ServerAt {
-    /// The running server, on this host
+    /// The running server, on this host; https://HOST:PORT for one with a certificate
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -78,6 +96,9 @@ pub struct ServerAt {
         hide_env = true
     )]
     pub server: String,
+    /// The certificates (PEM) to trust with https:// [default: the system's]
+    #[arg(long, value_name = "FILE", env = "HEARTWATCH_SERVER_CA_FILE", hide_env = true)]
+    pub server_ca_file: Option<PathBuf>,
     /// Print JSON, for a program
     #[arg(long)]
     pub json: bool,

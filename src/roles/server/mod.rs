@@ -19,6 +19,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::adapters::grpc::console::say;
 use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
 use crate::adapters::received_log::{ReceivedLog, ReceivedLogConfig};
+use crate::adapters::tls::KeyPair;
 use crate::config::Settings;
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::{self, Message, Topic, TopicKind};
@@ -62,7 +63,9 @@ pub async fn server(
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
     let log = received_log(&settings.data_dir)?;
-    let config = GrpcServerConfig { prefix: settings.mqtt.prefix.clone(), ..GrpcServerConfig::new(args.listen) };
+    let pair = args.certificate_file.clone().zip(args.key_file.clone());
+    let tls = pair.map(|(certificate_file, key_file)| KeyPair { certificate_file, key_file });
+    let config = GrpcServerConfig { tls, prefix: settings.mqtt.prefix.clone(), ..GrpcServerConfig::new(args.listen) };
     let GrpcServer { transport, events, agent_events, agents, mut lines, listen } = serve(config, clock).await?;
     let (tee, tee_end) = mpsc::channel(TEE_MESSAGES_MAX);
     let prefix = settings.mqtt.prefix.clone();
@@ -153,7 +156,7 @@ pub(in crate::roles) fn allow_many_connections() -> Option<u64> {
 /// When no server answers.
 pub async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
     let (at, line) = ask.line();
-    let answer = say(&at.server, line).await.map_err(anyhow::Error::msg)?;
+    let answer = say(&at.server, at.server_ca_file.as_deref(), line).await.map_err(anyhow::Error::msg)?;
     let text = if at.json { answer.json } else { answer.text };
     anstream::println!("{}", text.trim_end());
     Ok(u8::from(!answer.success))

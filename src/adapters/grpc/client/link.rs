@@ -11,7 +11,7 @@ use tonic::{Code, Request, Status};
 
 use super::GrpcClientConfig;
 use super::plain::Plain;
-use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled, MESSAGE_BYTES_MAX, envelope};
+use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled, MESSAGE_BYTES_MAX, envelope, innermost};
 use crate::domain::command::{Command, CommandResult};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, describe_duration};
@@ -426,13 +426,4 @@ fn excerpt(text: &str) -> String {
 fn describe(status: &Status) -> String {
     let source = std::error::Error::source(status).map(innermost);
     source.unwrap_or_else(|| format!("{} ({:?})", excerpt(status.message()), status.code()))
-}
-
-/// The error at the bottom says what has happened; those above it only where.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

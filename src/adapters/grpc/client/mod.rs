@@ -14,6 +14,7 @@
 mod link;
 mod plain;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +27,15 @@ use crate::formats::envelope::Prefix;
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
 
+pub use super::address::BadServer;
+
 /// Where the server is, and within which limits it is used.
 #[derive(Debug, Clone)]
 pub struct GrpcClientConfig {
-    /// `HOST:PORT`, or `http://HOST:PORT`.
+    /// `HOST:PORT` or `http://HOST:PORT`; `https://HOST:PORT` for TLS.
     pub server: String,
+    /// The certificates (PEM) to trust with `https://`; none: those that the system trusts.
+    pub ca_file: Option<PathBuf>,
     /// Under which id commands reach this agent.
     pub client_id: PublisherId,
     /// What the topics of the messages start with; the other end may use another prefix.
@@ -57,6 +62,7 @@ impl GrpcClientConfig {
     pub fn new(server: impl Into<String>, client_id: PublisherId) -> Self {
         Self {
             server: server.into(),
+            ca_file: None,
             client_id,
             prefix: Prefix::default(),
             send_queue_messages_max: 1_024,
@@ -68,14 +74,6 @@ impl GrpcClientConfig {
             disconnect_timeout: Duration::from_secs(5),
         }
     }
-}
-
-/// The server's address cannot be one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{server}' is not a server's address: {reason}; right is HOST:PORT, like 127.0.0.1:50052")]
-pub struct BadServer {
-    server: String,
-    reason: String,
 }
 
 /// A connection to a server, and what comes and goes over it.
@@ -104,7 +102,7 @@ pub struct GrpcTransport {
 /// server is there is told by the events.
 ///
 /// # Errors
-/// [`BadServer`] when the address cannot be one.
+/// [`BadServer`] when the address cannot be one, or its CA file cannot be used.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -128,15 +126,7 @@ pub fn connect(config: GrpcClientConfig, clock: Clock) -> Result<GrpcClient, Bad
 }
 
 fn endpoint(config: &GrpcClientConfig) -> Result<Endpoint, BadServer> {
-    let bad = |reason: String| BadServer { server: config.server.chars().take(200).collect(), reason };
-    let address = config.server.strip_prefix("http://").unwrap_or(&config.server).trim_end_matches('/');
-    let port =
-        address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-    if port.is_none_or(|port| port == 0) {
-        return Err(bad("it has no port".to_owned()));
-    }
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| bad(error.to_string()))?;
-    Ok(endpoint
+    Ok(super::address::endpoint(&config.server, config.ca_file.as_deref())?
         .connect_timeout(config.connect_timeout)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(config.keep_alive)
@@ -178,22 +168,5 @@ impl Transport for GrpcTransport {
                 let _ = tokio::time::timeout(self.disconnect_timeout * 2, ended).await;
             }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_without_a_port_is_named() {
-        let id = PublisherId::parse("a").unwrap();
-        for wrong in ["", "host", "host:", ":50052", "host:0", "host:70000", "ho st:1"] {
-            let error = endpoint(&GrpcClientConfig::new(wrong, id.clone())).unwrap_err().to_string();
-            assert!(error.contains("HOST:PORT"), "{error}");
-        }
-        for right in ["127.0.0.1:50052", "http://server:50051", "[::1]:50052"] {
-            assert!(endpoint(&GrpcClientConfig::new(right, id.clone())).is_ok(), "{right}");
-        }
     }
 }

@@ -27,6 +27,7 @@ pub use agents::{AgentSnapshot, Agents, Protocol, SendCommandError};
 
 use crate::adapters::grpc::MESSAGE_BYTES_MAX;
 use crate::adapters::grpc::console::{Lines, SaidLine};
+use crate::adapters::tls::{self, KeyPair, TlsError};
 use crate::domain::command::CommandResult;
 use crate::formats::envelope::{Prefix, Topic, TopicKind};
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
@@ -47,6 +48,8 @@ const LINES_MAX: usize = 64;
 pub struct GrpcServerConfig {
     /// Where.
     pub listen: SocketAddr,
+    /// Our certificate and its key: agents connect with TLS then, and not without.
+    pub tls: Option<KeyPair>,
     /// What the topics of the deliveries start with.
     pub prefix: Prefix,
     /// Streams at once; a further one is refused with RESOURCE_EXHAUSTED.
@@ -61,6 +64,8 @@ pub struct GrpcServerConfig {
     pub keep_alive: Duration,
     /// How long streams have to end at the end.
     pub disconnect_timeout: Duration,
+    /// How long a connection may take to agree on TLS.
+    pub handshake_timeout: Duration,
 }
 
 impl GrpcServerConfig {
@@ -69,6 +74,7 @@ impl GrpcServerConfig {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            tls: None,
             prefix: Prefix::default(),
             streams_max: 20_000,
             publishers_per_stream_max: 1_000,
@@ -76,16 +82,25 @@ impl GrpcServerConfig {
             event_queue_messages_max: 1_024,
             keep_alive: Duration::from_secs(10),
             disconnect_timeout: Duration::from_secs(3),
+            handshake_timeout: Duration::from_secs(10),
         }
     }
 }
 
 /// The server cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for agents on {listen}: {reason}; choose another address with --listen")]
-pub struct ServeError {
-    listen: SocketAddr,
-    reason: String,
+pub enum ServeError {
+    /// At this address.
+    #[error("cannot listen for agents on {listen}: {reason}; choose another address with --listen")]
+    Listen {
+        /// Which.
+        listen: SocketAddr,
+        /// Why not.
+        reason: String,
+    },
+    /// With this certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// What agents do, beside what they publish.
@@ -147,12 +162,17 @@ impl Shared {
 /// Listens, on the current tokio runtime.
 ///
 /// # Errors
-/// [`ServeError`] when the address is taken.
+/// [`ServeError`] when the address is taken, or the certificate cannot be used.
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer, ServeError> {
-    let fail = |error: std::io::Error| ServeError { listen: config.listen, reason: error.to_string() };
+    let fail = |error: std::io::Error| ServeError::Listen { listen: config.listen, reason: error.to_string() };
+    let mut builder = Server::builder();
+    if let Some(pair) = &config.tls {
+        let tls = tls::server(pair)?.timeout(config.handshake_timeout);
+        builder = builder.tls_config(tls).map_err(|error| TlsError::Unusable(super::innermost(&error)))?;
+    }
     let listener = listener(config.listen).map_err(fail)?;
     let listen = listener.local_addr().map_err(fail)?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -174,7 +194,8 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let plain = MonitoringServiceServer::new(Streams(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (lines, lines_end) = mpsc::channel(LINES_MAX);
-    let serving = Server::builder()
+    let encrypted = shared.config.tls.is_some();
+    let serving = builder
         .http2_keepalive_interval(Some(shared.config.keep_alive))
         .http2_keepalive_timeout(Some(shared.config.keep_alive))
         .add_service(relay)
@@ -190,7 +211,7 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
         }
         done.send_replace(true);
     });
-    tracing::info!(%listen, "agents are served");
+    tracing::info!(%listen, tls = encrypted, "agents are served");
     let agents = Agents::new(shared.clone());
     let transport = Arc::new(GrpcServerTransport { shared, ended });
     Ok(GrpcServer { transport, events: events_end, agent_events: agent_events_end, agents, lines: lines_end, listen })
