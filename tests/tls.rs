@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use support::etcd::Etcd;
 use support::heartwatch::{Program, command, finished};
 use support::mosquitto::authority;
 use support::{eventually, free_port, installed};
@@ -85,5 +86,57 @@ async fn what_cannot_be_used_is_refused_with_its_file() {
         let done = finished(directory.path(), &words, DEADLINE).await;
         assert_eq!(done.code, Some(code), "{words:?}: {done:?}");
         assert!(done.stderr.contains(says), "{words:?}: {done:?}");
+    }
+}
+
+#[tokio::test]
+async fn agents_and_servers_log_in_at_an_etcd_with_tls() {
+    let Some(mut etcd) = Etcd::start_with_tls().await else { return };
+    etcd.ask_for_login("hunter2");
+    let directory = tempfile::tempdir().unwrap();
+    let password_file = directory.path().join("password");
+    std::fs::write(&password_file, "hunter2\n").unwrap();
+    let (ca_file, endpoints) = (etcd.ca_file(), etcd.endpoints());
+    let program = |arguments: &[&str], more: &[(&str, &str)]| {
+        let mut command = command(directory.path());
+        command.args(arguments).args(["--etcd", &endpoints]);
+        command.env("HEARTWATCH_ETCD_CA_FILE", &ca_file).env("HEARTWATCH_ETCD_USER", "root");
+        command.envs(more.iter().copied());
+        Program::start(command)
+    };
+    let file = [("HEARTWATCH_ETCD_PASSWORD_FILE", password_file.to_str().unwrap())];
+    let (at, agents) = (format!("127.0.0.1:{}", free_port()), ["one", "two", "three"]);
+    let server = program(&["server", "--web", "off", "--listen", &at, "--data-dir", "server"], &file);
+    server.says("heartwatch server runs").await;
+    let started: Vec<Program> = agents
+        .iter()
+        .zip([file, [("HEARTWATCH_ETCD_PASSWORD", "wrong-one")], [("HEARTWATCH_ETCD_CA_FILE", "")]])
+        .map(|(id, more)| {
+            let words = ["agent", "--id", id, "--name", id, "--server", &at, "--lease", "2s", "--data-dir", id];
+            let login = [("HEARTWATCH_ETCD_PASSWORD", "hunter2")];
+            let more =
+                if more[0].0 == "HEARTWATCH_ETCD_CA_FILE" { [more[0], login[0]].to_vec() } else { more.to_vec() };
+            program(&words, &more)
+        })
+        .collect();
+    let beats = |id: &str| etcd.get(&format!("/monitor/heartbeat/{id}")).contains("alive");
+    eventually("its heartbeat is there", DEADLINE, async || beats("one")).await;
+    started[1].says("authentication failed").await;
+    started[2].says("UnknownIssuer").await;
+    assert!(!beats("two") && !beats("three"));
+
+    // A token that is no longer good: somebody changes the users, and the lease goes on.
+    let stored = |key: &str| etcd.get(key);
+    etcd.ctl(&["user", "add", "other:x"]);
+    let words = ["server", "config", "one", r#"{"interval": 0.5}"#, "--server", &at];
+    let configured = finished(directory.path(), &words, DEADLINE).await;
+    assert_eq!(configured.code, Some(0), "{configured:?}");
+    let applied = async || stored("/monitor/status/one").contains("\"interval\":0.5");
+    eventually("it is in force", DEADLINE, applied).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(beats("one"), "its lease was kept for longer than it lasts");
+    for program in started.iter().chain([&server]) {
+        let said = format!("{}{}", program.stdout(), program.stderr());
+        assert!(!said.contains("hunter2") && !said.contains("wrong-one"), "{said}");
     }
 }

@@ -42,10 +42,10 @@ pub use diagnostics::{Diagnostic, Diagnostics};
 pub use environment::Environment;
 pub use secret::Secret;
 pub use settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, FeedSettings, FeedSource, ForeignSettings, InfluxSettings,
-    InfluxVersion, KafkaSettings, LogSettings, MailEncryption, MailSettings, MonitorSettings, MqttSettings,
-    NotifySettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs, Settings,
-    WatchSettings, WaySettings, WebSettings, heartbeat_within,
+    BrokerSettings, BufferSettings, ClientCertificate, EtcdSettings, FeedSettings, FeedSource, ForeignSettings,
+    InfluxSettings, InfluxVersion, KafkaSettings, LogSettings, MailEncryption, MailSettings, MonitorSettings,
+    MqttSettings, NotifySettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs,
+    Settings, WatchSettings, WaySettings, WebSettings, heartbeat_within,
 };
 
 use document::SourceFile;

@@ -1,5 +1,6 @@
 //! From layers to [`Settings`]: which keys there are, what each may be, and what must fit together.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -52,7 +53,7 @@ pub(super) fn settings(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut V
     let mqtt = mqtt(reader, flags, &default.mqtt, notes);
     let influx = influx(reader, flags, &default.influx, notes);
     let kafka = kafka(reader, flags, &default.kafka);
-    let etcd = etcd(reader, flags);
+    let etcd = etcd(reader, flags, notes);
     let buffer = buffer(reader, &default.buffer);
     let watch = watch(reader, flags, &default.watch);
     let web = web(reader, flags, &default.web);
@@ -101,12 +102,39 @@ fn kafka(reader: &mut Reader<'_>, flags: &Overrides, default: &KafkaSettings) ->
     KafkaSettings { brokers: brokers.value(), group: group.or_default(default.group.clone()) }
 }
 
-fn etcd(reader: &mut Reader<'_>, flags: &Overrides) -> EtcdSettings {
+fn etcd(reader: &mut Reader<'_>, flags: &Overrides, notes: &mut Vec<String>) -> EtcdSettings {
     let table = reader.table("etcd");
     let endpoints = reader.read(&table, "endpoints", named("--etcd", &flags.etcd), |given| {
         given.text("http://127.0.0.1:2379", |text| text.parse::<values::EtcdEndpoints>())
     });
-    EtcdSettings { endpoints: endpoints.value().map(|endpoints| endpoints.0).unwrap_or_default() }
+    let user = reader.read(&table, "user", None, name);
+    let password = reader.secret(&table, "password", "password_file", None);
+    let ca_file = reader.existing_file(&table, "ca_file", None);
+    let certificate = reader.existing_file(&table, "client_certificate_file", None);
+    let key = reader.existing_file(&table, "client_key_file", None);
+    if let Some(endpoints) = &endpoints
+        && endpoints.value.0.iter().all(|url| url.scheme() != "https")
+    {
+        let files = [("ca_file", &ca_file), ("client_certificate_file", &certificate), ("client_key_file", &key)];
+        for (name, file) in files {
+            if let Some(file) = file {
+                reader.mistake(&file.origin, &table.key(name), "is for https:// endpoints: write them so");
+            }
+        }
+    }
+    let client_certificate = reader.pair(&table, certificate, key);
+    let password = reader.password_of(&user, password, "etcd", notes);
+    if let Some(user) = user.as_ref().filter(|_| password.is_none()) {
+        let message = "needs a password: set etcd.password_file, or HEARTWATCH_ETCD_PASSWORD";
+        reader.mistake(&user.origin, "etcd.user", message);
+    }
+    EtcdSettings {
+        endpoints: endpoints.value().map(|endpoints| endpoints.0).unwrap_or_default(),
+        user: user.value(),
+        password: password.value(),
+        ca_file: ca_file.value(),
+        client_certificate,
+    }
 }
 
 fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> WebSettings {
@@ -184,15 +212,7 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
             reader.mistake(&file.origin, &table.key(name), "is for a broker at an mqtts:// URL: set mqtt.url to one");
         }
     }
-    match (&certificate, &key) {
-        (Some(file), None) => {
-            reader.mistake(&file.origin, "mqtt.client_certificate_file", "needs client_key_file, too");
-        }
-        (None, Some(file)) => {
-            reader.mistake(&file.origin, "mqtt.client_key_file", "needs client_certificate_file, too");
-        }
-        _ => {}
-    }
+    let client_certificate = reader.pair(&table, certificate, key);
     if let Some(user) = user.as_ref().filter(|_| embedded) {
         let message = "is for a broker of your own: the embedded one asks for no password, set mqtt.url";
         reader.mistake(&user.origin, "mqtt.user", message);
@@ -212,10 +232,7 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
         user: user.value(),
         password: password.value(),
         ca_file: ca_file.value(),
-        client_certificate: certificate
-            .value()
-            .zip(key.value())
-            .map(|(certificate_file, key_file)| ClientCertificate { certificate_file, key_file }),
+        client_certificate,
         keep_alive: reader.read(&table, "keep_alive", None, keep_alive).or_default(default.keep_alive),
         message_bytes_max: reader
             .read(&table, "message_bytes_max", None, |given| given.bytes(4096, PAYLOAD_BYTES_MAX as u64))
@@ -362,6 +379,26 @@ impl<'a> Reader<'a> {
             }
         }
         None
+    }
+
+    /// A certificate and its key; one without the other is a mistake.
+    fn pair(
+        &mut self,
+        table: &Scope<'_>,
+        certificate: Option<Sourced<PathBuf>>,
+        key: Option<Sourced<PathBuf>>,
+    ) -> Option<ClientCertificate> {
+        match (&certificate, &key) {
+            (Some(file), None) => {
+                self.mistake(&file.origin, &table.key("client_certificate_file"), "needs client_key_file, too");
+            }
+            (None, Some(file)) => {
+                self.mistake(&file.origin, &table.key("client_key_file"), "needs client_certificate_file, too");
+            }
+            _ => {}
+        }
+        let (certificate_file, key_file) = (certificate.value()?, key.value()?);
+        Some(ClientCertificate { certificate_file, key_file })
     }
 
     /// Remembers that a value asks for another one that is missing.

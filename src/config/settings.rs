@@ -203,6 +203,14 @@ impl Default for KafkaSettings {
 pub struct EtcdSettings {
     /// Its members; empty uses no etcd.
     pub endpoints: Vec<Url>,
+    /// The user; none asks for no login.
+    pub user: Option<String>,
+    /// Its password, from a file or the environment.
+    pub password: Option<Secret>,
+    /// The certificates to trust with `https://`; none: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate for `https://`.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// What is logged.

@@ -152,7 +152,7 @@ impl FromStr for EtcdEndpoints {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let member = |text: &str| {
-            let url = url_of(text.trim(), ["http"; 2], "http://127.0.0.1:2379")?;
+            let url = url_of(text.trim(), ["http", "https"], "http://127.0.0.1:2379")?;
             if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
                 return Err(format!("'{text}' has more than a member's host and port: http://127.0.0.1:2379"));
             }

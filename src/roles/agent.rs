@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use url::Url;
 
 use crate::actors::collector::{Collector, CollectorParts};
 use crate::actors::executor::{self, Executor, ExecutorParts};
@@ -15,7 +14,7 @@ use crate::adapters::mqtt;
 use crate::adapters::plugin_folder::LocalFolder;
 use crate::adapters::process::HostProcesses;
 use crate::buffer::outbox::FullPolicy;
-use crate::config::{BrokerSettings, Settings};
+use crate::config::{BrokerSettings, EtcdSettings, Settings};
 use crate::domain::publisher::HostName;
 use crate::domain::restart::RestartLimits;
 use crate::messages::agent::{AgentSettings, Apply, AskRegistration, Execute, LookAgain};
@@ -90,7 +89,7 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
 
     let apply = collector_address.outlet();
     let registration =
-        register(args, &settings.etcd.endpoints, &host, (agent_settings, apply), &supervisor, clock, &mut shutdown)?;
+        register(args, &settings.etcd, &host, (agent_settings, apply), &supervisor, clock, &mut shutdown)?;
     let parts = ExecutorParts {
         client_id: args.id.clone(),
         host: host.clone(),
@@ -188,7 +187,7 @@ type Registered = Option<(Outlet<AskRegistration>, Outlet<LookAgain>)>;
 #[cfg(feature = "hosts")]
 fn register(
     args: &AgentArgs,
-    endpoints: &[Url],
+    etcd: &EtcdSettings,
     host: &HostName,
     (settings, apply): (AgentSettings, Outlet<Apply>),
     supervisor: &Supervisor,
@@ -196,14 +195,14 @@ fn register(
     shutdown: &mut Shutdown,
 ) -> anyhow::Result<Registered> {
     use crate::actors::registration::{Registration, RegistrationConfig, RegistrationParts};
-    use crate::adapters::etcd::{Etcd, EtcdConfig};
+    use crate::adapters::etcd::Etcd;
 
-    if endpoints.is_empty() {
+    if etcd.endpoints.is_empty() {
         return Ok(None);
     }
-    let mut config = EtcdConfig::new(endpoints.to_vec());
+    let mut config = assemble::etcd(etcd);
     // All members are asked within half of a lease.
-    let members = u32::try_from(endpoints.len()).unwrap_or(u32::MAX).max(1);
+    let members = u32::try_from(etcd.endpoints.len()).unwrap_or(u32::MAX).max(1);
     config.attempt_timeout = config.attempt_timeout.min(args.lease / 4 / members).max(Duration::from_millis(100));
     let etcd = Arc::new(Etcd::new(config)?);
     let config = RegistrationConfig {
@@ -226,14 +225,14 @@ fn register(
 #[cfg(not(feature = "hosts"))]
 fn register(
     _: &AgentArgs,
-    endpoints: &[Url],
+    etcd: &EtcdSettings,
     _: &HostName,
     _: (AgentSettings, Outlet<Apply>),
     _: &Supervisor,
     _: Clock,
     _: &mut Shutdown,
 ) -> anyhow::Result<Registered> {
-    anyhow::ensure!(endpoints.is_empty(), "--etcd: this program was built without the feature 'hosts'");
+    anyhow::ensure!(etcd.endpoints.is_empty(), "--etcd: this program was built without the feature 'hosts'");
     Ok(None)
 }
 

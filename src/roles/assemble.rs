@@ -10,10 +10,16 @@ use crate::actors::publisher::PublisherConfig;
 use crate::actors::subscriber::SetTopics;
 use crate::actors::watchdog::WatchdogConfig;
 use crate::adapters::broker::BrokerConfig;
+#[cfg(feature = "hosts")]
+use crate::adapters::etcd::{EtcdConfig, Login, Password};
 use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
 use crate::adapters::mqtt::{MqttConfig, Secret};
+#[cfg(feature = "hosts")]
+use crate::adapters::tls::ClientFiles;
 use crate::buffer::journal::JournalConfig;
 use crate::config::{BrokerSettings, FeedSettings, FeedSource, InfluxVersion, MqttSettings, Settings, WebSettings};
+#[cfg(feature = "hosts")]
+use crate::config::{ClientCertificate, EtcdSettings};
 use crate::domain::delivery::DeliveryLimits;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::watch::Home;
@@ -187,6 +193,21 @@ pub fn watchdog(settings: &Settings, home: Home) -> WatchdogConfig {
         scheduled: settings.maintenance.clone(),
         flapping: settings.watch.flapping,
         ..WatchdogConfig::new(home)
+    }
+}
+
+/// The etcd of the settings: who we are there, and whom we trust.
+#[cfg(feature = "hosts")]
+#[must_use]
+pub fn etcd(settings: &EtcdSettings) -> EtcdConfig {
+    let EtcdSettings { endpoints, user, password, ca_file, client_certificate } = settings.clone();
+    let own = client_certificate.map(|ClientCertificate { certificate_file, key_file }| {
+        crate::adapters::tls::KeyPair { certificate_file, key_file }
+    });
+    EtcdConfig {
+        tls: ClientFiles { ca_file, own },
+        login: user.zip(password).map(|(user, password)| Login { user, password: Password::new(password.expose()) }),
+        ..EtcdConfig::new(endpoints)
     }
 }
 

@@ -57,7 +57,8 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     line("InfluxDB", influx(&settings.influx))?;
     if !settings.etcd.endpoints.is_empty() {
         let endpoints: Vec<&str> = settings.etcd.endpoints.iter().map(Url::as_str).collect();
-        line("etcd", format!("{}, for the leases of agents", endpoints.join(", ")))?;
+        let user = settings.etcd.user.as_ref().map_or_else(String::new, |user| format!(", user {user}"));
+        line("etcd", format!("{}{user}, for the leases of agents", endpoints.join(", ")))?;
     }
     if let Some(brokers) = &settings.kafka.brokers {
         line("Kafka", format!("{brokers}, as the group {}", settings.kafka.group))?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix_rt::task::JoinHandle;
 use serde_json::{Value, json};
 
-use crate::config::Settings;
+use crate::config::{EtcdSettings, Settings};
 use crate::domain::nodes::{Node, NodeBeat, Nodes};
 use crate::domain::publisher::HostName;
 use crate::domain::time::Timestamp;
@@ -63,7 +63,7 @@ impl NodeView {
     /// When this can work with no etcd at all; then what was followed before is followed on.
     pub fn follow(&self, settings: &Settings) -> anyhow::Result<()> {
         let endpoints = &settings.etcd.endpoints;
-        let store = if endpoints.is_empty() { None } else { Some(store(endpoints)?) };
+        let store = if endpoints.is_empty() { None } else { Some(store(&settings.etcd)?) };
         self.close();
         let following = store.clone().map(|store| actix_rt::spawn(self.clone().look_for_ever(store)));
         let endpoints: Vec<&str> = endpoints.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
@@ -238,12 +238,11 @@ async fn write(store: &dyn ConfigSource, node: &HostName, document: &[u8]) -> Re
 }
 
 #[cfg(feature = "hosts")]
-fn store(endpoints: &[url::Url]) -> anyhow::Result<Arc<dyn ConfigSource>> {
-    use crate::adapters::etcd::{Etcd, EtcdConfig};
-    Ok(Arc::new(Etcd::new(EtcdConfig::new(endpoints.to_vec()))?))
+fn store(settings: &EtcdSettings) -> anyhow::Result<Arc<dyn ConfigSource>> {
+    Ok(Arc::new(crate::adapters::etcd::Etcd::new(crate::roles::assemble::etcd(settings))?))
 }
 
 #[cfg(not(feature = "hosts"))]
-fn store(_: &[url::Url]) -> anyhow::Result<Arc<dyn ConfigSource>> {
+fn store(_: &EtcdSettings) -> anyhow::Result<Arc<dyn ConfigSource>> {
     anyhow::bail!("etcd: this program was built without the feature 'hosts'")
 }

@@ -1,7 +1,9 @@
 //! A real etcd for a test, of one member or three: own ports, own directory, gone when the test ends in any way.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -9,8 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use url::Url;
 
+use super::mosquitto::authority;
 use super::{eventually, free_port, installed};
 
+const OPENSSL: &str = "/usr/bin/openssl";
 const PROGRAM: &str = "/usr/bin/etcd";
 
 /// Its own command line client, for what only another program should be asked.
@@ -20,6 +24,8 @@ pub const CTL: &str = "/usr/bin/etcdctl";
 #[derive(Debug)]
 pub struct Etcd {
     dir: TempDir,
+    /// Of the user `root`, once etcd asks for a login.
+    root_password: Option<String>,
     members: Vec<Member>,
 }
 
@@ -30,11 +36,37 @@ struct Member {
     peer_port: u16,
     child: Option<Child>,
     stopped: Cell<bool>,
+    scheme: &'static str,
 }
 
 impl Etcd {
     /// Starts one with so many members; `None` (already said) where etcd isn't installed.
     pub async fn start(members: usize) -> Option<Self> {
+        Self::start_as(members, "http").await
+    }
+
+    /// Starts one of one member with TLS for its clients; its authority is [`ca_file`](Self::ca_file).
+    pub async fn start_with_tls() -> Option<Self> {
+        if !installed(OPENSSL) {
+            return None;
+        }
+        Self::start_as(1, "https").await
+    }
+
+    /// Has it ask for a login, with this password for the user `root`.
+    pub fn ask_for_login(&mut self, password: &str) {
+        self.ctl(&["user", "add", &format!("root:{password}")]);
+        self.ctl(&["user", "grant-role", "root", "root"]);
+        self.ctl(&["auth", "enable"]);
+        self.root_password = Some(password.to_owned());
+    }
+
+    /// Whom to trust with TLS.
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    async fn start_as(members: usize, scheme: &'static str) -> Option<Self> {
         if !installed(PROGRAM) {
             return None;
         }
@@ -44,8 +76,13 @@ impl Etcd {
             peer_port: free_port(),
             child: None,
             stopped: Cell::new(false),
+            scheme,
         };
-        let mut etcd = Self { dir: tempfile::tempdir().unwrap(), members: (1..=members).map(member).collect() };
+        let members_of_it = (1..=members).map(member).collect();
+        let mut etcd = Self { dir: tempfile::tempdir().unwrap(), root_password: None, members: members_of_it };
+        if scheme == "https" {
+            authority(etcd.dir.path());
+        }
         for member in 0..members {
             etcd.spawn(member);
         }
@@ -122,6 +159,12 @@ impl Etcd {
     fn run_ctl(&self, arguments: &[&str]) -> std::process::Output {
         let mut ctl = Command::new(CTL);
         ctl.env("ETCDCTL_API", "3").args(arguments).args(["--endpoints", &self.running()]);
+        if self.members[0].scheme == "https" {
+            ctl.arg("--cacert").arg(self.ca_file());
+        }
+        if let Some(password) = &self.root_password {
+            ctl.args(["--user", "root", "--password", password]);
+        }
         ctl.output().unwrap()
     }
 
@@ -163,6 +206,7 @@ impl Etcd {
             .args(["--listen-client-urls", &member.url(), "--advertise-client-urls", &member.url()])
             .args(["--listen-peer-urls", &member.peer_url(), "--initial-advertise-peer-urls", &member.peer_url()])
             .args(["--initial-cluster", &cluster.join(",")])
+            .args(member.tls_arguments(&dir))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -175,7 +219,12 @@ impl Etcd {
         let member = &self.members[index];
         let health = format!("{}/health", member.url());
         heartwatch::adapters::rustls_provider::install();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy().build().unwrap();
+        let mut client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy();
+        if member.scheme == "https" {
+            let authority = reqwest::Certificate::from_pem(&fs::read(self.ca_file()).unwrap()).unwrap();
+            client = client.tls_certs_only([authority]);
+        }
+        let client = client.build().unwrap();
         eventually(&format!("etcd's {} is healthy", member.name), Duration::from_secs(60), async || {
             let Ok(answer) = client.get(&health).send().await else { return false };
             answer.text().await.is_ok_and(|text| text.contains("true"))
@@ -186,7 +235,14 @@ impl Etcd {
 
 impl Member {
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client_port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.client_port)
+    }
+
+    fn tls_arguments(&self, dir: &Path) -> Vec<OsString> {
+        if self.scheme == "http" {
+            return Vec::new();
+        }
+        vec!["--cert-file".into(), dir.join("server.pem").into(), "--key-file".into(), dir.join("server.key").into()]
     }
 
     fn peer_url(&self) -> String {

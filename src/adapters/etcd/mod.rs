@@ -8,9 +8,10 @@
 //! - A watch is one question: "has this changed after that revision?". It ends at the first event, at a
 //!   compaction, at a lost connection, and after [`EtcdConfig::watch_max`] in any case, because a member can
 //!   be cut off and not know it.
-//! - Without TLS: etcd on a trusted network, or behind a proxy of your own.
+//! - `https://` members are spoken to with TLS; a user and its password give a token ([`Login`]).
 
 mod convert;
+mod login;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use url::Url;
 
+pub use self::login::{Login, Password};
+
 use self::convert::{key_range, lease_seconds, snapshot};
+use self::login::{Line, Session};
+use crate::adapters::tls::{self, ClientFiles, TlsError};
 use crate::ports::{BoxFuture, ConfigSource, Keys, LeaseId, Snapshot, StoreError};
 use crate::wire::etcd::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::wire::etcd::kv_client::KvClient;
@@ -43,8 +48,12 @@ const ENDPOINTS_MAX: usize = 16;
 /// Where etcd is, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdConfig {
-    /// Its members, `http://host:2379`.
+    /// Its members, `http://host:2379` or `https://host:2379`.
     pub endpoints: Vec<Url>,
+    /// Whom to trust with `https://`, and our own certificate.
+    pub tls: ClientFiles,
+    /// Who we are; none where etcd asks for no login.
+    pub login: Option<Login>,
     /// Longest wait for one member's answer, with the connection to it.
     pub attempt_timeout: Duration,
     /// Longest watch before it ends and its owner reads again.
@@ -54,8 +63,15 @@ pub struct EtcdConfig {
 impl EtcdConfig {
     /// These members, a second for each, and a watch of half a minute at most.
     #[must_use]
-    pub const fn new(endpoints: Vec<Url>) -> Self {
-        Self { endpoints, attempt_timeout: Duration::from_secs(1), watch_max: Duration::from_secs(30) }
+    pub fn new(endpoints: Vec<Url>) -> Self {
+        let tls = ClientFiles::default();
+        Self {
+            endpoints,
+            tls,
+            login: None,
+            attempt_timeout: Duration::from_secs(1),
+            watch_max: Duration::from_secs(30),
+        }
     }
 }
 
@@ -73,6 +89,9 @@ pub enum EtcdConfigError {
         /// What is wrong.
         reason: String,
     },
+    /// TLS cannot be spoken.
+    #[error("etcd: {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// A client of etcd. It connects when it is first asked.
@@ -80,6 +99,7 @@ pub enum EtcdConfigError {
 pub struct Etcd {
     config: EtcdConfig,
     members: Vec<Member>,
+    session: Session,
     /// The member that answered last.
     current: AtomicUsize,
 }
@@ -102,9 +122,9 @@ impl Etcd {
         if config.endpoints.is_empty() || config.endpoints.len() > ENDPOINTS_MAX {
             return Err(EtcdConfigError::Endpoints);
         }
-        let members =
-            config.endpoints.iter().map(|url| member(url, config.attempt_timeout)).collect::<Result<_, _>>()?;
-        Ok(Self { config, members, current: AtomicUsize::new(0) })
+        let members = config.endpoints.iter().map(|url| member(url, &config)).collect::<Result<_, _>>()?;
+        let session = Session::new(config.login.clone());
+        Ok(Self { config, members, session, current: AtomicUsize::new(0) })
     }
 
     /// Its members as they were named.
@@ -114,7 +134,7 @@ impl Etcd {
     }
 
     /// Asks one member after the other, the one that answered last first.
-    async fn ask<T, F>(&self, question: impl Fn(Channel) -> F) -> Result<T, StoreError>
+    async fn ask<T, F>(&self, question: impl Fn(Line) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -123,7 +143,16 @@ impl Etcd {
         for turn in 0..self.members.len() {
             let index = (first + turn) % self.members.len();
             let Some(member) = self.members.get(index) else { continue };
-            let answer = tokio::time::timeout(self.config.attempt_timeout, question(member.channel.clone())).await;
+            let asked = async {
+                match question(self.session.line(member.channel.clone()).await?).await {
+                    // once more with a token of now
+                    Err(status) if self.session.is_over(&status) => {
+                        question(self.session.line(member.channel.clone()).await?).await
+                    }
+                    answer => answer,
+                }
+            };
+            let answer = tokio::time::timeout(self.config.attempt_timeout, asked).await;
             let reason = match answer {
                 Ok(Ok(answer)) => {
                     self.current.store(index, Ordering::Relaxed);
@@ -279,24 +308,37 @@ impl ConfigSource for Etcd {
     }
 }
 
-fn member(url: &Url, attempt_timeout: Duration) -> Result<Member, EtcdConfigError> {
+fn member(url: &Url, config: &EtcdConfig) -> Result<Member, EtcdConfigError> {
     let name = url.as_str().trim_end_matches('/').to_owned();
     let wrong = |reason: &str| EtcdConfigError::Endpoint { url: name.clone(), reason: reason.to_owned() };
-    if url.scheme() != "http" {
-        return Err(wrong("only http:// is spoken"));
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong("only http:// and https:// are spoken"));
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err(wrong("it names no host"));
     }
-    let endpoint = Endpoint::from_shared(name.clone()).map_err(|error| wrong(&error.to_string()))?;
+    let mut endpoint = Endpoint::from_shared(name.clone()).map_err(|error| wrong(&error.to_string()))?;
+    if url.scheme() == "https" {
+        let unusable = |error: tonic::transport::Error| TlsError::Unusable(innermost(&error));
+        endpoint = endpoint.tls_config(tls::client(&config.tls)?).map_err(unusable)?;
+    }
     let channel = endpoint
-        .connect_timeout(attempt_timeout)
+        .connect_timeout(config.attempt_timeout)
         // a member that is stopped keeps its connections and says nothing
-        .http2_keep_alive_interval(attempt_timeout * 2)
-        .keep_alive_timeout(attempt_timeout * 2)
+        .http2_keep_alive_interval(config.attempt_timeout * 2)
+        .keep_alive_timeout(config.attempt_timeout * 2)
         .keep_alive_while_idle(true)
         .connect_lazy();
     Ok(Member { name, channel })
+}
+
+/// The error at the bottom says what has happened.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 /// Whether another member would say the same.
@@ -342,7 +384,7 @@ mod tests {
     #[tokio::test]
     async fn what_can_be_no_etcd_is_named() {
         assert_eq!(Etcd::new(EtcdConfig::new(vec![])).unwrap_err(), EtcdConfigError::Endpoints);
-        for wrong in ["https://10.0.0.1:2379", "ftp://x"] {
+        for wrong in ["ftp://x", "unix:///run/etcd"] {
             let error = Etcd::new(EtcdConfig::new(vec![wrong.parse().unwrap()])).unwrap_err().to_string();
             assert!(error.contains(wrong) && error.contains("http://127.0.0.1:2379"), "{error}");
         }
