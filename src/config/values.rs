@@ -140,6 +140,11 @@ pub fn kafka_brokers(text: &str) -> Result<String, String> {
     if brokers.iter().all(|broker| good(broker).is_some()) {
         return Ok(brokers.join(","));
     }
+    if brokers.iter().any(|broker| broker.contains("://") || broker.contains('@')) {
+        let what = "Kafka is spoken here without TLS and without a login";
+        let way = "on a network that you trust, or through a tunnel; write HOST:PORT of a plaintext listener";
+        return Err(format!("{what}, {way}, with commas between several"));
+    }
     Err(format!("'{text}' is not where Kafka is: write HOST:PORT, with commas between several, like 127.0.0.1:9092"))
 }
 
