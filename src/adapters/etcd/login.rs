@@ -1,8 +1,8 @@
 //! Who we are at etcd: a user and a password, for which a member gives a token.
 //!
-//! A token is good for some minutes without use, and only as long as nobody changes users or roles. One that is no
-//! longer good is answered with UNAUTHENTICATED (etcd 3.4: also INVALID_ARGUMENT for an old revision of the rights);
-//! then a new one is asked for, once.
+//! A token is good for some minutes without use, only at a member that has not started again since, and only while the
+//! rights are as they were. One that is no longer good is answered with UNAUTHENTICATED, or with INVALID_ARGUMENT
+//! for an old revision of the rights (etcd, api/v3rpc/rpctypes/error.go); then a new one is asked for, once.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
