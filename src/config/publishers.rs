@@ -178,9 +178,9 @@ fn system<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (Option<MetricSet>,
         false => Err("can only be true: leave it out where this host's metrics are not wanted".to_owned()),
     });
     let mut metrics = MetricSet::default();
-    if let Some(names) = reader.list(table, "metrics", |given| {
-        given.text("cpu", |name| MetricSet::parse([name]).map(|_| name.to_owned()).map_err(|error| error.to_string()))
-    }) {
+    // read together, so that a wrong name is one mistake and not also an empty list
+    let names = reader.list(table, "metrics", |given| given.text("cpu", |name| Ok(name.to_owned())));
+    if let Some(names) = names {
         let named = MetricSet::parse(names.iter().map(String::as_str)).map_err(|error| error.to_string());
         match named.and_then(values::some_metrics) {
             Ok(named) => metrics = named,

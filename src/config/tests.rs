@@ -125,7 +125,7 @@ fn every_flag_of_run_has_a_key_and_a_variable() {
     assert_eq!(by_flag, by_key);
     assert_eq!(by_flag.mqtt.broker, BrokerSettings::At(broker));
     assert_eq!(by_flag.etcd.endpoints.len(), 2);
-    for wrong in ["", "e1:2379", "https://e1:2379", "http://e1:2379/v3", "http://e1,"] {
+    for wrong in ["", "e1:2379", "ftp://e1:2379", "http://e1:2379/v3", "http://e1,"] {
         only_mistake(&format!("etcd.endpoints = '{wrong}'"), "", "http://127.0.0.1:2379");
     }
     assert_eq!(by_flag.influx.token.unwrap().expose(), "from-a-file");
