@@ -75,6 +75,19 @@ pub enum TransportError {
     Closed,
 }
 
+/// Messages that wait at a [`Transport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TransportWaiting {
+    /// Until they are sent.
+    pub to_send: u64,
+    /// Most of these.
+    pub to_send_max: u64,
+    /// Until they are taken.
+    pub to_take: u64,
+    /// Most of these.
+    pub to_take_max: u64,
+}
+
 /// A connection to a broker that reconnects for ever.
 pub trait Transport: Send + Sync + 'static {
     /// Hands a message to the connection; waits while its queue is full.
@@ -88,6 +101,10 @@ pub trait Transport: Send + Sync + 'static {
     fn acknowledge(&self, receipts: Vec<Receipt>);
     /// Sends what is queued, says DISCONNECT (so that no last will is published) and ends.
     fn disconnect(&self) -> BoxFuture<'_, ()>;
+    /// What waits at this moment; none where the transport does not tell.
+    fn waiting(&self) -> Option<TransportWaiting> {
+        None
+    }
 }
 
 /// Where rows go in the end.

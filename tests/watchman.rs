@@ -122,3 +122,29 @@ async fn another_heartwatch_watches_it_and_it_does_not_watch_itself() {
     assert_eq!(third.program.exit(PATIENCE).await.code(), Some(0));
     first.until("second", Verdict::Ended).await;
 }
+
+#[tokio::test]
+async fn every_queue_says_how_full_it_is_and_how_full_it_may_be() {
+    let running = Running::start(RunOptions::default()).await;
+    let metrics = reqwest::get(format!("{}/metrics", running.page())).await.unwrap().text().await.unwrap();
+    let value = |name: &str| {
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}\n{metrics}"));
+        line.trim().parse::<u64>().unwrap()
+    };
+    for queue in ["journal", "mqtt to send", "mqtt to take"] {
+        let entries = value(&format!("heartwatch_queue_entries{{queue=\"{queue}\"}}"));
+        let entries_max = value(&format!("heartwatch_queue_entries_max{{queue=\"{queue}\"}}"));
+        assert!(entries <= entries_max && entries_max > 0, "{queue}: {entries} of {entries_max}");
+    }
+    for actor in ["watchdog", "subscriber", "influx writer", "notifier", "alarms"] {
+        value(&format!("heartwatch_actor_waiting_messages{{actor=\"{actor}\"}}"));
+    }
+    // Prometheus takes no name twice with the same labels.
+    let mut names: Vec<_> =
+        metrics.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup_by_key(|(name, _)| *name);
+    assert_eq!(names.len(), all);
+}

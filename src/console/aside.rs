@@ -86,7 +86,7 @@ mod tests {
             last_error: "no answer\u{1b} in time".to_owned(),
             ..TargetStatus::default()
         });
-        let stuck = ActorStatus { actor: "watchdog".to_owned(), restarts: 1, stuck: 1, unanswered: 0 };
+        let stuck = ActorStatus { actor: "watchdog".to_owned(), restarts: 1, stuck: 1, unanswered: 0, waiting: 0 };
         view.monitor = MonitorStatus { actors: vec![stuck], ..MonitorStatus::default() };
         let expected = "\
 notify pager (webhook): retrying, 12 sent, 3 waiting, 1 given up (too old); no answer\\u{1b} in time

@@ -58,4 +58,7 @@ pub struct ActorStatus {
     pub stuck: u64,
     /// Checks in a row that it has not answered by now.
     pub unanswered: u32,
+    /// Messages that it has not answered yet, those that it works on with them.
+    #[serde(default)]
+    pub waiting: u64,
 }

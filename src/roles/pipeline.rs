@@ -34,7 +34,9 @@ use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
 use crate::messages::notice::SetTargets;
-use crate::ports::{AgentAnswer, AgentWay, ProcessTable, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent};
+use crate::ports::{
+    AgentAnswer, AgentWay, ProcessTable, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent, TransportWaiting,
+};
 use crate::roles::connection::{Connection, Takers, Wanted};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
@@ -44,6 +46,7 @@ use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
+use crate::runtime::queues::Queues;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervisor::{Escalation, Supervisor};
 use crate::web;
@@ -317,6 +320,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         recent: reader_address.outlet(),
         restarts: restarts.clone(),
         live,
+        queues: queues(&opened, &connection.transport()),
     };
     let server: PageServer = Rc::default();
     if let Some(config) = assemble::web(settings) {
@@ -448,6 +452,20 @@ pub(super) fn ask_agents(agents: &Agents, settings: &Settings, mqtt_url: &str, c
     let (way, answers) = over_broker(transport, events, prefix);
     agents.ask_over(way, answers);
     Ok(())
+}
+
+/// The queues that every monitor has.
+fn queues(journal: &Journal, transport: &Arc<dyn Transport>) -> Queues {
+    let queues = Queues::default();
+    let (_, entries_max) = journal.queue_entries();
+    let journal = journal.clone();
+    queues.add("journal", entries_max, move || Some(journal.queue_entries().0));
+    if let Some(TransportWaiting { to_send_max, to_take_max, .. }) = transport.waiting() {
+        let (sending, taking) = (transport.clone(), transport.clone());
+        queues.add("mqtt to send", to_send_max, move || sending.waiting().map(|waiting| waiting.to_send));
+        queues.add("mqtt to take", to_take_max, move || taking.waiting().map(|waiting| waiting.to_take));
+    }
+    queues
 }
 
 /// The monitor's connection as the settings want it.

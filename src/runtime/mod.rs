@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod directory;
 pub mod outlet;
+pub mod queues;
 pub mod shutdown;
 pub mod signals;
 pub mod supervisor;

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::dev::ToEnvelope;
@@ -45,18 +46,19 @@ pub enum Undelivered {
 pub struct Address<A: Actor> {
     name: &'static str,
     current: watch::Receiver<Option<Addr<A>>>,
+    waiting: Arc<AtomicU64>,
 }
 
 impl<A: Actor> Clone for Address<A> {
     fn clone(&self) -> Self {
-        Self { name: self.name, current: self.current.clone() }
+        Self { name: self.name, current: self.current.clone(), waiting: self.waiting.clone() }
     }
 }
 
 impl<A: Actor> Address<A> {
     pub(super) fn new(name: &'static str) -> (watch::Sender<Option<Addr<A>>>, Self) {
         let (sender, current) = watch::channel(None);
-        (sender, Self { name, current })
+        (sender, Self { name, current, waiting: Arc::default() })
     }
 
     /// The way to send it messages of one type.
@@ -77,7 +79,7 @@ impl<A: Actor> Address<A> {
             }
         });
         let resolve = move || current.borrow().clone().map(Addr::recipient);
-        Outlet { name: self.name, resolve: Arc::new(resolve), lives }
+        Outlet { name: self.name, resolve: Arc::new(resolve), lives, waiting: self.waiting.clone() }
     }
 }
 
@@ -90,6 +92,24 @@ where
     name: &'static str,
     resolve: Arc<dyn Fn() -> Option<Recipient<M>> + Send + Sync>,
     lives: watch::Receiver<()>,
+    /// Of all message types together.
+    waiting: Arc<AtomicU64>,
+}
+
+/// Counts a message from its sending until its answer, or until nobody waits for that any more.
+struct Waits<'a>(&'a AtomicU64);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicU64) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<M> Clone for Outlet<M>
@@ -98,7 +118,8 @@ where
     M::Result: Send,
 {
     fn clone(&self) -> Self {
-        Self { name: self.name, resolve: self.resolve.clone(), lives: self.lives.clone() }
+        let Self { name, resolve, lives, waiting } = self;
+        Self { name, resolve: resolve.clone(), lives: lives.clone(), waiting: waiting.clone() }
     }
 }
 
@@ -117,6 +138,13 @@ where
     M: Message + Send + 'static,
     M::Result: Send,
 {
+    /// Messages of every type that this receiver has not answered yet: those in its mailbox, those that it works on, and
+    /// those whose senders wait for room there.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Sends until the receiver has answered; waits while its mailbox is full or it is being restarted.
     /// Dropping the future takes the message back: never put a timeout around it.
     ///
@@ -126,6 +154,7 @@ where
     where
         M: Clone,
     {
+        let _waits = Waits::new(&self.waiting);
         let mut lives = self.lives.clone();
         let mut attempts = 0;
         loop {
@@ -153,6 +182,7 @@ where
         let Some(recipient) = (self.resolve)() else {
             return Err(Undelivered::Stopped { receiver: self.name });
         };
+        let _waits = Waits::new(&self.waiting);
         match tokio::time::timeout(timeout, recipient.send(question)).await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(_)) => Err(Undelivered::Stopped { receiver: self.name }),

@@ -78,6 +78,7 @@ impl Vitals {
             restarts: self.restarts.get(),
             stuck: self.stuck.get(),
             unanswered: self.unanswered.get(),
+            waiting: self.outlet.waiting(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `/api/…`, `/metrics`, `/healthz`, `/readyz`.
 
+use std::collections::BTreeMap;
+
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use crate::messages::child::AskChild;
 use crate::messages::notice::TargetStatus;
 use crate::messages::page::AskNewestChanges;
 use crate::runtime::outlet::Undelivered;
+use crate::runtime::queues::Depth;
 
 /// Most changes in one answer.
 const CHANGES_MAX: usize = 1_000;
@@ -214,5 +217,16 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     metric("heartwatch_actor_restarts_total", "counter", "Restarts of the monitor's actors.", &plain(restarts));
     let stuck = view.monitor.actors.iter().map(|actor| actor.stuck).sum();
     metric("heartwatch_actor_stuck_total", "counter", "Of these, because one no longer answered.", &plain(stuck));
+    // Several children share a name.
+    let mut waiting = BTreeMap::<&str, u64>::new();
+    view.monitor.actors.iter().for_each(|actor| *waiting.entry(&actor.actor).or_default() += actor.waiting);
+    let waiting: Vec<_> = waiting.iter().map(|(actor, count)| (format!("{{actor=\"{actor}\"}}"), *count)).collect();
+    metric("heartwatch_actor_waiting_messages", "gauge", "Messages that an actor has not answered yet.", &waiting);
+    let depths = outlets.queues.depths();
+    let by_queue = |value: fn(&Depth) -> u64| -> Vec<_> {
+        depths.iter().map(|depth| (format!("{{queue=\"{}\"}}", depth.queue), value(depth))).collect()
+    };
+    metric("heartwatch_queue_entries", "gauge", "What waits in a queue.", &by_queue(|depth| depth.entries));
+    metric("heartwatch_queue_entries_max", "gauge", "How much may wait in it.", &by_queue(|depth| depth.entries_max));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
 }

@@ -40,6 +40,7 @@ use crate::messages::progress::AskMonitor;
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
+use crate::runtime::queues::Queues;
 
 /// Most connections at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -119,6 +120,8 @@ pub struct Outlets {
     pub children: watch::Receiver<Arc<BTreeMap<PublisherId, Outlet<AskChild>>>>,
     /// Verdict changes as they happen.
     pub live: broadcast::Sender<Change>,
+    /// How full the queues are.
+    pub queues: Queues,
 }
 
 /// Why the page cannot be served.

@@ -290,7 +290,7 @@ impl Rows {
     fn monitor(&mut self, now: Timestamp, well: bool) {
         for ago in (0..SECONDS / 30).rev().map(|step| step * 30) {
             let done = SECONDS - ago;
-            let actor = ActorStatus { actor: "watchdog".to_owned(), restarts: 0, stuck: 0, unanswered: 0 };
+            let actor = ActorStatus { actor: "watchdog".to_owned(), restarts: 0, stuck: 0, unanswered: 0, waiting: 0 };
             let monitor = MonitorStatus { healthy: well, actors: vec![actor], ..MonitorStatus::default() };
             let target = TargetStatus { target: "pager".to_owned(), ..TargetStatus::default() };
             let lost = if well { 0 } else { done };

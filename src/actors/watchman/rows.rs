@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn parts_of_one_name_are_one_row() {
-        let actor = |name: &str| ActorStatus { actor: name.to_owned(), restarts: 2, stuck: 1, unanswered: 0 };
+        let actor =
+            |name: &str| ActorStatus { actor: name.to_owned(), restarts: 2, stuck: 1, unanswered: 0, waiting: 0 };
         let monitor = MonitorStatus {
             healthy: true,
             actors: vec![actor("child"), actor("watchdog"), actor("child")],

@@ -264,6 +264,7 @@ impl Link {
             self.say_goodbye();
         }
         self.queue.pump();
+        self.shared.to_take.store(self.queue.messages() as u64, Ordering::Relaxed);
         if self.paused && !self.queue.is_full() {
             tracing::info!(broker = %self.broker, "reading from the MQTT broker goes on");
             self.paused = false;

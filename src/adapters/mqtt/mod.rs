@@ -49,7 +49,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub use config::{MqttConfig, MqttConfigError, Secret, Will};
 pub use replaceable::ReplaceableTransport;
 
-use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
+use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent, TransportWaiting};
 use crate::runtime::clock::Clock;
 use config::Endpoint;
 use receipts::Receipts;
@@ -79,6 +79,7 @@ pub struct MqttTransport {
     stop: mpsc::Sender<oneshot::Sender<()>>,
     shared: Arc<Shared>,
     send_queue_messages_max: usize,
+    event_queue_messages_max: usize,
     message_bytes_max: usize,
     disconnect_timeout: Duration,
 }
@@ -89,6 +90,8 @@ struct Shared {
     receipts: Mutex<Receipts>,
     acknowledged: Notify,
     dropped: AtomicU64,
+    /// Messages that the consumer has not taken, before its channel.
+    to_take: AtomicU64,
 }
 
 impl Shared {
@@ -133,6 +136,7 @@ pub fn connect(
         stop,
         shared: Arc::clone(&shared),
         send_queue_messages_max: config.send_queue_messages_max,
+        event_queue_messages_max: config.event_queue_messages_max,
         message_bytes_max: config.message_bytes_max,
         disconnect_timeout: config.disconnect_timeout,
     };
@@ -189,6 +193,15 @@ impl MqttTransport {
 }
 
 impl Transport for MqttTransport {
+    fn waiting(&self) -> Option<TransportWaiting> {
+        Some(TransportWaiting {
+            to_send: self.send_queue_messages_max.saturating_sub(self.sends.capacity()) as u64,
+            to_send_max: self.send_queue_messages_max as u64,
+            to_take: self.shared.to_take.load(Ordering::Relaxed),
+            to_take_max: self.event_queue_messages_max as u64,
+        })
+    }
+
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<(), TransportError>> {
         Box::pin(async move {
             self.check(&message)?;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError};
+use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportWaiting};
 
 /// Hands everything to the transport that it holds at the moment.
 pub struct ReplaceableTransport(RwLock<Arc<dyn Transport>>);
@@ -42,5 +42,9 @@ impl Transport for ReplaceableTransport {
     fn disconnect(&self) -> BoxFuture<'_, ()> {
         let current = self.current();
         Box::pin(async move { current.disconnect().await })
+    }
+
+    fn waiting(&self) -> Option<TransportWaiting> {
+        self.current().waiting()
     }
 }

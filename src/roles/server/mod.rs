@@ -70,6 +70,7 @@ pub async fn server(
     let (tee, tee_end) = mpsc::channel(TEE_MESSAGES_MAX);
     let prefix = settings.mqtt.prefix.clone();
     let signs = tell_signs(settings)?;
+    let (tee_queue, signs_queue) = (tee.downgrade(), signs.as_ref().map(mpsc::Sender::downgrade));
     actix_rt::spawn(note_received(events, tee, log, prefix, signs));
 
     let front = Front::Given { transport, events: tee_end, url: format!("grpc://{listen}") };
@@ -77,6 +78,10 @@ pub async fn server(
 
     let (outcomes, _) = broadcast::channel(OUTCOMES_MAX);
     let (submit, submitted) = mpsc::channel(desk::SUBMISSIONS_MAX);
+    let queues = &pipeline.outlets.queues;
+    queues.add_channel("commands", &submit);
+    tee_queue.upgrade().iter().for_each(|tee| queues.add_channel("received", tee));
+    signs_queue.and_then(|signs| signs.upgrade()).iter().for_each(|signs| queues.add_channel("signs for Kafka", signs));
     let desk = actix_rt::spawn(desk::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock));
     let (way, answers) = streams::over_streams(agents.clone(), submit.clone());
     pipeline.ask_over(way, answers);
