@@ -221,7 +221,12 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     let mut waiting = BTreeMap::<&str, u64>::new();
     view.monitor.actors.iter().for_each(|actor| *waiting.entry(&actor.actor).or_default() += actor.waiting);
     let waiting: Vec<_> = waiting.iter().map(|(actor, count)| (format!("{{actor=\"{actor}\"}}"), *count)).collect();
-    metric("heartwatch_actor_waiting_messages", "gauge", "Messages that an actor has not answered yet.", &waiting);
+    metric(
+        "heartwatch_actor_waiting_messages",
+        "gauge",
+        "Messages that an actor has not answered yet, the questions of this page with them.",
+        &waiting,
+    );
     let depths = outlets.queues.depths();
     let by_queue = |value: fn(&Depth) -> u64| -> Vec<_> {
         depths.iter().map(|depth| (format!("{{queue=\"{}\"}}", depth.queue), value(depth))).collect()
