@@ -52,16 +52,8 @@ pub enum IntakeEntry {
         /// Why, in the publisher's words.
         reason: String,
     },
-    /// Rows outside the ledger (counters, a device's readings): line protocol, one row a line.
+    /// Rows outside the ledger (heartbeats, counters, error metrics): line protocol, one row a line.
     Unnumbered {
-        /// The encoded rows, each ended by `\n`.
-        lines: Vec<u8>,
-        /// How many they are.
-        rows: u64,
-    },
-    /// The rows of heartbeats, their error metrics with them. Nobody waits for them to be safe: they were sent at QoS 0,
-    /// and the next one says the same again.
-    Heartbeat {
         /// The encoded rows, each ended by `\n`.
         lines: Vec<u8>,
         /// How many they are.

@@ -233,7 +233,7 @@ fn error_rows(publisher: &PublisherId, note: &envelope::HeartbeatNote) -> Option
             rows += 1;
         }
     }
-    (rows > 0).then_some(IntakeEntry::Heartbeat { lines, rows })
+    (rows > 0).then_some(IntakeEntry::Unnumbered { lines, rows })
 }
 
 fn heartbeat_row(
@@ -254,5 +254,5 @@ fn heartbeat_row(
     // Ids and hosts were checked where they came in, so only a time beyond 2262 can fail here.
     line_protocol::encode(&mut lines, "heartwatch_heartbeat", tags.into_iter(), fields, time).ok()?;
     lines.push(b'\n');
-    Some(IntakeEntry::Heartbeat { lines, rows: 1 })
+    Some(IntakeEntry::Unnumbered { lines, rows: 1 })
 }

@@ -1,7 +1,7 @@
 //! The journal's thread: while one group is being committed the next one gathers in the queue.
 //!
-//! Marks of delivery and what heartbeats say have no commit of their own: they wait for the next group, or until
-//! somebody asks for them. A commit is a wait for the disk, and most of what a monitor costs that has little to do.
+//! A mark of delivery that is alone has no commit of its own: it waits for the next group, or until somebody
+//! asks for it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
                 next = commands.try_recv().ok();
             }
         }
-        let is_urgent = group.iter().any(|(write, ..)| !write.can_ride_along());
+        let is_urgent = group.iter().any(|(write, ..)| !matches!(write, Write::Delivered { .. }));
         let can_wait = matches!(other, None | Some(Command::NextBatch { .. })) && group.len() < GROUP_WRITES_MAX;
         if is_urgent || !can_wait {
             commit(&mut store, &mut group, level);

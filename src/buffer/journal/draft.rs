@@ -108,9 +108,7 @@ impl<'a> Draft<'a> {
                     }
                     touch(&owner, 0);
                 }
-                IntakeEntry::Unnumbered { lines, rows } | IntakeEntry::Heartbeat { lines, rows } => {
-                    self.unnumbered(lines, *rows)?;
-                }
+                IntakeEntry::Unnumbered { lines, rows } => self.unnumbered(lines, *rows)?,
             }
         }
         let state = |(owner, refused): (Owner, u64)| self.state(&owner).delivery_state(&owner, refused);

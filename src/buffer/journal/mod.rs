@@ -192,8 +192,6 @@ const SLOW_FROM_THOUSANDTHS: u64 = 900;
 const SLOW_DELAY_MAX: Duration = Duration::from_millis(100);
 /// The longest time that a mark of delivery waits for a commit to ride in. Losing it costs a repetition.
 pub const DELIVERED_WAIT_MAX: Duration = Duration::from_millis(20);
-/// The same for what heartbeats say.
-const HEARTBEATS_WAIT_MAX: Duration = Duration::from_millis(200);
 /// Most plots that are read at once.
 const PLOTS_AT_ONCE_MAX: usize = 2;
 
@@ -248,8 +246,7 @@ impl Journal {
     }
 
     /// Makes entries durable, duplicates removed. Resolves after the commit that holds them, with the
-    /// state of every incarnation named in them. Near the limit it waits first, up to 100 ms. What only heartbeats
-    /// say rides in the next commit, up to 200 ms later.
+    /// state of every incarnation named in them. Near the limit it waits first, up to 100 ms.
     ///
     /// # Errors
     /// [`JournalError::Write`]: nothing of it was stored.
@@ -260,9 +257,7 @@ impl Journal {
         }
         let permits = u32::try_from(entries.len()).unwrap_or(u32::MAX).clamp(1, self.queue_entries_max);
         let permit = Arc::clone(&self.queue).acquire_many_owned(permits).await.map_err(|_| JournalError::Closed)?;
-        let write = Write::Append(entries);
-        let ride_max = if write.can_ride_along() { HEARTBEATS_WAIT_MAX } else { Duration::MAX };
-        self.within(ride_max, self.ask(|reply| Command::Write { write, reply, permit: Some(permit) })).await
+        self.ask(|reply| Command::Write { write: Write::Append(entries), reply, permit: Some(permit) }).await
     }
 
     /// Makes verdict changes durable: their own table, and a `heartwatch_verdict` row each for the sink.
@@ -365,19 +360,10 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`]: they will be delivered again, which changes nothing in the sink.
     pub async fn delivered(&self, block_ids: Vec<i64>, dead_letters: Vec<DeadLetter>) -> Result<(), JournalError> {
-        self.within(DELIVERED_WAIT_MAX, self.write(Write::Delivered { block_ids, dead_letters })).await
-    }
-
-    /// A write that rides in another's commit, or has its own after so long.
-    async fn within<T>(
-        &self,
-        ride_max: Duration,
-        write: impl Future<Output = Result<T, JournalError>>,
-    ) -> Result<T, JournalError> {
-        let mut written = std::pin::pin!(write);
+        let mut marked = std::pin::pin!(self.write(Write::Delivered { block_ids, dead_letters }));
         loop {
-            match tokio::time::timeout(ride_max, &mut written).await {
-                Ok(written) => return written,
+            match tokio::time::timeout(DELIVERED_WAIT_MAX, &mut marked).await {
+                Ok(marked) => return marked,
                 Err(_) => self.ask(|reply| Command::Flush { reply }).await?,
             }
         }
@@ -387,13 +373,6 @@ impl Journal {
     /// says.
     pub async fn wait_until(&self, is_so: impl FnMut(&Level) -> bool) {
         let _ = self.level.clone().wait_for(is_so).await;
-    }
-
-    /// Entries of appends that wait for their commit, and how many may.
-    #[must_use]
-    pub fn queue_entries(&self) -> (u64, u64) {
-        let waiting = (self.queue_entries_max as usize).saturating_sub(self.queue.available_permits());
-        (waiting as u64, u64::from(self.queue_entries_max))
     }
 
     /// How full it is; cheap.

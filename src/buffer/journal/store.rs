@@ -37,21 +37,6 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// Whether it needs no commit of its own: a mark of delivery, or what heartbeats say. Losing it costs a
-    /// repetition, or a row of what comes again every interval.
-    pub(super) fn can_ride_along(&self) -> bool {
-        match self {
-            Self::Append(entries) => {
-                let is_heartbeat = |entry: &IntakeEntry| matches!(entry, IntakeEntry::Heartbeat { .. });
-                let is_count = |entry: &IntakeEntry| matches!(entry, IntakeEntry::Produced { .. });
-                // A count alone is a goodbye's, which its broker keeps until it is acknowledged.
-                entries.iter().any(is_heartbeat) && entries.iter().all(|entry| is_heartbeat(entry) || is_count(entry))
-            }
-            Self::Delivered { .. } => true,
-            Self::Changes(_) | Self::Standing(_) => false,
-        }
-    }
-
     /// Its bytes, about, for the size of a group.
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -59,7 +44,7 @@ impl Write {
                 .iter()
                 .map(|entry| match entry {
                     IntakeEntry::Readings { lines, .. } => lines.iter().map(|line| line.line.len()).sum(),
-                    IntakeEntry::Unnumbered { lines, .. } | IntakeEntry::Heartbeat { lines, .. } => lines.len(),
+                    IntakeEntry::Unnumbered { lines, .. } => lines.len(),
                     IntakeEntry::Produced { .. } | IntakeEntry::GivenUp { .. } => 64,
                 })
                 .sum(),

@@ -87,23 +87,3 @@ async fn more_than_the_memory_holds_is_taken_from_the_file() {
     }
     assert_eq!((account(&journal, "a").await.stored, journal.level().undelivered_bytes), (24, 0));
 }
-
-#[tokio::test]
-async fn what_heartbeats_say_rides_in_the_commit_of_readings_or_has_its_own() {
-    let directory = tempfile::tempdir().unwrap();
-    let (journal, _) = Journal::open(config(directory.path())).unwrap();
-    let beat = |time: u64| {
-        let lines = format!("beat x=1 {time}\n").into_bytes();
-        let produced = IntakeEntry::Produced { publisher: publisher("a"), incarnation: LIFE, produced: 1 };
-        Arc::new(vec![produced, IntakeEntry::Heartbeat { lines, rows: 1 }])
-    };
-    let mut riding = std::pin::pin!(journal.append(beat(1)));
-    // given to the journal, and not asked after any more
-    assert!(riding.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
-    assert_eq!(take(&journal, &BTreeSet::new()).await, Batch::default(), "it had a commit of its own");
-    append(&journal, vec![readings("a", [1])]).await;
-    assert_eq!(riding.await.unwrap().len(), 1);
-    assert_eq!(journal.level().undelivered_rows, 2);
-    journal.append(beat(2)).await.unwrap();
-    assert_eq!(journal.level().undelivered_rows, 3);
-}
