@@ -5,6 +5,7 @@ mod support;
 
 use std::path::Path;
 
+use heartwatch::domain::time::Timestamp;
 use heartwatch::domain::verdict::Verdict;
 use heartwatch::runtime::clock::Clock;
 use rustix::process::Signal;
@@ -220,7 +221,12 @@ async fn an_outage_of_the_broker_is_counted_and_written_afterwards_with_its_own_
     goes_wrong(&influxd, "connectivity_error", "sensor").await;
     let query = "SELECT \"value\" FROM \"connectivity_error\" WHERE \"publisher\" = 'sensor' AND \"value\" > 0";
     let first = influxd.rows(DATABASE, query).await[0][0].as_i64().unwrap();
-    assert!(first < restarted_at, "it happened before the connection came back");
+    // The publisher's own line says when the connection came back: its clock, and no time of ours between.
+    publisher.says("connected to the MQTT broker again").await;
+    let said = publisher.stderr();
+    let line = said.lines().find(|line| line.contains("connected to the MQTT broker again")).unwrap();
+    let back_at: Timestamp = line.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(first < back_at.as_nanos(), "it happened before the connection came back");
     let back = async || newest(LOAD).await > restarted_at;
     eventually("readings come again", PATIENCE, back).await;
     let zero = async || {

@@ -375,6 +375,13 @@ impl Journal {
         let _ = self.level.clone().wait_for(is_so).await;
     }
 
+    /// Entries of appends that wait for their commit, and how many may.
+    #[must_use]
+    pub fn queue_entries(&self) -> (u64, u64) {
+        let waiting = (self.queue_entries_max as usize).saturating_sub(self.queue.available_permits());
+        (waiting as u64, u64::from(self.queue_entries_max))
+    }
+
     /// How full it is; cheap.
     #[must_use]
     pub fn level(&self) -> Level {
