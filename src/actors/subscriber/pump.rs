@@ -17,6 +17,7 @@ use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::formats::envelope::TopicKind;
 use crate::messages::beats::Hearing;
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
 use crate::ports::{Receipt, Transport, TransportEvent};
@@ -119,6 +120,9 @@ impl Gathered {
     fn push(&mut self, delivery: Delivery) {
         self.until.get_or_insert_with(|| Instant::now() + GATHER_MAX);
         self.bytes += delivery.payload.len();
+        // A goodbye races the end of its process, and a last will is a reason to look: they wait for nothing.
+        let last_level = delivery.topic.rsplit('/').next();
+        self.ended |= [TopicKind::Goodbye, TopicKind::LastWill].iter().any(|kind| last_level == Some(kind.as_str()));
         self.deliveries.push(delivery);
     }
 
@@ -221,4 +225,29 @@ async fn hand_over(batch: Vec<Delivery>, subscriber: Outlet<Deliveries>, reports
         }
     }
     receipts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::{Monotonic, Timestamp};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_heard_waits_for_more_and_what_ends_somebody_waits_for_nothing() {
+        let delivery = |kind: TopicKind| Delivery {
+            topic: format!("heartwatch/v1/a/{kind}"),
+            payload: b"{}".to_vec(),
+            retained: false,
+            at: Monotonic::START,
+            wall: Timestamp::from_nanos(0),
+            receipt: Receipt { connection_epoch: 1, packet_id: 1 },
+        };
+        for kind in TopicKind::FROM_PUBLISHERS {
+            let mut gathered = Gathered::default();
+            gathered.push(delivery(TopicKind::Heartbeat));
+            assert!(!gathered.is_full());
+            gathered.push(delivery(kind));
+            assert_eq!(gathered.is_full(), matches!(kind, TopicKind::Goodbye | TopicKind::LastWill), "{kind}");
+        }
+    }
 }
