@@ -118,6 +118,15 @@ async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
     let light_2 = pid_with(&["publish", "light-2", &broker.url()]).unwrap();
     let agent = pid_with(&["agent", "agent-7", &broker.url()]).unwrap();
 
+    let summary = judged_by_agent_7(&monitor, &faulty, light_1, light_2, agent).await;
+    assert!(summary.contains("agent-7") && summary.contains("did not answer"), "{summary}");
+    monitor.until("agent-7", Verdict::Unreachable).await;
+    drop(host);
+}
+
+/// What agent-7 tells of each: one is killed, one freezes and thaws, one is stopped and goes on. Then the agent itself is
+/// killed, and the last publisher with it: the answer is what the monitor says of that one.
+async fn judged_by_agent_7(monitor: &Running, faulty: &Faulty, light_1: u32, light_2: u32, agent: u32) -> String {
     kill(light_1, Signal::KILL);
     monitor.until("light-1", Verdict::Dead).await;
     let change = monitor.explain("light-1").await.change.unwrap();
@@ -127,7 +136,7 @@ async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
     // It lives, and nothing in it moves.
     faulty.tell("freeze");
     monitor.until("light-3", Verdict::Hung).await;
-    is_hung_as_seen_by_agent_7(&monitor).await;
+    is_hung_as_seen_by_agent_7(monitor).await;
     faulty.tell("thaw");
     monitor.until("light-3", Verdict::Alive).await;
 
@@ -139,10 +148,7 @@ async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
     kill(agent, Signal::KILL);
     kill(light_2, Signal::KILL);
     monitor.until("light-2", Verdict::Unreachable).await;
-    let change = monitor.explain("light-2").await.change.unwrap();
-    assert!(change.summary.contains("agent-7") && change.summary.contains("did not answer"), "{change:?}");
-    monitor.until("agent-7", Verdict::Unreachable).await;
-    drop(host);
+    monitor.explain("light-2").await.change.unwrap().summary
 }
 
 /// A server in `directory`, with a console that can be asked.
@@ -215,29 +221,10 @@ async fn an_agent_that_only_the_server_hears_is_asked_through_kafka() {
     let light_2 = pid_with(&["publish", "light-2", &url]).unwrap();
     let agent = pid_with(&["agent", "agent-7", &server.at]).unwrap();
 
-    kill(light_1, Signal::KILL);
-    monitor.until("light-1", Verdict::Dead).await;
-    let change = monitor.explain("light-1").await.change.unwrap();
-    let process = change.evidence.iter().find(|fact| fact.kind == EvidenceKind::Process).unwrap();
-    assert!(process.detail.contains("by the agent agent-7 on plant-7"), "{change:?}");
-    faulty.tell("freeze");
-    monitor.until("light-3", Verdict::Hung).await;
-    is_hung_as_seen_by_agent_7(&monitor).await;
-    faulty.tell("thaw");
-    monitor.until("light-3", Verdict::Alive).await;
-    kill(light_2, Signal::STOP);
-    monitor.until("light-2", Verdict::Stopped).await;
-    kill(light_2, Signal::CONT);
-    monitor.until("light-2", Verdict::Alive).await;
-
-    kill(agent, Signal::KILL);
-    kill(light_2, Signal::KILL);
-    monitor.until("light-2", Verdict::Unreachable).await;
-    let change = monitor.explain("light-2").await.change.unwrap();
-    let summary = &change.summary;
+    let summary = judged_by_agent_7(&monitor, &faulty, light_1, light_2, agent).await;
     assert!(
         summary.contains("agent-7") && summary.contains("over Kafka") && summary.contains("over MQTT"),
-        "{change:?}"
+        "{summary}"
     );
     // What a monitor asks is no news for people at the server.
     assert!(!server.program.stderr().contains("a command has its result"), "{}", server.program.stderr());
