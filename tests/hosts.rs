@@ -19,11 +19,11 @@ use heartwatch::domain::evidence::EvidenceKind;
 use heartwatch::domain::verdict::Verdict;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
-use serde_json::Value;
-use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, finished, kill, publish_command};
+use support::heartwatch::{PATIENCE, RunOptions, Running, command, kill, publish_command};
 use support::hosts::{Network, agent_command, line, other_host, pid_with};
 use support::kafka::Kafka;
 use support::mosquitto::{Mosquitto, MosquittoOptions};
+use support::server::Server;
 use support::{eventually, free_port};
 
 /// What runs on the other host: two publishers at this broker, and an agent.
@@ -151,45 +151,12 @@ async fn judged_by_agent_7(monitor: &Running, faulty: &Faulty, light_1: u32, lig
     monitor.explain("light-2").await.change.unwrap().summary
 }
 
-/// A server in `directory`, with a console that can be asked.
-struct Server {
-    program: Program,
-    at: String,
-}
-
-impl Server {
-    async fn start(directory: &Path, arguments: &[&str]) -> Self {
-        let at = format!("127.0.0.1:{}", free_port());
-        let mut command = command(directory);
-        command.args(["server", "--web", "off", "--listen", &at, "--data-dir"]);
-        command.arg(directory.join("server")).args(arguments);
-        let program = Program::start(command);
-        program.says("heartwatch server runs").await;
-        Self { program, at }
-    }
-
-    /// What it says of a publisher's health; null when it knows none of this name.
-    async fn health(&self, directory: &Path, publisher: &str) -> Value {
-        let done = finished(directory, &["server", "health", "--json", "--server", &self.at], PATIENCE).await;
-        let health: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
-        let publishers = health["publishers"].as_array().cloned().unwrap_or_default();
-        publishers.into_iter().find(|line| line["id"] == publisher).unwrap_or_default()
-    }
-
-    async fn until(&self, directory: &Path, publisher: &str, verdict: &str) {
-        eventually(&format!("{publisher} is {verdict}"), PATIENCE * 2, async || {
-            self.health(directory, publisher).await["verdict"] == verdict
-        })
-        .await;
-    }
-
-    /// The verdict on this publisher that is in its log.
-    fn said(&self, publisher: &str, verdict: &str) -> String {
-        let said = self.program.stderr();
-        let is_it =
-            |line: &&str| line.contains(&format!("publisher={publisher}")) && line.contains(&format!("to={verdict}"));
-        said.lines().rfind(is_it).unwrap_or_default().to_owned()
-    }
+/// The verdict on this publisher that is in a server's log.
+fn said(server: &Server, publisher: &str, verdict: &str) -> String {
+    let said = server.program.stderr();
+    let is_it =
+        |line: &&str| line.contains(&format!("publisher={publisher}")) && line.contains(&format!("to={verdict}"));
+    said.lines().rfind(is_it).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
@@ -199,9 +166,8 @@ async fn an_agent_that_only_the_server_hears_is_asked_through_kafka() {
     let directory = tempfile::tempdir().unwrap();
     let brokers = kafka.brokers();
     // Two of them share the topic of commands: the one that has the agent is to take what is for it.
-    let elsewhere = tempfile::tempdir().unwrap();
-    let _other = Server::start(elsewhere.path(), &["--kafka", &brokers]).await;
-    let server = Server::start(directory.path(), &["--kafka", &brokers]).await;
+    let _other = Server::start(&["--kafka", &brokers]).await;
+    let server = Server::start(&["--kafka", &brokers]).await;
     let options = RunOptions {
         mqtt: Some(broker.url()),
         deadline: Duration::from_secs(3),
@@ -237,7 +203,7 @@ async fn an_agent_on_two_ways_is_asked_on_the_one_that_is_left() {
     let Some(broker) = Mosquitto::start().await else { return };
     let directory = tempfile::tempdir().unwrap();
     let brokers = kafka.brokers();
-    let mut server = Server::start(directory.path(), &["--kafka", &brokers]).await;
+    let mut server = Server::start(&["--kafka", &brokers]).await;
     let options = RunOptions {
         mqtt: Some(broker.url()),
         deadline: Duration::from_secs(3),
@@ -252,10 +218,7 @@ async fn an_agent_on_two_ways_is_asked_on_the_one_that_is_left() {
         monitor.until(id, Verdict::Alive).await;
     }
     // It has answered over Kafka, where its heartbeats come from, too: that is where it is asked first.
-    eventually("the server has it", PATIENCE, async || {
-        server.health(directory.path(), "agent-7").await["connected"] == true
-    })
-    .await;
+    eventually("the server has it", PATIENCE, async || server.health("agent-7").await["connected"] == true).await;
     kill(pid_with(&["publish", "light-1", &url]).unwrap(), Signal::KILL);
     monitor.until("light-1", Verdict::Dead).await;
     server.program.kill();
@@ -270,34 +233,38 @@ async fn an_agent_on_two_ways_is_asked_on_the_one_that_is_left() {
 async fn the_server_asks_an_agent_after_another_one_on_its_host() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    let server = Server::start(at, &["--deadline", "3s"]).await;
+    let server = Server::start(&["--deadline", "3s"]).await;
     let lines = ["agent-7", "agent-8"].map(|id| line(&agent_command(at, id, &["--server", &server.at])));
     let Some(host) = other_host(at, "plant-7", &lines, None) else { return };
     for id in ["agent-7", "agent-8"] {
-        server.until(at, id, "alive").await;
+        server.until(id, "alive").await;
     }
     let agent_7 = pid_with(&["agent", "agent-7", &server.at]).unwrap();
     let agent_8 = pid_with(&["agent", "agent-8", &server.at]).unwrap();
 
     kill(agent_7, Signal::STOP);
-    server.until(at, "agent-7", "stopped").await;
+    server.until("agent-7", "stopped").await;
     assert!(
-        server.said("agent-7", "stopped").contains("by the agent agent-8 on plant-7"),
+        said(&server, "agent-7", "stopped").contains("by the agent agent-8 on plant-7"),
         "{}",
         server.program.stderr()
     );
     kill(agent_7, Signal::CONT);
-    server.until(at, "agent-7", "alive").await;
+    server.until("agent-7", "alive").await;
 
     kill(agent_7, Signal::KILL);
-    server.until(at, "agent-7", "dead").await;
-    assert!(server.said("agent-7", "dead").contains("by the agent agent-8 on plant-7"), "{}", server.program.stderr());
-    assert_eq!(server.health(at, "agent-8").await["verdict"], "alive");
+    server.until("agent-7", "dead").await;
+    assert!(
+        said(&server, "agent-7", "dead").contains("by the agent agent-8 on plant-7"),
+        "{}",
+        server.program.stderr()
+    );
+    assert_eq!(server.health("agent-8").await["verdict"], "alive");
 
     // Nobody is left who could be asked.
     kill(agent_8, Signal::KILL);
-    server.until(at, "agent-8", "unreachable").await;
-    let said = server.said("agent-8", "unreachable");
+    server.until("agent-8", "unreachable").await;
+    let said = said(&server, "agent-8", "unreachable");
     assert!(said.contains("over gRPC") && said.contains("not connected to this server"), "{said}");
     drop(host);
 }

@@ -17,13 +17,15 @@ use std::time::Duration;
 use heartwatch::adapters::kafka::{Consumed, Consumption, StartAt, consume};
 use heartwatch::domain::evidence::EvidenceKind;
 use heartwatch::domain::verdict::{Trigger, Verdict};
+use heartwatch::formats::api::ReconciliationView;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::etcd::Etcd;
+use support::eventually;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, finished, fixture};
+use support::influxd::Influxd;
 use support::kafka::Kafka;
-use support::{eventually, free_port};
-use tempfile::TempDir;
+use support::server::Server;
 use tokio::sync::mpsc;
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -36,79 +38,28 @@ fn agent_command(directory: &Path, id: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// A server of ours, in a directory and on a port of its own.
-struct Server {
-    program: Program,
-    directory: TempDir,
-    arguments: Vec<String>,
-    at: String,
+/// Waits until it has seen that this node's heartbeat was written once more than now.
+async fn sees_a_refresh(server: &Server, name: &str) {
+    let before = server.node(name).await["written"].clone();
+    eventually(&format!("{name} is refreshed after {before}"), DEADLINE, async || {
+        server.node(name).await["written"].as_str() > before.as_str()
+    })
+    .await;
 }
 
-impl Server {
-    async fn start(arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let at = format!("127.0.0.1:{}", free_port());
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let program = Self::spawn(&directory, &at, &arguments).await;
-        Self { program, directory, arguments, at }
-    }
+/// The nodes whose heartbeats it has said to be gone, one for each time.
+fn gone(server: &Server) -> Vec<String> {
+    let said = server.program.stderr();
+    let gone = said.lines().filter(|line| line.contains("its heartbeat in etcd is gone"));
+    gone.map(|line| ["node-7", "node-8"].into_iter().find(|node| line.contains(node)).unwrap_or(line).to_owned())
+        .collect()
+}
 
-    async fn spawn(directory: &TempDir, at: &str, arguments: &[String]) -> Program {
-        let mut command = command(directory.path());
-        command.args(["server", "--web", "off", "--listen", at]).args(arguments);
-        let program = Program::start(command);
-        program.says("heartwatch server runs").await;
-        program
-    }
-
-    async fn restart(&mut self) {
-        self.program = Self::spawn(&self.directory, &self.at, &self.arguments).await;
-    }
-
-    /// A line at its console, said by a program of its own: exit code and JSON.
-    async fn say(&self, words: &[&str]) -> (i32, Value) {
-        let mut arguments = vec!["server"];
-        arguments.extend(words);
-        arguments.extend(["--json", "--server", &self.at]);
-        let done = finished(self.directory.path(), &arguments, DEADLINE).await;
-        let json = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
-        (done.code.unwrap(), json)
-    }
-
-    /// The node in what it says of everybody's health.
-    async fn node(&self) -> Value {
-        self.node_called("node-7").await
-    }
-
-    /// The same of several; null when it has not seen this one.
-    async fn node_called(&self, name: &str) -> Value {
-        let nodes = self.say(&["health"]).await.1["nodes"].as_array().cloned().unwrap_or_default();
-        nodes.into_iter().find(|node| node["node"] == name).unwrap_or_default()
-    }
-
-    /// Waits until it has seen that this node's heartbeat was written once more than now.
-    async fn sees_a_refresh_of(&self, name: &str) {
-        let before = self.node_called(name).await["written"].clone();
-        eventually(&format!("{name} is refreshed after {before}"), DEADLINE, async || {
-            self.node_called(name).await["written"].as_str() > before.as_str()
-        })
-        .await;
-    }
-
-    /// The nodes whose heartbeats it has said to be gone, one for each time.
-    fn gone(&self) -> Vec<String> {
-        let said = self.program.stderr();
-        let gone = said.lines().filter(|line| line.contains("its heartbeat in etcd is gone"));
-        gone.map(|line| ["node-7", "node-8"].into_iter().find(|node| line.contains(node)).unwrap_or(line).to_owned())
-            .collect()
-    }
-
-    /// The interval that the agent says is in force.
-    async fn interval(&self, agent: &str) -> Value {
-        let answer = self.say(&["send", agent, "get_config"]).await.1;
-        let output = answer["results"][0]["output"].as_str().unwrap_or_default();
-        serde_json::from_str::<Value>(output).unwrap_or_default()["interval"].clone()
-    }
+/// The interval that an agent says is in force.
+async fn interval(server: &Server, agent: &str) -> Value {
+    let answer = server.say(&["send", agent, "get_config"]).await.1;
+    let output = answer["results"][0]["output"].as_str().unwrap_or_default();
+    serde_json::from_str::<Value>(output).unwrap_or_default()["interval"].clone()
 }
 
 #[tokio::test]
@@ -119,16 +70,16 @@ async fn the_server_sees_leases_come_and_go_and_configures_agents() {
     assert_eq!((code, &answer["heartbeat"]), (0, &json!(false)), "also before its agent is there: {answer}");
     let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints(), "--lease", "2s"];
     let mut agent = Program::start(agent_command(server.directory.path(), "agent-7", &arguments));
-    eventually("its lease is seen", DEADLINE, async || server.node().await["heartbeat"] == true).await;
-    let node = server.node().await;
+    eventually("its lease is seen", DEADLINE, async || server.node("node-7").await["heartbeat"] == true).await;
+    let node = server.node("node-7").await;
     assert_eq!((&node["node"], &node["client_id"]), (&json!("node-7"), &json!("agent-7")), "{node}");
     eventually("it is connected", DEADLINE, async || server.say(&["list"]).await.1["agents"][0].is_object()).await;
     assert_eq!(server.say(&["list"]).await.1["nodes"][0]["node"], "node-7");
-    assert_eq!(server.interval("agent-7").await, 10);
+    assert_eq!(interval(&server, "agent-7").await, 10);
 
     let (code, answer) = server.say(&["config", "node-7", r#"{"interval": 0.5, "colour": 1}"#]).await;
     assert_eq!((code, &answer["ignored"], &answer["heartbeat"]), (0, &json!(["colour"]), &json!(true)), "{answer}");
-    eventually("it is in force", DEADLINE, async || server.interval("agent-7").await == 0.5).await;
+    eventually("it is in force", DEADLINE, async || interval(&server, "agent-7").await == 0.5).await;
     let status: Value = serde_json::from_str(&etcd.get("/monitor/status/node-7")).unwrap();
     assert_eq!(status["config"]["metrics"], json!(["memory"]), "what it did not name has stayed");
 
@@ -141,24 +92,24 @@ async fn the_server_sees_leases_come_and_go_and_configures_agents() {
     assert_eq!(etcd.get("/monitor/config/node-7"), written);
 
     agent.kill();
-    eventually("its lease has expired", DEADLINE, async || server.node().await["heartbeat"] == false).await;
-    let gone = server.node().await;
+    eventually("its lease has expired", DEADLINE, async || server.node("node-7").await["heartbeat"] == false).await;
+    let gone = server.node("node-7").await;
     assert!(gone["since"].as_str() > node["since"].as_str(), "{gone}, before {node}");
 
     // While etcd is away nobody comes or goes, and it is said.
     let agent = Program::start(agent_command(server.directory.path(), "agent-7", &arguments));
-    eventually("it is back", DEADLINE, async || server.node().await["heartbeat"] == true).await;
+    eventually("it is back", DEADLINE, async || server.node("node-7").await["heartbeat"] == true).await;
     etcd.kill(0);
     eventually("etcd is missed", DEADLINE, async || server.say(&["health"]).await.1["etcd"]["connected"] == false)
         .await;
-    assert_eq!(server.node().await["heartbeat"], true, "that is not its agent's fault");
+    assert_eq!(server.node("node-7").await["heartbeat"], true, "that is not its agent's fault");
     assert_eq!(server.say(&["config", "node-7", "{}"]).await.0, 1);
     etcd.restart(0).await;
     eventually("it is there again", DEADLINE, async || server.say(&["health"]).await.1["etcd"]["connected"] == true)
         .await;
     // An end in order gives the lease back.
     agent.signal(Signal::TERM);
-    eventually("it has left", DEADLINE, async || server.node().await["heartbeat"] == false).await;
+    eventually("it has left", DEADLINE, async || server.node("node-7").await["heartbeat"] == false).await;
 }
 
 #[tokio::test]
@@ -172,33 +123,32 @@ async fn behind_three_members_nobody_is_gone_who_is_there_and_who_is_gone_is_see
     let _stays = Program::start(agent_command(stays.path(), "agent-7", &arguments));
     let mut leaves = Program::start(agent_command(leaves.path(), "agent-8", &arguments));
     for name in ["node-7", "node-8"] {
-        eventually("its lease is seen", DEADLINE, async || server.node_called(name).await["heartbeat"] == true).await;
+        eventually("its lease is seen", DEADLINE, async || server.node(name).await["heartbeat"] == true).await;
     }
-    let since = server.node().await["since"].clone();
+    let since = server.node("node-7").await["since"].clone();
 
     // One that does not lead is killed; then, with all three, the one that leads stands still.
     let leader = etcd.leader().await;
     let follower = (leader + 1) % 3;
     etcd.kill(follower);
-    server.sees_a_refresh_of("node-7").await;
-    server.sees_a_refresh_of("node-8").await;
+    sees_a_refresh(&server, "node-7").await;
+    sees_a_refresh(&server, "node-8").await;
     etcd.restart(follower).await;
     let leader = etcd.leader().await;
     etcd.pause(leader);
-    server.sees_a_refresh_of("node-7").await;
-    server.sees_a_refresh_of("node-8").await;
-    assert_eq!(server.gone(), Vec::<String>::new(), "everybody was there all the time");
+    sees_a_refresh(&server, "node-7").await;
+    sees_a_refresh(&server, "node-8").await;
+    assert_eq!(gone(&server), Vec::<String>::new(), "everybody was there all the time");
 
     // The two that are left see that a lease ends.
     leaves.kill();
-    eventually("its lease has ended", DEADLINE, async || server.node_called("node-8").await["heartbeat"] == false)
-        .await;
+    eventually("its lease has ended", DEADLINE, async || server.node("node-8").await["heartbeat"] == false).await;
     etcd.resume(leader);
-    server.sees_a_refresh_of("node-7").await;
-    assert_eq!(server.gone(), ["node-8"]);
-    let node = server.node().await;
+    sees_a_refresh(&server, "node-7").await;
+    assert_eq!(gone(&server), ["node-8"]);
+    let node = server.node("node-7").await;
     assert_eq!((&node["heartbeat"], &node["since"]), (&json!(true), &since), "{node}");
-    assert_eq!(server.node_called("node-8").await["heartbeat"], false);
+    assert_eq!(server.node("node-8").await["heartbeat"], false);
 }
 
 #[tokio::test]
@@ -331,7 +281,7 @@ async fn an_agents_readings_are_on_kafka_in_order_though_the_server_was_away() {
     let mut data = read(&kafka);
     let mut all = Vec::new();
     let mut lives = numbers(&mut data, &mut all, 20).await;
-    assert_eq!(server.interval("agent-7").await, 0.1, "a command is answered");
+    assert_eq!(interval(&server, "agent-7").await, 0.1, "a command is answered");
 
     server.program.kill();
     // Some twenty readings wait in the agent's outbox.
@@ -348,5 +298,62 @@ async fn an_agents_readings_are_on_kafka_in_order_though_the_server_was_away() {
         is_live
     });
     assert!(live.is_sorted() && replayed.is_sorted(), "{live:?} {replayed:?}");
-    eventually("it is connected again", DEADLINE, async || server.interval("agent-7").await == 0.1).await;
+    eventually("it is connected again", DEADLINE, async || interval(&server, "agent-7").await == 0.1).await;
+}
+
+/// Waits until 20 more readings of the agent are in InfluxDB than now.
+async fn goes_on(monitor: &Running, after: &str) {
+    let stored = async || {
+        let accounts = monitor.ledger().await.accounts;
+        accounts.iter().filter(|line| line.publisher.as_str() == "agent-7").map(|line| line.account.stored).sum::<u64>()
+    };
+    let wanted = stored().await + 20;
+    eventually(&format!("20 more readings are stored after {after}"), DEADLINE, async || stored().await >= wanted)
+        .await;
+}
+
+#[tokio::test]
+async fn a_restart_of_any_part_between_an_agent_and_influxdb_loses_no_reading_and_doubles_none() {
+    let Some(mut etcd) = Etcd::start(1).await else { return };
+    let Some(mut kafka) = Kafka::start().await else { return };
+    let Some(influx) = Influxd::start().await else { return };
+    etcd.put("/monitor/config/node-7", r#"{"interval": 0.1, "metrics": ["memory"]}"#);
+    let mut server = Server::start(&["--kafka", &kafka.brokers(), "--etcd", &etcd.endpoints()]).await;
+    let place = ["--influx-url", &influx.url(), "--influx-db", "rows"].map(str::to_owned);
+    let kafka_of = ["--kafka".to_owned(), kafka.brokers()];
+    let options = RunOptions { arguments: [&kafka_of[..], &place[..]].concat(), ..RunOptions::default() };
+    let mut monitor = Running::start(options).await;
+    let arguments = ["--server", &server.at, "--etcd", &etcd.endpoints()];
+    let start = || Program::start(agent_command(server.directory.path(), "agent-7", &arguments));
+    let mut agent = start();
+    goes_on(&monitor, "the start").await;
+
+    agent.kill();
+    agent = start();
+    goes_on(&monitor, "the agent was killed").await;
+    etcd.kill(0);
+    goes_on(&monitor, "etcd was killed").await;
+    etcd.restart(0).await;
+    kafka.kill();
+    // What comes now waits in the server's journal.
+    eventually("the server says so", DEADLINE, async || server.program.stderr().contains("no connection to Kafka"))
+        .await;
+    kafka.restart().await;
+    goes_on(&monitor, "Kafka was killed").await;
+    monitor.restart().await;
+    goes_on(&monitor, "the monitor was killed").await;
+    server.program.kill();
+    server.restart().await;
+    goes_on(&monitor, "the server was killed").await;
+
+    agent.signal(Signal::TERM);
+    assert!(agent.exit(PATIENCE).await.success());
+    let mut words = vec!["ledger", "--reconcile", "--json", "--wait", "60s", "--url", monitor.page()];
+    words.extend(place.iter().map(String::as_str));
+    let reconciled = finished(monitor.directory(), &words, DEADLINE).await;
+    let view: ReconciliationView = serde_json::from_str(&reconciled.stdout).unwrap();
+    assert!(view.exact, "InfluxDB has exactly the rows that the ledger says: {reconciled:?}");
+    let all = monitor.ledger().await.total;
+    assert!(all.produced >= 100 && all.produced == all.stored, "{all:?}");
+    assert_eq!((all.missing, all.lost, all.buffered), (0, 0, 0), "{all:?}");
 }

@@ -21,59 +21,13 @@ use serde_json::{Value, json};
 use support::heartwatch::{Program, command, finished};
 use support::influxd::Influxd;
 use support::kafka::Kafka;
+use support::server::Server;
 use support::{eventually, free_port};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(90);
-
-/// A server of ours, in a directory and on a port of its own.
-struct Server {
-    program: Program,
-    directory: TempDir,
-    port: u16,
-    kafka: Option<String>,
-}
-
-impl Server {
-    async fn start(kafka: Option<String>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let program = Self::spawn(&directory, port, kafka.as_deref()).await;
-        Self { program, directory, port, kafka }
-    }
-
-    async fn spawn(directory: &TempDir, port: u16, kafka: Option<&str>) -> Program {
-        let mut command = command(directory.path());
-        command.args(["server", "--web", "off", "--listen", &format!("127.0.0.1:{port}")]);
-        if let Some(kafka) = kafka {
-            command.args(["--kafka", kafka]);
-        }
-        let program = Program::start(command);
-        program.says("heartwatch server runs").await;
-        program
-    }
-
-    async fn restart(&mut self) {
-        self.program = Self::spawn(&self.directory, self.port, self.kafka.as_deref()).await;
-    }
-
-    fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
-    }
-
-    /// A line at its console, said by a program of its own: exit code and JSON.
-    async fn say(&self, words: &[&str]) -> (i32, Value) {
-        let at = self.address().to_string();
-        let mut arguments = vec!["server"];
-        arguments.extend(words);
-        arguments.extend(["--json", "--server", &at]);
-        let done = finished(self.directory.path(), &arguments, DEADLINE).await;
-        let json = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
-        (done.code.unwrap(), json)
-    }
-}
 
 /// An existing agent, played by the generated code.
 struct OldAgent {
@@ -128,7 +82,7 @@ async fn next(messages: &mut mpsc::Receiver<Consumed>) -> Value {
 fn agent(server: &Server, id: &str) -> GrpcClient {
     let config = GrpcClientConfig {
         backoff_max: Duration::from_millis(500),
-        ..GrpcClientConfig::new(server.address().to_string(), PublisherId::parse(id).unwrap())
+        ..GrpcClientConfig::new(server.at.clone(), PublisherId::parse(id).unwrap())
     };
     client::connect(config, Clock::start()).unwrap()
 }
@@ -136,7 +90,7 @@ fn agent(server: &Server, id: &str) -> GrpcClient {
 #[tokio::test]
 async fn an_existing_agent_is_on_kafka_as_existing_consoles_read_it_and_gets_their_commands() {
     let Some(kafka) = Kafka::start().await else { return };
-    let server = Server::start(Some(kafka.brokers())).await;
+    let server = Server::start(&["--kafka", &kafka.brokers()]).await;
     let mut old = OldAgent::connect(server.address()).await;
     old.say("cpu", 1_763_683_203, 12.5).await;
     let mut data = read(&kafka, "monitoring-data");
@@ -198,7 +152,7 @@ async fn an_existing_agent_is_on_kafka_as_existing_consoles_read_it_and_gets_the
 
 #[tokio::test]
 async fn the_console_can_be_said_by_a_program() {
-    let mut server = Server::start(None).await;
+    let mut server = Server::start(&[]).await;
     let mut ours = agent(&server, "agent-1");
     eventually("it is there", DEADLINE, async || {
         server.say(&["list"]).await.1["agents"].as_array().is_some_and(|agents| agents.len() == 1)
@@ -228,7 +182,7 @@ async fn the_console_can_be_said_by_a_program() {
 async fn a_thousand_agents_are_heard_and_commanded() {
     const AGENTS: usize = 1_000;
     const READINGS: i64 = 20;
-    let server = Server::start(None).await;
+    let server = Server::start(&[]).await;
     let endpoint = format!("http://{}", server.address());
     let mut channels = Vec::new();
     for _ in 0..10 {
@@ -363,7 +317,7 @@ async fn all_there_once(influxd: &Influxd, readings: u64) {
 async fn kafka_and_server_are_killed_in_the_middle_and_no_reading_is_lost_or_doubled() {
     let Some(mut kafka) = Kafka::start().await else { return };
     let Some(influxd) = Influxd::start().await else { return };
-    let mut server = Server::start(Some(kafka.brokers())).await;
+    let mut server = Server::start(&["--kafka", &kafka.brokers()]).await;
     let directory = tempfile::tempdir().unwrap();
     let page = free_port();
     let mut behind = monitor(&directory, &kafka, &influxd, page);
@@ -415,7 +369,7 @@ async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
     use heartwatch::formats::envelope::{self, HeartbeatNote, Prefix, TopicKind};
     use heartwatch::ports::{Outgoing, Transport as _};
     let Some(kafka) = Kafka::start().await else { return };
-    let server = Server::start(Some(kafka.brokers())).await;
+    let server = Server::start(&["--kafka", &kafka.brokers()]).await;
     let (directory, page, brokers) = (tempfile::tempdir().unwrap(), free_port(), kafka.brokers());
     let mut command = command(directory.path());
     let address = format!("127.0.0.1:{page}");
@@ -462,7 +416,7 @@ async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
 #[tokio::test]
 async fn the_analysis_counts_and_commands() {
     let Some(kafka) = Kafka::start().await else { return };
-    let server = Server::start(Some(kafka.brokers())).await;
+    let server = Server::start(&["--kafka", &kafka.brokers()]).await;
     let old = OldAgent::connect(server.address()).await;
     for (second, value) in [(1, 3.0), (2, 1.0), (3, 2.0)] {
         old.say("cpu", 1_763_683_200 + second, value).await;

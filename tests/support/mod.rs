@@ -10,6 +10,7 @@ pub mod influxd;
 pub mod kafka;
 pub mod mosquitto;
 pub mod receiver;
+pub mod server;
 pub mod terminal;
 
 use std::net::TcpListener;
