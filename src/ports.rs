@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::domain::command::{Command, CommandResult};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
@@ -112,7 +114,7 @@ pub trait Sink: Send + Sync + 'static {
     /// Its name in status and logs.
     fn name(&self) -> &'static str;
     /// Writes rows in line protocol, one a line. Writing the same rows again changes nothing.
-    fn write(&self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), SinkError>>;
+    fn write(&self, lines: Bytes) -> BoxFuture<'_, Result<(), SinkError>>;
     /// How many writes it may have under way: more than one where the order of rows means nothing to it.
     fn writes_at_once(&self) -> usize {
         1

@@ -129,8 +129,8 @@ async fn nasty_names_and_values_come_back_from_influxdb_as_they_were() {
     let sink = sink(&server.url());
     sink.prepare().await.unwrap();
     let rows = nasty_rows();
-    sink.write(batch(&rows)).await.unwrap();
-    sink.write(batch(&rows)).await.unwrap();
+    sink.write(batch(&rows).into()).await.unwrap();
+    sink.write(batch(&rows).into()).await.unwrap();
 
     let reader = InfluxReader::new(config(&server.url())).unwrap();
     let mut read = Vec::new();
@@ -158,7 +158,7 @@ async fn rows_are_read_in_order_between_two_times_however_many_they_are() {
     let sink = sink(&server.url());
     sink.prepare().await.unwrap();
     let lines: String = (0..12_000).map(|n| format!("m,publisher=p{} n={n}i {n}\n", n % 3)).collect();
-    sink.write(lines.into_bytes()).await.unwrap();
+    sink.write(lines.into()).await.unwrap();
     let reader = InfluxReader::new(config(&server.url())).unwrap();
     let (from, to) = (Timestamp::from_nanos(100), Timestamp::from_nanos(11_900));
     let rows = reader.rows("m", Some(from), Some(to)).await.unwrap();
@@ -174,9 +174,9 @@ async fn a_dropped_database_is_created_again() {
     let Some(server) = Influxd::start().await else { return };
     let sink = sink(&server.url());
     sink.prepare().await.unwrap();
-    sink.write(b"m v=1 1\n".to_vec()).await.unwrap();
+    sink.write(b"m v=1 1\n".as_slice().into()).await.unwrap();
     server.query("", r#"DROP DATABASE "a \"b\" 'c'""#).await;
-    sink.write(b"m v=1 1\n".to_vec()).await.unwrap();
+    sink.write(b"m v=1 1\n".as_slice().into()).await.unwrap();
     let reader = InfluxReader::new(config(&server.url())).unwrap();
     assert_eq!(reader.count("m").await, Ok(1));
 }
@@ -219,8 +219,8 @@ async fn a_partial_write_and_a_too_large_body_are_told_apart() {
     let Some(server) = Influxd::start_with(options).await else { return };
     let sink = sink(&server.url());
     sink.prepare().await.unwrap();
-    sink.write(b"m v=1i 1\n".to_vec()).await.unwrap();
-    let result = sink.write(b"m v=2i 2\nm v=\"text\" 3\nm v=4i 4\n".to_vec()).await;
+    sink.write(b"m v=1i 1\n".as_slice().into()).await.unwrap();
+    let result = sink.write(b"m v=2i 2\nm v=\"text\" 3\nm v=4i 4\n".as_slice().into()).await;
     let Err(SinkError::Refused { reason }) = result else { panic!("{result:?}") };
     assert!(reason.contains("field type conflict"), "{reason}");
     assert_eq!(InfluxReader::new(config(&server.url())).unwrap().count("m").await, Ok(3), "the good rows are stored");
@@ -232,7 +232,7 @@ async fn a_partial_write_and_a_too_large_body_are_told_apart() {
             format!("m v={}i {n}\n", noise >> 16)
         })
         .collect();
-    let result = sink.write(large.into_bytes()).await;
+    let result = sink.write(large.into()).await;
     assert!(matches!(result, Err(SinkError::TooLarge { .. })), "{result:?}");
 }
 
@@ -248,14 +248,14 @@ async fn a_server_that_is_gone_or_hangs_is_tried_again() {
         other => panic!("{other:?}"),
     };
     server.pause();
-    let reason = retry(sink.write(b"m v=1 1\n".to_vec()).await);
+    let reason = retry(sink.write(b"m v=1 1\n".as_slice().into()).await);
     assert!(reason.ends_with("gave no answer within 300 ms"), "{reason}");
     server.resume();
     server.kill();
-    let reason = retry(sink.write(b"m v=1 1\n".to_vec()).await);
+    let reason = retry(sink.write(b"m v=1 1\n".as_slice().into()).await);
     assert!(reason.contains("can't be reached: Connection refused"), "{reason}");
     server.restart().await;
-    sink.write(b"m v=1 1\n".to_vec()).await.unwrap();
+    sink.write(b"m v=1 1\n".as_slice().into()).await.unwrap();
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn retry_after_is_followed_and_the_api_of_2_is_spoken() {
     (settings.org, settings.bucket) = (Some("my org".to_owned()), Some("b&c".to_owned()));
     settings.token = Some("t0ken".to_owned());
     let sink = InfluxSink::new(settings.clone()).unwrap();
-    let result = sink.write(b"m v=1 1\n".to_vec()).await;
+    let result = sink.write(b"m v=1 1\n".as_slice().into()).await;
     let Err(SinkError::Retry { reason, retry_after }) = result else { panic!("{result:?}") };
     assert_eq!(retry_after, Some(Duration::from_secs(3)));
     assert!(reason.ends_with("503: busy"), "{reason}");
@@ -277,7 +277,7 @@ async fn retry_after_is_followed_and_the_api_of_2_is_spoken() {
     let refused = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 52\r\n\r\n{\"code\":\"unauthorized\",\"message\":\"unauthorized access\"}";
     let (url, _request) = serve_once(refused).await;
     let sink = InfluxSink::new(InfluxConfig { url: Url::parse(&url).unwrap(), ..settings }).unwrap();
-    let reason = misconfigured(sink.write(b"m v=1 1\n".to_vec()).await);
+    let reason = misconfigured(sink.write(b"m v=1 1\n".as_slice().into()).await);
     assert!(reason.contains("refuses the token") && !reason.contains("t0ken"), "{reason}");
 }
 
@@ -293,7 +293,7 @@ async fn the_version_is_asked_for() {
         let _ = sink.prepare().await;
         let port = Url::parse(&url).unwrap().port().unwrap();
         let request = support::serve_once_on(port, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
-        sink.write(b"m v=1 1\n".to_vec()).await.unwrap();
+        sink.write(b"m v=1 1\n".as_slice().into()).await.unwrap();
         let request = request.await.unwrap().to_lowercase();
         assert!(request.starts_with(path), "{header}: {request}");
     }

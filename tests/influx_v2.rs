@@ -77,7 +77,7 @@ async fn rows_arrive_over_the_write_api_of_2x() {
         let now = heartwatch::runtime::clock::Clock::start().wall().as_nanos();
         let rows: String =
             (0..50).map(|n: i64| format!("light_{gzip},publisher=p value={n}i {}\n", now + n * 1_000_000)).collect();
-        sink.write(rows.into_bytes()).await.unwrap();
+        sink.write(rows.into()).await.unwrap();
         let metric = format!("light_{gzip}_value");
         eventually("all rows are there", Duration::from_secs(30), async || {
             let exported = server.exported(&metric).await;
@@ -100,7 +100,7 @@ async fn a_wrong_token_is_a_matter_of_configuration_and_says_so() {
     config.org = Some("plant".to_owned());
     config.bucket = Some("hall 3".to_owned());
     config.token = Some("a wrong token".to_owned());
-    let refused = InfluxSink::new(config).unwrap().write(b"light value=1i 1\n".to_vec()).await.unwrap_err();
+    let refused = InfluxSink::new(config).unwrap().write(b"light value=1i 1\n".as_slice().into()).await.unwrap_err();
     let SinkError::Misconfigured { reason } = refused else { panic!("{refused:?}") };
     assert!(reason.contains("refuses the token"), "{reason}");
     assert!(!reason.contains("a wrong token"), "the secret itself is not told: {reason}");

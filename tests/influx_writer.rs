@@ -289,7 +289,7 @@ impl Sink for PanicsOnce {
     fn prepare(&self) -> BoxFuture<'_, Result<(), SinkError>> {
         self.real.prepare()
     }
-    fn write(&self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn write(&self, lines: bytes::Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
         assert!(self.panicked.swap(true, Ordering::SeqCst), "on purpose");
         self.real.write(lines)
     }

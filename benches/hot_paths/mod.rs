@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartwatch::actors::watchdog::{Table, WatchdogConfig};
-use heartwatch::buffer::journal::{Journal, JournalConfig, Lane};
+use heartwatch::buffer::journal::{Journal, JournalConfig};
 use heartwatch::domain::beat::{Beat, BeatKind, Heartbeat};
 use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch::domain::reading::{FieldValue, Reading};
@@ -121,7 +121,7 @@ fn take_a_batch() -> Step {
     });
     Box::new(move || {
         let _kept = &directory;
-        let batch = runtime.block_on(journal.next_batch(Lane::Live, ROWS, 4 << 20)).unwrap();
+        let batch = runtime.block_on(journal.next_batch(ROWS, 4 << 20)).unwrap();
         batch.block_ids.len() + batch.lines.len()
     })
 }

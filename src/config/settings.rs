@@ -471,7 +471,7 @@ impl Default for Settings {
                 timeout: Duration::from_secs(10),
                 gzip: true,
                 backoff_min: Duration::from_millis(250),
-                backoff_max: Duration::from_secs(5),
+                backoff_max: Duration::from_secs(1),
             },
             kafka: KafkaSettings::default(),
             etcd: EtcdSettings::default(),

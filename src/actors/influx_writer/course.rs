@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::buffer::journal::Lane;
 use crate::domain::time::Monotonic;
 
 /// Smallest batch that a refusal for its size leads to.
@@ -182,43 +181,6 @@ impl BatchSize {
     }
 }
 
-/// Which lane is next: alternating while there is a backlog, so that the newest rows are written
-/// within one batch while the old ones drain in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lanes {
-    backlog: bool,
-    last: Lane,
-}
-
-impl Lanes {
-    pub const fn new() -> Self {
-        Self { backlog: false, last: Lane::Backlog }
-    }
-
-    /// The journal has just been split.
-    pub const fn split(&mut self) {
-        *self = Self { backlog: true, last: Lane::Backlog };
-    }
-
-    /// The lane to take the next batch from, and the one to try when that is empty.
-    pub const fn next(&mut self) -> [Lane; 2] {
-        if self.backlog && matches!(self.last, Lane::Live) {
-            self.last = Lane::Backlog;
-            [Lane::Backlog, Lane::Live]
-        } else {
-            self.last = Lane::Live;
-            [Lane::Live, Lane::Backlog]
-        }
-    }
-
-    /// A lane had nothing. Nothing is ever added to a backlog.
-    pub const fn was_empty(&mut self, lane: Lane) {
-        if matches!(lane, Lane::Backlog) {
-            self.backlog = false;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,19 +261,5 @@ mod tests {
             size.too_large(size.bytes_max());
         }
         assert_eq!(size.bytes_max(), BATCH_BYTES_FLOOR);
-    }
-
-    #[test]
-    fn lanes_alternate_until_the_backlog_is_done() {
-        let mut lanes = Lanes::new();
-        let first = |lanes: &mut Lanes| -> Vec<Lane> { (0..4).map(|_| lanes.next()[0]).collect() };
-        assert_eq!(first(&mut lanes), [Lane::Live; 4]);
-        lanes.split();
-        let alternating = [Lane::Live, Lane::Backlog, Lane::Live, Lane::Backlog];
-        assert_eq!(first(&mut lanes), alternating);
-        lanes.was_empty(Lane::Live);
-        assert_eq!(first(&mut lanes), alternating, "no live rows now says nothing of later");
-        lanes.was_empty(Lane::Backlog);
-        assert_eq!(first(&mut lanes), [Lane::Live; 4]);
     }
 }

@@ -19,16 +19,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::course::{BatchSize, Course, Failure, Health, Lanes, Say, Waits};
+use super::course::{BatchSize, Course, Failure, Health, Say, Waits};
 use super::dissection::Dissection;
 use super::shared::Shared;
 use super::{WriterConfig, WriterParts};
-use crate::buffer::journal::{Batch, DeadLetter, Journal, JournalError, Lane, Level};
+use crate::buffer::journal::{Batch, DeadLetter, Journal, JournalError, Level};
 use crate::domain::time::describe_duration;
 use crate::ports::{Sink, SinkError};
 use crate::runtime::clock::Clock;
@@ -44,8 +45,8 @@ const BURST_FLUSH_PART: u32 = 10;
 
 /// Something under way on this thread.
 type UnderWay<T> = Pin<Box<dyn Future<Output = T>>>;
-/// Which lanes were empty, and what the next one had.
-type Found = Result<(Vec<Lane>, Batch), JournalError>;
+/// What the journal had.
+type Found = Result<Batch, JournalError>;
 
 /// Everything that the loop works with.
 pub(super) struct Delivery {
@@ -56,7 +57,8 @@ pub(super) struct Delivery {
     shared: Rc<Shared>,
     course: Course,
     size: BatchSize,
-    lanes: Lanes,
+    /// Rows wait from before an outage or the start: no more is waited for.
+    has_backlog: bool,
     draining: watch::Receiver<Option<Instant>>,
     /// Until when rows wait for others.
     due: Option<Instant>,
@@ -124,7 +126,7 @@ impl Delivery {
             shared,
             course: Course::new(waits),
             size: BatchSize::new(config.batch_bytes_max),
-            lanes: Lanes::new(),
+            has_backlog: false,
             draining,
             due: None,
             taking: None,
@@ -192,14 +194,16 @@ impl Delivery {
         }
     }
 
-    /// Resolves when a batch is full, or rows have waited for others long enough; while draining at once.
+    /// Resolves when a batch is full, or rows have waited for others long enough; at once while there is a backlog,
+    /// and while draining.
     fn worth_taking(&self) -> impl Future<Output = ()> + use<> {
-        let (journal, due, draining) = (self.journal.clone(), self.due, self.is_draining());
+        let (journal, due) = (self.journal.clone(), self.due);
+        let at_once = self.has_backlog || self.is_draining();
         let (rows_taken, bytes_taken) = (self.taken_rows, self.taken_bytes);
         let rows_full = self.config.batch_rows_max;
         let bytes_full = u64::try_from(self.size.bytes_max()).unwrap_or(u64::MAX);
         async move {
-            if draining {
+            if at_once {
                 return;
             }
             let waits = |level: &Level| level.undelivered_rows > rows_taken;
@@ -218,38 +222,28 @@ impl Delivery {
     }
 
     fn take(&mut self) {
-        let (journal, lanes) = (self.journal.clone(), self.lanes.next());
+        let journal = self.journal.clone();
         let (rows_max, bytes_max) = (self.config.batch_rows_max, self.size.bytes_max());
         let besides = Arc::new(self.taken_ids.clone());
         self.taking_drains = self.is_draining();
-        self.taking = Some(Box::pin(async move {
-            let mut empty = Vec::new();
-            for lane in lanes {
-                let batch = journal.next_batch_besides(lane, rows_max, bytes_max, Arc::clone(&besides)).await?;
-                if !batch.block_ids.is_empty() {
-                    return Ok((empty, batch));
-                }
-                empty.push(lane);
-            }
-            Ok((empty, Batch::default()))
-        }));
+        self.taking = Some(Box::pin(async move { journal.next_batch_besides(rows_max, bytes_max, besides).await }));
     }
 
     async fn taken(&mut self, found: Found) -> Result<(), End> {
-        let (empty, batch) = match found {
-            Ok(found) => found,
+        let Batch { block_ids: ids, lines, rows, backlog_rows, bytes } = match found {
+            Ok(batch) => batch,
             Err(error) => return self.journal_failed(&error).await,
         };
         self.shared.journal_worked();
-        empty.into_iter().for_each(|lane| self.lanes.was_empty(lane));
-        let Batch { block_ids: ids, lines, rows, bytes } = batch;
+        // nothing is ever added to it
+        let was_backlog = std::mem::replace(&mut self.has_backlog, backlog_rows > 0);
         let was_burst =
             rows.saturating_mul(2) >= self.config.batch_rows_max || lines.len() >= self.size.bytes_max() / 2;
         let interval = self.config.flush_interval;
         self.due = Some(Instant::now() + if was_burst { interval / BURST_FLUSH_PART } else { interval });
         if ids.is_empty() {
             self.exhausted = self.taking_drains;
-            if !self.exhausted {
+            if !self.exhausted && !was_backlog {
                 tokio::time::sleep(NOTHING_FOUND_WAIT).await;
             }
             return Ok(());
@@ -447,7 +441,7 @@ impl Delivery {
 
     async fn split(&mut self) {
         self.journal.split_lanes().await;
-        self.lanes.split();
+        self.has_backlog = true;
     }
 
     fn is_draining(&self) -> bool {
@@ -456,7 +450,7 @@ impl Delivery {
 }
 
 /// One request to the sink, counted.
-async fn write(sink: &dyn Sink, shared: &Shared, piece: Vec<u8>) -> Result<(), SinkError> {
+async fn write(sink: &dyn Sink, shared: &Shared, piece: Bytes) -> Result<(), SinkError> {
     shared.writes.set(shared.writes.get() + 1);
     let begin = Instant::now();
     let result = sink.write(piece).await;

@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::formats::line_protocol::Rows;
 
 /// InfluxDB drops every row of a piece with these words and says how many.
@@ -16,7 +18,7 @@ const BEYOND_RETENTION: &str = "points beyond retention policy";
 /// One batch on its way.
 #[derive(Debug)]
 pub(super) struct Dissection {
-    whole: Vec<u8>,
+    whole: Bytes,
     /// The rows, once it has been taken apart.
     rows: Vec<Vec<u8>>,
     /// Pieces still to be sent, the next one last; none before it has been taken apart.
@@ -27,12 +29,12 @@ pub(super) struct Dissection {
 
 impl Dissection {
     /// A batch in line protocol.
-    pub const fn of(lines: Vec<u8>) -> Self {
-        Self { whole: lines, rows: Vec::new(), pieces: Vec::new(), apart: false, refused: Vec::new() }
+    pub fn of(lines: Vec<u8>) -> Self {
+        Self { whole: lines.into(), rows: Vec::new(), pieces: Vec::new(), apart: false, refused: Vec::new() }
     }
 
     /// What to send next; nothing when every row has ended.
-    pub fn next(&self) -> Option<Vec<u8>> {
+    pub fn next(&self) -> Option<Bytes> {
         if !self.apart {
             return (!self.whole.is_empty()).then(|| self.whole.clone());
         }
@@ -42,7 +44,7 @@ impl Dissection {
             lines.extend_from_slice(row);
             lines.push(b'\n');
         }
-        Some(lines)
+        Some(lines.into())
     }
 
     /// The sink has stored the piece.
@@ -84,7 +86,7 @@ impl Dissection {
         }
         self.apart = true;
         self.rows = Rows::of(&self.whole).map(<[u8]>::to_vec).collect();
-        self.whole = Vec::new();
+        self.whole = Bytes::new();
         if !self.rows.is_empty() {
             self.pieces.push(0..self.rows.len());
         }
@@ -117,7 +119,7 @@ mod tests {
         let (mut stored, mut writes) = (Vec::new(), 0);
         while let Some(piece) = dissection.next() {
             writes += 1;
-            let text = String::from_utf8(piece).unwrap();
+            let text = String::from_utf8(piece.to_vec()).unwrap();
             if text.len() > bytes_max {
                 dissection.too_large("limit");
             } else if text.contains("bad") {
@@ -172,6 +174,6 @@ mod tests {
     fn a_line_break_in_a_text_is_not_the_end_of_a_row() {
         let mut dissection = Dissection::of(b"m v=\"a\nb\" 1\nm v=2 2\n".to_vec());
         dissection.refused("no");
-        assert_eq!(dissection.next().unwrap(), b"m v=\"a\nb\" 1\n");
+        assert_eq!(dissection.next().unwrap(), b"m v=\"a\nb\" 1\n".as_slice());
     }
 }

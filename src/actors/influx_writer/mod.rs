@@ -62,7 +62,7 @@ impl Default for WriterConfig {
             batch_bytes_max: 4 * 1024 * 1024,
             flush_interval: Duration::from_secs(1),
             backoff_min: Duration::from_millis(250),
-            backoff_max: Duration::from_secs(5),
+            backoff_max: Duration::from_secs(1),
             misconfigured_retry: Duration::from_secs(30),
         }
     }

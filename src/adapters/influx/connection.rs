@@ -1,5 +1,6 @@
 //! One HTTP client for writes and reads: who we are, which InfluxDB answers, how its answers are read.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
@@ -87,7 +88,7 @@ impl Connection {
     }
 
     /// Sends rows once and says what the server answered.
-    pub async fn post_rows(&self, version: InfluxVersion, body: Vec<u8>, gzipped: bool) -> Result<Answer, SinkError> {
+    pub async fn post_rows(&self, version: InfluxVersion, body: Bytes, gzipped: bool) -> Result<Answer, SinkError> {
         let config = &self.config;
         let url = match version {
             InfluxVersion::V2 | InfluxVersion::V3 => {

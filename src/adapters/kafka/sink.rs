@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -157,7 +158,7 @@ impl Sink for KafkaSink {
         "kafka"
     }
 
-    fn write(&self, lines: Vec<u8>) -> BoxFuture<'_, Result<(), SinkError>> {
+    fn write(&self, lines: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async move { self.send(&lines).await })
     }
 

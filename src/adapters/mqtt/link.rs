@@ -86,6 +86,8 @@ pub(super) struct Link {
     dropped_now: u64,
     /// Whether reading stopped because the queue is full.
     paused: bool,
+    /// That it did was said, and the queue has not been empty since.
+    said_paused: bool,
     /// Taken from the queue while there was no room.
     held: Option<Outgoing>,
     /// QoS 1 messages that rumqttc has and the broker has not confirmed.
@@ -116,6 +118,7 @@ impl Link {
             queue,
             dropped_now: 0,
             paused: false,
+            said_paused: false,
             held: None,
             unconfirmed: 0,
             acknowledging: false,
@@ -265,9 +268,12 @@ impl Link {
         }
         self.queue.pump();
         self.shared.to_take.store(self.queue.messages() as u64, Ordering::Relaxed);
-        if self.paused && !self.queue.is_full() {
-            tracing::info!(broker = %self.broker, "reading from the MQTT broker goes on");
+        if self.paused && !self.queue.is_half_full() {
             self.paused = false;
+        }
+        if self.said_paused && self.queue.is_empty() {
+            self.said_paused = false;
+            tracing::info!(broker = %self.broker, "what came from the MQTT broker is taken");
         }
         if self.dropped_now > 0 && self.queue.is_empty() {
             let dropped = std::mem::take(&mut self.dropped_now);
@@ -481,11 +487,13 @@ impl Link {
             self.queue.release(None);
         }
         if self.queue.is_full() && acknowledged && !self.paused {
-            tracing::warn!(
-                broker = %self.broker, messages = self.queue.messages(), bytes = self.queue.bytes(),
-                "reading from the MQTT broker stops until what came is taken"
-            );
             self.paused = true;
+            if !std::mem::replace(&mut self.said_paused, true) {
+                tracing::warn!(
+                    broker = %self.broker, messages = self.queue.messages(), bytes = self.queue.bytes(),
+                    "messages come faster than they are taken: the rest stays with the MQTT broker until there is room"
+                );
+            }
         }
     }
 

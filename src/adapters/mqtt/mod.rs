@@ -20,7 +20,7 @@
 //!   wait for that before it acknowledges; a monitor publishes at QoS 0.
 //! - Keep-alive goes on while the consumer of events is slow. Deliveries wait in a queue of
 //!   `event_queue_messages_max` messages and `event_queue_bytes_max` bytes; at the limit a QoS 0 message is
-//!   dropped, counted and logged, and at a QoS 1 message reading stops until there is room: the rest waits at
+//!   dropped, counted and logged, and at a QoS 1 message reading stops until half of it is taken: the rest waits at
 //!   the broker. That limit lies far above the window of messages that brokers leave
 //!   unacknowledged (rumqttd 100, mosquitto 20), so it takes a broker with a larger one to reach it.
 //!   If such a broker then loses its patience, we reconnect, and it sends them again.
@@ -66,7 +66,7 @@ const CLIENT_QUEUE_MESSAGES: usize = 64;
 const PACKET_IDS_PER_MESSAGE: u16 = 4;
 
 /// Events in the channel to the consumer; the queue that counts is before it.
-const EVENT_CHANNEL_MESSAGES: usize = 1_024;
+const EVENT_CHANNEL_MESSAGES: usize = 256;
 
 /// Longest topic that MQTT allows, in bytes.
 const TOPIC_BYTES_MAX: usize = 65_535;

@@ -74,6 +74,11 @@ impl EventQueue {
         self.messages() >= self.messages_max || self.bytes >= self.bytes_max
     }
 
+    /// Whether it has less room than half of its limits.
+    pub fn is_half_full(&self) -> bool {
+        self.messages() > self.messages_max / 2 || self.bytes > self.bytes_max / 2
+    }
+
     pub fn is_empty(&self) -> bool {
         self.messages() == 0
     }

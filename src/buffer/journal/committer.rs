@@ -9,14 +9,15 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::store::{Store, Write};
-use super::{Batch, JournalError, Lane, Level, Limits, NamedLoss};
+use super::{Batch, JournalError, Level, Limits, NamedLoss};
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::intake::DeliveryState;
 use crate::messages::page::{AskNewestChanges, DeadLetterLine};
 
-/// A group takes no more once it holds this many bytes.
-const GROUP_BYTES_MAX: usize = 8 << 20;
+/// A group takes no more once it holds this many bytes: a larger one would save no more syncs, and batches for the
+/// sink are taken between two groups.
+const GROUP_BYTES_MAX: usize = 1 << 20;
 /// A group takes no more once it holds this many writes.
 const GROUP_WRITES_MAX: usize = 4_096;
 
@@ -30,7 +31,6 @@ pub(super) enum Command {
         permit: Option<OwnedSemaphorePermit>,
     },
     NextBatch {
-        lane: Lane,
         rows_max: u64,
         bytes_max: usize,
         /// Blocks that are on their way already.
@@ -144,8 +144,8 @@ fn commit(store: &mut Store, group: &mut Vec<Queued>, level: &watch::Sender<Leve
 
 fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
     match command {
-        Command::NextBatch { lane, rows_max, bytes_max, besides, reply } => {
-            let batch = store.next_batch(lane, rows_max, bytes_max, &besides);
+        Command::NextBatch { rows_max, bytes_max, besides, reply } => {
+            let batch = store.next_batch(rows_max, bytes_max, &besides);
             level.send_replace(store.level());
             let _ = reply.send(batch);
         }

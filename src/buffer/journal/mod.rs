@@ -138,15 +138,6 @@ pub enum JournalError {
     Closed,
 }
 
-/// Which end of the backlog a batch is taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// What came after [`Journal::split_lanes`] was last called: today's data.
-    Live,
-    /// What waited before that, oldest first.
-    Backlog,
-}
-
 /// Rows for the sink, and which blocks they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Batch {
@@ -156,6 +147,8 @@ pub struct Batch {
     pub lines: Vec<u8>,
     /// How many rows.
     pub rows: u64,
+    /// How many of them are of the backlog.
+    pub backlog_rows: u64,
     /// What they count for in [`Level::undelivered_bytes`].
     pub bytes: u64,
 }
@@ -330,13 +323,14 @@ impl Journal {
         }
     }
 
-    /// The oldest undelivered whole blocks of a lane, at least one when there is one, within the limits
-    /// otherwise. The same blocks come again until they are [`Journal::delivered`].
+    /// Undelivered whole blocks: live ones for up to half of the limits, then the backlog, each of them oldest first
+    /// and at least one where there is one; without a backlog as many live ones as the limits allow. The same blocks
+    /// come again until they are [`Journal::delivered`].
     ///
     /// # Errors
     /// [`JournalError::Read`].
-    pub async fn next_batch(&self, lane: Lane, rows_max: u64, bytes_max: usize) -> Result<Batch, JournalError> {
-        self.next_batch_besides(lane, rows_max, bytes_max, Arc::default()).await
+    pub async fn next_batch(&self, rows_max: u64, bytes_max: usize) -> Result<Batch, JournalError> {
+        self.next_batch_besides(rows_max, bytes_max, Arc::default()).await
     }
 
     /// [`Journal::next_batch`] without the blocks that are on their way already.
@@ -345,12 +339,11 @@ impl Journal {
     /// [`JournalError::Read`].
     pub async fn next_batch_besides(
         &self,
-        lane: Lane,
         rows_max: u64,
         bytes_max: usize,
         besides: Arc<BTreeSet<i64>>,
     ) -> Result<Batch, JournalError> {
-        self.ask(|reply| Command::NextBatch { lane, rows_max, bytes_max, besides, reply }).await
+        self.ask(|reply| Command::NextBatch { rows_max, bytes_max, besides, reply }).await
     }
 
     /// Marks blocks as delivered, and keeps the rows of them that the sink refused: such a reading

@@ -14,7 +14,7 @@ use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::stamps::Stamps;
 use super::verdict_row::LastVerdict;
-use super::{Batch, DeadLetter, JournalConfig, JournalError, Lane, Level, Limits, NamedLoss, Recovery, recovery};
+use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, recovery};
 use crate::buffer::database;
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::verdict::Change;
@@ -266,26 +266,21 @@ impl Store {
 
     pub(super) fn next_batch(
         &mut self,
-        lane: Lane,
         rows_max: u64,
         bytes_max: usize,
         besides: &BTreeSet<i64>,
     ) -> Result<Batch, JournalError> {
-        let (after, through) = match lane {
-            Lane::Live => (self.lanes_split_at, i64::MAX),
-            Lane::Backlog => (i64::MIN, self.lanes_split_at),
-        };
         loop {
             self.read(|_| Ok(()))?;
             let fresh = std::mem::take(&mut self.known.fresh);
             let taker = Taker { fresh: &fresh, besides, rows_max, bytes_max };
-            let taken = self.read(|connection| taker.take(connection, after, through));
+            let split_at = self.lanes_split_at;
+            let taken = self.read(|connection| taker.take_both(connection, split_at));
             // after a reading error nothing in memory is believed
             if self.connection.is_some() {
                 self.known.fresh = fresh;
             }
-            let (batch, damaged) = taken?;
-            if !damaged {
+            if let Some(batch) = taken? {
                 return Ok(batch);
             }
             // reads all of the backlog once, names what is gone, and leaves only whole rows
@@ -396,6 +391,15 @@ pub(super) fn named_losses(incarnations: &HashMap<Owner, IncarnationState>) -> V
     losses
 }
 
+/// A range of ids of blocks.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    after: i64,
+    through: i64,
+    /// So many blocks of it come even if they are beyond the limits.
+    at_least: usize,
+}
+
 /// Takes blocks for the sink.
 struct Taker<'a> {
     fresh: &'a Fresh,
@@ -405,53 +409,63 @@ struct Taker<'a> {
 }
 
 impl Taker<'_> {
-    /// The oldest undelivered blocks of a range of ids, and whether a row of theirs is damaged.
-    fn take(&self, connection: &Connection, after: i64, through: i64) -> rusqlite::Result<(Batch, bool)> {
+    /// Live blocks and those of the backlog; none when a row of theirs is damaged.
+    fn take_both(&self, connection: &Connection, split_at: i64) -> rusqlite::Result<Option<Batch>> {
         let mut batch = Batch::default();
+        let half = Self { rows_max: self.rows_max / 2, bytes_max: self.bytes_max / 2, ..*self };
+        let mut whole = half.take(connection, &mut batch, Part { after: split_at, through: i64::MAX, at_least: 1 })?;
+        let (live_rows, live_through) = (batch.rows, batch.block_ids.last().copied());
+        whole &= self.take(connection, &mut batch, Part { after: i64::MIN, through: split_at, at_least: 1 })?;
+        batch.backlog_rows = batch.rows - live_rows;
+        if let (0, Some(after)) = (batch.backlog_rows, live_through) {
+            whole &= self.take(connection, &mut batch, Part { after, through: i64::MAX, at_least: 0 })?;
+        }
+        Ok(whole.then_some(batch))
+    }
+
+    /// Adds the oldest undelivered blocks of a part; says whether each of their rows is whole.
+    fn take(&self, connection: &Connection, batch: &mut Batch, part: Part) -> rusqlite::Result<bool> {
+        let blocks_min = batch.block_ids.len() + part.at_least;
+        let is_full = |batch: &Batch, rows: u64, lines: &[u8]| {
+            batch.block_ids.len() >= blocks_min
+                && (batch.rows + rows > self.rows_max || batch.lines.len() + lines.len() > self.bytes_max)
+        };
         let mut select = connection
             .prepare_cached("SELECT id FROM blocks WHERE delivered = 0 AND id > ?1 AND id <= ?2 ORDER BY id")?;
         let mut read = connection.prepare_cached("SELECT rows, bytes, row_index, lines FROM blocks WHERE id = ?1")?;
-        let mut ids = select.query([after, through])?;
+        let mut ids = select.query([part.after, part.through])?;
         while let Some(row) = ids.next()? {
             let id: i64 = row.get(0)?;
             if self.besides.contains(&id) {
                 continue;
             }
             if let Some(block) = self.fresh.get(id) {
-                if !self.add(&mut batch, id, block.rows, block.bytes, &block.lines) {
+                if is_full(batch, block.rows, &block.lines) {
                     break;
                 }
+                add(batch, id, block.rows, block.bytes, &block.lines);
                 continue;
             }
             let mut rows = read.query([id])?;
             let Some(row) = rows.next()? else { continue };
             let (rows, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
             let lines = row.get_ref(3)?.as_blob().unwrap_or_default();
-            if self.is_full(&batch, rows.cast_unsigned(), lines.len()) {
+            if is_full(batch, rows.cast_unsigned(), lines) {
                 break;
             }
             let index = Index::read(row.get_ref(2)?.as_blob().unwrap_or_default());
             if !index.is_some_and(|index| index.all_whole(lines)) {
-                return Ok((batch, true));
+                return Ok(false);
             }
-            self.add(&mut batch, id, rows.cast_unsigned(), bytes.cast_unsigned(), lines);
+            add(batch, id, rows.cast_unsigned(), bytes.cast_unsigned(), lines);
         }
-        Ok((batch, false))
+        Ok(true)
     }
+}
 
-    fn is_full(&self, batch: &Batch, rows: u64, bytes: usize) -> bool {
-        !batch.block_ids.is_empty() && (batch.rows + rows > self.rows_max || batch.lines.len() + bytes > self.bytes_max)
-    }
-
-    /// Says whether it had room.
-    fn add(&self, batch: &mut Batch, id: i64, rows: u64, bytes: u64, lines: &[u8]) -> bool {
-        if self.is_full(batch, rows, lines.len()) {
-            return false;
-        }
-        batch.block_ids.push(id);
-        batch.rows += rows;
-        batch.bytes += bytes;
-        batch.lines.extend_from_slice(lines);
-        true
-    }
+fn add(batch: &mut Batch, id: i64, rows: u64, bytes: u64, lines: &[u8]) {
+    batch.block_ids.push(id);
+    batch.rows += rows;
+    batch.bytes += bytes;
+    batch.lines.extend_from_slice(lines);
 }

@@ -2,7 +2,6 @@
 //! they cost: against a bare subscriber that only counts, on the same broker, and against what the same
 //! InfluxDB takes at best.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -32,8 +31,6 @@ const FAILURES_MAX: u32 = 20;
 pub(super) const BROKER_SETTINGS: &str = "max_queued_messages 0\nmax_inflight_messages 2000\n";
 /// Rows of one write when InfluxDB is measured alone; what the monitor sends at most.
 const WRITE_ROWS: usize = 20_000;
-/// Writes on their way at once when InfluxDB is measured alone.
-const WRITES_AT_ONCE: usize = 2;
 
 /// One measurement.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -215,20 +212,18 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow:
     Ok((whole(rows) / seconds, cpu_seconds_per_million))
 }
 
-/// Rows a second that this InfluxDB takes in batches of the size that the monitor sends, with nothing else running.
+/// Rows a second that this InfluxDB takes with nothing else running: in batches of the size and order that the monitor
+/// sends, and as many of them at once.
 pub(super) async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
     let mut config = InfluxConfig::at(database.url.clone());
     config.database = "best".to_owned();
-    let sink = Arc::new(InfluxSink::new(config)?);
+    let sink = InfluxSink::new(config)?;
     sink.prepare().await?;
-    let batches: Vec<Vec<u8>> = load.lines()?.chunks(WRITE_ROWS).map(<[Vec<u8>]>::concat).collect();
+    let batches = load.batches(WRITE_ROWS)?;
     let start = Instant::now();
     let mut writes = futures_util::stream::iter(batches)
-        .map(|batch| {
-            let sink = sink.clone();
-            async move { sink.write(batch).await }
-        })
-        .buffer_unordered(WRITES_AT_ONCE);
+        .map(|batch| sink.write(batch.into()))
+        .buffer_unordered(sink.writes_at_once());
     while let Some(written) = writes.next().await {
         written?;
     }

@@ -59,23 +59,32 @@ impl Load {
         Ok(PublisherId::parse(&format!("bench-{publisher}"))?)
     }
 
-    /// The rows in line protocol, each ended by a line end.
+    /// The rows in line protocol, so many in a batch, in the order in which they come: a message of each publisher in
+    /// turn.
     ///
     /// # Errors
     /// When a row cannot be encoded.
-    pub fn lines(&self) -> anyhow::Result<Vec<Vec<u8>>> {
+    pub fn batches(&self, rows_max: usize) -> anyhow::Result<Vec<Vec<u8>>> {
         let host = HostName::parse("bench")?;
-        let mut lines = Vec::with_capacity(self.rows);
-        for publisher in 0..self.publishers {
-            let id = Self::id(publisher)?;
-            for reading in self.readings(publisher) {
-                let mut line = Vec::with_capacity(96);
-                line_protocol::encode_reading(&mut line, &id, &host, &reading)?;
-                line.push(b'\n');
-                lines.push(line);
+        let ids = (0..self.publishers).map(Self::id).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut each: Vec<_> = (0..self.publishers).map(|publisher| self.readings(publisher)).collect();
+        let mut batches = Vec::new();
+        let (mut batch, mut rows) = (Vec::new(), 0);
+        for _ in 0..self.rows_of(0).div_ceil(self.readings_per_message) {
+            for (id, readings) in ids.iter().zip(&mut each) {
+                for reading in readings.take(self.readings_per_message) {
+                    line_protocol::encode_reading(&mut batch, id, &host, &reading)?;
+                    batch.push(b'\n');
+                    rows += 1;
+                    if rows == rows_max {
+                        batches.push(std::mem::take(&mut batch));
+                        rows = 0;
+                    }
+                }
             }
         }
-        Ok(lines)
+        batches.extend((rows > 0).then_some(batch));
+        Ok(batches)
     }
 }
 

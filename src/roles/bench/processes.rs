@@ -40,8 +40,21 @@ pub(super) fn idle_seconds() -> anyhow::Result<f64> {
 /// # Errors
 /// When it has ended, or this is not Linux.
 pub(super) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// The most memory that was ever in use, in bytes (`VmHWM` of `status`).
+///
+/// # Errors
+/// When it has ended, or this is not Linux.
+pub(super) fn resident_bytes_max(pid: u32) -> anyhow::Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, name: &str) -> anyhow::Result<u64> {
     let status = read(pid, "status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc/PID/status")?;
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    let found = status.lines().find_map(|line| line.strip_prefix(name));
+    let kibibytes = found.with_context(|| format!("no {name} in /proc/PID/status"))?;
+    let kibibytes: u64 = kibibytes.trim().trim_end_matches(" kB").parse()?;
     Ok(kibibytes * 1024)
 }

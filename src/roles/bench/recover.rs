@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::ingest::{BROKER_SETTINGS, best_of_influxdb, wait_for};
 use super::load::{Load, Sender, client};
-use super::processes::resident_bytes;
+use super::processes::{resident_bytes, resident_bytes_max};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::console::tables;
@@ -36,31 +36,68 @@ struct Measured {
     influxdb_rows_per_second: f64,
     live_age_max_ms: f64,
     resident_mib_before: f64,
+    /// At most, while the backlog grew.
+    resident_mib_outage_max: f64,
     resident_mib_after: f64,
 }
 
-/// Makes the outage, ends it, and prints how the monitor recovers.
+/// Makes an outage of each size, ends it, and prints how the monitor recovers.
 pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
+    let mut measured = Vec::new();
+    for &rows in &args.rows {
+        let load = Load { publishers: PUBLISHERS, readings_per_message: READINGS_PER_MESSAGE, rows };
+        let Some(this) = measure(&load).await? else {
+            eprintln!("skipped: it needs mosquitto and influxd on this machine");
+            return Ok(0);
+        };
+        if args.json {
+            println!("{}", serde_json::to_string(&this)?);
+        } else {
+            eprintln!("a backlog of {rows} rows measured");
+        }
+        measured.push(this);
+    }
+    if !args.json {
+        print!("{}", table(&measured));
+    }
+    Ok(0)
+}
+
+fn table(measured: &[Measured]) -> String {
+    let titles =
+        ["BACKLOG ROWS", "ROWS/S", "INFLUXDB", "OF INFLUXDB", "LIVE AGE MAX", "MEMORY BEFORE", "OUTAGE MAX", "AFTER"];
+    let rows = measured.iter().map(|m| {
+        vec![
+            m.backlog_rows.to_string(),
+            format!("{:.0}", m.rows_per_second),
+            format!("{:.0}", m.influxdb_rows_per_second),
+            format!("{:.2}", m.rows_per_second / m.influxdb_rows_per_second),
+            format!("{:.0} ms", m.live_age_max_ms),
+            format!("{:.1} MiB", m.resident_mib_before),
+            format!("{:.1} MiB", m.resident_mib_outage_max),
+            format!("{:.1} MiB", m.resident_mib_after),
+        ]
+    });
+    tables::plain(&titles, rows, drawing())
+}
+
+/// One outage; none where a server is missing.
+async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let directory = Directory::below(&std::env::temp_dir())?;
     let broker = mosquitto(directory.path(), BROKER_SETTINGS).await?;
     let database = influxd(directory.path()).await?;
-    let (Some((_broker, mqtt_url)), Some(mut database)) = (broker, database) else {
-        println!("skipped: it needs mosquitto and influxd on this machine");
-        return Ok(0);
-    };
-    let load = Load { publishers: PUBLISHERS, readings_per_message: READINGS_PER_MESSAGE, rows: args.rows };
-    let sample = Load { rows: args.rows.min(1_000_000), ..load };
-    let influxdb_rows_per_second = best_of_influxdb(&sample, &database).await?;
+    let (Some((_broker, mqtt_url)), Some(mut database)) = (broker, database) else { return Ok(None) };
+    let influxdb_rows_per_second = best_of_influxdb(load, &database).await?;
     let monitor = RunningMonitor::start(directory.path(), Some(&mqtt_url), Some(database.url.as_str())).await?;
     let pid = monitor.pid().context("the monitor has ended")?;
     let resident_mib_before = mebibytes(resident_bytes(pid)?);
 
     database.kill().await?;
     let rows = load.rows as u64;
-    let sending = Sender::prepare(&load, &mqtt_url)?.start();
+    let sending = Sender::prepare(load, &mqtt_url)?.start();
     wait_for(&monitor, |total| total.received >= rows).await?;
     sending.finish().await?;
-    eprintln!("{rows} rows wait for InfluxDB");
+    let resident_mib_outage_max = mebibytes(resident_bytes_max(pid)?);
 
     let live = actix_rt::spawn(publish_live(mqtt_url.clone()));
     tokio::time::sleep(LIVE_EVERY).await;
@@ -69,37 +106,21 @@ pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
     let mut live_age_max_ms: f64 = 0.0;
     tokio::select! {
         drained = wait_for(&monitor, |total| total.stored >= rows) => drained?,
-        failed = watch_live_age(&database, &mut live_age_max_ms) => anyhow::bail!("InfluxDB does not answer: {failed}"),
+        error = watch_live_age(&database, &mut live_age_max_ms) => return Err(error),
     }
     let seconds = start.elapsed().as_secs_f64();
     let resident_mib_after = mebibytes(resident_bytes(pid)?);
     live.abort();
-    anyhow::ensure!(live_age_max_ms > 0.0, "no live row came into InfluxDB meanwhile");
     monitor.stop().await?;
-    let measured = Measured {
+    Ok(Some(Measured {
         backlog_rows: load.rows,
         rows_per_second: whole(rows) / seconds,
         influxdb_rows_per_second,
         live_age_max_ms,
         resident_mib_before,
+        resident_mib_outage_max,
         resident_mib_after,
-    };
-    if args.json {
-        println!("{}", serde_json::to_string(&measured)?);
-        return Ok(0);
-    }
-    let titles = ["BACKLOG ROWS", "ROWS/S", "INFLUXDB", "OF INFLUXDB", "LIVE AGE MAX", "MEMORY BEFORE", "AFTER"];
-    let line = vec![
-        measured.backlog_rows.to_string(),
-        format!("{:.0}", measured.rows_per_second),
-        format!("{:.0}", measured.influxdb_rows_per_second),
-        format!("{:.2}", measured.rows_per_second / measured.influxdb_rows_per_second),
-        format!("{:.0} ms", measured.live_age_max_ms),
-        format!("{:.1} MiB", measured.resident_mib_before),
-        format!("{:.1} MiB", measured.resident_mib_after),
-    ];
-    print!("{}", tables::plain(&titles, std::iter::once(line), drawing()));
-    Ok(0)
+    }))
 }
 
 /// Ten readings a second, at QoS 1, each with the time at which it is sent.
@@ -121,23 +142,21 @@ async fn publish_live(mqtt_url: String) -> anyhow::Result<()> {
     }
 }
 
-/// Notes the largest age of the newest live row that InfluxDB has, from the first such row on. It ends only when
-/// InfluxDB cannot be asked.
+/// Notes the largest age of the newest live row that InfluxDB has; where it has none yet, or does not answer yet, the
+/// time since this was called. It ends only with an error.
 async fn watch_live_age(database: &Influxd, age_max_ms: &mut f64) -> anyhow::Error {
     let clock = Clock::start();
     let reader = match InfluxReader::new(InfluxConfig::at(database.url.clone())) {
         Ok(reader) => reader,
         Err(error) => return error.into(),
     };
+    let mut newest = clock.wall().as_nanos();
     loop {
-        let newest = match reader.query("SELECT last(\"value\") FROM \"live\"").await {
-            Ok(series) => series.first().and_then(|series| series.values.first()?.first()?.as_i64()),
-            Err(error) => return error.into(),
-        };
-        if let Some(newest) = newest {
-            let age = whole(u64::try_from(clock.wall().as_nanos() - newest).unwrap_or(0)) / 1e6;
-            *age_max_ms = age_max_ms.max(age);
-        }
+        let asked = reader.query("SELECT last(\"value\") FROM \"live\"").await;
+        let found = asked.ok().and_then(|series| series.first()?.values.first()?.first()?.as_i64());
+        newest = newest.max(found.unwrap_or(newest));
+        let age = whole(u64::try_from(clock.wall().as_nanos() - newest).unwrap_or(0)) / 1e6;
+        *age_max_ms = age_max_ms.max(age);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -53,7 +53,7 @@ Real publishers are killed; simulated ones fall silent. The page is its stream o
     /// After an outage of InfluxDB: rows a second drained, and how old live data gets meanwhile
     #[command(after_help = "Examples:
   heartwatch bench recover
-  heartwatch bench recover --rows 10000000 --json")]
+  heartwatch bench recover --rows 500000,2000000 --json")]
     Recover(RecoverBenchArgs),
     /// The watchdog: heartbeats a second, memory a publisher, how late verdicts are
     #[command(after_help = "Examples:
@@ -125,10 +125,10 @@ pub struct DetectBenchArgs {
 /// `heartwatch bench recover`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RecoverBenchArgs {
-    /// Rows that wait when InfluxDB comes back
-    #[arg(long, value_name = "READINGS", default_value_t = 2_000_000, value_parser = at_least_five_thousand)]
-    pub rows: usize,
-    /// Print JSON
+    /// Rows that wait when InfluxDB comes back, one measurement each
+    #[arg(long, value_name = "READINGS,…", value_delimiter = ',', default_values_t = [1_000_000, 3_000_000, 10_000_000], value_parser = at_least_five_thousand)]
+    pub rows: Vec<usize>,
+    /// Print JSON, one object a measurement
     #[arg(long)]
     pub json: bool,
 }

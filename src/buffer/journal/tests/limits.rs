@@ -70,7 +70,7 @@ async fn delivered_rows_leave_with_age() {
     let (journal, _) = Journal::open(JournalConfig { history: Duration::ZERO, ..config(directory.path()) }).unwrap();
     append(&journal, vec![readings("a", 1..=10)]).await;
     append(&journal, vec![readings("a", 11..=20)]).await;
-    let first = journal.next_batch(Lane::Live, 1, 1).await.unwrap();
+    let first = journal.next_batch(1, 1).await.unwrap();
     journal.delivered(first.block_ids, Vec::new()).await.unwrap();
     assert_eq!(journal.level().bytes, journal.level().undelivered_bytes);
     assert_eq!(waiting(&journal).await.len(), 10);

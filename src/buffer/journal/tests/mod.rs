@@ -81,26 +81,20 @@ async fn account(journal: &Journal, who: &str) -> Account {
 
 /// Every undelivered row of both lanes as text, not marked as delivered.
 async fn waiting(journal: &Journal) -> Vec<String> {
-    let mut rows = Vec::new();
-    for lane in [Lane::Backlog, Lane::Live] {
-        let batch = journal.next_batch(lane, u64::MAX, usize::MAX).await.unwrap();
-        let lane_rows: Vec<_> = Rows::of(&batch.lines).map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
-        assert_eq!(lane_rows.len() as u64, batch.rows);
-        rows.extend(lane_rows);
-    }
+    let batch = journal.next_batch(u64::MAX, usize::MAX).await.unwrap();
+    let rows: Vec<_> = Rows::of(&batch.lines).map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
+    assert_eq!(rows.len() as u64, batch.rows);
     assert_eq!(rows.len() as u64, journal.level().undelivered_rows);
     rows
 }
 
 async fn deliver_all(journal: &Journal) {
-    for lane in [Lane::Live, Lane::Backlog] {
-        loop {
-            let batch = journal.next_batch(lane, 100, 10_000).await.unwrap();
-            if batch.block_ids.is_empty() {
-                break;
-            }
-            journal.delivered(batch.block_ids, Vec::new()).await.unwrap();
+    loop {
+        let batch = journal.next_batch(100, 10_000).await.unwrap();
+        if batch.block_ids.is_empty() {
+            break;
         }
+        journal.delivered(batch.block_ids, Vec::new()).await.unwrap();
     }
 }
 
@@ -193,14 +187,24 @@ async fn live_rows_go_before_the_backlog_and_in_order() {
     tokio::time::timeout(Duration::from_secs(10), woken).await.unwrap().unwrap();
     journal.split_lanes().await;
     append(&journal, vec![readings("a", [4])]).await;
-    let batch = journal.next_batch(Lane::Live, 100, 10_000).await.unwrap();
-    assert_eq!(batch.lines, [line("a", 4), b"\n".to_vec()].concat());
-    let first = journal.next_batch(Lane::Backlog, 1, 10_000).await.unwrap();
-    assert_eq!(first.rows, 2, "one whole block comes in any case");
-    assert_eq!(journal.next_batch(Lane::Backlog, 3, 10_000).await.unwrap().rows, 3);
+    append(&journal, vec![readings("a", [5])]).await;
+    let rows_of = |batch: &Batch, rows: &[Sequence]| {
+        let rows: Vec<u8> = rows.iter().flat_map(|&row| [line("a", row), b"\n".to_vec()].concat()).collect();
+        assert_eq!(batch.lines, rows);
+    };
+    rows_of(&journal.next_batch(100, 10_000).await.unwrap(), &[4, 5, 1, 2, 3]);
+    let first = journal.next_batch(2, 10_000).await.unwrap();
+    rows_of(&first, &[4, 1, 2]);
+    assert_eq!(first.backlog_rows, 2, "at least one block of each, half of the limits for what is live");
     journal.delivered(first.block_ids, Vec::new()).await.unwrap();
-    let second = journal.next_batch(Lane::Backlog, 100, 10_000).await.unwrap();
-    assert_eq!(second.lines, [line("a", 3), b"\n".to_vec()].concat());
+    let second = journal.next_batch(100, 10_000).await.unwrap();
+    rows_of(&second, &[5, 3]);
+    journal.delivered(second.block_ids, Vec::new()).await.unwrap();
+    append(&journal, vec![readings("a", [6])]).await;
+    append(&journal, vec![readings("a", [7])]).await;
+    let last = journal.next_batch(2, 10_000).await.unwrap();
+    rows_of(&last, &[6, 7]);
+    assert_eq!(last.backlog_rows, 0, "without a backlog all of the limits are for what is live");
 }
 
 #[tokio::test]
@@ -208,7 +212,7 @@ async fn a_refused_row_is_a_dead_letter_and_its_reading_is_lost_by_number() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(config(directory.path())).unwrap();
     append(&journal, vec![readings("a", 1..=10), readings("b", 1..=10)]).await;
-    let batch = journal.next_batch(Lane::Live, 100, 10_000).await.unwrap();
+    let batch = journal.next_batch(100, 10_000).await.unwrap();
     let letter = DeadLetter { line: line("a", 7), reason: "field type conflict".into(), at: Timestamp::from_nanos(5) };
     let foreign = DeadLetter { line: b"x y=1 1".to_vec(), ..letter.clone() };
     journal.delivered(batch.block_ids.clone(), vec![letter.clone(), foreign]).await.unwrap();
@@ -241,7 +245,7 @@ async fn many_appends_share_a_commit_and_each_is_answered() {
     }
     assert_eq!(account(&journal, "a").await.received, 300);
     assert_eq!(append(&journal, vec![]).await, vec![]);
-    let blocks = journal.next_batch(Lane::Live, 1_000, 1 << 20).await.unwrap().block_ids.len();
+    let blocks = journal.next_batch(1_000, 1 << 20).await.unwrap().block_ids.len();
     assert!(blocks < 300, "every append had a commit of its own");
 }
 

@@ -12,8 +12,8 @@ use crate::buffer::database::beside;
 enum Step {
     /// Readings of one of three publishers, in any order, with copies.
     Append(u8, Vec<Sequence>),
-    /// Delivers some blocks of a lane; the flag: the sink has them, and the monitor dies before it says so.
-    Deliver(bool, u64, bool),
+    /// Delivers some blocks; the flag: the sink has them, and the monitor dies before it says so.
+    Deliver(u64, bool),
     Split,
     /// Closed in order and opened again.
     Reopen,
@@ -28,7 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let numbers = || prop::collection::vec(1..40_u64, 1..12);
     let step = prop_oneof![
         8 => (0..3_u8, numbers()).prop_map(|(who, numbers)| Step::Append(who, numbers)),
-        3 => (any::<bool>(), 1..30_u64, any::<bool>()).prop_map(|(live, rows, dies)| Step::Deliver(live, rows, dies)),
+        3 => (1..30_u64, any::<bool>()).prop_map(|(rows, dies)| Step::Deliver(rows, dies)),
         1 => Just(Step::Split),
         1 => Just(Step::Reopen),
         2 => Just(Step::Crash),
@@ -94,9 +94,8 @@ impl Run {
     async fn step(&mut self, step: Step) {
         match step {
             Step::Append(who, numbers) => self.append(usize::from(who), &numbers).await,
-            Step::Deliver(live, rows_max, dies) => {
-                let lane = if live { Lane::Live } else { Lane::Backlog };
-                let batch = self.journal.next_batch(lane, rows_max, 1 << 20).await.unwrap();
+            Step::Deliver(rows_max, dies) => {
+                let batch = self.journal.next_batch(rows_max, 1 << 20).await.unwrap();
                 for row in Rows::of(&batch.lines) {
                     let row = String::from_utf8(row.to_vec()).unwrap();
                     assert!(!self.model.told.contains(&row), "delivered again: {row}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 async fn take(journal: &Journal, besides: &BTreeSet<i64>) -> Batch {
-    journal.next_batch_besides(Lane::Live, 1, 1, Arc::new(besides.clone())).await.unwrap()
+    journal.next_batch_besides(1, 1, Arc::new(besides.clone())).await.unwrap()
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ fn take(points: &mut Points, lines: &[u8]) {
 }
 
 async fn deliver(journal: &Journal, points: &mut Points, rows_max: u64, says_so: bool) -> bool {
-    let batch = journal.next_batch(Lane::Live, rows_max, 1 << 20).await.unwrap();
+    let batch = journal.next_batch(rows_max, 1 << 20).await.unwrap();
     take(points, &batch.lines);
     let found = !batch.block_ids.is_empty();
     if says_so {
