@@ -26,7 +26,7 @@ async fn what_is_in_influxdb_is_in_the_file() {
     for number in 1..=12_000 {
         lines += &format!("light,host=h,publisher=p value={number}i,note=\"=a,\\\"{number}\\\"\" {number}\n");
     }
-    sink.write(lines.into_bytes()).await.unwrap();
+    sink.write(lines.into()).await.unwrap();
 
     let directory = tempfile::tempdir().unwrap();
     let out = directory.path().join("all.csv");
@@ -61,7 +61,7 @@ async fn filled(server: &Influxd, rows: usize) {
                 "light,host=h,publisher=p value={number}i,note=\"a note of thirty-two characters\" {number}\n"
             );
         }
-        sink.write(lines.into_bytes()).await.unwrap();
+        sink.write(lines.into()).await.unwrap();
     }
 }
 

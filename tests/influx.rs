@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use heartwatch::adapters::influx::{InfluxConfig, InfluxReader, InfluxSink};
+use heartwatch::adapters::influx::{InfluxConfig, InfluxReader, InfluxSink, InfluxVersion};
 use heartwatch::domain::reading::FieldValue;
 use heartwatch::domain::time::Timestamp;
 use heartwatch::formats::line_protocol::{DecodedRow, encode};
@@ -191,7 +191,7 @@ async fn wrong_credentials_are_named_with_what_to_do() {
         config.password = Some(password.to_owned());
         InfluxSink::new(config).unwrap()
     };
-    let row = || b"m v=1 1\n".to_vec();
+    let row = || bytes::Bytes::from_static(b"m v=1 1\n");
 
     let nobody = with(None, "");
     let reason = misconfigured(nobody.prepare().await);
@@ -256,6 +256,15 @@ async fn a_server_that_is_gone_or_hangs_is_tried_again() {
     assert!(reason.contains("can't be reached: Connection refused"), "{reason}");
     server.restart().await;
     sink.write(b"m v=1 1\n".as_slice().into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_wrong_configuration() {
+    let (url, _request) = serve_once("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{").await;
+    let mut config = config(&url);
+    config.version = InfluxVersion::V1;
+    let result = InfluxSink::new(config).unwrap().prepare().await;
+    assert!(matches!(result, Err(SinkError::Retry { .. })), "{result:?}");
 }
 
 #[tokio::test]

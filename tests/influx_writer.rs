@@ -6,7 +6,7 @@ mod support;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use heartwatch::actors::influx_writer::{InfluxWriter, WriterConfig, WriterParts};
@@ -293,6 +293,64 @@ impl Sink for PanicsOnce {
         assert!(self.panicked.swap(true, Ordering::SeqCst), "on purpose");
         self.real.write(lines)
     }
+}
+
+/// Answers nothing until it may, and notes what it was given meanwhile.
+struct Holds {
+    may_answer: Arc<tokio::sync::Semaphore>,
+    under_way: Arc<AtomicUsize>,
+    under_way_max: Arc<AtomicUsize>,
+    bytes_max: Arc<AtomicUsize>,
+    rows: Arc<AtomicUsize>,
+}
+
+impl Sink for Holds {
+    fn name(&self) -> &'static str {
+        "holds"
+    }
+    fn prepare(&self) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn writes_at_once(&self) -> usize {
+        3
+    }
+    fn write(&self, lines: bytes::Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            self.under_way_max.fetch_max(under_way, Ordering::SeqCst);
+            self.bytes_max.fetch_max(lines.len(), Ordering::SeqCst);
+            let _ = self.may_answer.acquire().await;
+            self.rows.fetch_add(lines.iter().filter(|byte| **byte == b'\n').count(), Ordering::SeqCst);
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        })
+    }
+}
+
+#[actix_rt::test]
+async fn what_is_on_its_way_stays_within_its_limits_whatever_waits() {
+    let config = WriterConfig { batch_bytes_max: 100_000, ..quick() };
+    let may_answer = Arc::new(tokio::sync::Semaphore::new(0));
+    let counted = || Arc::new(AtomicUsize::new(0));
+    let (under_way, under_way_max, bytes_max, rows) = (counted(), counted(), counted(), counted());
+    let sink = Holds {
+        may_answer: may_answer.clone(),
+        under_way: under_way.clone(),
+        under_way_max: under_way_max.clone(),
+        bytes_max: bytes_max.clone(),
+        rows: rows.clone(),
+    };
+    let bench = Bench::new(Some(Arc::new(sink)), config);
+    for _ in 0..100 {
+        bench.take_in(500, good).await;
+    }
+    eventually("three requests", SOON, async || under_way.load(Ordering::SeqCst) == 3).await;
+    bench.take_in(500, good).await;
+    may_answer.add_permits(1);
+    bench.delivered().await;
+    assert_eq!(rows.load(Ordering::SeqCst), 101 * 500, "each row once");
+    assert_eq!(under_way_max.load(Ordering::SeqCst), 3);
+    assert!(bytes_max.load(Ordering::SeqCst) <= 100_000, "{bytes_max:?}");
 }
 
 #[actix_rt::test]

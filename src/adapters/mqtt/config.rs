@@ -77,7 +77,7 @@ pub struct MqttConfig {
 
 impl MqttConfig {
     /// The defaults: a persistent session, keep-alive 10 s, 100 messages in flight, 1,024 queued to
-    /// send, 4,096 messages or 16 MiB queued for the consumer, payloads up to 1 MiB, 5 s to connect,
+    /// send, 4,096 messages or 8 MiB queued for the consumer, payloads up to 1 MiB, 5 s to connect,
     /// backoff 250 ms to 10 s, 3 s to disconnect.
     #[must_use]
     pub fn new(url: impl Into<String>, client_id: impl Into<String>) -> Self {
@@ -95,7 +95,7 @@ impl MqttConfig {
             inflight_messages_max: 100,
             send_queue_messages_max: 1_024,
             event_queue_messages_max: 4_096,
-            event_queue_bytes_max: 16 * 1024 * 1024,
+            event_queue_bytes_max: 8 * 1024 * 1024,
             message_bytes_max: 1024 * 1024,
             connect_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(250),

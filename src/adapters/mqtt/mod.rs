@@ -66,7 +66,7 @@ const CLIENT_QUEUE_MESSAGES: usize = 64;
 const PACKET_IDS_PER_MESSAGE: u16 = 4;
 
 /// Events in the channel to the consumer; the queue that counts is before it.
-const EVENT_CHANNEL_MESSAGES: usize = 256;
+const EVENT_CHANNEL_MESSAGES: usize = 128;
 
 /// Longest topic that MQTT allows, in bytes.
 const TOPIC_BYTES_MAX: usize = 65_535;
