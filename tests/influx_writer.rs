@@ -16,7 +16,7 @@ use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch::domain::restart::RestartLimits;
 use heartwatch::messages::ask::{AskLedger, LedgerReply};
 use heartwatch::messages::drain::Drain;
-use heartwatch::messages::intake::{Intake, IntakeEntry, NumberedLine};
+use heartwatch::messages::intake::{Intake, IntakeEntry};
 use heartwatch::ports::{BoxFuture, Sink, SinkError};
 use heartwatch::runtime::clock::Clock;
 use heartwatch::runtime::supervisor::{Supervised, Supervisor};
@@ -90,7 +90,7 @@ impl Bench {
     async fn take_in(&self, rows: u64, line: impl Fn(u64) -> String) {
         let first = self.next.get();
         self.next.set(first + rows);
-        let lines = (first..first + rows).map(|sequence| NumberedLine { sequence, line: line(sequence).into_bytes() });
+        let lines = (first..first + rows).map(|sequence| (sequence, line(sequence).into_bytes()));
         let entry = IntakeEntry::Readings {
             publisher: PublisherId::parse("p").unwrap(),
             host: HostName::parse("h").unwrap(),

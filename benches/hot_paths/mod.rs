@@ -14,7 +14,7 @@ use heartwatch::domain::watch::Home;
 use heartwatch::formats::envelope::{TopicKind, decode, encode_readings};
 use heartwatch::formats::line_protocol::encode_reading;
 use heartwatch::messages::beats::Hearing;
-use heartwatch::messages::intake::{IntakeEntry, NumberedLine};
+use heartwatch::messages::intake::IntakeEntry;
 use heartwatch::runtime::clock::Clock;
 
 /// Publishers that beat in turn.
@@ -108,11 +108,11 @@ fn take_a_batch() -> Step {
     let journal = runtime.block_on(async {
         let (journal, _) = Journal::open(config).unwrap();
         let (publisher, host) = who();
-        let lines: Vec<_> = (1..=ROWS)
+        let lines = (1..=ROWS)
             .map(|sequence| {
                 let mut line = Vec::new();
                 encode_reading(&mut line, &publisher, &host, &reading(sequence)).unwrap();
-                NumberedLine { sequence, line }
+                (sequence, line)
             })
             .collect();
         let entry = IntakeEntry::Readings { publisher, host, incarnation: Incarnation(1), lines };

@@ -308,12 +308,15 @@ pub fn messages(
 
 /// A reading whose row carries its number through the journal, to [`messages_of_row`].
 #[must_use]
-pub fn with_numbers(mut reading: Reading, incarnation: Incarnation) -> Reading {
+pub fn with_numbers<'t, T>(mut reading: Reading<T>, incarnation: Incarnation) -> Reading<T>
+where
+    T: AsRef<str> + From<&'t str>,
+{
     let numbers = i64::try_from(reading.sequence).ok().zip(i64::try_from(incarnation.0).ok());
-    reading.fields.retain(|(key, _)| key != SEQUENCE_FIELD && key != INCARNATION_FIELD);
+    reading.fields.retain(|(key, _)| ![SEQUENCE_FIELD, INCARNATION_FIELD].contains(&key.as_ref()));
     if let Some((sequence, incarnation)) = numbers {
-        reading.fields.push((SEQUENCE_FIELD.to_owned(), FieldValue::Integer(sequence)));
-        reading.fields.push((INCARNATION_FIELD.to_owned(), FieldValue::Integer(incarnation)));
+        reading.fields.push((SEQUENCE_FIELD.into(), FieldValue::Integer(sequence)));
+        reading.fields.push((INCARNATION_FIELD.into(), FieldValue::Integer(incarnation)));
     }
     reading
 }

@@ -7,13 +7,88 @@ use actix::Message;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 
-/// One row, already encoded as line protocol without its line end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NumberedLine {
-    /// The reading's number.
-    pub sequence: Sequence,
-    /// The encoded row.
-    pub line: Vec<u8>,
+/// Numbered rows of one publisher's life, already encoded as line protocol: one text, and where each row ends in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NumberedLines {
+    text: Vec<u8>,
+    ends: Vec<(Sequence, usize)>,
+}
+
+impl NumberedLines {
+    /// None yet, with room for so many of so many bytes together.
+    #[must_use]
+    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
+        Self { text: Vec::with_capacity(bytes), ends: Vec::with_capacity(rows) }
+    }
+
+    /// Adds a row that `write` appends, without its line end, to what it is given.
+    ///
+    /// # Errors
+    /// What `write` fails with; nothing is added then.
+    pub fn push_with<E>(
+        &mut self,
+        sequence: Sequence,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let begin = self.text.len();
+        let written = write(&mut self.text);
+        match written {
+            Ok(()) => self.ends.push((sequence, self.text.len())),
+            Err(_) => self.text.truncate(begin),
+        }
+        written
+    }
+
+    /// Adds all rows of another one.
+    pub fn append(&mut self, more: &Self) {
+        let begin = self.text.len();
+        self.text.extend_from_slice(&more.text);
+        self.ends.extend(more.ends.iter().map(|(sequence, end)| (*sequence, begin + end)));
+    }
+
+    /// Each row with its number.
+    pub fn iter(&self) -> impl Iterator<Item = (Sequence, &[u8])> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        let row = |begin: usize, end: usize| self.text.get(begin..end).unwrap_or_default();
+        self.ends.iter().zip(begins).map(move |((sequence, end), begin)| (*sequence, row(begin, *end)))
+    }
+
+    /// The last row.
+    #[must_use]
+    pub fn last(&self) -> Option<&[u8]> {
+        let (_, end) = self.ends.last()?;
+        let begin = self.ends.len().checked_sub(2).and_then(|before| self.ends.get(before)).map_or(0, |(_, end)| *end);
+        self.text.get(begin..*end)
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all rows.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl<L: AsRef<[u8]>> FromIterator<(Sequence, L)> for NumberedLines {
+    fn from_iter<I: IntoIterator<Item = (Sequence, L)>>(rows: I) -> Self {
+        let mut lines = Self::default();
+        for (sequence, line) in rows {
+            lines.text.extend_from_slice(line.as_ref());
+            lines.ends.push((sequence, lines.text.len()));
+        }
+        lines
+    }
 }
 
 /// What is to be written.
@@ -28,7 +103,7 @@ pub enum IntakeEntry {
         /// Which of its lives numbered them.
         incarnation: Incarnation,
         /// The rows.
-        lines: Vec<NumberedLine>,
+        lines: NumberedLines,
     },
     /// What a heartbeat says about delivery: numbers up to `produced` exist.
     Produced {
@@ -106,3 +181,26 @@ impl DeliveryState {
 }
 
 pub use crate::domain::delivery::GAPS_REPORTED_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_one_by_one() {
+        let mut lines = NumberedLines::default();
+        assert_eq!((lines.last(), lines.len()), (None, 0));
+        let write = |text: &'static str, result: Result<(), ()>| {
+            move |out: &mut Vec<u8>| {
+                out.extend_from_slice(text.as_bytes());
+                result
+            }
+        };
+        assert_eq!(lines.push_with(7, write("a x=1 1", Ok(()))), Ok(()));
+        assert_eq!(lines.push_with(8, write("half of a r", Err(()))), Err(()));
+        lines.append(&[(9, "b x=2 2"), (3, "")].into_iter().collect());
+        let rows: Vec<(Sequence, &[u8])> = lines.iter().collect();
+        assert_eq!(rows, [(7, &b"a x=1 1"[..]), (9, b"b x=2 2"), (3, b"")]);
+        assert_eq!((lines.last(), lines.len(), lines.bytes()), (Some(&b""[..]), 3, 14));
+    }
+}

@@ -16,7 +16,7 @@ use heartwatch::formats::line_protocol;
 use heartwatch::messages::ask::{LedgerLine, LedgerReply, SinkStatus};
 use heartwatch::messages::change::Standing;
 use heartwatch::messages::deliveries::Delivery;
-use heartwatch::messages::intake::{IntakeEntry, NumberedLine};
+use heartwatch::messages::intake::IntakeEntry;
 use heartwatch::messages::notice::TargetStatus;
 use heartwatch::messages::progress::{ActorStatus, MonitorStatus};
 use heartwatch::ports::Receipt;
@@ -221,7 +221,7 @@ impl Rows {
             let reading = Reading { sequence, time, measurement: MEASUREMENT.to_owned(), tags: Vec::new(), fields };
             let mut line = Vec::new();
             line_protocol::encode_reading(&mut line, &id(publisher), &host(), &reading).unwrap();
-            lines.push(NumberedLine { sequence, line });
+            lines.push((sequence, line));
             if ago % 10 != 0 {
                 continue;
             }
@@ -257,7 +257,12 @@ impl Rows {
             self.entries.extend(accounts.due([(id(publisher), account)].into(), &hosts, now, time));
         }
         let (publisher, host) = (id(publisher), host());
-        self.entries.push(IntakeEntry::Readings { publisher, host, incarnation: Incarnation(1), lines });
+        self.entries.push(IntakeEntry::Readings {
+            publisher,
+            host,
+            incarnation: Incarnation(1),
+            lines: lines.into_iter().collect(),
+        });
     }
 
     /// What an agent sends, and what comes from collectd: over MQTT, and through InfluxDB's own listener.

@@ -174,7 +174,8 @@ impl AlarmsParts {
                 ("rule", alarm.rule.as_str()),
                 ("severity", alarm.severity.as_str()),
             ]);
-            let row = line_protocol::encode(&mut lines, MEASUREMENT, tags.into_iter(), fields.into_iter(), alarm.at);
+            let tags = tags.iter().map(|(key, value)| (*key, *value));
+            let row = line_protocol::encode(&mut lines, MEASUREMENT, tags, fields.into_iter(), alarm.at);
             if row.is_ok() {
                 lines.push(b'\n');
                 rows += 1;

@@ -121,7 +121,7 @@ impl Subscriber {
                         if let IntakeEntry::Readings { publisher, lines, .. } = entry
                             && let Some(last) = lines.last()
                         {
-                            record.recent.note(publisher, &last.line, delivery.at);
+                            record.recent.note(publisher, last, delivery.at);
                         }
                     }
                     if let Some((publisher, row)) = meaning.newest {

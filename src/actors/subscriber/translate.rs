@@ -3,14 +3,17 @@
 
 use crate::domain::beat::{Beat, BeatKind};
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::reading::{FieldValue, Sequence};
+use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::envelope::{self, EnvelopeError, Message, Prefix, ReadingBatch, Topic, TopicError};
+use crate::formats::envelope::{self, EnvelopeError, Message, Prefix, Topic, TopicError};
 use crate::formats::foreign::{Foreign, ForeignError, ForeignReading};
 use crate::formats::line_protocol;
 use crate::formats::monitoring_data::{self, Measured, MonitoringDataError};
 use crate::messages::deliveries::Delivery;
-use crate::messages::intake::{IntakeEntry, NumberedLine};
+use crate::messages::intake::{IntakeEntry, NumberedLines};
+
+/// Bytes of a row, about: so many are reserved for each.
+const ROW_BYTES_USUAL: usize = 96;
 
 /// What one message means.
 #[derive(Debug, Default)]
@@ -110,7 +113,7 @@ pub fn translate(
             meaning.beat = Some(beat(&batch.host, BeatKind::Readings { incarnation: Some(batch.incarnation) }));
             let first = batch.readings.iter().map(|reading| reading.sequence).min().unwrap_or(Sequence::MAX);
             meaning.confirmed = Some((publisher.clone(), batch.incarnation, first.saturating_sub(1)));
-            keep_readings(&mut meaning, rules, &publisher, batch);
+            keep_readings(&mut meaning, rules, &publisher, &batch.host, batch.incarnation, batch.readings);
         }
         Message::Heartbeat(note) => {
             let late_by = lag(&publisher, delivery.at, note.heartbeat.interval);
@@ -172,8 +175,7 @@ fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translat
     match (reading, incarnation) {
         (None, _) => {}
         (Some(reading), Some(incarnation)) => {
-            let batch = ReadingBatch { host, incarnation, readings: vec![reading] };
-            keep_readings(&mut meaning, rules, &publisher, batch);
+            keep_readings(&mut meaning, rules, &publisher, &host, incarnation, vec![reading]);
         }
         (Some(reading), None) => {
             // The same message again is the same point.
@@ -191,16 +193,24 @@ fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translat
     Ok(meaning)
 }
 
-fn keep_readings(meaning: &mut Translation, rules: &Rules<'_>, publisher: &PublisherId, batch: ReadingBatch) {
-    let ReadingBatch { host, incarnation, readings } = batch;
-    let mut lines = Vec::with_capacity(readings.len());
-    for reading in readings {
-        let sequence = reading.sequence;
-        let reading = if rules.numbers_in_rows { monitoring_data::with_numbers(reading, incarnation) } else { reading };
-        let mut line = Vec::with_capacity(96);
-        match line_protocol::encode_reading(&mut line, publisher, &host, &reading) {
-            Ok(()) => lines.push(NumberedLine { sequence, line }),
-            Err(error) => meaning.unstorable.push((sequence, error.to_string())),
+fn keep_readings<'t, T>(
+    meaning: &mut Translation,
+    rules: &Rules<'_>,
+    publisher: &PublisherId,
+    host: &HostName,
+    incarnation: Incarnation,
+    mut readings: Vec<Reading<T>>,
+) where
+    T: AsRef<str> + From<&'t str> + PartialEq,
+{
+    if rules.numbers_in_rows {
+        readings = readings.into_iter().map(|reading| monitoring_data::with_numbers(reading, incarnation)).collect();
+    }
+    let mut lines = NumberedLines::with_capacity(readings.len(), readings.len() * ROW_BYTES_USUAL);
+    let mut encoder = line_protocol::ReadingEncoder::new(publisher, host);
+    for reading in &readings {
+        if let Err(error) = lines.push_with(reading.sequence, |out| encoder.encode(out, reading)) {
+            meaning.unstorable.push((reading.sequence, error.to_string()));
         }
     }
     for (number, reason) in &meaning.unstorable {
@@ -214,7 +224,8 @@ fn keep_readings(meaning: &mut Translation, rules: &Rules<'_>, publisher: &Publi
         });
     }
     if !lines.is_empty() {
-        meaning.entries.push(IntakeEntry::Readings { publisher: publisher.clone(), host, incarnation, lines });
+        let (publisher, host) = (publisher.clone(), host.clone());
+        meaning.entries.push(IntakeEntry::Readings { publisher, host, incarnation, lines });
     }
 }
 

@@ -15,11 +15,12 @@ use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
 use crate::buffer::encoding::checksum;
 use crate::domain::publisher::PublisherId;
+use crate::domain::reading::Sequence;
 use crate::domain::sequence::Accepted;
 use crate::domain::verdict::Change;
 use crate::formats::line_protocol::EncodeError;
 use crate::messages::change::Standing;
-use crate::messages::intake::{DeliveryState, IntakeEntry, NumberedLine};
+use crate::messages::intake::{DeliveryState, IntakeEntry, NumberedLines};
 
 /// Most dead letters kept; the oldest go first.
 const DEAD_LETTERS_MAX: u64 = 10_000;
@@ -116,26 +117,26 @@ impl<'a> Draft<'a> {
     }
 
     /// Says how many were refused.
-    fn readings(&mut self, owner: &Owner, lines: &[NumberedLine]) -> rusqlite::Result<u64> {
-        let most: usize = lines.iter().map(|line| line.line.len() + READING_OVERHEAD_BYTES_MAX).sum();
+    fn readings(&mut self, owner: &Owner, lines: &NumberedLines) -> rusqlite::Result<u64> {
+        let most = lines.bytes() + lines.len() * READING_OVERHEAD_BYTES_MAX;
         let mut refused = 0;
         if self.fits(most) {
             // the state is looked up once for all of them
             self.state(owner);
             let Some(mut state) = self.changed.incarnations.remove(owner) else { return Ok(0) };
-            for line in lines {
-                refused += self.reading(owner, &mut state, line)?;
+            for (sequence, line) in lines.iter() {
+                refused += self.reading(owner, &mut state, sequence, line)?;
             }
             self.changed.incarnations.insert(owner.clone(), state);
         } else {
-            for line in lines {
-                if !self.has_room(line.line.len())? && !self.state(owner).tracker.is_received(line.sequence) {
-                    self.state(owner).tracker.know_produced(line.sequence);
+            for (sequence, line) in lines.iter() {
+                if !self.has_room(line.len())? && !self.state(owner).tracker.is_received(sequence) {
+                    self.state(owner).tracker.know_produced(sequence);
                     refused += 1;
                     continue;
                 }
                 let mut state = self.state(owner).clone();
-                refused += self.reading(owner, &mut state, line)?;
+                refused += self.reading(owner, &mut state, sequence, line)?;
                 self.changed.incarnations.insert(owner.clone(), state);
             }
         }
@@ -144,18 +145,23 @@ impl<'a> Draft<'a> {
     }
 
     /// One reading for which there is room. Says how many were refused: it, or none.
-    fn reading(&mut self, owner: &Owner, state: &mut IncarnationState, line: &NumberedLine) -> rusqlite::Result<u64> {
-        let NumberedLine { sequence, line } = line;
-        match state.tracker.accept(*sequence) {
+    fn reading(
+        &mut self,
+        owner: &Owner,
+        state: &mut IncarnationState,
+        sequence: Sequence,
+        line: &[u8],
+    ) -> rusqlite::Result<u64> {
+        match state.tracker.accept(sequence) {
             Accepted::New => {
                 state.stored += u64::from(!self.config.has_sink);
                 match self.known.stamps.distinct(&mut self.changed.points, line) {
-                    Stamped::AsItIs { time } => self.builder.push_timed(owner, *sequence, line, Some(time)),
+                    Stamped::AsItIs { time } => self.builder.push_timed(owner, sequence, line, Some(time)),
                     Stamped::Moved { line, time } => {
                         self.changed.moved_readings += 1;
-                        self.builder.push_timed(owner, *sequence, &line, Some(time));
+                        self.builder.push_timed(owner, sequence, &line, Some(time));
                     }
-                    Stamped::Unknown => self.builder.push_timed(owner, *sequence, line, line_time(line)),
+                    Stamped::Unknown => self.builder.push_timed(owner, sequence, line, line_time(line)),
                 }
                 self.changed.accepted_rows += 1;
                 self.end_full_block()?;

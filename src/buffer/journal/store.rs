@@ -43,7 +43,7 @@ impl Write {
             Self::Append(entries) => entries
                 .iter()
                 .map(|entry| match entry {
-                    IntakeEntry::Readings { lines, .. } => lines.iter().map(|line| line.line.len()).sum(),
+                    IntakeEntry::Readings { lines, .. } => lines.bytes(),
                     IntakeEntry::Unnumbered { lines, .. } => lines.len(),
                     IntakeEntry::Produced { .. } | IntakeEntry::GivenUp { .. } => 64,
                 })

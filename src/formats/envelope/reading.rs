@@ -1,5 +1,6 @@
-//! One reading ↔ JSON, without a value tree in between: this is the path of every row.
+//! One reading ↔ JSON, without a value tree in between: this is the path of every row. Names are not copied.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
@@ -60,17 +61,19 @@ impl Serialize for ValueOut<'_> {
 
 /// A reading as it came; bounds are checked after.
 #[derive(serde::Deserialize)]
-pub(super) struct In {
+pub(super) struct In<'a> {
     seq: u64,
     time: i64,
-    measurement: String,
-    #[serde(default)]
-    tags: Tags,
-    fields: Fields,
+    #[serde(borrow)]
+    measurement: Cow<'a, str>,
+    #[serde(borrow, default)]
+    tags: Tags<'a>,
+    #[serde(borrow)]
+    fields: Fields<'a>,
 }
 
-impl From<In> for Reading {
-    fn from(reading: In) -> Self {
+impl<'a> From<In<'a>> for Reading<Cow<'a, str>> {
+    fn from(reading: In<'a>) -> Self {
         Self {
             sequence: reading.seq,
             time: Timestamp::from_nanos(reading.time),
@@ -82,22 +85,44 @@ impl From<In> for Reading {
 }
 
 #[derive(Default)]
-struct Tags(Vec<(String, String)>);
-struct Fields(Vec<(String, FieldValue)>);
+struct Tags<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+struct Fields<'a>(Vec<(Cow<'a, str>, FieldValue)>);
 struct Value(FieldValue);
 
-impl<'de> Deserialize<'de> for Tags {
+/// A text that is copied only where JSON has escaped it.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Tags<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TagsVisitor;
         impl<'de> Visitor<'de> for TagsVisitor {
-            type Value = Tags;
+            type Value = Tags<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of texts")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tags, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tags<'de>, A::Error> {
                 let mut tags = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    tags.push(entry);
+                while let Some((Text(key), Text(value))) = map.next_entry()? {
+                    tags.push((key, value));
                 }
                 Ok(Tags(tags))
             }
@@ -106,17 +131,17 @@ impl<'de> Deserialize<'de> for Tags {
     }
 }
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct FieldsVisitor;
         impl<'de> Visitor<'de> for FieldsVisitor {
-            type Value = Fields;
+            type Value = Fields<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of numbers, booleans and texts")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Vec::new();
-                while let Some((key, Value(value))) = map.next_entry()? {
+                while let Some((Text(key), Value(value))) = map.next_entry()? {
                     fields.push((key, value));
                 }
                 Ok(Fields(fields))

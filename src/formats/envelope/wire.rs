@@ -24,15 +24,15 @@ pub const EARLIER_MAX: usize = 16;
 /// The version that is written and read.
 const VERSION: u64 = 1;
 
-/// Readings of one publisher's life.
+/// Readings of one publisher's life, with the names as they stand in the payload.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReadingBatch {
+pub struct ReadingBatch<'a> {
     /// Where the publisher runs.
     pub host: HostName,
     /// Which of its lives numbered them.
     pub incarnation: Incarnation,
     /// The readings, at least one.
-    pub readings: Vec<Reading>,
+    pub readings: Vec<Reading<Cow<'a, str>>>,
 }
 
 /// A heartbeat with what only the delivery needs.
@@ -115,9 +115,9 @@ pub struct GivenUp {
 
 /// A message from a publisher to the monitor.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Message {
+pub enum Message<'a> {
     /// Readings.
-    Readings(ReadingBatch),
+    Readings(ReadingBatch<'a>),
     /// A heartbeat.
     Heartbeat(Box<HeartbeatNote>),
     /// A goodbye.
@@ -319,7 +319,7 @@ pub fn encode_confirm(state: &DeliveryState) -> Vec<u8> {
 ///
 /// # Errors
 /// [`EnvelopeError`]; nothing of a message with an error is taken.
-pub fn decode(kind: TopicKind, publisher: &PublisherId, payload: &[u8]) -> Result<Message, EnvelopeError> {
+pub fn decode<'a>(kind: TopicKind, publisher: &PublisherId, payload: &'a [u8]) -> Result<Message<'a>, EnvelopeError> {
     let message = match kind {
         TopicKind::Readings => decode_readings(payload).map(Message::Readings),
         TopicKind::Heartbeat => decode_heartbeat(payload).map(|note| Message::Heartbeat(Box::new(note))),
@@ -369,14 +369,15 @@ pub fn decode_confirm(publisher: &PublisherId, payload: &[u8]) -> Result<Deliver
     read().map_err(|problem| said(TopicKind::Confirm, publisher, problem))
 }
 
-fn decode_readings(payload: &[u8]) -> Result<ReadingBatch, Problem> {
-    let wire: ReadingsWire<'_, reading::In> = parse(TopicKind::Readings, payload, |wire: &ReadingsWire<'_, _>| wire.v)?;
+fn decode_readings(payload: &[u8]) -> Result<ReadingBatch<'_>, Problem> {
+    let wire: ReadingsWire<'_, reading::In<'_>> =
+        parse(TopicKind::Readings, payload, |wire: &ReadingsWire<'_, _>| wire.v)?;
     let (host, incarnation) = life(&wire.host, wire.incarnation)?;
     if wire.readings.is_empty() || wire.readings.len() > READINGS_MAX {
         let right = format!("1 to {READINGS_MAX} readings");
         return Err(wrong("readings", &right, &wire.readings.len().to_string()));
     }
-    let readings: Vec<Reading> = wire.readings.into_iter().map(Reading::from).collect();
+    let readings: Vec<Reading<Cow<'_, str>>> = wire.readings.into_iter().map(Reading::from).collect();
     for (index, reading) in readings.iter().enumerate() {
         check_numbered(reading).map_err(|problem| problem.inside(&format!("readings[{index}]")))?;
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write as _;
 
 use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::{FieldValue, Reading};
+use crate::domain::reading::{FieldValue, Reading, has_control_character};
 use crate::domain::time::Timestamp;
 
 /// The largest time that InfluxDB takes, in nanoseconds; the smallest is its negative.
@@ -112,16 +112,14 @@ pub enum EncodeError {
 pub fn encode<'a>(
     out: &mut Vec<u8>,
     measurement: &str,
-    tags: impl Iterator<Item = (&'a str, &'a str)>,
-    fields: impl Iterator<Item = (&'a str, &'a FieldValue)>,
+    tags: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    fields: impl Iterator<Item = (&'a str, &'a FieldValue)> + Clone,
     time: Timestamp,
 ) -> Result<(), EncodeError> {
-    let begin = out.len();
-    let result = append(out, measurement, tags, fields, time);
-    if result.is_err() {
-        out.truncate(begin);
-    }
-    result
+    or_nothing(out, |out| {
+        append_series(out, measurement, tags)?;
+        append_point(out, measurement, fields, time)
+    })
 }
 
 /// Appends a reading as a row: tags `publisher` and `host` and the reading's own, sorted by name.
@@ -130,26 +128,73 @@ pub fn encode<'a>(
 ///
 /// # Errors
 /// [`EncodeError`]; `out` is as it was.
-pub fn encode_reading(
+pub fn encode_reading<T: AsRef<str> + PartialEq>(
     out: &mut Vec<u8>,
     publisher: &PublisherId,
     host: &HostName,
-    reading: &Reading,
+    reading: &Reading<T>,
 ) -> Result<(), EncodeError> {
-    let own = [("publisher", publisher.as_str()), ("host", host.as_str())];
-    let mut tags: Vec<(&str, &str)> = Vec::with_capacity(reading.tags.len() + own.len());
-    tags.extend(own);
-    tags.extend(reading.tags.iter().map(|(key, value)| {
-        let key = match key.as_str() {
-            "publisher" => "source_publisher",
-            "host" => "source_host",
-            key => key,
-        };
-        (key, value.as_str())
-    }));
-    tags.sort_unstable();
-    let fields = reading.fields.iter().map(|(key, value)| (key.as_str(), value));
-    encode(out, &reading.measurement, tags.into_iter(), fields, reading.time)
+    ReadingEncoder::new(publisher, host).encode(out, reading)
+}
+
+/// [`encode_reading`] for many readings of one publisher: most belong to the series of the one before, and what stands
+/// in front of the fields is copied then.
+#[derive(Debug)]
+pub struct ReadingEncoder<'r, T = String> {
+    publisher: &'r PublisherId,
+    host: &'r HostName,
+    /// The last reading that was encoded.
+    last: Option<&'r Reading<T>>,
+    /// Its measurement and tags as they were written.
+    series: Vec<u8>,
+}
+
+impl<'r, T: AsRef<str> + PartialEq> ReadingEncoder<'r, T> {
+    /// For readings of this publisher.
+    #[must_use]
+    pub const fn new(publisher: &'r PublisherId, host: &'r HostName) -> Self {
+        Self { publisher, host, last: None, series: Vec::new() }
+    }
+
+    /// Appends the next reading, as [`encode_reading`] does.
+    ///
+    /// # Errors
+    /// [`EncodeError`]; `out` is as it was.
+    pub fn encode(&mut self, out: &mut Vec<u8>, reading: &'r Reading<T>) -> Result<(), EncodeError> {
+        or_nothing(out, |out| {
+            let of_last = |last: &Reading<T>| last.measurement == reading.measurement && last.tags == reading.tags;
+            if self.last.is_some_and(of_last) {
+                out.extend_from_slice(&self.series);
+            } else {
+                let begin = out.len();
+                self.append_series(out, reading)?;
+                self.series.clear();
+                self.series.extend_from_slice(out.get(begin..).unwrap_or_default());
+                self.last = Some(reading);
+            }
+            let fields = reading.fields.iter().map(|(key, value)| (key.as_ref(), value));
+            append_point(out, reading.measurement.as_ref(), fields, reading.time)
+        })
+    }
+
+    fn append_series(&self, out: &mut Vec<u8>, reading: &Reading<T>) -> Result<(), EncodeError> {
+        let own = [("host", self.host.as_str()), ("publisher", self.publisher.as_str())];
+        if reading.tags.is_empty() {
+            return append_series(out, reading.measurement.as_ref(), own.into_iter());
+        }
+        let mut tags: Vec<(&str, &str)> = Vec::with_capacity(reading.tags.len() + own.len());
+        tags.extend(own);
+        tags.extend(reading.tags.iter().map(|(key, value)| {
+            let key = match key.as_ref() {
+                "publisher" => "source_publisher",
+                "host" => "source_host",
+                key => key,
+            };
+            (key, value.as_ref())
+        }));
+        tags.sort_unstable();
+        append_series(out, reading.measurement.as_ref(), tags.into_iter())
+    }
 }
 
 /// Whether a reading can be a row, for a publisher to find out before it gives the reading a number.
@@ -159,25 +204,35 @@ pub fn encode_reading(
 pub fn check_reading(reading: &Reading) -> Result<(), EncodeError> {
     let tags = reading.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let fields = reading.fields.iter().map(|(key, value)| (key.as_str(), value));
-    append(&mut Vec::new(), &reading.measurement, tags, fields, reading.time)
+    encode(&mut Vec::new(), &reading.measurement, tags, fields, reading.time)
 }
 
-fn append<'a>(
+/// Leaves `out` as it was where it fails.
+fn or_nothing(
+    out: &mut Vec<u8>,
+    append: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let begin = out.len();
+    let result = append(out);
+    if result.is_err() {
+        out.truncate(begin);
+    }
+    result
+}
+
+/// What stands in front of the fields.
+fn append_series<'a>(
     out: &mut Vec<u8>,
     measurement: &str,
-    tags: impl Iterator<Item = (&'a str, &'a str)>,
-    fields: impl Iterator<Item = (&'a str, &'a FieldValue)>,
-    time: Timestamp,
+    tags: impl Iterator<Item = (&'a str, &'a str)> + Clone,
 ) -> Result<(), EncodeError> {
     check_name(NamePart::Measurement, measurement)?;
     if measurement.starts_with('#') {
         return Err(wrong(NamePart::Measurement, measurement, Problem::LeadingHash));
     }
     escape(out, measurement, b", ");
-
-    let mut seen: Vec<&str> = Vec::new();
-    for (key, value) in tags {
-        check_key(NamePart::TagKey, key, &mut seen)?;
+    for (index, (key, value)) in tags.clone().enumerate() {
+        check_key(NamePart::TagKey, key, tags.clone().take(index).map(|(key, _)| key))?;
         if value.is_empty() {
             continue;
         }
@@ -187,16 +242,25 @@ fn append<'a>(
         out.push(b'=');
         escape(out, value, b",= ");
     }
+    Ok(())
+}
 
-    seen.clear();
-    for (key, value) in fields {
-        check_key(NamePart::FieldKey, key, &mut seen)?;
-        out.push(if seen.len() == 1 { b' ' } else { b',' });
+/// The fields and the time.
+fn append_point<'a>(
+    out: &mut Vec<u8>,
+    measurement: &str,
+    fields: impl Iterator<Item = (&'a str, &'a FieldValue)> + Clone,
+    time: Timestamp,
+) -> Result<(), EncodeError> {
+    let begin = out.len();
+    for (index, (key, value)) in fields.clone().enumerate() {
+        check_key(NamePart::FieldKey, key, fields.clone().take(index).map(|(key, _)| key))?;
+        out.push(if index == 0 { b' ' } else { b',' });
         escape(out, key, b",= ");
         out.push(b'=');
         append_value(out, key, value)?;
     }
-    if seen.is_empty() {
+    if out.len() == begin {
         return Err(EncodeError::NoFields { measurement: measurement.to_owned() });
     }
 
@@ -204,17 +268,24 @@ fn append<'a>(
     if !(-TIME_NANOS_MAX..=TIME_NANOS_MAX).contains(&nanos) {
         return Err(EncodeError::TimeOutOfRange { nanos });
     }
-    append_display(out, format_args!(" {nanos}"));
+    out.push(b' ');
+    append_integer(out, nanos);
     Ok(())
 }
 
 fn append_value(out: &mut Vec<u8>, key: &str, value: &FieldValue) -> Result<(), EncodeError> {
     match value {
-        FieldValue::Float(number) if number.is_finite() => append_display(out, format_args!("{number:?}")),
+        FieldValue::Float(number) if number.is_finite() => {
+            // writing into memory does not fail
+            let _ = write!(out, "{number:?}");
+        }
         FieldValue::Float(number) => {
             return Err(EncodeError::NotFinite { field: key.to_owned(), value: number.to_string() });
         }
-        FieldValue::Integer(number) => append_display(out, format_args!("{number}i")),
+        FieldValue::Integer(number) => {
+            append_integer(out, *number);
+            out.push(b'i');
+        }
         FieldValue::Boolean(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
         FieldValue::Text(text) => {
             out.push(b'"');
@@ -225,33 +296,34 @@ fn append_value(out: &mut Vec<u8>, key: &str, value: &FieldValue) -> Result<(), 
     Ok(())
 }
 
-fn append_display(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // writing into memory does not fail
-    let _ = out.write_fmt(text);
+fn append_integer(out: &mut Vec<u8>, number: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn escape(out: &mut Vec<u8>, text: &str, special: &[u8]) {
-    for &byte in text.as_bytes() {
-        if special.contains(&byte) {
-            out.push(b'\\');
-        }
-        out.push(byte);
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| special.contains(byte)) {
+        let (plain, escaped) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        out.push(b'\\');
+        out.extend_from_slice(escaped.get(..1).unwrap_or_default());
+        rest = escaped.get(1..).unwrap_or_default();
     }
+    out.extend_from_slice(rest);
 }
 
 fn wrong(part: NamePart, text: &str, problem: Problem) -> EncodeError {
     EncodeError::Name { part, text: text.escape_default().take(128).collect(), problem }
 }
 
-fn check_key<'a>(part: NamePart, key: &'a str, seen: &mut Vec<&'a str>) -> Result<(), EncodeError> {
+fn check_key<'a>(part: NamePart, key: &str, mut before: impl Iterator<Item = &'a str>) -> Result<(), EncodeError> {
     check_name(part, key)?;
     if key == TIME_COLUMN {
         return Err(wrong(part, key, Problem::Reserved));
     }
-    if seen.contains(&key) {
+    if before.any(|earlier| earlier == key) {
         return Err(wrong(part, key, Problem::Twice));
     }
-    seen.push(key);
     Ok(())
 }
 
@@ -259,10 +331,13 @@ fn check_name(part: NamePart, name: &str) -> Result<(), EncodeError> {
     if name.is_empty() {
         return Err(wrong(part, name, Problem::Empty));
     }
-    if name.chars().any(char::is_control) {
+    if has_control_character(name) {
         return Err(wrong(part, name, Problem::ControlCharacter));
     }
     let bytes = name.as_bytes();
+    if !bytes.contains(&b'\\') {
+        return Ok(());
+    }
     let escapes = |(at, byte): (usize, &u8)| {
         *byte == b'\\' && bytes.get(at + 1).is_none_or(|next| matches!(next, b'\\' | b',' | b'=' | b' ' | b'"'))
     };
@@ -273,7 +348,7 @@ fn check_name(part: NamePart, name: &str) -> Result<(), EncodeError> {
 }
 
 fn check_tag_value(key: &str, value: &str) -> Result<(), EncodeError> {
-    let problem = if value.chars().any(char::is_control) {
+    let problem = if has_control_character(value) {
         Problem::ControlCharacter
     } else if value.ends_with('\\') {
         Problem::Backslash

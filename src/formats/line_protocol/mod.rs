@@ -18,7 +18,7 @@ mod decode;
 mod encode;
 
 pub use decode::{DecodeError, DecodedRow, Rows, decode};
-pub use encode::{EncodeError, NamePart, Problem, check_reading, encode, encode_reading};
+pub use encode::{EncodeError, NamePart, Problem, ReadingEncoder, check_reading, encode, encode_reading};
 
 #[cfg(test)]
 mod tests;

@@ -66,8 +66,9 @@ impl Plain {
         match envelope::decode(topic.kind, &publisher, &message.payload) {
             Ok(Message::Readings(batch)) => {
                 let readings = batch.readings.len();
-                for (index, reading) in batch.readings.iter().enumerate() {
-                    let mut parts = messages(&self.client_id, &batch.host, None, reading);
+                for (index, reading) in batch.readings.into_iter().enumerate() {
+                    let reading = reading.into_owned();
+                    let mut parts = messages(&self.client_id, &batch.host, None, &reading);
                     // A text has no place in this protocol, and a made-up 0 is worse than nothing.
                     parts.retain(|part| {
                         let made_up =

@@ -18,7 +18,6 @@ use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::verdict::{Trigger, Verdict};
 use crate::formats::line_protocol::{Rows, decode};
-use crate::messages::intake::NumberedLine;
 
 fn config(directory: &Path) -> JournalConfig {
     JournalConfig {
@@ -45,7 +44,7 @@ fn line(who: &str, sequence: Sequence) -> Vec<u8> {
 }
 
 fn readings(who: &str, sequences: impl IntoIterator<Item = Sequence>) -> IntakeEntry {
-    let lines = sequences.into_iter().map(|sequence| NumberedLine { sequence, line: line(who, sequence) }).collect();
+    let lines = sequences.into_iter().map(|sequence| (sequence, line(who, sequence))).collect();
     IntakeEntry::Readings { publisher: publisher(who), host: host(), incarnation: LIFE, lines }
 }
 

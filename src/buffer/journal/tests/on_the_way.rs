@@ -73,7 +73,7 @@ async fn more_than_the_memory_holds_is_taken_from_the_file() {
     let large = "x".repeat(1 << 20);
     for sequence in 1..=24 {
         let line = format!("m,publisher=a text=\"{large}\" {sequence}").into_bytes();
-        let lines = vec![NumberedLine { sequence, line }];
+        let lines = [(sequence, line)].into_iter().collect();
         append(
             &journal,
             vec![IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation: LIFE, lines }],

@@ -29,10 +29,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..25)
 }
 
-fn stamped(life: u64, sequence: Sequence, time: i64) -> NumberedLine {
+fn stamped(life: u64, sequence: Sequence, time: i64) -> (Sequence, Vec<u8>) {
     // every reading has a field of its own, which InfluxDB would put into one point as well
     let line = format!(r"m\ 1,host=h\ 1,publisher=a f{life}_{sequence}={sequence}i {time}").into_bytes();
-    NumberedLine { sequence, line }
+    (sequence, line)
 }
 
 /// The files as they are, in a new directory.
