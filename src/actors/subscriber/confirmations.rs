@@ -1,6 +1,7 @@
 //! What each publisher is told about its safe record: at most about once a second, only on change,
 //! and again when its heartbeat shows that it has not heard.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -19,16 +20,26 @@ pub const RETELL_MISSING_EVERY: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 struct Told {
     state: DeliveryState,
+    /// Whether it waits to be told.
     due: bool,
     told_at: Option<Monotonic>,
     changed_at: Monotonic,
+}
+
+impl Told {
+    /// It has to be told: says from when on it may, where it does not wait already.
+    fn wait(&mut self) -> Option<Monotonic> {
+        let is_new = !std::mem::replace(&mut self.due, true);
+        is_new.then(|| self.told_at.map_or(Monotonic::START, |at| at + CONFIRM_EVERY))
+    }
 }
 
 /// The confirmations of all publishers.
 #[derive(Debug, Default)]
 pub struct Confirmations {
     told: HashMap<(PublisherId, Incarnation), Told>,
-    waiting: Vec<(PublisherId, Incarnation)>,
+    /// What waits to be told, by when it may be.
+    waiting: BTreeSet<(Monotonic, (PublisherId, Incarnation))>,
 }
 
 impl Confirmations {
@@ -49,15 +60,12 @@ impl Confirmations {
                 }
                 told.state = state;
                 told.changed_at = now;
-                if !told.due {
-                    told.due = true;
-                    self.waiting.push(key);
-                }
+                self.waiting.extend(told.wait().map(|due| (due, key)));
             }
             None => {
                 self.make_room();
                 self.told.insert(key.clone(), Told { state, due: true, told_at: None, changed_at: now });
-                self.waiting.push(key);
+                self.waiting.insert((now, key));
             }
         }
     }
@@ -68,38 +76,30 @@ impl Confirmations {
         let key = (publisher.clone(), incarnation);
         if let Some(told) = self.told.get_mut(&key)
             && told.state.through > confirmed
-            && !told.due
         {
-            told.due = true;
-            self.waiting.push(key);
+            self.waiting.extend(told.wait().map(|due| (due, key)));
         }
     }
 
     /// A publisher says what it has given up, and says it again until it hears that this is known.
     pub fn asked(&mut self, publisher: &PublisherId, incarnation: Incarnation) {
         let key = (publisher.clone(), incarnation);
-        if let Some(told) = self.told.get_mut(&key)
-            && !told.due
-        {
-            told.due = true;
-            self.waiting.push(key);
+        if let Some(told) = self.told.get_mut(&key) {
+            self.waiting.extend(told.wait().map(|due| (due, key)));
         }
     }
 
     /// The states that may be told now.
     pub fn due(&mut self, now: Monotonic) -> Vec<DeliveryState> {
         let mut states = Vec::new();
-        let told = &mut self.told;
-        self.waiting.retain(|key| {
-            let Some(told) = told.get_mut(key) else { return false };
-            if told.told_at.is_some_and(|at| now.since(at) < CONFIRM_EVERY) {
-                return true;
+        while self.waiting.first().is_some_and(|(due, _)| *due <= now) {
+            let told = self.waiting.pop_first().and_then(|(_, key)| self.told.get_mut(&key));
+            if let Some(told) = told {
+                told.told_at = Some(now);
+                told.due = false;
+                states.push(told.state.clone());
             }
-            told.told_at = Some(now);
-            told.due = false;
-            states.push(told.state.clone());
-            false
-        });
+        }
         states
     }
 

@@ -127,7 +127,7 @@ impl Subscriber {
                     if let Some((publisher, row)) = meaning.newest {
                         record.recent.note(&publisher, &row, delivery.at);
                     }
-                    entries.extend(meaning.entries);
+                    meaning.entries.into_iter().for_each(|entry| add(&mut entries, entry));
                     if let Some((publisher, incarnation, confirmed)) = meaning.confirmed {
                         record.confirmations.known_to_publisher(&publisher, incarnation, confirmed);
                     }
@@ -179,6 +179,19 @@ impl Subscriber {
             self.confirm(Vec::new());
         }
         ctx.run_later(CONFIRM_TICK, Self::tick);
+    }
+}
+
+/// Adds what is to be kept; readings of the same life as the ones before join them.
+fn add(entries: &mut Vec<IntakeEntry>, entry: IntakeEntry) {
+    if let IntakeEntry::Readings { publisher, incarnation, host, lines } = &entry
+        && let Some(IntakeEntry::Readings { publisher: of, incarnation: life, host: at, lines: before }) =
+            entries.last_mut()
+        && (publisher, incarnation, host) == (of, life, at)
+    {
+        before.append(lines);
+    } else {
+        entries.push(entry);
     }
 }
 

@@ -122,8 +122,8 @@ impl<'a> Draft<'a> {
         let mut refused = 0;
         if self.fits(most) {
             // the state is looked up once for all of them
-            self.state(owner);
-            let Some(mut state) = self.changed.incarnations.remove(owner) else { return Ok(0) };
+            let changed = self.changed.incarnations.remove(owner);
+            let mut state = changed.or_else(|| self.known.incarnations.get(owner).cloned()).unwrap_or_default();
             for (sequence, line) in lines.iter() {
                 refused += self.reading(owner, &mut state, sequence, line)?;
             }
@@ -276,14 +276,9 @@ impl<'a> Draft<'a> {
         if self.config.has_sink {
             self.drop_aged()?;
         }
-        let mut upsert = self.transaction.prepare_cached(
-            "INSERT INTO incarnations (publisher, incarnation, state) VALUES (?1, ?2, ?3)
-             ON CONFLICT (publisher, incarnation) DO UPDATE SET state = excluded.state",
-        )?;
-        for ((publisher, incarnation), state) in &self.changed.incarnations {
-            upsert.execute(params![publisher.as_str(), incarnation.0.cast_signed(), state.save()])?;
+        for (owner, state) in &mut self.changed.incarnations {
+            state.write(self.transaction, owner)?;
         }
-        drop(upsert);
         Ok(self.changed)
     }
 

@@ -1,5 +1,6 @@
 //! The ledger's state of one incarnation, and its form on disk.
 
+use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::block::Owner;
@@ -12,6 +13,8 @@ use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 /// `received = stored + buffered + rejected + damaged`, where `buffered` is what undelivered blocks hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct IncarnationState {
+    /// Its row in the file, so that it is not looked for by its name at every commit; none before its first.
+    pub(super) row_id: Option<i64>,
     pub(super) tracker: SequenceTracker,
     /// Readings in blocks that the sink has confirmed.
     pub(super) stored: u64,
@@ -38,11 +41,34 @@ impl IncarnationState {
         sealed(serde_json::to_vec(&saved).unwrap_or_default())
     }
 
+    /// Writes it into the file.
+    pub(super) fn write(&mut self, transaction: &Transaction<'_>, owner: &Owner) -> rusqlite::Result<()> {
+        let state = self.save();
+        if let Some(id) = self.row_id {
+            let mut update = transaction.prepare_cached("UPDATE incarnations SET state = ?2 WHERE id = ?1")?;
+            if update.execute(params![id, state])? > 0 {
+                return Ok(());
+            }
+        }
+        let sql = "INSERT INTO incarnations (publisher, incarnation, state) VALUES (?1, ?2, ?3)
+                   ON CONFLICT (publisher, incarnation) DO UPDATE SET state = excluded.state RETURNING id";
+        let (publisher, incarnation) = (owner.0.as_str(), owner.1.0.cast_signed());
+        let mut upsert = transaction.prepare_cached(sql)?;
+        self.row_id = Some(upsert.query_row(params![publisher, incarnation, state], |row| row.get(0))?);
+        Ok(())
+    }
+
     /// None when it was damaged.
-    pub(super) fn restore(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn restore(row_id: i64, bytes: &[u8]) -> Option<Self> {
         let saved: Saved = serde_json::from_slice(unsealed(bytes)?).ok()?;
         let tracker = SequenceTracker::restore(&saved.tracker, RANGES_MAX).ok()?;
-        Some(Self { tracker, stored: saved.stored, rejected: saved.rejected, damaged: saved.damaged })
+        Some(Self {
+            row_id: Some(row_id),
+            tracker,
+            stored: saved.stored,
+            rejected: saved.rejected,
+            damaged: saved.damaged,
+        })
     }
 
     /// Readings that wait for the sink, as the numbers say.

@@ -48,12 +48,8 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
         }
     }
     for owner in &changed {
-        if let Some(state) = incarnations.get(owner) {
-            transaction.execute(
-                "INSERT INTO incarnations (publisher, incarnation, state) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (publisher, incarnation) DO UPDATE SET state = excluded.state",
-                params![owner.0.as_str(), owner.1.0.cast_signed(), state.save()],
-            )?;
+        if let Some(state) = incarnations.get_mut(owner) {
+            state.write(&transaction, owner)?;
         }
     }
     let level = read_level(&transaction)?;
@@ -94,7 +90,7 @@ fn load_incarnations(
     while let Some(row) = rows.next()? {
         let (id, incarnation): (i64, i64) = (row.get(0)?, row.get(2)?);
         let publisher = row.get_ref(1)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());
-        let state = row.get_ref(3)?.as_blob().ok().and_then(IncarnationState::restore);
+        let state = row.get_ref(3)?.as_blob().ok().and_then(|bytes| IncarnationState::restore(id, bytes));
         match (publisher, state) {
             (Some(publisher), Some(state)) => {
                 incarnations.insert((publisher, Incarnation(incarnation.cast_unsigned())), state);

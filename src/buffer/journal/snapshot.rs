@@ -32,14 +32,17 @@ pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
     let open = |reason: String| JournalError::Open { path: path.to_owned(), reason };
     let failed = |error: rusqlite::Error| JournalError::Read { reason: error.to_string() };
     let connection = database::open_read_only(path, &LAYOUT).map_err(open)?;
-    let mut select = connection.prepare("SELECT publisher, incarnation, state FROM incarnations").map_err(failed)?;
+    let mut select =
+        connection.prepare("SELECT publisher, incarnation, state, id FROM incarnations").map_err(failed)?;
     let mut rows = select.query([]).map_err(failed)?;
     let mut incarnations: HashMap<Owner, IncarnationState> = HashMap::new();
     let mut damaged_accounts = 0;
     while let Some(row) = rows.next().map_err(failed)? {
         let publisher = row.get_ref(0).map_err(failed)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());
         let incarnation: i64 = row.get(1).map_err(failed)?;
-        let state = row.get_ref(2).map_err(failed)?.as_blob().ok().and_then(IncarnationState::restore);
+        let id: i64 = row.get(3).map_err(failed)?;
+        let state = row.get_ref(2).map_err(failed)?.as_blob().ok();
+        let state = state.and_then(|bytes| IncarnationState::restore(id, bytes));
         match (publisher, state) {
             (Some(publisher), Some(state)) => {
                 incarnations.insert((publisher, Incarnation(incarnation.cast_unsigned())), state);

@@ -145,7 +145,7 @@ pub struct ReadingEncoder<'r, T = String> {
     host: &'r HostName,
     /// The last reading that was encoded.
     last: Option<&'r Reading<T>>,
-    /// Its measurement and tags as they were written.
+    /// Its measurement and tags as they were written; empty before the second reading of them.
     series: Vec<u8>,
 }
 
@@ -163,13 +163,17 @@ impl<'r, T: AsRef<str> + PartialEq> ReadingEncoder<'r, T> {
     pub fn encode(&mut self, out: &mut Vec<u8>, reading: &'r Reading<T>) -> Result<(), EncodeError> {
         or_nothing(out, |out| {
             let of_last = |last: &Reading<T>| last.measurement == reading.measurement && last.tags == reading.tags;
-            if self.last.is_some_and(of_last) {
+            let is_of_last = self.last.is_some_and(of_last);
+            if is_of_last && !self.series.is_empty() {
                 out.extend_from_slice(&self.series);
             } else {
                 let begin = out.len();
                 self.append_series(out, reading)?;
                 self.series.clear();
-                self.series.extend_from_slice(out.get(begin..).unwrap_or_default());
+                // one reading alone, as many messages have, is not worth a copy
+                if is_of_last {
+                    self.series.extend_from_slice(out.get(begin..).unwrap_or_default());
+                }
                 self.last = Some(reading);
             }
             let fields = reading.fields.iter().map(|(key, value)| (key.as_ref(), value));
@@ -180,7 +184,7 @@ impl<'r, T: AsRef<str> + PartialEq> ReadingEncoder<'r, T> {
     fn append_series(&self, out: &mut Vec<u8>, reading: &Reading<T>) -> Result<(), EncodeError> {
         let own = [("host", self.host.as_str()), ("publisher", self.publisher.as_str())];
         if reading.tags.is_empty() {
-            return append_series(out, reading.measurement.as_ref(), own.into_iter());
+            return append_series(out, reading.measurement.as_ref(), own.iter().copied());
         }
         let mut tags: Vec<(&str, &str)> = Vec::with_capacity(reading.tags.len() + own.len());
         tags.extend(own);
@@ -193,7 +197,7 @@ impl<'r, T: AsRef<str> + PartialEq> ReadingEncoder<'r, T> {
             (key, value.as_ref())
         }));
         tags.sort_unstable();
-        append_series(out, reading.measurement.as_ref(), tags.into_iter())
+        append_series(out, reading.measurement.as_ref(), tags.iter().copied())
     }
 }
 
