@@ -239,7 +239,7 @@ async fn a_pid_that_now_belongs_to_another_is_no_sign_of_life() {
 async fn a_publisher_on_another_host_cannot_be_asked_after() {
     let monitor = monitor().await;
     // A PID that lives on this host, named by somebody else.
-    let elsewhere = ProcessIdentity { pid: std::process::id(), start_ticks: 1, boot_id: "of-another-host".to_owned() };
+    let elsewhere = ProcessIdentity { pid: std::process::id(), start_ticks: 1, boot_id: "of-another-host".into() };
     let mut far = Fake::connect("far", monitor.mqtt_url());
     let mut near = Fake::connect("near", monitor.mqtt_url());
     far.beat("far-away", Some(elsewhere)).await;

@@ -213,7 +213,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     fn question(pid: u32) -> Probe {
-        Probe { process: ProcessIdentity { pid, start_ticks: 0, boot_id: String::new() }, agent: None }
+        Probe { process: ProcessIdentity { pid, start_ticks: 0, boot_id: "".into() }, agent: None }
     }
 
     fn probe(table: Arc<Faulty>, places: usize, probe_timeout: Duration) -> actix::Addr<ProcessProbe> {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use crate::domain::beat::{Beat, BeatKind};
+use crate::domain::boot::BootId;
 use crate::domain::publisher::PublisherId;
 
 /// Most agents that are remembered; further ones are not asked.
@@ -16,8 +17,8 @@ const AGENTS_MAX: usize = 100_000;
 #[derive(Debug, Clone, Default)]
 pub struct Agents {
     /// The agents of a boot, the one that was heard last at the end.
-    by_boot: HashMap<String, Vec<PublisherId>>,
-    boots: HashMap<PublisherId, String>,
+    by_boot: HashMap<BootId, Vec<PublisherId>>,
+    boots: HashMap<PublisherId, BootId>,
 }
 
 impl Agents {
@@ -51,7 +52,7 @@ impl Agents {
     /// The agent to ask after the process of `publisher`, which is of this boot. One that is itself an agent is asked
     /// after only when there is no other: who is gone does not answer for itself.
     #[must_use]
-    pub fn of(&self, boot_id: &str, publisher: &PublisherId) -> Option<&PublisherId> {
+    pub fn of(&self, boot_id: &BootId, publisher: &PublisherId) -> Option<&PublisherId> {
         let there = self.by_boot.get(boot_id)?;
         there.iter().rev().find(|agent| *agent != publisher).or_else(|| there.last())
     }
@@ -81,7 +82,7 @@ mod tests {
     use crate::domain::time::{Monotonic, Timestamp};
 
     fn beat(id: &str, boot: &str, is_agent: bool) -> Beat {
-        let process = Some(ProcessIdentity { pid: 1, start_ticks: 1, boot_id: boot.to_owned() });
+        let process = Some(ProcessIdentity { pid: 1, start_ticks: 1, boot_id: boot.into() });
         let incarnation = Incarnation(1);
         let interval = Duration::from_secs(1);
         let heartbeat = Heartbeat { incarnation, process, sequence: 0, cursor: 0, idle: true, interval, is_agent };
@@ -101,18 +102,22 @@ mod tests {
         for id in ["a1", "a2", "a1"] {
             agents.hear(&beat(id, "b1", true));
         }
-        assert_eq!((agents.of("b1", &light), agents.of("b1", &a1)), (Some(&a1), Some(&a2)));
+        assert_eq!((agents.of(&"b1".into(), &light), agents.of(&"b1".into(), &a1)), (Some(&a1), Some(&a2)));
         agents.hear(&beat("a2", "b1", true));
-        assert_eq!((agents.of("b1", &light), agents.of("b1", &a2)), (Some(&a2), Some(&a1)), "a1 may be gone by now");
+        assert_eq!(
+            (agents.of(&"b1".into(), &light), agents.of(&"b1".into(), &a2)),
+            (Some(&a2), Some(&a1)),
+            "a1 may be gone by now"
+        );
         agents.hear(&said("a1", BeatKind::Goodbye { incarnation: Incarnation(1) }));
-        assert_eq!(agents.of("b1", &a2), Some(&a2), "there is no other");
+        assert_eq!(agents.of(&"b1".into(), &a2), Some(&a2), "there is no other");
     }
 
     #[test]
     fn an_agent_is_asked_after_its_own_boot_until_it_leaves_or_moves() {
         let mut agents = Agents::default();
         let light = PublisherId::parse("light").unwrap();
-        let of = |agents: &Agents, boot: &str| agents.of(boot, &light).map(|agent| agent.as_str().to_owned());
+        let of = |agents: &Agents, boot: &str| agents.of(&boot.into(), &light).map(|agent| agent.as_str().to_owned());
         agents.hear(&beat("light", "b1", false));
         assert_eq!(of(&agents, "b1"), None, "a publisher is no agent");
         agents.hear(&beat("a1", "b1", true));

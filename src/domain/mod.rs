@@ -7,6 +7,7 @@ pub mod agents;
 pub mod arrivals;
 pub mod backtest;
 pub mod beat;
+pub mod boot;
 pub mod command;
 pub mod crowd;
 pub mod deadline;

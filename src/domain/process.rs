@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::boot::BootId;
 use crate::domain::time::Timestamp;
 
 /// What identifies a process for as long as its host runs, and after: the PID alone is used again.
@@ -20,13 +21,7 @@ pub struct ProcessIdentity {
     /// Clock ticks after boot at which it started.
     pub start_ticks: u64,
     /// The boot that the ticks count from, with the PID namespace in a container.
-    pub boot_id: String,
-}
-
-/// Whether two boot ids are of the same boot of the same machine, if of different PID namespaces.
-#[must_use]
-pub fn is_same_boot(one: &str, other: &str) -> bool {
-    one.split('/').next() == other.split('/').next()
+    pub boot_id: BootId,
 }
 
 /// What the probe saw when it looked at a process.

@@ -141,7 +141,7 @@ impl World {
         let count = publisher_hours.clamp(1, PUBLISHERS_MAX);
         let hours = publisher_hours.div_ceil(count).max(1);
         let mut rng = Rng::with_seed(seed);
-        let home = Home { host: name("here", HostName::parse), boot_id: Some("boot".to_owned()) };
+        let home = Home { host: name("here", HostName::parse), boot_id: Some("boot".into()) };
         let publishers = (0..count).map(|index| Publisher::new(index, &home, &mut rng)).collect();
         let mut observer = Observer::new(pause_max, at(0));
         observer.connection(true, "", at(0));
@@ -388,7 +388,7 @@ impl Publisher {
             _ => DeadlineKind::Adaptive { phi: Phi::default(), floor, ceiling },
         };
         let publisher = name(&format!("p{index}"), PublisherId::parse);
-        let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".to_owned() };
+        let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".into() };
         let heartbeat = Heartbeat {
             is_agent: false,
             incarnation: Incarnation(1),

@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+use crate::domain::boot::BootId;
 use crate::domain::deadline::{DeadlineKind, DeadlineRule, Fit, late_after};
 use crate::domain::judge::{
     Case, CpuProgress, Judgement, Testimony, judge_after_deadline, judge_goodbye, judge_heard, judge_moving,
     judge_process, judge_silence, judge_stuck,
 };
 use crate::domain::observer::Observer;
-use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState, is_same_boot};
+use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState};
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::time::{Monotonic, Span, Timestamp};
 use crate::domain::verdict::{Trigger, Verdict};
@@ -32,7 +33,7 @@ pub struct Home {
     /// Our host's name.
     pub host: HostName,
     /// Our boot; none where the system does not tell.
-    pub boot_id: Option<String>,
+    pub boot_id: Option<BootId>,
 }
 
 /// A verdict that is to change, and what made it.
@@ -65,7 +66,7 @@ pub struct Whereabouts {
     /// Its host.
     pub host: Arc<HostName>,
     /// Its process, where it had named one.
-    pub process: Option<Arc<ProcessIdentity>>,
+    pub process: Option<ProcessIdentity>,
 }
 
 /// What is behind a judgement besides the publisher itself.
@@ -112,7 +113,7 @@ pub struct Watch {
     heard_before: bool,
     ended: bool,
     verdict: Verdict,
-    process: Option<Arc<ProcessIdentity>>,
+    process: Option<ProcessIdentity>,
     looked_at: Option<Monotonic>,
     position: Option<Position>,
     trouble: Option<Box<Trouble>>,
@@ -164,7 +165,7 @@ impl Watch {
     ) -> Self {
         let ended = verdict == Verdict::Ended;
         let heard_before = verdict != Verdict::NeverStarted;
-        Self { verdict, ended, heard_before, process: process.map(Arc::new), ..Self::expected(host, rule, now) }
+        Self { verdict, ended, heard_before, process, ..Self::expected(host, rule, now) }
     }
 
     /// Its verdict as it stands.
@@ -201,27 +202,30 @@ impl Watch {
     /// Its process, where it has named one.
     #[must_use]
     pub fn process(&self) -> Option<&ProcessIdentity> {
-        self.process.as_deref()
+        self.process.as_ref()
     }
 
     /// Its process, when it runs on our host and in our PID namespace, so that it can be asked after.
     #[must_use]
     pub fn process_here(&self, home: &Home) -> Option<&ProcessIdentity> {
-        self.process.as_deref().filter(|process| match &home.boot_id {
-            Some(ours) if is_same_boot(&process.boot_id, ours) => process.boot_id == *ours,
+        self.process.as_ref().filter(|process| match &home.boot_id {
+            Some(ours) if process.boot_id.is_same_boot(ours) => process.boot_id == *ours,
             _ => *self.host == home.host,
         })
     }
 
     /// The boot that its process belongs to, where it has named one.
     #[must_use]
-    pub fn boot(&self) -> Option<&str> {
-        self.process.as_ref().map(|process| process.boot_id.as_str())
+    pub const fn boot(&self) -> Option<&BootId> {
+        match &self.process {
+            Some(process) => Some(&process.boot_id),
+            None => None,
+        }
     }
 
     /// Its process, when somebody can be asked after it: we ourselves, or the agent there.
     fn process_to_ask(&self, around: Surroundings<'_>) -> Option<&ProcessIdentity> {
-        self.process_here(around.home).or_else(|| around.agent.and(self.process.as_deref()))
+        self.process_here(around.home).or_else(|| around.agent.and(self.process.as_ref()))
     }
 
     /// Its deadline as it stands.
@@ -408,7 +412,7 @@ impl Watch {
         answer: &ProbeAnswer,
         now: Monotonic,
     ) -> Option<Box<Transition>> {
-        if self.ended || self.process.as_deref() != Some(process) {
+        if self.ended || self.process.as_ref() != Some(process) {
             return None;
         }
         self.decide_by_process(around, AskedFor::Exit, answer, now)
@@ -436,9 +440,9 @@ impl Watch {
         self.set_incarnation(heartbeat.incarnation);
         self.interval = Some(heartbeat.interval.into());
         let mut was = None;
-        if heartbeat.process.as_ref() != self.process.as_deref() {
+        if heartbeat.process != self.process {
             was = Some(Box::new(self.whereabouts()));
-            self.process = heartbeat.process.clone().map(Arc::new);
+            self.process.clone_from(&heartbeat.process);
             self.position = None;
             if let Some(trouble) = &mut self.trouble {
                 // An answer on its way is about the process before.
@@ -632,7 +636,7 @@ impl Watch {
             None => match (&self.process, &around.home.boot_id) {
                 // It will be asked after: nothing can be said yet.
                 (Some(_), _) if self.process_to_ask(around).is_some() => Testimony::NoProcessNamed,
-                (Some(process), Some(ours)) if is_same_boot(&process.boot_id, ours) => Testimony::OtherContainer,
+                (Some(process), Some(ours)) if process.boot_id.is_same_boot(ours) => Testimony::OtherContainer,
                 (Some(_), _) => Testimony::OtherHost,
                 (None, _) => Testimony::NoProcessNamed,
             },
@@ -654,7 +658,7 @@ impl Watch {
             deadline_at: self.deadline_at(around.observer),
             basis: self.deadline_basis(),
             doubt: if around.observer.hears() { around.doubt } else { Some(around.observer.reason()) },
-            process: self.process.as_deref(),
+            process: self.process.as_ref(),
             testimony,
             agent: around.agent.filter(|_| self.process_here(around.home).is_none()),
             exit: trouble.and_then(|trouble| trouble.exit.as_ref()),

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     fn identity() -> ProcessIdentity {
-        ProcessIdentity { pid: 4711, start_ticks: 88, boot_id: "boot".to_owned() }
+        ProcessIdentity { pid: 4711, start_ticks: 88, boot_id: "boot".into() }
     }
 
     #[test]

@@ -33,7 +33,7 @@ use self::calm::{Calm, Draft};
 use self::directory::Directory;
 use self::entry::{Entry, Hosts};
 use self::silence::is_well;
-use self::timers::Timers;
+use self::timers::{Due, Timers};
 
 mod calm;
 mod directory;
@@ -95,9 +95,6 @@ impl WatchdogConfig {
 /// Shorter gaps between two ticks are ordinary on a busy machine.
 const PAUSE_LEAST: Duration = Duration::from_millis(500);
 
-/// The place of the doubt about the crowd in the queue of timers; no publisher has it.
-const DOUBT: u32 = u32::MAX;
-
 /// A question that the actor is to ask about a publisher's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
@@ -115,8 +112,6 @@ pub struct Table {
     calm: Calm,
     crowd: Crowd,
     crowd_counted_at: Option<Monotonic>,
-    /// When the doubt about the crowd is looked at again.
-    doubt_armed: Option<Monotonic>,
     questions: VecDeque<Question>,
     entries: Vec<Entry>,
     /// For each entry an instant before which it is not late. Beside the entries, because it is read of
@@ -172,7 +167,6 @@ impl Table {
             calm: Calm::default(),
             crowd: Crowd::default(),
             crowd_counted_at: None,
-            doubt_armed: None,
             questions: VecDeque::new(),
             entries: Vec::new(),
             not_late_before: Vec::new(),
@@ -247,13 +241,12 @@ impl Table {
 
     /// The next thing that is due is done: `Ready` when something was, `Pending` when nothing is due.
     pub fn poll_due(&mut self, task: &mut Context<'_>, now: Monotonic, wall: Timestamp) -> Poll<()> {
-        let Poll::Ready(index) = self.timers.poll_due(task, now) else { return Poll::Pending };
-        if index == DOUBT {
-            self.doubt_armed = None;
+        let Poll::Ready(due) = self.timers.poll_due(task, now) else { return Poll::Pending };
+        let Due::Place(index) = due else {
             self.crowd_counted_at = None;
             self.tick(now);
             return Poll::Ready(());
-        }
+        };
         self.entries[index as usize].armed = None;
         self.tick(now);
         self.count_the_silent_with(index, now);
@@ -495,8 +488,7 @@ impl Table {
 
     fn add(&mut self, id: PublisherId, watch: Watch, since: Timestamp) -> Option<u32> {
         let index = u32::try_from(self.entries.len()).ok();
-        let has_place = |index: &u32| *index != DOUBT && self.entries.len() < self.config.publishers_max;
-        let Some(index) = index.filter(has_place) else {
+        let Some(index) = index.filter(|_| self.entries.len() < self.config.publishers_max) else {
             self.unwatched += 1;
             if self.unwatched.is_power_of_two() {
                 let publishers_max = self.config.publishers_max;

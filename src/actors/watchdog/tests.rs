@@ -130,7 +130,7 @@ impl House {
     }
 
     async fn beat_from(&self, publisher: &PublisherId, host: HostName) {
-        let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".to_owned() };
+        let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".into() };
         let heartbeat = Heartbeat {
             is_agent: false,
             incarnation: Incarnation(1),

@@ -54,7 +54,7 @@ fn join(agents: &Agents, name: &'static str, knows: bool, answers_as: Option<&'s
 }
 
 async fn probe(agents: &Agents) -> Result<ProbeAnswer, String> {
-    let process = ProcessIdentity { pid: 7, start_ticks: 8, boot_id: "b".to_owned() };
+    let process = ProcessIdentity { pid: 7, start_ticks: 8, boot_id: "b".into() };
     agents.probe(&id("agent-1"), &process, WITHIN).await
 }
 

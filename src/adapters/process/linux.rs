@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use crate::adapters::process::see;
+use crate::domain::boot::BootId;
 use crate::domain::process::{ProcessIdentity, ProcessState};
 
 /// Most threads of a process that are looked at.
@@ -19,7 +20,7 @@ const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 #[derive(Debug, Clone)]
 pub(super) struct Host {
     proc: PathBuf,
-    boot_id: Result<String, String>,
+    boot_id: Result<BootId, String>,
 }
 
 /// What `/proc/PID/stat` tells beyond sysinfo.
@@ -37,7 +38,8 @@ impl Host {
     /// With another place for `/proc`, so that a test can take entries away.
     pub(super) fn with_proc(proc: impl Into<PathBuf>) -> Self {
         let path = "/proc/sys/kernel/random/boot_id";
-        let boot_id = std::fs::read_to_string(path).map(|text| text.trim().to_owned() + container().as_str());
+        let boot_id =
+            std::fs::read_to_string(path).map(|text| format!("{}{}", text.trim(), container()).as_str().into());
         Self { proc: proc.into(), boot_id: boot_id.map_err(|error| format!("cannot read {path}: {error}")) }
     }
 

@@ -21,7 +21,7 @@ impl Host {
 
     pub(super) fn identity(&self, pid: u32) -> Option<ProcessIdentity> {
         let seen = see(pid).ok()??;
-        Some(ProcessIdentity { pid, start_ticks: seen.start_seconds, boot_id: BOOT_ID.to_owned() })
+        Some(ProcessIdentity { pid, start_ticks: seen.start_seconds, boot_id: BOOT_ID.into() })
     }
 
     pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>) {

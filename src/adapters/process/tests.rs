@@ -96,7 +96,7 @@ fn a_pid_that_is_used_again_is_replaced() {
     let by = ProcessState::Replaced { by: "sleep".to_owned() };
     let earlier = ProcessIdentity { start_ticks: identity.start_ticks - 1, ..identity.clone() };
     becomes(&table, &earlier, &by);
-    let before_the_reboot = ProcessIdentity { boot_id: "another".to_owned(), ..identity };
+    let before_the_reboot = ProcessIdentity { boot_id: "another".into(), ..identity };
     becomes(&table, &before_the_reboot, &by);
 }
 

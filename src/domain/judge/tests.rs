@@ -9,7 +9,7 @@ fn host() -> HostName {
 }
 
 fn identity() -> ProcessIdentity {
-    ProcessIdentity { pid: 812, start_ticks: 5, boot_id: "boot".to_owned() }
+    ProcessIdentity { pid: 812, start_ticks: 5, boot_id: "boot".into() }
 }
 
 fn answer(state: ProcessState) -> ProbeAnswer {

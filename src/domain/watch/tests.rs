@@ -14,7 +14,7 @@ fn at(millis: u64) -> Monotonic {
 }
 
 fn home() -> Home {
-    Home { host: HostName::parse("here").unwrap(), boot_id: Some("boot".to_owned()) }
+    Home { host: HostName::parse("here").unwrap(), boot_id: Some("boot".into()) }
 }
 
 fn hearing_since(millis: u64) -> Observer {
@@ -34,7 +34,7 @@ fn beat(millis: u64, kind: BeatKind) -> Beat {
 }
 
 fn heartbeat(millis: u64, incarnation: u64) -> Beat {
-    let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "boot".to_owned() };
+    let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "boot".into() };
     let interval = Duration::from_secs(1);
     let incarnation = Incarnation(incarnation);
     let heartbeat = Heartbeat {
@@ -165,7 +165,7 @@ fn one_on_another_host_is_unreachable() {
     let mut far = heartbeat(0, 1);
     far.host = HostName::parse("far").unwrap();
     if let BeatKind::Heartbeat(heartbeat) = &mut far.kind {
-        heartbeat.process.as_mut().unwrap().boot_id = "another boot".to_owned();
+        heartbeat.process.as_mut().unwrap().boot_id = "another boot".into();
     }
     hear(&mut watch, &far);
     watch.look(around(&home, &observer), at(1_500));
@@ -182,7 +182,7 @@ fn one_on_another_host_is_asked_after_where_there_is_an_agent() {
     let mut far = heartbeat(0, 1);
     far.host = HostName::parse("there").unwrap();
     if let BeatKind::Heartbeat(heartbeat) = &mut far.kind {
-        heartbeat.process.as_mut().unwrap().boot_id = "another boot".to_owned();
+        heartbeat.process.as_mut().unwrap().boot_id = "another boot".into();
     }
     hear(&mut watch, &far);
     assert!(watch.look(there, at(1_500)).ask.is_some(), "for its CPU time, as here");
@@ -208,7 +208,7 @@ fn one_in_a_container_is_not_the_process_with_its_number_here() {
         let mut inside = heartbeat(0, 1);
         inside.host = HostName::parse(host).unwrap();
         if let BeatKind::Heartbeat(heartbeat) = &mut inside.kind {
-            heartbeat.process.as_mut().unwrap().boot_id = "boot/4026532178".to_owned();
+            heartbeat.process.as_mut().unwrap().boot_id = "boot/4026532178".into();
         }
         hear(&mut watch, &inside);
         assert_eq!(watch.process_here(&home), None, "nobody waits for the end of another's process");
@@ -244,7 +244,7 @@ fn one_that_an_earlier_run_had_heard_did_start() {
 #[test]
 fn a_reboot_of_our_host_is_not_another_host() {
     let (home, observer) = (home(), hearing_since(0));
-    let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "the boot before".to_owned() };
+    let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "the boot before".into() };
     let mut watch = Watch::remembered(home.host.clone(), DEADLINE, Verdict::Alive, Some(process), at(0));
     assert!(watch.look(around(&home, &observer), at(5_000)).ask.is_some());
 }
@@ -576,7 +576,7 @@ proptest! {
         let (mut lives, mut stopped) = (true, false);
         for (pause, step) in steps {
             now += pause;
-            let process = ProcessIdentity { pid: 812, start_ticks: life, boot_id: "boot".to_owned() };
+            let process = ProcessIdentity { pid: 812, start_ticks: life, boot_id: "boot".into() };
             let named = |mut beat: Beat| {
                 if let BeatKind::Heartbeat(heartbeat) = &mut beat.kind {
                     heartbeat.process = Some(process.clone());

@@ -230,7 +230,7 @@ proptest! {
         pid in proptest::option::of(any::<u32>()), cursor in any::<u64>(), reason in "[^\\p{Cc}]{0,200}",
     ) {
         let incarnation = Incarnation(numbers[0]);
-        let process = pid.map(|pid| ProcessIdentity { pid, start_ticks: cursor, boot_id: "b-1".to_owned() });
+        let process = pid.map(|pid| ProcessIdentity { pid, start_ticks: cursor, boot_id: "b-1".into() });
         let heartbeat = Heartbeat {
             is_agent: false,
             incarnation, process, sequence: numbers[1], cursor, idle,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{EnvelopeError, Problem};
-use super::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_numbered, number, wrong};
+use super::limits::{
+    BOOT_ID_BYTES_MAX, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_numbered, number, wrong,
+};
 use super::reading;
 use super::topic::TopicKind;
 use crate::domain::process::ProcessIdentity;
@@ -389,8 +391,8 @@ fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
     let (host, incarnation) = life(&wire.host, wire.incarnation)?;
     number("sequence", wire.sequence, 0)?;
     number("confirmed", wire.confirmed, 0)?;
-    if wire.process.as_ref().is_some_and(|process| process.boot_id.len() > 128) {
-        return Err(wrong("process.boot_id", "at most 128 bytes", "more"));
+    if wire.process.as_ref().is_some_and(|process| process.boot_id.text_bytes() > BOOT_ID_BYTES_MAX) {
+        return Err(wrong("process.boot_id", &format!("at most {BOOT_ID_BYTES_MAX} bytes"), "more"));
     }
     if wire.earlier.len() > EARLIER_MAX {
         return Err(wrong("earlier", &format!("at most {EARLIER_MAX} lives"), &wire.earlier.len().to_string()));

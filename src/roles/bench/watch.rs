@@ -38,6 +38,8 @@ const INTERVAL: Duration = Duration::from_secs(3);
 const LATE_MAX: Duration = Duration::from_secs(30);
 /// One of so many falls silent.
 const SILENT_ONE_OF: usize = 10;
+/// The boot of their host, as Linux names one.
+const BOOT: &str = "ea82c5d3-45b2-4f8c-b0a1-8f9b6d8f2c11";
 /// A prime: so many places on is the next publisher that is heard, so that none is beside the one before.
 const SCATTER: usize = 514_229;
 
@@ -170,8 +172,7 @@ impl Made {
         batch.clear();
         for id in ids {
             let process = || {
-                let boot_id = "ea82c5d3-45b2-4f8c-b0a1-8f9b6d8f2c11".to_owned();
-                anyhow::Ok(ProcessIdentity { pid: u32::try_from(id)?, start_ticks: id as u64, boot_id })
+                anyhow::Ok(ProcessIdentity { pid: u32::try_from(id)?, start_ticks: id as u64, boot_id: BOOT.into() })
             };
             let process = self.processes.then(process).transpose()?;
             batch.push(Beat {

@@ -31,7 +31,7 @@ impl Table {
         if let Some(at) = self.crowd_counted_at.filter(|at| now.since(*at) < every) {
             if let Some(ends_at) = self.crowd.doubt_ends_at() {
                 // What has changed since may end the doubt: it is counted as soon as it may be.
-                self.arm_doubt(Some(ends_at.min(at + every)));
+                self.timers.set_doubt(Some(ends_at.min(at + every)));
             }
             return;
         }
@@ -54,7 +54,7 @@ impl Table {
         // The longest of their deadlines once more, from when the crowd was first seen.
         let doubted = self.crowd.doubt().is_some();
         self.crowd.counted(late, well, patience.saturating_mul(2), now);
-        self.arm_doubt(self.crowd.doubt_ends_at());
+        self.timers.set_doubt(self.crowd.doubt_ends_at());
         if doubted && self.crowd.doubt().is_none() {
             self.look_at_the_doubted(now);
         }
@@ -65,12 +65,6 @@ impl Table {
         let well = self.entries.iter().filter(|entry| is_well(&entry.watch));
         let late = well.clone().filter(|entry| entry.watch.is_late(&self.observer, now));
         (late.count(), well.count())
-    }
-
-    /// The end of a doubt is a deadline like any other.
-    fn arm_doubt(&mut self, wanted: Option<Monotonic>) {
-        let before = std::mem::replace(&mut self.doubt_armed, wanted);
-        self.timers.set(DOUBT, before, wanted);
     }
 
     /// The doubt is over: whoever was held back by it is judged now, not when the next look is due.

@@ -158,7 +158,7 @@ impl Proof<'_> {
 
     async fn stage(&self, name: &str, mosquitto: Option<&Path>) -> anyhow::Result<Stage> {
         self.progress.set_message(format!("starting a monitor ({name})"));
-        let nobody = ProcessIdentity { pid: 0, start_ticks: 0, boot_id: String::new() };
+        let nobody = ProcessIdentity { pid: 0, start_ticks: 0, boot_id: "".into() };
         let bystander = self.bystander.clone().unwrap_or(nobody);
         Stage::start(self.args, &self.folder.join(name), self.clock, bystander, mosquitto).await
     }
