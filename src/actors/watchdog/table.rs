@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::domain::agents::Agents;
-use crate::domain::beat::Beat;
+use crate::domain::beat::{Beat, BeatKind};
 use crate::domain::crowd::Crowd;
 use crate::domain::deadline::{DeadlineRules, IdPattern};
 use crate::domain::flapping::FlappingLimits;
@@ -134,17 +134,22 @@ pub struct Table {
     agents: Agents,
 }
 
+/// The agent that can be asked after one publisher; a macro like the next one.
+macro_rules! agent_of {
+    ($table:ident, $index:expr) => {{
+        let Entry { id, watch, .. } = &$table.entries[$index as usize];
+        watch.boot().and_then(|boot| $table.agents.of(boot, id))
+    }};
+}
+
 /// What is around one publisher; a macro, because it borrows some fields while another one is changed.
 macro_rules! around {
-    ($table:ident, $index:expr) => {
+    ($table:ident, $agent:expr) => {
         Surroundings {
             home: &$table.config.home,
             observer: &$table.observer,
             doubt: $table.crowd.doubt(),
-            agent: {
-                let Entry { id, watch, .. } = &$table.entries[$index as usize];
-                watch.boot().and_then(|boot| $table.agents.of(boot, id))
-            },
+            agent: $agent,
         }
     };
 }
@@ -199,19 +204,21 @@ impl Table {
     /// Notes signs of life.
     pub fn hear(&mut self, beats: &[Beat], now: Monotonic, wall: Timestamp) {
         self.tick(now);
-        // First where they all are: looks into memory that do not wait for each other, as they would if each beat were
-        // followed before the next one is looked at.
+        // First where they all may be, and then one look at each of them: looks into memory that do not wait for each other,
+        // as they would if each beat were followed before the next one is looked at.
         let mut places = std::mem::take(&mut self.places);
         places.clear();
-        places.extend(beats.iter().map(|beat| {
-            let place = self.by_id.find(&beat.publisher, &self.entries)?;
-            self.entries[place as usize].touch();
-            Some(place)
-        }));
+        places.extend(beats.iter().map(|beat| self.by_id.guess(&beat.publisher)));
+        for place in places.iter().flatten() {
+            self.entries[*place as usize].touch();
+        }
         for (beat, place) in beats.iter().zip(&places) {
-            let Some(index) = place.or_else(|| self.index_of(beat)) else { continue };
+            let is_it = |place: &u32| self.entries[*place as usize].id == beat.publisher;
+            let Some(index) = place.filter(is_it).or_else(|| self.index_of(beat)) else { continue };
             self.agents.hear(beat);
-            let around = around!(self, index);
+            // Of all signs of life only a last will has somebody asked at once.
+            let is_will = matches!(beat.kind, BeatKind::LastWill { .. });
+            let around = around!(self, if is_will { agent_of!(self, index) } else { None });
             let outcome = self.entries[index as usize].watch.hear(beat, around);
             self.follow(index, outcome, now, wall);
             self.await_exit_of(index);
@@ -250,7 +257,7 @@ impl Table {
         self.entries[index as usize].armed = None;
         self.tick(now);
         self.count_the_silent_with(index, now);
-        let around = around!(self, index);
+        let around = around!(self, agent_of!(self, index));
         let outcome = self.entries[index as usize].watch.look(around, now);
         self.arm(index);
         self.follow(index, outcome, now, wall);
@@ -298,7 +305,7 @@ impl Table {
         let found: Vec<usize> = (0..self.entries.len()).filter(|index| belongs(&self.entries[*index])).collect();
         for index in found {
             let Ok(index) = u32::try_from(index) else { break };
-            let around = around!(self, index);
+            let around = around!(self, agent_of!(self, index));
             let outcome = self.entries[index as usize].watch.lease_ended(around, now, wall);
             self.follow(index, outcome, now, wall);
         }
@@ -319,7 +326,7 @@ impl Table {
         self.tick(now);
         let Some(index) = self.by_id.find(publisher, &self.entries) else { return };
         self.count_the_silent_with(index, now);
-        let around = around!(self, index);
+        let around = around!(self, agent_of!(self, index));
         let change = decide(&mut self.entries[index as usize].watch, around);
         self.follow(index, Outcome { change, ..Outcome::default() }, now, wall);
         // A doubt is looked at again sooner than a verdict.

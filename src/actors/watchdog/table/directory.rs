@@ -21,6 +21,12 @@ impl Directory {
         self.places.find(self.hasher.hash_one(id), is_it).copied()
     }
 
+    /// Where it most likely is, if it is there at all: of two ids in a hundred or so it is the place of another one. Looks at
+    /// no entry.
+    pub(super) fn guess(&self, id: &PublisherId) -> Option<u32> {
+        self.places.find(self.hasher.hash_one(id), |_| true).copied()
+    }
+
     /// The entry at `index` is new.
     pub(super) fn insert(&mut self, index: u32, entries: &[Entry]) {
         let Self { places, hasher } = self;
