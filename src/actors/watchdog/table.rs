@@ -120,8 +120,6 @@ pub struct Table {
     /// How many were heard and have nothing bad said of them.
     well: usize,
     by_id: Directory,
-    /// The places of those that a batch of beats is of; kept only so that its memory is.
-    places: Vec<Option<u32>>,
     hosts: Hosts,
     timers: Timers,
     epoch: u64,
@@ -177,7 +175,6 @@ impl Table {
             not_late_before: Vec::new(),
             well: 0,
             by_id: Directory::default(),
-            places: Vec::new(),
             hosts: Hosts::default(),
             timers: Timers::new(clock),
             epoch: last_epoch,
@@ -204,11 +201,10 @@ impl Table {
     /// Notes signs of life.
     pub fn hear(&mut self, beats: &[Beat], now: Monotonic, wall: Timestamp) {
         self.tick(now);
-        // First where they all may be, and then one look at each of them: looks into memory that do not wait for each other,
-        // as they would if each beat were followed before the next one is looked at.
-        let mut places = std::mem::take(&mut self.places);
-        places.clear();
-        places.extend(beats.iter().map(|beat| self.by_id.guess(&beat.publisher)));
+        // One step after another for all of them, in place of all steps for one after another: so the looks of one step into
+        // memory, which no cache holds, do not wait for each other.
+        let hashes: Vec<u64> = beats.iter().map(|beat| self.by_id.hash(&beat.publisher)).collect();
+        let places: Vec<Option<u32>> = hashes.iter().map(|hash| self.by_id.guess(*hash)).collect();
         for place in places.iter().flatten() {
             self.entries[*place as usize].touch();
         }
@@ -224,7 +220,6 @@ impl Table {
             self.await_exit_of(index);
             self.arm_sooner(index);
         }
-        self.places = places;
     }
 
     /// The monitor's own hearing came or went.

@@ -18,13 +18,17 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn find(&self, id: &PublisherId, entries: &[Entry]) -> Option<u32> {
         let is_it = |&index: &u32| entries[index as usize].id == *id;
-        self.places.find(self.hasher.hash_one(id), is_it).copied()
+        self.places.find(self.hash(id), is_it).copied()
     }
 
-    /// Where it most likely is, if it is there at all: of two ids in a hundred or so it is the place of another one. Looks at
-    /// no entry.
-    pub(super) fn guess(&self, id: &PublisherId) -> Option<u32> {
-        self.places.find(self.hasher.hash_one(id), |_| true).copied()
+    /// What [`Directory::guess`] wants to know of an id.
+    pub(super) fn hash(&self, id: &PublisherId) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    /// Where the one with this hash most likely is: now and then it is the place of another one. Looks at no entry.
+    pub(super) fn guess(&self, hash: u64) -> Option<u32> {
+        self.places.find(hash, |_| true).copied()
     }
 
     /// The entry at `index` is new.
