@@ -246,11 +246,24 @@ impl Table {
 
     /// Whether everyone on a host is silent; says so once.
     fn host_goes(&mut self, host: &HostName, id: &PublisherId, at: Timestamp, now: Monotonic, wall: Timestamp) -> bool {
-        let state = self.calm.hosts.entry(host.clone()).or_default();
-        if state.asked_at.is_some_and(|asked| now.since(asked) < HOST_EVERY) {
+        let asked_at = self.calm.hosts.get(host).and_then(|state| state.asked_at);
+        if asked_at.is_some_and(|asked| now.since(asked) < HOST_EVERY) {
             return false;
         }
-        state.asked_at = Some(now);
+        let began = self.clock.monotonic();
+        let silent = self.silent_on(host, now);
+        self.calm.hosts.entry(host.clone()).or_default().asked_at = Some(self.rested_after(now, began));
+        let Some((silent, mut named)) = silent else { return false };
+        let what = format!("all {silent} publishers on {host} are silent: the host or its network is gone");
+        let mut evidence = vec![Evidence::new(EvidenceKind::Host, what.clone())];
+        evidence.append(&mut named);
+        let summary = format!("unreachable: {what}");
+        self.host_changes(host, id, Verdict::Unreachable, summary, evidence, at, wall, now);
+        true
+    }
+
+    /// How many are silent on a host, and what is known of some of them; none when one of them is not.
+    fn silent_on(&self, host: &HostName, now: Monotonic) -> Option<(usize, Vec<Evidence>)> {
         let (mut silent, mut named) = (0_usize, Vec::new());
         for entry in self.entries.iter().filter(|entry| entry.watch.host() == host) {
             let watch = &entry.watch;
@@ -258,7 +271,7 @@ impl Table {
                 continue;
             }
             if !watch.is_late(&self.observer, now) {
-                return false;
+                return None;
             }
             silent += 1;
             if named.len() < HOST_NAMED_MAX {
@@ -266,15 +279,7 @@ impl Table {
                 named.push(Evidence::new(EvidenceKind::Silence, format!("{}: last heard at {heard}", entry.id)));
             }
         }
-        if silent < HOST_PUBLISHERS_MIN {
-            return false;
-        }
-        let what = format!("all {silent} publishers on {host} are silent: the host or its network is gone");
-        let mut evidence = vec![Evidence::new(EvidenceKind::Host, what.clone())];
-        evidence.append(&mut named);
-        let summary = format!("unreachable: {what}");
-        self.host_changes(host, id, Verdict::Unreachable, summary, evidence, at, wall, now);
-        true
+        (silent >= HOST_PUBLISHERS_MIN).then_some((silent, named))
     }
 
     fn host_returns(

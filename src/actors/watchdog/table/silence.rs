@@ -9,7 +9,16 @@ fn crowd_every(publishers: usize) -> Duration {
     Duration::from_micros(micros).clamp(Duration::from_millis(2), Duration::from_millis(200))
 }
 
+/// A look at everybody is followed by at least so many times as long without one. Where a million are silent at once, or the
+/// machine is slow, it takes longer than the time between two looks is meant to be: one verdict would be given a look.
+const REST_AFTER_A_LOOK: u32 = 4;
+
 impl Table {
+    /// From when on the time to the next look at everybody counts; `began` is when this one began.
+    pub(super) fn rested_after(&self, now: Monotonic, began: Monotonic) -> Monotonic {
+        now + self.clock.monotonic().since(began) * REST_AFTER_A_LOOK
+    }
+
     /// Keeps the count of those who are well; after everything that may change a verdict.
     pub(super) fn count_well(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
@@ -35,7 +44,7 @@ impl Table {
             }
             return;
         }
-        self.crowd_counted_at = Some(now);
+        let began = self.clock.monotonic();
         let (mut late, well, mut patience) = (0, self.well, Duration::ZERO);
         for (entry, not_before) in self.entries.iter().zip(&mut self.not_late_before) {
             if now < *not_before {
@@ -51,6 +60,7 @@ impl Table {
         if late * 2 > well && self.one_host_is_silent(now) {
             late = 0;
         }
+        self.crowd_counted_at = Some(self.rested_after(now, began));
         // The longest of their deadlines once more, from when the crowd was first seen.
         let doubted = self.crowd.doubt().is_some();
         self.crowd.counted(late, well, patience.saturating_mul(2), now);
