@@ -1,5 +1,8 @@
 //! How fast the monitor knows: from SIGKILL to the verdict, from a deadline to its verdict, and until
-//! the verdict has come out of the page's stream.
+//! the verdict has come out of the page's stream; with few and with many others that beat meanwhile.
+//!
+//! Those that are killed are processes. Those that fall silent and the others are simulated, over one connection each: the others
+//! are there for what the monitor has to do besides.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::footprint::beat;
 use super::load::client;
 use super::programs::{Directory, RunningMonitor, heartwatch, whole};
 use crate::console::tables::{self, Drawing};
@@ -39,6 +43,7 @@ type Seen = (Change, Timestamp);
 /// One line of the table.
 #[derive(Debug, serde::Serialize)]
 struct Measured {
+    others: usize,
     what: &'static str,
     times: usize,
     median_ms: f64,
@@ -47,24 +52,47 @@ struct Measured {
 }
 
 impl Measured {
-    fn of(what: &'static str, mut times: Vec<f64>) -> Self {
+    fn of(others: usize, what: &'static str, mut times: Vec<f64>) -> Self {
         times.sort_by(f64::total_cmp);
         let at = |part: usize| times.get((times.len().saturating_sub(1)) * part / 100).copied().unwrap_or(f64::NAN);
-        Self { what, times: times.len(), median_ms: at(50), p99_ms: at(99), max_ms: at(100) }
+        Self { others, what, times: times.len(), median_ms: at(50), p99_ms: at(99), max_ms: at(100) }
     }
 }
 
 /// Kills publishers, has others fall silent, and prints how long it took to know.
 pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
+    let mut measured = Vec::new();
+    for others in &args.others {
+        for line in measure(*others, args).await? {
+            anyhow::ensure!(line.times > 0, "{}: not one was measured", line.what);
+            if args.json {
+                println!("{}", serde_json::to_string(&line)?);
+            }
+            measured.push(line);
+        }
+        if !args.json {
+            eprintln!("beside {others} others measured");
+        }
+    }
+    if !args.json {
+        print!("{}", table(&measured, drawing()));
+    }
+    Ok(0)
+}
+
+/// With so many others that beat.
+async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measured; 4]> {
     let directory = Directory::below(&std::env::temp_dir())?;
     let csv = directory.path().join("light.csv");
     std::fs::write(&csv, include_str!("../../../fixtures/light-1.csv"))?;
     let config = directory.path().join("heartwatch.toml");
     std::fs::write(&config, format!("[watch]\ndeadline = '{}ms'\n", DEADLINE.as_millis()))?;
     let monitor = RunningMonitor::start(directory.path(), None, None).await?;
+    let beating = actix_rt::spawn(beat(monitor.mqtt_url.clone(), others));
     let clock = Clock::start();
+    let newest = all_heard(&monitor, others).await?;
     let (sender, mut changes) = mpsc::channel(CHANGES_WAITING_MAX);
-    let stream = monitor.monitor.follow(0).await?;
+    let stream = monitor.monitor.follow(newest).await?;
     let listening = actix_rt::spawn(async move {
         let mut stream = std::pin::pin!(stream);
         while let Some(change) = stream.next().await {
@@ -78,7 +106,7 @@ pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
     let (mut deadline_known, mut deadline_seen) = (Vec::new(), Vec::new());
     for round in 0..args.rounds {
         for number in 0..args.publishers {
-            let id = PublisherId::parse(&format!("bench-{number}"))?;
+            let id = PublisherId::parse(&format!("killed-{number}"))?;
             let mut command = heartwatch(directory.path())?;
             command.args(["publish", "--id", id.as_str(), "--csv"]).arg(&csv);
             command.args(["--mqtt", &monitor.mqtt_url, "--interval", "500ms", "--heartbeat", "500ms"]);
@@ -102,28 +130,31 @@ pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
             }
             child.wait().await?;
         }
-        if !args.json {
-            eprintln!("round {} of {}", round + 1, args.rounds);
-        }
     }
     listening.abort();
+    anyhow::ensure!(!beating.is_finished(), "the others do not beat any more");
+    beating.abort();
     monitor.stop().await?;
-    let measured = [
-        Measured::of("SIGKILL to verdict", kill_known),
-        Measured::of("SIGKILL to the page", kill_seen),
-        Measured::of("deadline to verdict", deadline_known),
-        Measured::of("deadline to the page", deadline_seen),
-    ];
-    for line in &measured {
-        anyhow::ensure!(line.times > 0, "{}: not one was measured", line.what);
-        if args.json {
-            println!("{}", serde_json::to_string(line)?);
-        }
+    Ok([
+        Measured::of(others, "SIGKILL to verdict", kill_known),
+        Measured::of(others, "SIGKILL to the page", kill_seen),
+        Measured::of(others, "deadline to verdict", deadline_known),
+        Measured::of(others, "deadline to the page", deadline_seen),
+    ])
+}
+
+/// Waits until the monitor has heard so many, and says which change was the last one.
+async fn all_heard(monitor: &RunningMonitor, publishers: usize) -> anyhow::Result<u64> {
+    let end = Instant::now() + VERDICT_TIMEOUT;
+    while monitor.monitor.status().await?.publishers.len() < publishers {
+        anyhow::ensure!(Instant::now() < end, "not all {publishers} others were heard within {VERDICT_TIMEOUT:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    if !args.json {
-        print!("{}", table(&measured, drawing()));
+    let mut newest = 0;
+    while let Some(change) = monitor.monitor.changes(newest).await?.last() {
+        newest = change.epoch;
     }
-    Ok(0)
+    Ok(newest)
 }
 
 /// Publishers without a process that say once that they live, and then nothing: who they are.
@@ -183,6 +214,7 @@ fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
 fn table(measured: &[Measured], drawing: Drawing) -> String {
     let rows = measured.iter().map(|m| {
         vec![
+            m.others.to_string(),
             m.what.to_owned(),
             m.times.to_string(),
             format!("{:.1} ms", m.median_ms),
@@ -190,5 +222,5 @@ fn table(measured: &[Measured], drawing: Drawing) -> String {
             format!("{:.1} ms", m.max_ms),
         ]
     });
-    tables::plain(&["WHAT", "TIMES", "MEDIAN", "P99", "MAX"], rows, drawing)
+    tables::plain(&["OTHERS", "WHAT", "TIMES", "MEDIAN", "P99", "MAX"], rows, drawing)
 }

@@ -76,7 +76,10 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
 }
 
 /// Everybody says once a second that it lives, over one connection, spread over the second.
-async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When the broker's address is none, or the connection has ended.
+pub(super) async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
     let (client, mut connection) = client(&url, "heartwatch-bench")?;
     actix_rt::spawn(async move { while connection.poll().await.is_ok() {} });
     let prefix = Prefix::default();

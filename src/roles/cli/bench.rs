@@ -111,9 +111,12 @@ fn at_least_five_thousand(text: &str) -> Result<usize, String> {
 /// `heartwatch bench detect`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DetectBenchArgs {
-    /// How many publishers
+    /// How many publishers are killed, and how many fall silent
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one)]
     pub publishers: usize,
+    /// How many others beat meanwhile, once a second each; one measurement each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [10, 1_000, 10_000], value_parser = at_least_one)]
+    pub others: Vec<usize>,
     /// How often each is killed and started again
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     pub rounds: usize,

@@ -38,3 +38,47 @@ impl Directory {
         places.insert_unique(hash(&index), index, hash);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::broadcast;
+
+    use crate::actors::watchdog::{Table, WatchdogConfig};
+    use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+    use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+    use crate::domain::time::Timestamp;
+    use crate::domain::watch::Home;
+    use crate::runtime::clock::Clock;
+
+    /// Of so many some have hashes that look alike: a guess that was not checked would be heard as another one.
+    const PUBLISHERS: i64 = 20_000;
+
+    #[tokio::test(start_paused = true)]
+    async fn everyone_is_heard_as_himself_in_whatever_order_and_new_ones_among_the_known() {
+        let (clock, host) = (Clock::start(), HostName::parse("h").unwrap());
+        let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None });
+        let mut table = Table::new(config, clock, &[], 0, broadcast::channel(1).0);
+        let id = |number: i64| PublisherId::parse(&format!("publisher-{number}")).unwrap();
+        let beat = |number: i64, round: i64| Beat {
+            publisher: id(number),
+            host: host.clone(),
+            at: clock.monotonic(),
+            wall: Timestamp::from_nanos(number * 10 + round),
+            kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
+        };
+        for (round, known) in [(0, PUBLISHERS / 2), (1, PUBLISHERS)] {
+            let scattered = (0..known).map(|turn| turn * 7_919 % known);
+            let beats: Vec<Beat> = scattered.chain([3, 3]).map(|number| beat(number, round)).collect();
+            for batch in beats.chunks(512) {
+                table.hear(batch, clock.monotonic(), clock.wall());
+            }
+            for number in 0..known {
+                let seen = table.status_of(&id(number)).and_then(|status| status.last_seen);
+                assert_eq!(seen, Some(Timestamp::from_nanos(number * 10 + round)), "{number}");
+            }
+            assert_eq!(table.status_of(&id(known)).map(|status| status.id), None);
+        }
+    }
+}
