@@ -216,7 +216,7 @@ async fn an_existing_agent_is_numbered_and_gets_a_command_without_sending_again(
             panic!()
         };
         assert_eq!(batch.host.as_str(), "plant-7");
-        came.push((batch.readings[0].sequence, batch.readings[0].measurement.clone()));
+        came.push((batch.readings[0].sequence, batch.readings[0].measurement.to_string()));
     }
     assert_eq!(came, [(1, "cpu".to_owned()), (2, "memory".to_owned())]);
 
