@@ -356,6 +356,10 @@ impl Watch {
             return Outcome::default();
         }
         self.looked_at = Some(now);
+        // Most looks find that it was heard since they were set: they need no words.
+        if now < self.late_at(around.observer).min(self.deadline_at(around.observer)) {
+            return Outcome::default();
+        }
         let case = self.case(around, None, now);
         let judgement = judge_silence(&case, now);
         let late_at = case.late_at;
