@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::domain::command::{Command, CommandResult};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
+use crate::domain::time::Timestamp;
 use crate::messages::deliveries::Delivery;
 
 /// A boxed future, so that ports stay object-safe.
@@ -39,6 +40,8 @@ pub enum TransportEvent {
     Disconnected {
         /// Why, in words.
         reason: String,
+        /// When the transport knew: whoever takes its events may come to this one later.
+        at: Timestamp,
     },
     /// A message came.
     Delivery(Delivery),

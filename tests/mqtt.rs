@@ -63,7 +63,7 @@ impl Client {
     async fn disconnected(&mut self) -> String {
         loop {
             match self.event().await {
-                TransportEvent::Disconnected { reason } => return reason,
+                TransportEvent::Disconnected { reason, .. } => return reason,
                 TransportEvent::Connected { .. } => panic!("connected"),
                 TransportEvent::Delivery(_) => {}
             }
@@ -75,7 +75,7 @@ impl Client {
             match self.event().await {
                 TransportEvent::Delivery(delivery) => return delivery,
                 TransportEvent::Connected { .. } => {}
-                TransportEvent::Disconnected { reason } => panic!("disconnected: {reason}"),
+                TransportEvent::Disconnected { reason, .. } => panic!("disconnected: {reason}"),
             }
         }
     }

@@ -277,10 +277,10 @@ impl Engine {
                 self.beat().await;
                 self.tell_given_up();
             }
-            TransportEvent::Disconnected { .. } => {
+            TransportEvent::Disconnected { at, .. } => {
                 if std::mem::replace(&mut self.connected, false) {
                     self.offline_since = Instant::now();
-                    self.errors.happened(CONNECTIVITY_ERROR, 1, self.clock.wall());
+                    self.errors.happened(CONNECTIVITY_ERROR, 1, at);
                 }
                 self.delivery.disconnected();
             }

@@ -91,7 +91,7 @@ pub async fn pump(
                             }
                         }
                         TransportEvent::Connected { .. } => ears.connected(true, "").await,
-                        TransportEvent::Disconnected { reason } => ears.connected(false, &reason).await,
+                        TransportEvent::Disconnected { reason, .. } => ears.connected(false, &reason).await,
                     }
                 }
             }

@@ -152,13 +152,13 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
                 })
             }
             Err(error) => {
-                let reason = error.to_string();
+                let (reason, at) = (error.to_string(), clock.wall());
                 let news = outage.failed(&config.brokers, &reason);
                 tokio::time::sleep(ERROR_PAUSE).await;
                 if !news || !shared.connected.swap(false, Ordering::Relaxed) {
                     continue;
                 }
-                TransportEvent::Disconnected { reason }
+                TransportEvent::Disconnected { reason, at }
             }
         };
         if events.send(event).await.is_err() {

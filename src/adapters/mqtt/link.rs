@@ -435,7 +435,8 @@ impl Link {
         }
         self.phase = Phase::Down;
         if self.outage.failed(&self.broker, kind, reason, now) {
-            self.queue.push(TransportEvent::Disconnected { reason: reason.to_owned() });
+            let at = self.clock.wall();
+            self.queue.push(TransportEvent::Disconnected { reason: reason.to_owned(), at });
         }
     }
 

@@ -46,9 +46,10 @@ written straight into it.")]
     /// How fast the monitor knows: SIGKILL, and a deadline, to the verdict and to the page
     #[command(after_help = "Examples:
   heartwatch bench detect
-  heartwatch bench detect --publishers 5 --rounds 2 --json
+  heartwatch bench detect --publishers 5 --rounds 2 --others 10 --json
 
-Real publishers are killed; simulated ones fall silent. The page is its stream of verdicts, at its reader.")]
+Real publishers are killed; simulated ones fall silent. OTHERS are simulated, too: so many beat meanwhile, once
+a second each. The page is its stream of verdicts, at its reader.")]
     Detect(DetectBenchArgs),
     /// After an outage of InfluxDB: rows a second drained, and how old live data gets meanwhile
     #[command(after_help = "Examples:

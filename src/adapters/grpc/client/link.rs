@@ -86,7 +86,7 @@ impl Link {
                     Over::Broken(reason) => reason.clone(),
                     Over::Wanted(_) | Over::Unknown => "it was ended".to_owned(),
                 };
-                let _ = self.ends.events.send(TransportEvent::Disconnected { reason }).await;
+                let _ = self.ends.events.send(TransportEvent::Disconnected { reason, at: self.clock.wall() }).await;
                 if began.elapsed() >= STABLE_AFTER {
                     wait = self.config.backoff_min;
                 }
