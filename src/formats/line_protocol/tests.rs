@@ -88,6 +88,30 @@ fn a_reading_gets_its_publisher_and_host_and_keeps_its_own_tags() {
 }
 
 #[test]
+fn readings_one_after_the_other_are_the_rows_that_each_alone_is() {
+    let reading = |measurement: &'static str, room: Option<&'static str>, value: i64| Reading {
+        sequence: 1,
+        time: Timestamp::from_nanos(value),
+        measurement,
+        tags: room.into_iter().map(|room| ("room", room)).collect(),
+        fields: vec![("lux", FieldValue::Integer(value))],
+    };
+    let a = Some("a");
+    let series =
+        [("m", a), ("m", a), ("m", a), ("m", None), ("n", None), ("n", None), ("\n", None), ("n", None), ("m", a)];
+    let readings: Vec<_> = (1..).zip(series).map(|(value, (name, room))| reading(name, room, value)).collect();
+    let (publisher, host) = (PublisherId::parse("p").unwrap(), HostName::parse("h").unwrap());
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    let mut encoder = ReadingEncoder::new(&publisher, &host);
+    for reading in &readings {
+        let written = encoder.encode(&mut together, reading);
+        assert_eq!(written, encode_reading(&mut alone, &publisher, &host, reading));
+        assert_eq!(together, alone);
+    }
+    assert!(together.starts_with(b"m,host=h,publisher=p,room=a lux=1i 1m,host=h,publisher=p,room=a lux=2i 2"));
+}
+
+#[test]
 fn rows_of_foreign_publishers_are_read() {
     let row = decode(b"  weather,room=a\\ b  temp=82,wet=T,n=5u,s=\"x\"  1465839830100400200 \r\n").unwrap();
     assert_eq!(row.measurement, "weather");
