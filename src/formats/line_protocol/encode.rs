@@ -235,8 +235,9 @@ fn append_series<'a>(
         return Err(wrong(NamePart::Measurement, measurement, Problem::LeadingHash));
     }
     escape(out, measurement, b", ");
-    for (index, (key, value)) in tags.clone().enumerate() {
-        check_key(NamePart::TagKey, key, tags.clone().take(index).map(|(key, _)| key))?;
+    let all = tags.clone();
+    for (index, (key, value)) in tags.enumerate() {
+        check_key(NamePart::TagKey, key, all.clone().take(index).map(|(key, _)| key))?;
         if value.is_empty() {
             continue;
         }
@@ -257,8 +258,9 @@ fn append_point<'a>(
     time: Timestamp,
 ) -> Result<(), EncodeError> {
     let begin = out.len();
-    for (index, (key, value)) in fields.clone().enumerate() {
-        check_key(NamePart::FieldKey, key, fields.clone().take(index).map(|(key, _)| key))?;
+    let all = fields.clone();
+    for (index, (key, value)) in fields.enumerate() {
+        check_key(NamePart::FieldKey, key, all.clone().take(index).map(|(key, _)| key))?;
         out.push(if index == 0 { b' ' } else { b',' });
         escape(out, key, b",= ");
         out.push(b'=');
