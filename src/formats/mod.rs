@@ -9,6 +9,7 @@ pub mod foreign;
 pub mod line_protocol;
 pub mod monitoring_command;
 pub mod monitoring_data;
+pub mod monitoring_row;
 pub mod monitoring_sign;
 pub mod notification;
 pub mod sensor_line;

@@ -16,18 +16,19 @@
 //!   has all `fields` and its `measurement`; the others have `"part": n` (2 and more), and who reads `fields` skips them.
 //!   A reading without any numeric field is one message with the value 0 and its `fields`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::publisher::{HostName, Incarnation, NAME_BYTES_MAX, PublisherId};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::sequence::SEQUENCE_MAX;
 use crate::domain::time::Timestamp;
 
 /// Nanoseconds in a second.
-const NANOS: i64 = 1_000_000_000;
+pub(super) const NANOS: i64 = 1_000_000_000;
 
 /// Most bytes of one message that are looked at.
 pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
@@ -38,13 +39,8 @@ pub const TOPIC: &str = "monitoring-data";
 /// The topic of a delivery that is such a message. No MQTT client can send to it: we do not subscribe to it.
 pub const DELIVERY_TOPIC: &str = "$kafka/monitoring-data";
 
-/// The fields of a row that carry its number and incarnation to [`messages_of_row`].
-pub const SEQUENCE_FIELD: &str = "heartwatch_seq";
-/// See [`SEQUENCE_FIELD`].
-pub const INCARNATION_FIELD: &str = "heartwatch_incarnation";
-
 /// The name of the field that stands for the whole reading.
-const VALUE: &str = "value";
+pub(super) const VALUE: &str = "value";
 
 /// One message of `monitoring-data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,15 +139,13 @@ impl MonitoringDataError {
 
 /// Who a name from outside stands for: a character that cannot be in a publisher's id or a host's name becomes
 /// `-`, and what is beyond 96 bytes is left out. None: nothing is left of it.
-fn clean(text: &str) -> Option<String> {
+pub(super) fn clean(text: &str) -> Option<Cow<'_, str>> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
-    let clean: String = text
-        .trim()
-        .chars()
-        .map(|c| if allowed(c) { c } else { '-' })
-        .take(crate::domain::publisher::NAME_BYTES_MAX)
-        .collect();
-    (!clean.is_empty()).then_some(clean)
+    let text = text.trim();
+    if text.len() <= NAME_BYTES_MAX && text.chars().all(allowed) {
+        return (!text.is_empty()).then_some(Cow::Borrowed(text));
+    }
+    Some(text.chars().map(|c| if allowed(c) { c } else { '-' }).take(NAME_BYTES_MAX).collect())
 }
 
 /// The publisher that an existing agent's `client_id` stands for.
@@ -263,183 +257,38 @@ const fn number(value: &FieldValue) -> Option<f64> {
     }
 }
 
-/// The messages of a reading, at least one. `incarnation` none: it has no numbers.
-#[must_use]
-pub fn messages(
-    publisher: &PublisherId,
-    host: &HostName,
-    incarnation: Option<Incarnation>,
-    reading: &Reading,
-) -> Vec<MonitoringData> {
-    let nanos = reading.time.as_nanos();
-    let one = |metric: String, value: f64| MonitoringData {
-        timestamp: nanos.div_euclid(NANOS),
-        client_id: publisher.as_str().to_owned(),
-        hostname: host.as_str().to_owned(),
-        metric,
+/// What one message says of a reading, for a reader that knows only `metric` and `value`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part<'a> {
+    /// What was measured.
+    pub metric: Cow<'a, str>,
+    /// How much; 0 where the reading has no number.
+    pub value: f64,
+}
+
+/// The messages of a reading, at least one.
+pub fn parts<'a, K: AsRef<str>>(
+    measurement: &'a str,
+    fields: &'a [(K, FieldValue)],
+) -> impl Iterator<Item = Part<'a>> + use<'a, K> {
+    let numeric = |(key, value): &'a (K, FieldValue)| Some((key.as_ref(), number(value)?));
+    let numbers = fields.iter().filter_map(numeric).map(move |(key, value)| Part {
+        metric: if key == VALUE { Cow::Borrowed(measurement) } else { Cow::Owned(format!("{measurement}_{key}")) },
         value,
-        time_ns: Some(nanos),
-        seq: incarnation.map(|_| reading.sequence),
-        incarnation: incarnation.map(|incarnation| incarnation.0),
-        measurement: None,
-        fields: None,
-        tags: reading.tags.iter().cloned().collect(),
-        part: None,
-    };
-    let numeric = reading.fields.iter().filter_map(|(key, value)| Some((key, number(value)?)));
-    let mut messages: Vec<MonitoringData> = numeric
-        .enumerate()
-        .map(|(index, (key, value))| {
-            let metric =
-                if key == VALUE { reading.measurement.clone() } else { format!("{}_{key}", reading.measurement) };
-            MonitoringData { part: (index > 0).then_some(index + 1), ..one(metric, value) }
-        })
-        .collect();
-    if messages.is_empty() {
-        messages.push(one(reading.measurement.clone(), 0.0));
-    }
-    let plain = matches!(reading.fields.as_slice(), [(key, FieldValue::Float(_))] if key == VALUE);
-    if !plain && let Some(first) = messages.first_mut() {
-        first.measurement = (first.metric != reading.measurement).then(|| reading.measurement.clone());
-        first.fields = Some(reading.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect());
-    }
-    messages
+    });
+    let none = (!has_number(fields)).then_some(Part { metric: Cow::Borrowed(measurement), value: 0.0 });
+    numbers.chain(none)
 }
 
-/// A reading whose row carries its number through the journal, to [`messages_of_row`].
+/// Whether a reading has a number in it.
 #[must_use]
-pub fn with_numbers<'t, T>(mut reading: Reading<T>, incarnation: Incarnation) -> Reading<T>
-where
-    T: AsRef<str> + From<&'t str>,
-{
-    let numbers = i64::try_from(reading.sequence).ok().zip(i64::try_from(incarnation.0).ok());
-    reading.fields.retain(|(key, _)| ![SEQUENCE_FIELD, INCARNATION_FIELD].contains(&key.as_ref()));
-    if let Some((sequence, incarnation)) = numbers {
-        reading.fields.push((SEQUENCE_FIELD.into(), FieldValue::Integer(sequence)));
-        reading.fields.push((INCARNATION_FIELD.into(), FieldValue::Integer(incarnation)));
-    }
-    reading
-}
-
-/// The messages of a row in line protocol; none for a row without a number: a server's own, about itself or made of what
-/// goes on as a sign of life.
-///
-/// # Errors
-/// Why it cannot be one, in words.
-pub fn messages_of_row(row: &[u8]) -> Result<Vec<MonitoringData>, String> {
-    let row = crate::formats::line_protocol::decode(row).map_err(|error| error.to_string())?;
-    let number = |name: &str| {
-        let found = row.fields.iter().find(|(key, _)| key == name);
-        found.and_then(
-            |(_, value)| if let FieldValue::Integer(number) = value { u64::try_from(*number).ok() } else { None },
-        )
-    };
-    let Some((sequence, incarnation)) = number(SEQUENCE_FIELD).zip(number(INCARNATION_FIELD)) else {
-        return Ok(Vec::new());
-    };
-    let (mut publisher, mut host, mut tags) = (None, None, Vec::new());
-    for (key, value) in row.tags {
-        match key.as_str() {
-            "publisher" => publisher = Some(value),
-            "host" => host = Some(value),
-            // as the row was written: see `line_protocol::encode_reading`
-            "source_publisher" => tags.push(("publisher".to_owned(), value)),
-            "source_host" => tags.push(("host".to_owned(), value)),
-            _ => tags.push((key, value)),
-        }
-    }
-    let publisher = publisher_of(publisher.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-    let host = host_of(host.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-    let mut fields = row.fields;
-    fields.retain(|(key, _)| key != SEQUENCE_FIELD && key != INCARNATION_FIELD);
-    let time = row.time.ok_or("the row has no time")?;
-    let reading = Reading { sequence, time, measurement: row.measurement, tags, fields };
-    Ok(messages(&publisher, &host, Some(Incarnation(incarnation)), &reading))
-}
-
-fn json(value: &FieldValue) -> Value {
-    match value {
-        FieldValue::Float(value) => Value::from(*value),
-        FieldValue::Integer(value) => Value::from(*value),
-        FieldValue::Boolean(value) => Value::from(*value),
-        FieldValue::Text(text) => Value::from(text.as_str()),
-    }
+pub fn has_number<K>(fields: &[(K, FieldValue)]) -> bool {
+    fields.iter().any(|(_, value)| number(value).is_some())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn reading(fields: &[(&str, FieldValue)]) -> Reading {
-        Reading {
-            sequence: 9,
-            time: Timestamp::from_nanos(1_763_683_203_214_000_001),
-            measurement: "cpu".to_owned(),
-            tags: vec![("room".to_owned(), "a".to_owned())],
-            fields: fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
-        }
-    }
-
-    fn of(fields: &[(&str, FieldValue)]) -> Vec<MonitoringData> {
-        let (publisher, host) = (PublisherId::parse("agent-1").unwrap(), HostName::parse("h").unwrap());
-        messages(&publisher, &host, Some(Incarnation(17)), &reading(fields))
-    }
-
-    #[test]
-    fn an_agents_value_is_the_json_that_existing_consoles_read() {
-        let messages = of(&[("value", FieldValue::Float(5.0))]);
-        let [message] = messages.as_slice() else { panic!("{messages:?}") };
-        let json = String::from_utf8(encode(message)).unwrap();
-        assert_eq!(
-            json,
-            r#"{"timestamp":1763683203,"client_id":"agent-1","hostname":"h","metric":"cpu","value":5.0,"time_ns":1763683203214000001,"seq":9,"incarnation":17,"tags":{"room":"a"}}"#
-        );
-    }
-
-    #[test]
-    fn every_reading_comes_back_as_what_it_was() {
-        let whole = [
-            vec![("value", FieldValue::Float(0.1))],
-            vec![("value", FieldValue::Integer(i64::MAX))],
-            vec![("a", FieldValue::Float(5.0)), ("b", FieldValue::Integer(5)), ("c", FieldValue::Boolean(true))],
-            vec![("t", FieldValue::Text("x\n\"y\"".to_owned()))],
-        ];
-        for fields in whole {
-            let mut back = Vec::new();
-            for message in of(&fields) {
-                let measured = decode(&encode(&message)).unwrap().measured().unwrap();
-                assert_eq!(measured.incarnation, Some(Incarnation(17)));
-                back.extend(measured.reading);
-            }
-            assert_eq!(back, [reading(&fields)]);
-        }
-        let metrics: Vec<_> = of(&[("value", FieldValue::Integer(1)), ("b", FieldValue::Boolean(true))])
-            .into_iter()
-            .map(|message| (message.metric, message.value))
-            .collect();
-        assert_eq!(metrics, [("cpu".to_owned(), 1.0), ("cpu_b".to_owned(), 1.0)]);
-    }
-
-    #[test]
-    fn a_row_of_the_journal_keeps_its_number() {
-        use crate::formats::line_protocol::encode_reading;
-        let (publisher, host) = (PublisherId::parse("agent-1").unwrap(), HostName::parse("h").unwrap());
-        let mut reading = reading(&[("value", FieldValue::Float(5.0))]);
-        reading.tags.insert(0, ("host".to_owned(), "other".to_owned()));
-        let mut row = Vec::new();
-        encode_reading(&mut row, &publisher, &host, &with_numbers(reading.clone(), Incarnation(17))).unwrap();
-        let mut messages = messages_of_row(&row).unwrap();
-        assert_eq!(messages.len(), 1);
-        let measured = messages.remove(0).measured().unwrap();
-        reading.tags.sort();
-        assert_eq!((measured.incarnation, measured.reading), (Some(Incarnation(17)), Some(reading)));
-        assert_eq!(messages_of_row(b"heartwatch_heartbeat,host=h,publisher=p seq=1i 5"), Ok(Vec::new()));
-        assert_eq!(messages_of_row(b"batch_sending_error,host=h,publisher=p value=1i 5"), Ok(Vec::new()));
-        let numbers = "heartwatch_seq=1i,heartwatch_incarnation=1i";
-        assert!(messages_of_row(format!("cpu,publisher=p,host=h value=1,{numbers}").as_bytes()).is_err(), "no time");
-        assert!(messages_of_row(format!("cpu,publisher=p value=1,{numbers} 5").as_bytes()).is_err(), "no host");
-        assert!(messages_of_row(b"nonsense").is_err());
-    }
 
     #[test]
     fn a_foreign_writers_message_is_read_and_a_wrong_one_named() {

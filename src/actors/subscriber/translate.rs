@@ -9,6 +9,7 @@ use crate::formats::envelope::{self, EnvelopeError, Message, Prefix, Topic, Topi
 use crate::formats::foreign::{Foreign, ForeignError, ForeignReading};
 use crate::formats::line_protocol;
 use crate::formats::monitoring_data::{self, Measured, MonitoringDataError};
+use crate::formats::monitoring_row;
 use crate::messages::deliveries::Delivery;
 use crate::messages::intake::{IntakeEntry, NumberedLines};
 
@@ -204,7 +205,7 @@ fn keep_readings<'t, T>(
     T: AsRef<str> + From<&'t str> + PartialEq,
 {
     if rules.numbers_in_rows {
-        readings = readings.into_iter().map(|reading| monitoring_data::with_numbers(reading, incarnation)).collect();
+        readings = readings.into_iter().map(|reading| monitoring_row::with_numbers(reading, incarnation)).collect();
     }
     let mut lines = NumberedLines::with_capacity(readings.len(), readings.len() * ROW_BYTES_USUAL);
     let mut encoder = line_protocol::ReadingEncoder::new(publisher, host);

@@ -4,9 +4,11 @@
 //! - [`connect`] is the other end of that topic: a [`crate::ports::Transport`] whose deliveries are acknowledged (their
 //!   offsets committed) only when they are safe.
 //! - [`over_kafka`] asks agents: a command in, its result out; [`read_everything`] is how both ends of it read.
+//! - [`MessageCount`] tells how many messages a topic was given.
 //! - [`consume`] hands on a topic that is acted on at once, like commands; [`KafkaProducer`] sends single messages.
 
 mod consumer;
+mod count;
 mod everything;
 mod outage;
 mod producer;
@@ -17,6 +19,7 @@ mod transport;
 use rdkafka::ClientConfig;
 
 pub use consumer::{Consumed, Consumption, StartAt, consume};
+pub use count::MessageCount;
 pub use everything::{Everything, read_everything};
 pub use producer::KafkaProducer;
 pub use questions::{AgentsHeard, over_kafka};

@@ -3,24 +3,30 @@
 //! A write ends only when every message of it has its delivery report. Where one failed, all rows of the batch are
 //! written again: who reads them knows a copy by its number.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use tokio::sync::oneshot;
 
 use super::{BadKafka, client};
 use crate::formats::line_protocol::Rows;
-use crate::formats::monitoring_data::{encode, messages_of_row};
+use crate::formats::monitoring_row::Messages;
 use crate::ports::{BoxFuture, Sink, SinkError};
 
 /// How long Kafka may take to create the topic.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait for room in librdkafka's queue.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
+/// Writes under way: while Kafka has one, the next is encoded and sent. More would not fit into librdkafka's queue of
+/// 100,000 messages when rows have several fields.
+const WRITES_AT_ONCE: usize = 2;
 
 /// Where rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +43,80 @@ pub struct KafkaSinkConfig {
 pub struct KafkaSink {
     config: KafkaSinkConfig,
     /// None after an error that this producer cannot recover from.
-    producer: Mutex<Option<FutureProducer>>,
+    producer: Mutex<Option<Arc<Producer>>>,
+}
+
+type Producer = ThreadedProducer<Reports>;
+
+/// One write. Each of its messages on the way has a handle of it; the last one that goes tells how it ended.
+struct Write {
+    failed: Mutex<Option<KafkaError>>,
+    done: Option<oneshot::Sender<Option<KafkaError>>>,
+}
+
+impl Write {
+    fn begin() -> (Arc<Self>, oneshot::Receiver<Option<KafkaError>>) {
+        let (done, ended) = oneshot::channel();
+        (Arc::new(Self { failed: Mutex::default(), done: Some(done) }), ended)
+    }
+
+    /// The worst error decides what to do: what is refused is refused at every attempt.
+    fn note(&self, error: KafkaError) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.as_ref().is_none_or(|before| !is_refusal(before)) {
+            *failed = Some(error);
+        }
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        let failed = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(done) = self.done.take() {
+            // Nobody waits any more when the loop of deliveries has ended.
+            let _ = done.send(failed);
+        }
+    }
+}
+
+/// What librdkafka tells of each message.
+struct Reports;
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Arc<Write>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, write: Arc<Write>) {
+        if let Err((error, _)) = result {
+            write.note(error.clone());
+        }
+    }
+}
+
+/// Messages of which some are sent.
+struct Sending {
+    messages: Messages,
+    sent: usize,
+    write: Arc<Write>,
+}
+
+impl Sending {
+    /// Hands messages to librdkafka until all are, or it has no room (false).
+    fn go_on(&mut self, producer: &Producer, topic: &str) -> bool {
+        while let Some((key, payload)) = self.messages.get(self.sent) {
+            let record = BaseRecord::with_opaque_to(topic, Arc::clone(&self.write)).key(key).payload(payload);
+            match producer.send(record) {
+                Ok(()) => self.sent += 1,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => return false,
+                Err((error, _)) => {
+                    self.write.note(error);
+                    return true;
+                }
+            }
+        }
+        true
+    }
 }
 
 impl KafkaSink {
@@ -46,56 +125,44 @@ impl KafkaSink {
     /// # Errors
     /// [`BadKafka`].
     pub fn new(config: KafkaSinkConfig) -> Result<Self, BadKafka> {
-        let producer = producer(&config)?;
+        let producer = Arc::new(producer(&config)?);
         Ok(Self { config, producer: Mutex::new(Some(producer)) })
     }
 
-    fn producer(&self) -> Result<FutureProducer, SinkError> {
+    fn producer(&self) -> Result<Arc<Producer>, SinkError> {
         let mut kept = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(producer) = &*kept {
-            return Ok(producer.clone());
+            return Ok(Arc::clone(producer));
         }
         let made = producer(&self.config).map_err(|error| SinkError::Misconfigured { reason: error.to_string() })?;
-        Ok(kept.insert(made).clone())
+        Ok(Arc::clone(kept.insert(Arc::new(made))))
     }
 
-    async fn send(&self, lines: &[u8]) -> Result<(), SinkError> {
+    async fn send(&self, lines: Bytes) -> Result<(), SinkError> {
         // All of them before the first is sent: a bad row is found without doubling its neighbours.
-        let mut payloads = Vec::new();
-        for row in Rows::of(lines) {
-            let messages = messages_of_row(row).map_err(|reason| SinkError::Refused { reason })?;
-            payloads.extend(messages.iter().map(|message| (message.hostname.clone(), encode(message))));
-        }
+        let messages = blocking(move || {
+            let mut messages = Messages::default();
+            Rows::of(&lines).try_for_each(|row| messages.push_row(row)).map(|()| messages)
+        })
+        .await?
+        .map_err(|reason| SinkError::Refused { reason })?;
         let producer = self.producer()?;
-        let mut reports = Vec::with_capacity(payloads.len());
-        let mut failed = None;
-        'sending: for (host, payload) in &payloads {
-            loop {
-                let record = FutureRecord::to(&self.config.topic).key(host).payload(payload);
-                match producer.send_result(record) {
-                    Ok(report) => {
-                        reports.push(report);
-                        break;
-                    }
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                        tokio::time::sleep(QUEUE_PAUSE).await;
-                    }
-                    Err((error, _)) => {
-                        failed = Some(error);
-                        break 'sending;
-                    }
-                }
+        let (write, ended) = Write::begin();
+        let mut sending = Sending { messages, sent: 0, write };
+        loop {
+            let (producer, topic) = (Arc::clone(&producer), self.config.topic.clone());
+            let (back, all_sent) = blocking(move || {
+                let all_sent = sending.go_on(&producer, &topic);
+                (sending, all_sent)
+            })
+            .await?;
+            if all_sent {
+                break;
             }
+            sending = back;
+            tokio::time::sleep(QUEUE_PAUSE).await;
         }
-        for report in reports {
-            if let Err(error) = reported(report).await {
-                // The worst of them decides what to do: one that is refused is refused at every attempt.
-                if failed.as_ref().is_none_or(|before| !is_refusal(before)) {
-                    failed = Some(error);
-                }
-            }
-        }
-        let Some(error) = failed else { return Ok(()) };
+        let Some(error) = ended.await.unwrap_or(Some(KafkaError::Canceled)) else { return Ok(()) };
         if producer.client().fatal_error().is_some() {
             self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
@@ -103,7 +170,13 @@ impl KafkaSink {
     }
 }
 
-fn producer(config: &KafkaSinkConfig) -> Result<FutureProducer, BadKafka> {
+/// Off the thread of the actors, who wait for each other there.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SinkError> {
+    let ended = tokio::task::spawn_blocking(work).await;
+    ended.map_err(|error| SinkError::Retry { reason: format!("a batch was not sent: {error}"), retry_after: None })
+}
+
+fn producer(config: &KafkaSinkConfig) -> Result<Producer, BadKafka> {
     let mut client = client(&config.brokers);
     client
         .set("enable.idempotence", "true")
@@ -111,15 +184,7 @@ fn producer(config: &KafkaSinkConfig) -> Result<FutureProducer, BadKafka> {
         .set("linger.ms", "5")
         .set("message.max.bytes", "4000000")
         .set("message.timeout.ms", config.timeout.as_millis().to_string());
-    client.create().map_err(|error| BadKafka::of(&config.brokers, &error))
-}
-
-async fn reported(report: DeliveryFuture) -> Result<(), KafkaError> {
-    match report.await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err((error, _))) => Err(error),
-        Err(_) => Err(KafkaError::Canceled),
-    }
+    client.create_with_context(Reports).map_err(|error| BadKafka::of(&config.brokers, &error))
 }
 
 fn is_refusal(error: &KafkaError) -> bool {
@@ -159,7 +224,11 @@ impl Sink for KafkaSink {
     }
 
     fn write(&self, lines: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
-        Box::pin(async move { self.send(&lines).await })
+        Box::pin(self.send(lines))
+    }
+
+    fn writes_at_once(&self) -> usize {
+        WRITES_AT_ONCE
     }
 
     /// Creates the topic where we may, with the broker's own number of partitions and replicas.

@@ -1,5 +1,7 @@
 //! Rows → readings: the rules of InfluxDB 1.x, for rows of our own and of foreign publishers.
 
+use std::borrow::Cow;
+
 use crate::domain::reading::FieldValue;
 use crate::domain::time::Timestamp;
 
@@ -14,6 +16,30 @@ pub struct DecodedRow {
     pub fields: Vec<(String, FieldValue)>,
     /// Its time, read as nanoseconds; none when the row leaves it to the server.
     pub time: Option<Timestamp>,
+}
+
+/// The same with names that stand in the row itself, unless something in them is escaped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BorrowedRow<'a> {
+    /// Its measurement.
+    pub measurement: Cow<'a, str>,
+    /// Its tags in the order of the row.
+    pub tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Its fields in the order of the row; at least one.
+    pub fields: Vec<(Cow<'a, str>, FieldValue)>,
+    /// Its time, read as nanoseconds; none when the row leaves it to the server.
+    pub time: Option<Timestamp>,
+}
+
+impl BorrowedRow<'_> {
+    fn into_owned(self) -> DecodedRow {
+        DecodedRow {
+            measurement: self.measurement.into_owned(),
+            tags: self.tags.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect(),
+            fields: self.fields.into_iter().map(|(key, value)| (key.into_owned(), value)).collect(),
+            time: self.time,
+        }
+    }
 }
 
 /// Why a row cannot be read.
@@ -31,6 +57,14 @@ pub struct DecodeError {
 /// # Errors
 /// [`DecodeError`] with the place.
 pub fn decode(line: &[u8]) -> Result<DecodedRow, DecodeError> {
+    decode_borrowed(line).map(BorrowedRow::into_owned)
+}
+
+/// The same, where the row outlives what is read of it.
+///
+/// # Errors
+/// [`DecodeError`] with the place.
+pub fn decode_borrowed(line: &[u8]) -> Result<BorrowedRow<'_>, DecodeError> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut scan = Scan { line, at: 0 };
@@ -67,7 +101,7 @@ pub fn decode(line: &[u8]) -> Result<DecodedRow, DecodeError> {
         }
     }
     let time = scan.time()?;
-    Ok(DecodedRow { measurement, tags, fields, time })
+    Ok(BorrowedRow { measurement, tags, fields, time })
 }
 
 struct Scan<'a> {
@@ -75,7 +109,7 @@ struct Scan<'a> {
     at: usize,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
     fn peek(&self) -> Option<u8> {
         self.line.get(self.at).copied()
     }
@@ -95,14 +129,16 @@ impl Scan<'_> {
     }
 
     /// Reads up to one of `ends` that has no backslash before it; `escapable` lose their backslash.
-    fn name(&mut self, ends: &[u8], escapable: &[u8], empty: &'static str) -> Result<String, DecodeError> {
+    fn name(&mut self, ends: &[u8], escapable: &[u8], empty: &'static str) -> Result<Cow<'a, str>, DecodeError> {
         let begin = self.at;
-        let mut bytes = Vec::new();
+        // what was read with an escape in it, up to `copied`
+        let mut unescaped: Option<Vec<u8>> = None;
+        let mut copied = begin;
         while let Some(byte) = self.peek() {
-            if byte == b'\\'
-                && let Some(next) = self.line.get(self.at + 1).filter(|next| escapable.contains(next))
-            {
-                bytes.push(*next);
+            if byte == b'\\' && self.line.get(self.at + 1).is_some_and(|next| escapable.contains(next)) {
+                let before = self.line.get(copied..self.at).unwrap_or_default();
+                unescaped.get_or_insert_default().extend_from_slice(before);
+                copied = self.at + 1;
                 self.at += 2;
                 continue;
             }
@@ -112,13 +148,20 @@ impl Scan<'_> {
             if byte == b'\n' {
                 return Err(self.error("a line break outside a quoted text"));
             }
-            bytes.push(byte);
             self.at += 1;
         }
-        if bytes.is_empty() {
+        if self.at == begin {
             return Err(self.error(empty));
         }
-        String::from_utf8(bytes).map_err(|_| DecodeError { at: begin + 1, what: "this is not UTF-8" })
+        let rest = self.line.get(copied..self.at).unwrap_or_default();
+        let wrong = DecodeError { at: begin + 1, what: "this is not UTF-8" };
+        match unescaped {
+            None => std::str::from_utf8(rest).map(Cow::Borrowed).map_err(|_| wrong),
+            Some(mut bytes) => {
+                bytes.extend_from_slice(rest);
+                String::from_utf8(bytes).map(Cow::Owned).map_err(|_| wrong)
+            }
+        }
     }
 
     fn value(&mut self) -> Result<FieldValue, DecodeError> {

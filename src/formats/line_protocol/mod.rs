@@ -17,7 +17,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{DecodeError, DecodedRow, Rows, decode};
+pub use decode::{BorrowedRow, DecodeError, DecodedRow, Rows, decode, decode_borrowed};
 pub use encode::{EncodeError, NamePart, Problem, ReadingEncoder, check_reading, encode, encode_reading};
 
 #[cfg(test)]

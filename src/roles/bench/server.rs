@@ -1,18 +1,19 @@
 //! Agents at one server: how many readings a second are confirmed to them, and the server's memory.
 //!
-//! Each agent is a connection of its own that sends messages of one or a hundred readings as fast as they are taken. The clock stops
-//! when the last agent knows that all of its readings are safe in the server's journal, which it is told about once a second at most; and
-//! once more when Kafka has them all, where there is one.
+//! Each agent is a connection and a host of its own that sends messages of one or more readings as fast as they are taken. The
+//! messages are made before, and the clock starts when all agents are connected. It stops when the last one knows that all of its
+//! readings are safe in the server's journal, which it is told about once a second at most; and once more when Kafka has as many
+//! messages more in its topic, where there is one. What each program used of the CPU is counted until then.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Barrier, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::processes::resident_bytes;
+use super::processes::{cpu_seconds, resident_bytes};
 use super::programs::{Directory, heartwatch, whole};
 use crate::adapters::grpc::client::{GrpcClient, GrpcClientConfig, connect};
 use crate::adapters::monitor::Monitor;
@@ -37,8 +38,6 @@ const KAFKA_TIMEOUT: Duration = Duration::from_secs(120);
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often it is looked whether Kafka has everything.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Readings in one message: one, and as many as an agent that has some waiting sends.
-const MESSAGE_READINGS: [Sequence; 2] = [1, 100];
 /// Single readings are measured with so many fewer of them.
 const SINGLE_ONE_OF: u64 = 5;
 /// Agents that connect at the same time: ten thousand at once would wait for each other until they give up and try again.
@@ -54,9 +53,13 @@ struct Measured {
     agents: usize,
     a_message: Sequence,
     readings: u64,
+    connect_seconds: f64,
     seconds: f64,
     readings_per_second: f64,
     kafka_readings_per_second: Option<f64>,
+    server_cpu_seconds_per_million: f64,
+    kafka_cpu_seconds_per_million: Option<f64>,
+    agents_cpu_seconds_per_million: f64,
     resident_mib: f64,
 }
 
@@ -84,8 +87,8 @@ pub(super) async fn server(args: &ServerBenchArgs) -> anyhow::Result<u8> {
     };
     let mut measured = Vec::new();
     for agents in &args.agents {
-        for a_message in MESSAGE_READINGS {
-            let this = measure(*agents, args.readings as u64, a_message, kafka.as_ref()).await?;
+        for a_message in &args.batch {
+            let this = measure(*agents, args.readings as u64, *a_message as Sequence, kafka.as_ref()).await?;
             if args.json {
                 println!("{}", serde_json::to_string(&this)?);
             } else {
@@ -103,10 +106,24 @@ pub(super) async fn server(args: &ServerBenchArgs) -> anyhow::Result<u8> {
                 format!("{:.1}", this.seconds),
                 format!("{:.0}", this.readings_per_second),
                 this.kafka_readings_per_second.map_or_else(|| "no Kafka".to_owned(), |rate| format!("{rate:.0}")),
+                format!("{:.1}", this.server_cpu_seconds_per_million),
+                this.kafka_cpu_seconds_per_million.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}")),
+                format!("{:.1}", this.agents_cpu_seconds_per_million),
                 format!("{:.0}", this.resident_mib),
             ]
         });
-        let titles = ["AGENTS", "A MESSAGE", "READINGS", "SECONDS", "CONFIRMED/S", "IN KAFKA/S", "SERVER MIB"];
+        let titles = [
+            "AGENTS",
+            "A MESSAGE",
+            "READINGS",
+            "SECONDS",
+            "CONFIRMED/S",
+            "IN KAFKA/S",
+            "SERVER CPU S/M",
+            "KAFKA",
+            "AGENTS",
+            "SERVER MIB",
+        ];
         print!("{}", tables::plain(&titles, rows, drawing()));
     }
     Ok(0)
@@ -115,15 +132,15 @@ pub(super) async fn server(args: &ServerBenchArgs) -> anyhow::Result<u8> {
 /// The Kafka that the server hands readings on to.
 struct Kafka {
     brokers: String,
-    /// Ends when this does, where we have started it.
+    /// Where we have started it; it ends when this does.
     #[cfg(feature = "kafka")]
-    _parts: Option<crate::roles::cluster::parts::Parts>,
+    parts: Option<crate::roles::cluster::parts::Parts>,
 }
 
 #[cfg(feature = "kafka")]
 impl Kafka {
     fn at(brokers: &str) -> Self {
-        Self { brokers: brokers.to_owned(), _parts: None }
+        Self { brokers: brokers.to_owned(), parts: None }
     }
 
     /// Starts one, where its jars are.
@@ -138,7 +155,18 @@ impl Kafka {
             anyhow::ensure!(Instant::now() < until, "Kafka did not listen within {KAFKA_TIMEOUT:?}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Ok(Self { brokers, _parts: Some(parts) })
+        Ok(Self { brokers, parts: Some(parts) })
+    }
+
+    /// CPU seconds so far; none where it is not ours.
+    fn cpu_seconds(&self) -> anyhow::Result<Option<f64>> {
+        self.parts.as_ref().map(|parts| cpu_seconds(parts.pid("kafka")?)).transpose()
+    }
+
+    /// Messages in the topic of readings so far.
+    async fn messages(&self) -> anyhow::Result<u64> {
+        let count = crate::adapters::kafka::MessageCount::new(&self.brokers)?;
+        count.of(crate::formats::monitoring_data::TOPIC).await.map_err(anyhow::Error::msg)
     }
 }
 
@@ -150,6 +178,40 @@ impl Kafka {
 
     async fn start(_: &std::path::Path) -> anyhow::Result<Self> {
         anyhow::bail!("this program was built without Kafka: build it with `cargo build --features kafka`")
+    }
+
+    fn cpu_seconds(&self) -> anyhow::Result<Option<f64>> {
+        anyhow::bail!("{} is not asked: this program was built without Kafka", self.brokers)
+    }
+
+    async fn messages(&self) -> anyhow::Result<u64> {
+        anyhow::bail!("{} is not asked: this program was built without Kafka", self.brokers)
+    }
+}
+
+/// CPU seconds of each program.
+struct Used {
+    server: f64,
+    kafka: Option<f64>,
+    agents: f64,
+}
+
+impl Used {
+    fn now(server: u32, kafka: Option<&Kafka>) -> anyhow::Result<Self> {
+        Ok(Self {
+            server: cpu_seconds(server)?,
+            kafka: kafka.map_or(Ok(None), Kafka::cpu_seconds)?,
+            agents: cpu_seconds(std::process::id())?,
+        })
+    }
+
+    fn per_million_since(&self, before: &Self, readings: u64) -> Self {
+        let each = |now: f64, before: f64| (now - before) * 1e6 / whole(readings);
+        Self {
+            server: each(self.server, before.server),
+            kafka: self.kafka.zip(before.kafka).map(|(now, before)| each(now, before)),
+            agents: each(self.agents, before.agents),
+        }
     }
 }
 
@@ -173,11 +235,23 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
     let readings = if a_message == 1 { readings / SINGLE_ONE_OF } else { readings };
     let each = readings.div_ceil(agents as u64);
     let readings = each * agents as u64;
-    let began = Instant::now();
     let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
-    let all: Vec<_> = (0..agents)
-        .map(|number| tokio::spawn(agent(listen, number, each, a_message, clock, Arc::clone(&connecting))))
-        .collect();
+    let begin = Arc::new(Barrier::new(agents + 1));
+    let mut all = Vec::with_capacity(agents);
+    let connected_from = Instant::now();
+    for number in 0..agents {
+        let agent = Agent::new(number, each, a_message, clock)?;
+        all.push(tokio::spawn(agent.run(listen, clock, Arc::clone(&connecting), Arc::clone(&begin))));
+    }
+    timeout(MEASURE_TIMEOUT, begin.wait()).await.context("not all agents were connected in time")?;
+    let connect_seconds = connected_from.elapsed().as_secs_f64();
+    let in_kafka_before = match kafka {
+        Some(kafka) => kafka.messages().await?,
+        None => 0,
+    };
+    let used_before = Used::now(pid, kafka)?;
+    let began = Instant::now();
+    begin.wait().await;
     let confirmed = async {
         for one in all {
             one.await??;
@@ -188,50 +262,64 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
     let seconds = began.elapsed().as_secs_f64();
     let resident_mib = whole(resident_bytes(pid)?) / 1024.0 / 1024.0;
     let mut kafka_readings_per_second = None;
-    if kafka.is_some() {
-        let server = Monitor::at(format!("http://{page}").parse()?)?;
+    if let Some(kafka) = kafka {
         let stored = async {
-            loop {
-                let stored: u64 = server.status().await?.sinks.iter().map(|sink| sink.rows_stored).sum();
-                if stored >= readings {
-                    return anyhow::Ok(());
-                }
+            while kafka.messages().await? - in_kafka_before < readings {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
+            anyhow::Ok(())
         };
         timeout(MEASURE_TIMEOUT, stored).await.context("Kafka did not have all readings in time")??;
         kafka_readings_per_second = Some(whole(readings) / began.elapsed().as_secs_f64());
+        all_stored_once(&page, kafka, in_kafka_before, readings).await?;
     }
+    let used = Used::now(pid, kafka)?.per_million_since(&used_before, readings);
     Ok(Measured {
         agents,
         a_message,
         readings,
+        connect_seconds,
         seconds,
         readings_per_second: whole(readings) / seconds,
         kafka_readings_per_second,
+        server_cpu_seconds_per_million: used.server,
+        kafka_cpu_seconds_per_million: used.kafka,
+        agents_cpu_seconds_per_million: used.agents,
         resident_mib,
     })
 }
 
-async fn agent(
-    listen: SocketAddr,
-    number: usize,
+/// A message that was sent twice would stand in for one that is still on its way: waits until the server has nothing more
+/// to send, and then counts again.
+async fn all_stored_once(page: &str, kafka: &Kafka, before: u64, readings: u64) -> anyhow::Result<()> {
+    let server = Monitor::at(format!("http://{page}").parse()?)?;
+    let until = Instant::now() + MEASURE_TIMEOUT;
+    while server.status().await?.sinks.iter().map(|sink| sink.rows_stored).sum::<u64>() < readings {
+        anyhow::ensure!(Instant::now() < until, "the server has readings that Kafka has not taken");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let messages = kafka.messages().await? - before;
+    anyhow::ensure!(messages == readings, "Kafka has {messages} messages of {readings} readings: some were sent again");
+    Ok(())
+}
+
+/// One agent, with all that it is going to send.
+struct Agent {
+    id: PublisherId,
+    host: HostName,
     readings: Sequence,
-    a_message: Sequence,
-    clock: Clock,
-    connecting: Arc<Semaphore>,
-) -> anyhow::Result<()> {
-    let id = PublisherId::parse(&format!("agent-{number}"))?;
-    let host = HostName::parse("bench")?;
-    let mut permit = Some(connecting.acquire().await?);
-    let GrpcClient { transport, mut events, .. } =
-        connect(GrpcClientConfig::new(listen.to_string(), id.clone()), clock)?;
-    let topic = Prefix::default().topic(&id, TopicKind::Readings);
-    let (mut through, mut sent) = (0, 0);
-    let mut connected = false;
-    while through < readings {
-        if connected && sent < readings {
-            let batch: Vec<Reading> = (sent + 1..=readings.min(sent + a_message))
+    /// Each with the last number in it.
+    messages: Vec<(Sequence, Vec<u8>)>,
+}
+
+impl Agent {
+    fn new(number: usize, readings: Sequence, a_message: Sequence, clock: Clock) -> anyhow::Result<Self> {
+        let id = PublisherId::parse(&format!("agent-{number}"))?;
+        let host = HostName::parse(&format!("host-{number}"))?;
+        let mut messages = Vec::new();
+        let mut through = 0;
+        while through < readings {
+            let batch: Vec<Reading> = (through + 1..=readings.min(through + a_message))
                 .map(|sequence| Reading {
                     sequence,
                     time: clock.wall() + Duration::from_nanos(sequence),
@@ -240,32 +328,61 @@ async fn agent(
                     fields: vec![("value".to_owned(), FieldValue::Float(whole(sequence)))],
                 })
                 .collect();
-            sent = batch.last().map_or(sent, |last| last.sequence);
-            for payload in envelope::encode_readings(&host, Incarnation(1), &batch, envelope::PAYLOAD_BYTES_MAX)? {
-                transport.publish(Outgoing { topic: topic.clone(), payload, at_least_once: true }).await?;
-            }
-            continue;
+            through = batch.last().map_or(readings, |last| last.sequence);
+            let payloads = envelope::encode_readings(&host, Incarnation(1), &batch, envelope::PAYLOAD_BYTES_MAX)?;
+            messages.extend(payloads.into_iter().map(|payload| (through, payload)));
         }
-        let Ok(event) = timeout(HEARTBEAT, events.recv()).await else {
-            // A confirmation that was lost is repeated when a heartbeat shows it, as for every publisher.
-            if connected {
-                let heartbeat = Heartbeat { sequence: sent, ..Heartbeat::idle(Incarnation(1), HEARTBEAT) };
-                let note = HeartbeatNote { confirmed: through, ..HeartbeatNote::new(host.clone(), heartbeat) };
-                let topic = Prefix::default().topic(&id, TopicKind::Heartbeat);
-                transport.publish(Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: true }).await?;
-            }
-            continue;
-        };
-        match event.context("the connection has ended")? {
-            TransportEvent::Connected { .. } => {
-                (connected, sent) = (true, through);
-                drop(permit.take());
-            }
-            TransportEvent::Disconnected { .. } => connected = false,
-            TransportEvent::Delivery(delivery) => {
-                through = envelope::decode_confirm(&id, &delivery.payload)?.through;
-            }
-        }
+        Ok(Self { id, host, readings, messages })
     }
-    Ok(())
+
+    async fn run(
+        self,
+        listen: SocketAddr,
+        clock: Clock,
+        connecting: Arc<Semaphore>,
+        begin: Arc<Barrier>,
+    ) -> anyhow::Result<()> {
+        let Self { id, host, readings, messages } = self;
+        let mut permit = Some(connecting.acquire().await?);
+        let GrpcClient { transport, mut events, .. } =
+            connect(GrpcClientConfig::new(listen.to_string(), id.clone()), clock)?;
+        let topic = Prefix::default().topic(&id, TopicKind::Readings);
+        let mut through = 0;
+        // what is sent next, while there is a connection
+        let mut next = None;
+        while through < readings {
+            if let Some((_, payload)) = next.and_then(|next: usize| messages.get(next)) {
+                let message = Outgoing { topic: topic.clone(), payload: payload.clone(), at_least_once: true };
+                transport.publish(message).await?;
+                next = next.map(|next| next + 1);
+                continue;
+            }
+            let Ok(event) = timeout(HEARTBEAT, events.recv()).await else {
+                // A confirmation that was lost is repeated when a heartbeat shows it, as for every publisher.
+                if next.is_some() {
+                    let heartbeat = Heartbeat { sequence: readings, ..Heartbeat::idle(Incarnation(1), HEARTBEAT) };
+                    let note = HeartbeatNote { confirmed: through, ..HeartbeatNote::new(host.clone(), heartbeat) };
+                    let topic = Prefix::default().topic(&id, TopicKind::Heartbeat);
+                    let message = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: true };
+                    transport.publish(message).await?;
+                }
+                continue;
+            };
+            match event.context("the connection has ended")? {
+                TransportEvent::Connected { .. } => {
+                    if permit.take().is_some() {
+                        // all are connected; the time is taken
+                        begin.wait().await;
+                        begin.wait().await;
+                    }
+                    next = Some(messages.partition_point(|(last, _)| *last <= through));
+                }
+                TransportEvent::Disconnected { .. } => next = None,
+                TransportEvent::Delivery(delivery) => {
+                    through = envelope::decode_confirm(&id, &delivery.payload)?.through;
+                }
+            }
+        }
+        Ok(())
+    }
 }

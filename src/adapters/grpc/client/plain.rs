@@ -9,7 +9,7 @@ use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::sequence::SequenceTracker;
 use crate::formats::envelope::{self, Message, Prefix, Topic, encode_confirm};
-use crate::formats::monitoring_data::messages;
+use crate::formats::monitoring_data::{Part, has_number, parts};
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 use crate::ports::Outgoing;
 use crate::wire::monitoring::MonitoringData;
@@ -66,21 +66,25 @@ impl Plain {
         match envelope::decode(topic.kind, &publisher, &message.payload) {
             Ok(Message::Readings(batch)) => {
                 let readings = batch.readings.len();
-                for (index, reading) in batch.readings.into_iter().enumerate() {
-                    let reading = reading.into_owned();
-                    let mut parts = messages(&self.client_id, &batch.host, None, &reading);
+                for (index, reading) in batch.readings.iter().enumerate() {
+                    let data = |part: Part<'_>| MonitoringData {
+                        timestamp: reading.time.as_nanos().div_euclid(1_000_000_000),
+                        hostname: batch.host.as_str().to_owned(),
+                        metric: part.metric.into_owned(),
+                        value: part.value,
+                        client_id: self.client_id.as_str().to_owned(),
+                    };
+                    let mut parts: Vec<_> = parts(reading.measurement.as_ref(), &reading.fields).map(data).collect();
                     // A text has no place in this protocol, and a made-up 0 is worse than nothing.
-                    parts.retain(|part| {
-                        let made_up =
-                            part.fields.as_ref().is_some_and(|fields| fields.values().all(|value| value.is_string()));
-                        if made_up && !std::mem::replace(&mut self.said, true) {
+                    if !has_number(&reading.fields) {
+                        parts.clear();
+                        if !std::mem::replace(&mut self.said, true) {
                             tracing::warn!(
-                                metric = part.metric,
+                                metric = &*reading.measurement,
                                 "this server takes only numbers: readings of texts are left out"
                             );
                         }
-                        !made_up
-                    });
+                    }
                     let taken = Taken {
                         publisher: publisher.clone(),
                         incarnation: batch.incarnation,
@@ -91,8 +95,8 @@ impl Plain {
                         self.note(taken);
                         continue;
                     };
-                    self.waiting.extend(parts.into_iter().map(|part| (wire(part), None)));
-                    self.waiting.push_back((wire(last), Some(taken)));
+                    self.waiting.extend(parts.into_iter().map(|part| (part, None)));
+                    self.waiting.push_back((last, Some(taken)));
                 }
             }
             Ok(Message::Heartbeat(note)) => {
@@ -163,9 +167,4 @@ impl Plain {
         }
         payloads
     }
-}
-
-fn wire(data: crate::formats::monitoring_data::MonitoringData) -> MonitoringData {
-    let crate::formats::monitoring_data::MonitoringData { timestamp, client_id, hostname, metric, value, .. } = data;
-    MonitoringData { timestamp, hostname, metric, value, client_id }
 }
