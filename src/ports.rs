@@ -112,6 +112,12 @@ pub trait Transport: Send + Sync + 'static {
     }
 }
 
+/// Where what was received is written down for a person, beside the record that counts.
+pub trait ReceivedRows: Send + Sync + 'static {
+    /// A reading as a row in line protocol. Does not wait.
+    fn row(&self, row: &[u8]);
+}
+
 /// Where rows go in the end.
 pub trait Sink: Send + Sync + 'static {
     /// Its name in status and logs.

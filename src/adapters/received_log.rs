@@ -1,17 +1,28 @@
 //! What a server received, as lines for a person, in a file that is rotated: `received.log`, `received.log.1`, …
 //!
-//! It is written by a thread of its own, so that a slow disk delays no reading: what it cannot keep up with is left
-//! out, and how much is said in the file. The journal, not this, is the record.
+//! It is written by a thread of its own, which takes what has gathered, so that neither a slow disk nor a line of its own
+//! for each reading delays one: what it cannot keep up with is left out, and how much is said in the file. The journal,
+//! not this, is the record.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// Lines that may wait for the disk.
-const LINES_MAX: usize = 10_000;
+use crate::domain::time::Timestamp;
+use crate::ports::ReceivedRows;
+
+/// Nanoseconds in a second.
+const NANOS: i64 = 1_000_000_000;
+/// Bytes of lines that may wait for the disk.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+/// How long lines wait for more, which are written with them.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Bytes that are written to the file at once.
+const FILE_BUFFER_BYTES: usize = 64 << 10;
 
 /// Where, and how much of it is kept.
 #[derive(Debug, Clone)]
@@ -26,9 +37,33 @@ pub struct ReceivedLogConfig {
 
 /// The log.
 pub struct ReceivedLog {
-    lines: Option<mpsc::SyncSender<String>>,
-    left_out: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// The first line waits, or the end has come.
+    changed: Condvar,
+}
+
+/// Lines on their way to the thread.
+#[derive(Default)]
+struct Waiting {
+    text: Vec<u8>,
+    /// Where each line ends, and what it is.
+    ends: Vec<(usize, Line)>,
+    left_out: u64,
+    ended: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// To be written as it is.
+    Plain,
+    /// In line protocol, with its time at the end.
+    Row,
 }
 
 impl ReceivedLog {
@@ -37,52 +72,83 @@ impl ReceivedLog {
     /// # Errors
     /// When it cannot be written.
     pub fn open(config: ReceivedLogConfig) -> io::Result<Self> {
-        let mut file = Rotated::open(config)?;
-        let (lines, lines_end) = mpsc::sync_channel::<String>(LINES_MAX);
-        let left_out = Arc::new(AtomicU64::new(0));
-        let untold = left_out.clone();
-        let thread = std::thread::Builder::new().name("received log".to_owned()).spawn(move || {
-            let mut failing = false;
-            while let Ok(first) = lines_end.recv() {
-                let mut written = file.line(&first);
-                while written.is_ok() {
-                    let Ok(next) = lines_end.try_recv() else { break };
-                    written = file.line(&next);
-                }
-                let missed = untold.swap(0, Ordering::Relaxed);
-                if missed > 0 {
-                    written = written.and_then(|()| file.line(&format!("({missed} lines left out: the disk was too slow)")));
-                }
-                let written = written.and_then(|()| file.flush());
-                match (&written, failing) {
-                    (Err(error), false) => {
-                        tracing::warn!(%error, file = %file.config.path.display(), "the log of what was received cannot be written");
-                    }
-                    (Ok(()), true) => tracing::info!("the log of what was received is written again"),
-                    _ => {}
-                }
-                failing = written.is_err();
-            }
-        })?;
-        Ok(Self { lines: Some(lines), left_out, thread: Some(thread) })
+        let file = Rotated::open(config)?;
+        let shared = Arc::new(Shared::default());
+        let lines = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("received log".to_owned()).spawn(move || write(&lines, file))?;
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Adds a line, or counts it where the disk is too slow.
-    pub fn line(&self, line: String) {
-        if let Some(lines) = &self.lines
-            && lines.try_send(line).is_err()
-        {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+    pub fn line(&self, line: &str) {
+        self.shared.push(line.as_bytes(), Line::Plain);
+    }
+
+    /// Writes what waits, and nothing more after it. It may block.
+    pub fn close(&self) {
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
         }
+    }
+}
+
+impl ReceivedRows for ReceivedLog {
+    fn row(&self, row: &[u8]) {
+        self.shared.push(row, Line::Row);
+    }
+}
+
+impl Shared {
+    fn push(&self, line: &[u8], kind: Line) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.text.len() + line.len() > WAITING_BYTES_MAX {
+            waiting.left_out += 1;
+            return;
+        }
+        waiting.text.extend_from_slice(line);
+        let end = waiting.text.len();
+        waiting.ends.push((end, kind));
+        if waiting.ends.len() == 1 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// What has gathered, as soon as there is something.
+    fn take(&self) -> Waiting {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = |waiting: &mut Waiting| waiting.ends.is_empty() && !waiting.ended;
+        let waiting = self.changed.wait_while(waiting, nothing).unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.changed.wait_timeout_while(waiting, GATHER, |waiting| !waiting.ended);
+        let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        let ended = waiting.ended;
+        Waiting { ended, ..std::mem::take(&mut *waiting) }
     }
 }
 
 impl Drop for ReceivedLog {
     fn drop(&mut self) {
-        drop(self.lines.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        self.close();
+    }
+}
+
+fn write(lines: &Shared, mut file: Rotated) {
+    let mut seconds = SecondText::default();
+    let mut failing = false;
+    let mut ended = false;
+    while !ended {
+        let taken = lines.take();
+        ended = taken.ended;
+        let written = file.write(&taken, &mut seconds);
+        match (&written, failing) {
+            (Err(error), false) => {
+                tracing::warn!(%error, file = %file.config.path.display(), "the log of what was received cannot be written");
+            }
+            (Ok(()), true) => tracing::info!("the log of what was received is written again"),
+            _ => {}
         }
+        failing = written.is_err();
     }
 }
 
@@ -92,23 +158,71 @@ struct Rotated {
     bytes: u64,
 }
 
+/// The text of the last second that was written: most rows have the one before them.
+#[derive(Default)]
+struct SecondText {
+    second: i64,
+    text: String,
+}
+
+impl SecondText {
+    /// As [`Timestamp`] writes it, without its milliseconds and the `Z`.
+    fn of(&mut self, second: i64) -> &str {
+        if self.text.is_empty() || self.second != second {
+            let text = Timestamp::from_nanos(second.saturating_mul(NANOS)).to_string();
+            text.strip_suffix(".000Z").unwrap_or(&text).clone_into(&mut self.text);
+            self.second = second;
+        }
+        &self.text
+    }
+}
+
 impl Rotated {
     fn open(config: ReceivedLogConfig) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(&config.path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { config, file: BufWriter::new(file), bytes })
+        Ok(Self { config, file: BufWriter::with_capacity(FILE_BUFFER_BYTES, file), bytes })
     }
 
-    fn line(&mut self, line: &str) -> io::Result<()> {
+    fn write(&mut self, lines: &Waiting, seconds: &mut SecondText) -> io::Result<()> {
+        let mut begin = 0;
+        for &(end, kind) in &lines.ends {
+            let line = lines.text.get(begin..end).unwrap_or_default();
+            match kind {
+                Line::Plain => self.line(&[line])?,
+                Line::Row => self.row(line, seconds)?,
+            }
+            begin = end;
+        }
+        if lines.left_out > 0 {
+            let missed = format!("({} lines left out: the disk was too slow)", lines.left_out);
+            self.line(&[missed.as_bytes()])?;
+        }
+        self.file.flush()
+    }
+
+    /// A row with its time in front.
+    fn row(&mut self, row: &[u8], seconds: &mut SecondText) -> io::Result<()> {
+        let time = row.iter().rposition(|&byte| byte == b' ').and_then(|at| {
+            let (row, time) = row.split_at_checked(at)?;
+            Some((row, std::str::from_utf8(time).ok()?.trim_start().parse::<i64>().ok()?))
+        });
+        let Some((row, nanos)) = time else { return self.line(&[row]) };
+        let millis = nanos.rem_euclid(NANOS) / 1_000_000;
+        let digits = [100, 10, 1].map(|place| b'0' + u8::try_from(millis / place % 10).unwrap_or(0));
+        self.line(&[seconds.of(nanos.div_euclid(NANOS)).as_bytes(), b".", &digits, b"Z ", row])
+    }
+
+    /// One line of these parts.
+    fn line(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         if self.bytes >= self.config.file_bytes_max {
             self.rotate()?;
         }
-        self.bytes += line.len() as u64 + 1;
-        writeln!(self.file, "{line}")
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        for part in parts.iter().chain([&&b"\n"[..]]) {
+            self.bytes += part.len() as u64;
+            self.file.write_all(part)?;
+        }
+        Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -145,7 +259,7 @@ mod tests {
         let config = ReceivedLogConfig { path, file_bytes_max: 20, files_max: 3 };
         let log = ReceivedLog::open(config.clone()).unwrap();
         for number in 0..12 {
-            log.line(format!("line {number:04}"));
+            log.line(&format!("line {number:04}"));
         }
         drop(log);
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
@@ -154,8 +268,41 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
         // It goes on where it was.
         let log = ReceivedLog::open(config).unwrap();
-        log.line("after a restart".to_owned());
+        log.line("after a restart");
         drop(log);
         assert!(read("received.log").ends_with("after a restart\n"));
+    }
+    #[test]
+    fn a_row_has_its_time_in_front() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("received.log");
+        let config = ReceivedLogConfig { path: path.clone(), file_bytes_max: 1 << 20, files_max: 3 };
+        let log = ReceivedLog::open(config).unwrap();
+        for row in ["m,host=h x=1 1763683203214000001", "m,host=h x=\"a b\" 1763683203005000000", "m x=2 -1", "m x=3"] {
+            log.row(row.as_bytes());
+        }
+        drop(log);
+        let time = |nanos| Timestamp::from_nanos(nanos).to_string();
+        let right = format!(
+            "{} m,host=h x=1\n{} m,host=h x=\"a b\"\n{} m x=2\nm x=3\n",
+            time(1_763_683_203_214_000_001),
+            time(1_763_683_203_005_000_000),
+            time(-1_000_000)
+        );
+        assert_eq!(std::fs::read_to_string(path).unwrap(), right);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("received.log");
+        let shared = Shared::default();
+        for line in [&vec![b'x'; WAITING_BYTES_MAX][..], b"too much", b"this too"] {
+            shared.push(line, Line::Plain);
+        }
+        shared.waiting.lock().unwrap().ended = true;
+        let config = ReceivedLogConfig { path: path.clone(), file_bytes_max: u64::MAX, files_max: 1 };
+        write(&shared, Rotated::open(config).unwrap());
+        assert!(std::fs::read_to_string(path).unwrap().ends_with("x\n(2 lines left out: the disk was too slow)\n"));
     }
 }

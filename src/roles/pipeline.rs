@@ -35,7 +35,8 @@ use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
 use crate::messages::notice::SetTargets;
 use crate::ports::{
-    AgentAnswer, AgentWay, ProcessTable, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent, TransportWaiting,
+    AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
+    TransportWaiting,
 };
 use crate::roles::connection::{Connection, Takers, Wanted};
 use crate::roles::consequences::Identity;
@@ -88,6 +89,8 @@ pub struct Ends {
     pub sink: Option<Arc<dyn Sink>>,
     /// Whether rows carry their numbers, for a sink that hands them on to another monitor.
     pub numbers_in_rows: bool,
+    /// Where each reading is written down for a person.
+    pub received: Option<Arc<dyn ReceivedRows>>,
 }
 
 /// Where publishers come in.
@@ -133,7 +136,8 @@ pub(super) type PageServer = Rc<RefCell<Option<web::Server>>>;
 /// When a part cannot start: a taken port, a file in use, a wrong certificate. Its message says which
 /// and what to do.
 pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
-    let ends = Ends { front: Front::Broker, sink: assemble::sink(settings)?, numbers_in_rows: false };
+    let sink = assemble::sink(settings)?;
+    let ends = Ends { front: Front::Broker, sink, numbers_in_rows: false, received: None };
     start_between(settings, ends, Clock::start()).await
 }
 
@@ -250,6 +254,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         beats: watchdog_address.outlet(),
         intake: writer_address.outlet(),
         transport: transport.clone(),
+        received: ends.received,
     };
     let numbers_in_rows = ends.numbers_in_rows;
     let topics = SetTopics { numbers_in_rows, ..assemble::topics(settings, &identity.id) };

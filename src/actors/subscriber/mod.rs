@@ -30,7 +30,7 @@ use crate::messages::beats::Beats;
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
 use crate::messages::intake::{DeliveryState, Intake, IntakeEntry};
 use crate::messages::page::{AskRecent, RecentValues};
-use crate::ports::{Outgoing, Transport};
+use crate::ports::{Outgoing, ReceivedRows, Transport};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
@@ -54,6 +54,8 @@ pub struct Outlets {
     pub intake: Outlet<Intake>,
     /// The broker, for confirmations.
     pub transport: Arc<dyn Transport>,
+    /// Where each reading is written down for a person.
+    pub received: Option<Arc<dyn ReceivedRows>>,
 }
 
 /// What its topics start with, from now on: a configuration that was read again.
@@ -122,6 +124,8 @@ impl Subscriber {
                             && let Some(last) = lines.last()
                         {
                             record.recent.note(publisher, last, delivery.at);
+                            let received = self.outlets.received.iter();
+                            received.for_each(|log| lines.iter().for_each(|(_, row)| log.row(row)));
                         }
                     }
                     if let Some((publisher, row)) = meaning.newest {

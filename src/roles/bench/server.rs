@@ -1,7 +1,7 @@
 //! Agents at one server: how many readings a second are confirmed to them, and the server's memory.
 //!
 //! Each agent is a connection and a host of its own that sends messages of one or more readings as fast as they are taken. The
-//! messages are made before, and the clock starts when all agents are connected. It stops when the last one knows that all of its
+//! messages are made before, and the clock starts when all agents are connected and have been heard once. It stops when the last one knows that all of its
 //! readings are safe in the server's journal, which it is told about once a second at most; and once more when Kafka has as many
 //! messages more in its topic, where there is one. What each program used of the CPU is counted until then.
 
@@ -43,7 +43,7 @@ const SINGLE_ONE_OF: u64 = 5;
 /// Agents that connect at the same time: ten thousand at once would wait for each other until they give up and try again.
 const CONNECTING_MAX: usize = 200;
 /// How often an agent says that it lives while it waits.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Files that either program has open beside its agents.
 const OTHER_FILES: u64 = 200;
 
@@ -244,6 +244,14 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
         all.push(tokio::spawn(agent.run(listen, clock, Arc::clone(&connecting), Arc::clone(&begin))));
     }
     timeout(MEASURE_TIMEOUT, begin.wait()).await.context("not all agents were connected in time")?;
+    let server = Monitor::at(format!("http://{page}").parse()?)?;
+    let heard = async {
+        while server.status().await?.publishers.len() < agents {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(MEASURE_TIMEOUT, heard).await.context("not all agents were heard in time")??;
     let connect_seconds = connected_from.elapsed().as_secs_f64();
     let in_kafka_before = match kafka {
         Some(kafka) => kafka.messages().await?,
@@ -271,7 +279,7 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
         };
         timeout(MEASURE_TIMEOUT, stored).await.context("Kafka did not have all readings in time")??;
         kafka_readings_per_second = Some(whole(readings) / began.elapsed().as_secs_f64());
-        all_stored_once(&page, kafka, in_kafka_before, readings).await?;
+        all_stored_once(&server, kafka, in_kafka_before, readings).await?;
     }
     let used = Used::now(pid, kafka)?.per_million_since(&used_before, readings);
     Ok(Measured {
@@ -291,8 +299,7 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
 
 /// A message that was sent twice would stand in for one that is still on its way: waits until the server has nothing more
 /// to send, and then counts again.
-async fn all_stored_once(page: &str, kafka: &Kafka, before: u64, readings: u64) -> anyhow::Result<()> {
-    let server = Monitor::at(format!("http://{page}").parse()?)?;
+async fn all_stored_once(server: &Monitor, kafka: &Kafka, before: u64, readings: u64) -> anyhow::Result<()> {
     let until = Instant::now() + MEASURE_TIMEOUT;
     while server.status().await?.sinks.iter().map(|sink| sink.rows_stored).sum::<u64>() < readings {
         anyhow::ensure!(Instant::now() < until, "the server has readings that Kafka has not taken");
@@ -360,18 +367,15 @@ impl Agent {
             let Ok(event) = timeout(HEARTBEAT, events.recv()).await else {
                 // A confirmation that was lost is repeated when a heartbeat shows it, as for every publisher.
                 if next.is_some() {
-                    let heartbeat = Heartbeat { sequence: readings, ..Heartbeat::idle(Incarnation(1), HEARTBEAT) };
-                    let note = HeartbeatNote { confirmed: through, ..HeartbeatNote::new(host.clone(), heartbeat) };
-                    let topic = Prefix::default().topic(&id, TopicKind::Heartbeat);
-                    let message = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: true };
-                    transport.publish(message).await?;
+                    transport.publish(heartbeat(&id, &host, readings, through)).await?;
                 }
                 continue;
             };
             match event.context("the connection has ended")? {
                 TransportEvent::Connected { .. } => {
                     if permit.take().is_some() {
-                        // all are connected; the time is taken
+                        transport.publish(heartbeat(&id, &host, 0, 0)).await?;
+                        // all are connected; all have been heard
                         begin.wait().await;
                         begin.wait().await;
                     }
@@ -385,4 +389,11 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+fn heartbeat(id: &PublisherId, host: &HostName, sequence: Sequence, confirmed: Sequence) -> Outgoing {
+    let heartbeat = Heartbeat { sequence, ..Heartbeat::idle(Incarnation(1), HEARTBEAT) };
+    let note = HeartbeatNote { confirmed, ..HeartbeatNote::new(host.clone(), heartbeat) };
+    let topic = Prefix::default().topic(id, TopicKind::Heartbeat);
+    Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: true }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::adapters::grpc::console::say;
 use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
@@ -22,8 +22,7 @@ use crate::adapters::received_log::{ReceivedLog, ReceivedLogConfig};
 use crate::adapters::tls::KeyPair;
 use crate::config::Settings;
 use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::{self, Message, Topic, TopicKind};
-use crate::formats::line_protocol::encode_reading;
+use crate::formats::envelope::{self, Topic, TopicKind};
 use crate::formats::monitoring_sign::KINDS;
 use crate::messages::deliveries::Delivery;
 use crate::ports::{Sink, TransportEvent};
@@ -62,19 +61,23 @@ pub async fn server(
     let sink = sink(settings)?;
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
-    let log = received_log(&settings.data_dir)?;
+    let log = Arc::new(received_log(&settings.data_dir)?);
     let pair = args.certificate_file.clone().zip(args.key_file.clone());
     let tls = pair.map(|(certificate_file, key_file)| KeyPair { certificate_file, key_file });
     let config = GrpcServerConfig { tls, prefix: settings.mqtt.prefix.clone(), ..GrpcServerConfig::new(args.listen) };
-    let GrpcServer { transport, events, agent_events, agents, mut lines, listen } = serve(config, clock).await?;
+    let streams = StreamsThread::start()?;
+    let GrpcServer { transport, events, agent_events, agents, mut lines, listen } =
+        streams.runtime.spawn(serve(config, clock)).await??;
     let (tee, tee_end) = mpsc::channel(TEE_MESSAGES_MAX);
     let prefix = settings.mqtt.prefix.clone();
     let signs = tell_signs(settings)?;
     let (tee_queue, signs_queue) = (tee.downgrade(), signs.as_ref().map(mpsc::Sender::downgrade));
-    actix_rt::spawn(note_received(events, tee, log, prefix, signs));
+    actix_rt::spawn(note_received(events, tee, log.clone(), prefix, signs));
 
     let front = Front::Given { transport, events: tee_end, url: format!("grpc://{listen}") };
-    let mut pipeline = start_between(settings, Ends { front, sink, numbers_in_rows: true }, clock).await?;
+    let mut pipeline =
+        start_between(settings, Ends { front, sink, numbers_in_rows: true, received: Some(log.clone()) }, clock)
+            .await?;
 
     let (outcomes, _) = broadcast::channel(OUTCOMES_MAX);
     let (submit, submitted) = mpsc::channel(desk::SUBMISSIONS_MAX);
@@ -131,6 +134,9 @@ pub async fn server(
     pipeline.service_manager.stopping();
     desk.abort();
     let stragglers = pipeline.stop(settings.grace).await;
+    drop(streams);
+    // The rest of the lines is written: that may take a moment.
+    let _ = tokio::task::spawn_blocking(move || log.close()).await;
     if !stragglers.is_empty() {
         tracing::warn!(?stragglers, "not done within the grace period; what they held is on disk");
     }
@@ -140,6 +146,27 @@ pub async fn server(
             Ok(0)
         }
         Some(reason) => anyhow::bail!("{reason}; the rows are safe in {}", settings.data_dir.display()),
+    }
+}
+
+/// What runs the agents' streams: a thread of their own, because that of the actors has enough to do with what they say.
+struct StreamsThread {
+    runtime: tokio::runtime::Handle,
+    /// It ends when this is dropped.
+    _end: oneshot::Sender<()>,
+}
+
+impl StreamsThread {
+    fn start() -> anyhow::Result<Self> {
+        let why = "cannot start the thread of the agents' streams";
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(why)?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel::<()>();
+        let run = move || {
+            let _ = runtime.block_on(ended);
+        };
+        std::thread::Builder::new().name("streams".to_owned()).spawn(run).context(why)?;
+        Ok(Self { runtime: handle, _end: end })
     }
 }
 
@@ -207,62 +234,48 @@ fn received_log(data_dir: &Path) -> anyhow::Result<ReceivedLog> {
     ReceivedLog::open(config).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Hands deliveries on and writes down what is in them.
+/// Hands deliveries on and writes down what is in them beside readings, which are written down when they are read.
 async fn note_received(
     mut events: mpsc::Receiver<TransportEvent>,
     tee: mpsc::Sender<TransportEvent>,
-    log: ReceivedLog,
+    log: Arc<ReceivedLog>,
     prefix: envelope::Prefix,
     signs: Option<mpsc::Sender<Sign>>,
 ) {
     let mut signs_dropped: u64 = 0;
     while let Some(event) = events.recv().await {
-        if let TransportEvent::Delivery(delivery) = &event {
-            note(&log, &prefix, delivery);
-            if let (Some(signs), Ok(topic)) = (&signs, Topic::parse(&prefix, &delivery.topic))
-                && KINDS.contains(&topic.kind)
-            {
-                let sign = (topic.publisher, topic.kind, delivery.payload.clone());
-                // While Kafka is away there is no room: they speak of a moment that has passed.
-                if signs.try_send(sign).is_err() {
-                    signs_dropped += 1;
-                    if signs_dropped.is_power_of_two() {
-                        tracing::warn!(
-                            signs_dropped,
-                            "Kafka takes no heartbeats: the monitor behind it does not hear of them"
-                        );
-                    }
-                }
+        if let TransportEvent::Delivery(delivery) = &event
+            && let Some((publisher, kind)) = noted(&log, &prefix, delivery)
+            && let Some(signs) = &signs
+            && KINDS.contains(&kind)
+            // While Kafka is away there is no room: they speak of a moment that has passed.
+            && signs.try_send((publisher, kind, delivery.payload.clone())).is_err()
+        {
+            signs_dropped += 1;
+            if signs_dropped.is_power_of_two() {
+                tracing::warn!(signs_dropped, "Kafka takes no heartbeats: the monitor behind it does not hear of them");
             }
         }
         if tee.send(event).await.is_err() {
             break;
         }
     }
-    // The rest of the lines is written: that may take a moment.
-    let _ = tokio::task::spawn_blocking(move || drop(log)).await;
 }
 
-fn note(log: &ReceivedLog, prefix: &envelope::Prefix, delivery: &Delivery) {
+/// Writes down what is no reading and no heartbeat, and says who has spoken and how.
+fn noted(log: &ReceivedLog, prefix: &envelope::Prefix, delivery: &Delivery) -> Option<(PublisherId, TopicKind)> {
     let at = delivery.wall;
-    let Ok(topic) = Topic::parse(prefix, &delivery.topic) else {
-        return log.line(format!("{at} not understood: {}", delivery.topic.escape_debug()));
+    let Ok(Topic { publisher, kind }) = Topic::parse(prefix, &delivery.topic) else {
+        log.line(&format!("{at} not understood: {}", delivery.topic.escape_debug()));
+        return None;
     };
-    let publisher = topic.publisher;
-    match envelope::decode(topic.kind, &publisher, &delivery.payload) {
-        Ok(Message::Readings(batch)) => {
-            for reading in &batch.readings {
-                let mut row = Vec::new();
-                // As a row of line protocol without its time, which stands in front.
-                if encode_reading(&mut row, &publisher, &batch.host, reading).is_ok() {
-                    let row = String::from_utf8_lossy(&row);
-                    let row = row.rsplit_once(' ').map_or(&*row, |(row, _)| row);
-                    log.line(format!("{} {row}", reading.time));
-                }
-            }
-        }
-        Ok(_) if topic.kind == TopicKind::Heartbeat => {}
-        Ok(_) => log.line(format!("{at} {publisher} {}", topic.kind)),
-        Err(error) => log.line(format!("{at} {publisher} {}: {error}", topic.kind)),
+    match kind {
+        TopicKind::Readings => {}
+        kind => match envelope::decode(kind, &publisher, &delivery.payload) {
+            Ok(_) if kind == TopicKind::Heartbeat => {}
+            Ok(_) => log.line(&format!("{at} {publisher} {kind}")),
+            Err(error) => log.line(&format!("{at} {publisher} {kind}: {error}")),
+        },
     }
+    Some((publisher, kind))
 }

@@ -11,13 +11,13 @@ use tonic::{Code, Request, Status};
 
 use super::GrpcClientConfig;
 use super::plain::Plain;
-use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled, MESSAGE_BYTES_MAX, envelope, innermost};
+use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled, MESSAGE_BYTES_MAX, innermost};
 use crate::domain::command::{Command, CommandResult};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, describe_duration};
 use crate::formats::envelope::TopicKind;
 use crate::messages::deliveries::Delivery;
-use crate::ports::{Outgoing, Receipt, TransportEvent};
+use crate::ports::{Receipt, TransportEvent};
 use crate::runtime::clock::Clock;
 use crate::wire::monitoring::agent_service_client::AgentServiceClient;
 use crate::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
@@ -32,7 +32,7 @@ const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// The task's ends of the channels.
 pub(super) struct Ends {
-    pub sends: mpsc::Receiver<Outgoing>,
+    pub sends: mpsc::Receiver<wire::Envelope>,
     pub stop: mpsc::Receiver<oneshot::Sender<()>>,
     pub events: mpsc::Sender<TransportEvent>,
     pub commands: mpsc::Sender<Command>,
@@ -169,7 +169,9 @@ impl Link {
                     // The stream is over; its status comes next.
                     Err(_) => self.parked = None,
                 },
-                Some(message) = self.ends.sends.recv(), if !has_parked => self.parked = self.outgoing(message),
+                Some(envelope) = self.ends.sends.recv(), if !has_parked => {
+                    self.parked = Some(from_agent::Message::Envelope(envelope));
+                }
                 Some(result) = self.ends.results.recv(), if !has_parked => self.parked = Some(self.result(result)),
                 answer = incoming.message() => match answer {
                     Ok(Some(answer)) => self.hear(answer),
@@ -199,22 +201,10 @@ impl Link {
 
     /// What waits, without waiting for more.
     fn next_waiting(&mut self) -> Option<from_agent::Message> {
-        while let Ok(message) = self.ends.sends.try_recv() {
-            if let Some(message) = self.outgoing(message) {
-                return Some(message);
-            }
+        if let Ok(envelope) = self.ends.sends.try_recv() {
+            return Some(from_agent::Message::Envelope(envelope));
         }
         self.ends.results.try_recv().ok().map(|result| self.result(result))
-    }
-
-    fn outgoing(&self, message: Outgoing) -> Option<from_agent::Message> {
-        match envelope(&self.config.prefix, message) {
-            Ok(envelope) => Some(from_agent::Message::Envelope(envelope)),
-            Err(error) => {
-                tracing::error!(%error, "not sent");
-                None
-            }
-        }
     }
 
     fn result(&self, result: CommandResult) -> from_agent::Message {
@@ -285,7 +275,7 @@ impl Link {
                     Err(_) => return Over::Broken("the server has ended the stream".to_owned()),
                 },
                 Some(message) = self.ends.sends.recv(), if idle => {
-                    self.plain.take(&self.config.prefix, &message);
+                    self.plain.take(&message);
                     self.confirm_plain();
                 }
                 Some(result) = self.ends.results.recv() => {
@@ -316,7 +306,7 @@ impl Link {
                     }
                 }
                 let Ok(message) = self.ends.sends.try_recv() else { break };
-                self.plain.take(&self.config.prefix, &message);
+                self.plain.take(&message);
             }
             // The stream has taken all when there is room for the next.
             let _ = out.reserve().await;

@@ -26,6 +26,7 @@ use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::Prefix;
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
+use crate::wire::monitoring::Envelope;
 
 pub use super::address::BadServer;
 
@@ -92,7 +93,7 @@ pub struct GrpcClient {
 #[derive(Debug)]
 pub struct GrpcTransport {
     prefix: Prefix,
-    sends: mpsc::Sender<Outgoing>,
+    sends: mpsc::Sender<Envelope>,
     stop: mpsc::Sender<oneshot::Sender<()>>,
     send_queue_messages_max: usize,
     disconnect_timeout: Duration,
@@ -134,24 +135,17 @@ fn endpoint(config: &GrpcClientConfig) -> Result<Endpoint, BadServer> {
         .keep_alive_while_idle(true))
 }
 
-impl GrpcTransport {
-    fn check(&self, message: &Outgoing) -> Result<(), TransportError> {
-        // Read once more by the task; here so that its publisher hears of it.
-        super::envelope(&self.prefix, message.clone()).map(|_| ())
-    }
-}
-
 impl Transport for GrpcTransport {
     fn publish(&self, message: Outgoing) -> BoxFuture<'_, Result<(), TransportError>> {
         Box::pin(async move {
-            self.check(&message)?;
-            self.sends.send(message).await.map_err(|_| TransportError::Closed)
+            let envelope = super::envelope(&self.prefix, message)?;
+            self.sends.send(envelope).await.map_err(|_| TransportError::Closed)
         })
     }
 
     fn try_publish(&self, message: Outgoing) -> Result<(), TransportError> {
-        self.check(&message)?;
-        self.sends.try_send(message).map_err(|error| match error {
+        let envelope = super::envelope(&self.prefix, message)?;
+        self.sends.try_send(envelope).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => TransportError::Full { messages_max: self.send_queue_messages_max },
             mpsc::error::TrySendError::Closed(_) => TransportError::Closed,
         })

@@ -8,11 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::sequence::SequenceTracker;
-use crate::formats::envelope::{self, Message, Prefix, Topic, encode_confirm};
+use crate::formats::envelope::{self, Message, TopicKind, encode_confirm};
 use crate::formats::monitoring_data::{Part, has_number, parts};
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
-use crate::ports::Outgoing;
-use crate::wire::monitoring::MonitoringData;
+use crate::wire::monitoring::{Envelope, MonitoringData};
 
 /// Lives whose numbers are remembered; beyond it all are forgotten, and their readings sent again.
 const LIVES_MAX: usize = 10_000;
@@ -60,10 +59,11 @@ impl Plain {
     }
 
     /// Takes apart what a publisher says.
-    pub fn take(&mut self, prefix: &Prefix, message: &Outgoing) {
-        let Ok(topic) = Topic::parse(prefix, &message.topic) else { return };
-        let publisher = topic.publisher;
-        match envelope::decode(topic.kind, &publisher, &message.payload) {
+    pub fn take(&mut self, message: &Envelope) {
+        let Ok(publisher) = PublisherId::parse(&message.publisher) else { return };
+        let said = TopicKind::FROM_PUBLISHERS.into_iter().find(|kind| kind.as_str() == message.kind);
+        let Some(kind) = said else { return };
+        match envelope::decode(kind, &publisher, &message.payload) {
             Ok(Message::Readings(batch)) => {
                 let readings = batch.readings.len();
                 for (index, reading) in batch.readings.iter().enumerate() {
