@@ -11,6 +11,7 @@ mod consumer;
 mod count;
 mod everything;
 mod outage;
+mod polled;
 mod producer;
 mod questions;
 mod sink;

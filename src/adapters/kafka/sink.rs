@@ -12,9 +12,10 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use tokio::sync::oneshot;
 
+use super::polled::polled;
 use super::{BadKafka, client};
 use crate::formats::line_protocol::Rows;
 use crate::formats::monitoring_row::Messages;
@@ -24,6 +25,10 @@ use crate::ports::{BoxFuture, Sink, SinkError};
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait for room in librdkafka's queue.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
+/// How long a message waits for others, unless there are enough for a request. librdkafka has one request at a time for a
+/// partition; it does not sleep while messages that have waited for so long wait for the answer to it, so this is
+/// more than an answer takes. Rows wait longer than that before they come here.
+const LINGER_MILLIS: &str = "50";
 /// Writes under way: while Kafka has one, the next is encoded and sent. More would not fit into librdkafka's queue of
 /// 100,000 messages when rows have several fields.
 const WRITES_AT_ONCE: usize = 2;
@@ -46,7 +51,7 @@ pub struct KafkaSink {
     producer: Mutex<Option<Arc<Producer>>>,
 }
 
-type Producer = ThreadedProducer<Reports>;
+type Producer = BaseProducer<Reports>;
 
 /// One write. Each of its messages on the way has a handle of it; the last one that goes tells how it ended.
 struct Write {
@@ -125,7 +130,7 @@ impl KafkaSink {
     /// # Errors
     /// [`BadKafka`].
     pub fn new(config: KafkaSinkConfig) -> Result<Self, BadKafka> {
-        let producer = Arc::new(producer(&config)?);
+        let producer = producer(&config)?;
         Ok(Self { config, producer: Mutex::new(Some(producer)) })
     }
 
@@ -135,13 +140,13 @@ impl KafkaSink {
             return Ok(Arc::clone(producer));
         }
         let made = producer(&self.config).map_err(|error| SinkError::Misconfigured { reason: error.to_string() })?;
-        Ok(Arc::clone(kept.insert(Arc::new(made))))
+        Ok(Arc::clone(kept.insert(made)))
     }
 
     async fn send(&self, lines: Bytes) -> Result<(), SinkError> {
         // All of them before the first is sent: a bad row is found without doubling its neighbours.
         let messages = blocking(move || {
-            let mut messages = Messages::default();
+            let mut messages = Messages::with_capacity(lines.len() * 2);
             Rows::of(&lines).try_for_each(|row| messages.push_row(row)).map(|()| messages)
         })
         .await?
@@ -176,15 +181,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     ended.map_err(|error| SinkError::Retry { reason: format!("a batch was not sent: {error}"), retry_after: None })
 }
 
-fn producer(config: &KafkaSinkConfig) -> Result<Producer, BadKafka> {
+fn producer(config: &KafkaSinkConfig) -> Result<Arc<Producer>, BadKafka> {
     let mut client = client(&config.brokers);
     client
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        .set("linger.ms", "5")
+        .set("linger.ms", LINGER_MILLIS)
         .set("message.max.bytes", "4000000")
         .set("message.timeout.ms", config.timeout.as_millis().to_string());
-    client.create_with_context(Reports).map_err(|error| BadKafka::of(&config.brokers, &error))
+    polled(&client, Reports).map_err(|error| BadKafka::of(&config.brokers, &error))
 }
 
 fn is_refusal(error: &KafkaError) -> bool {

@@ -158,7 +158,7 @@ pub struct ServerBenchArgs {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [100, 1_000, 10_000], value_parser = at_least_one)]
     pub agents: Vec<usize>,
     /// Readings of all agents together in a measurement with batches; a fifth of it with one reading a message
-    #[arg(long, value_name = "READINGS", default_value_t = 1_000_000, value_parser = at_least_five_thousand)]
+    #[arg(long, value_name = "READINGS", default_value_t = 2_000_000, value_parser = at_least_five_thousand)]
     pub readings: usize,
     /// Readings in each message, one measurement each
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 100], value_parser = at_least_one)]
