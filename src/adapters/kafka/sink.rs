@@ -28,10 +28,10 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a message waits for others, unless there are enough for a request. librdkafka has one request at a time for a
 /// partition; it does not sleep while messages that have waited for so long wait for the answer to it, so this is
 /// more than an answer takes. Rows wait longer than that before they come here.
-const LINGER_MILLIS: &str = "50";
+const LINGER_MILLIS: &str = "100";
 /// Writes under way: while Kafka has one, the next is encoded and sent. More would not fit into librdkafka's queue of
 /// 100,000 messages when rows have several fields.
-const WRITES_AT_ONCE: usize = 2;
+const WRITES_AT_ONCE: usize = 3;
 
 /// Where rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -72,14 +72,14 @@ pub fn decode_borrowed(line: &[u8]) -> Result<BorrowedRow<'_>, DecodeError> {
     if scan.peek() == Some(b'#') {
         return Err(scan.error("this is a comment"));
     }
-    let measurement = scan.name(b", ", b", ", "the measurement is empty")?;
+    let measurement = scan.name(|byte| matches!(byte, b',' | b' '), b", ", "the measurement is empty")?;
     let mut tags = Vec::new();
     while scan.take(b',') {
-        let key = scan.name(b"=, ", b",= ", "a tag has no name")?;
+        let key = scan.name(ends_name, b",= ", "a tag has no name")?;
         if !scan.take(b'=') {
             return Err(scan.error("a tag needs '=' and a value"));
         }
-        let value = scan.name(b"=, ", b",= ", "a tag has no value")?;
+        let value = scan.name(ends_name, b",= ", "a tag has no value")?;
         if scan.peek() == Some(b'=') {
             return Err(scan.error("'=' in a tag value is written '\\='"));
         }
@@ -91,7 +91,7 @@ pub fn decode_borrowed(line: &[u8]) -> Result<BorrowedRow<'_>, DecodeError> {
     scan.spaces();
     let mut fields = Vec::new();
     loop {
-        let key = scan.name(b"=, ", b",= ", "a field has no name")?;
+        let key = scan.name(ends_name, b",= ", "a field has no name")?;
         if !scan.take(b'=') {
             return Err(scan.error("a field needs '=' and a value"));
         }
@@ -102,6 +102,11 @@ pub fn decode_borrowed(line: &[u8]) -> Result<BorrowedRow<'_>, DecodeError> {
     }
     let time = scan.time()?;
     Ok(BorrowedRow { measurement, tags, fields, time })
+}
+
+/// What ends the name of a tag or a field, and the value of a tag.
+const fn ends_name(byte: u8) -> bool {
+    matches!(byte, b'=' | b',' | b' ')
 }
 
 struct Scan<'a> {
@@ -128,8 +133,13 @@ impl<'a> Scan<'a> {
         DecodeError { at: self.at + 1, what }
     }
 
-    /// Reads up to one of `ends` that has no backslash before it; `escapable` lose their backslash.
-    fn name(&mut self, ends: &[u8], escapable: &[u8], empty: &'static str) -> Result<Cow<'a, str>, DecodeError> {
+    /// Reads up to a byte that `ends` it and has no backslash before it; `escapable` lose their backslash.
+    fn name(
+        &mut self,
+        ends: impl Fn(u8) -> bool,
+        escapable: &[u8],
+        empty: &'static str,
+    ) -> Result<Cow<'a, str>, DecodeError> {
         let begin = self.at;
         // what was read with an escape in it, up to `copied`
         let mut unescaped: Option<Vec<u8>> = None;
@@ -142,7 +152,7 @@ impl<'a> Scan<'a> {
                 self.at += 2;
                 continue;
             }
-            if ends.contains(&byte) {
+            if ends(byte) {
                 break;
             }
             if byte == b'\n' {
@@ -268,6 +278,11 @@ impl<'a> Iterator for Rows<'a> {
 /// Where the first row of the bytes ends: at a line break that is not inside a quoted text. A quote
 /// opens a text only right after the `=` of a field.
 fn row_end(bytes: &[u8]) -> usize {
+    let line_end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+    // nearly always: no text could have been opened before it
+    if !bytes.get(..line_end).unwrap_or_default().contains(&b'"') {
+        return line_end;
+    }
     let mut in_fields = false;
     let mut quoted = false;
     let mut before = None;

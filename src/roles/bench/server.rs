@@ -261,12 +261,15 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
     let began = Instant::now();
     begin.wait().await;
     let confirmed = async {
+        let mut connected = Vec::with_capacity(agents);
         for one in all {
-            one.await??;
+            connected.push(one.await??);
         }
-        anyhow::Ok(())
+        anyhow::Ok(connected)
     };
-    timeout(MEASURE_TIMEOUT, confirmed).await.context("not all readings were confirmed in time")??;
+    let confirmed = timeout(MEASURE_TIMEOUT, confirmed).await.context("not all readings were confirmed in time")?;
+    // they stay connected until everything is counted
+    let _connected = confirmed?;
     let seconds = began.elapsed().as_secs_f64();
     let resident_mib = whole(resident_bytes(pid)?) / 1024.0 / 1024.0;
     let mut kafka_readings_per_second = None;
@@ -342,17 +345,17 @@ impl Agent {
         Ok(Self { id, host, readings, messages })
     }
 
+    /// Ends when all readings are confirmed, with the connection.
     async fn run(
         self,
         listen: SocketAddr,
         clock: Clock,
         connecting: Arc<Semaphore>,
         begin: Arc<Barrier>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<GrpcClient> {
         let Self { id, host, readings, messages } = self;
         let mut permit = Some(connecting.acquire().await?);
-        let GrpcClient { transport, mut events, .. } =
-            connect(GrpcClientConfig::new(listen.to_string(), id.clone()), clock)?;
+        let mut client = connect(GrpcClientConfig::new(listen.to_string(), id.clone()), clock)?;
         let topic = Prefix::default().topic(&id, TopicKind::Readings);
         let mut through = 0;
         // what is sent next, while there is a connection
@@ -360,21 +363,21 @@ impl Agent {
         while through < readings {
             if let Some((_, payload)) = next.and_then(|next: usize| messages.get(next)) {
                 let message = Outgoing { topic: topic.clone(), payload: payload.clone(), at_least_once: true };
-                transport.publish(message).await?;
+                client.transport.publish(message).await?;
                 next = next.map(|next| next + 1);
                 continue;
             }
-            let Ok(event) = timeout(HEARTBEAT, events.recv()).await else {
+            let Ok(event) = timeout(HEARTBEAT, client.events.recv()).await else {
                 // A confirmation that was lost is repeated when a heartbeat shows it, as for every publisher.
                 if next.is_some() {
-                    transport.publish(heartbeat(&id, &host, readings, through)).await?;
+                    client.transport.publish(heartbeat(&id, &host, readings, through)).await?;
                 }
                 continue;
             };
             match event.context("the connection has ended")? {
                 TransportEvent::Connected { .. } => {
                     if permit.take().is_some() {
-                        transport.publish(heartbeat(&id, &host, 0, 0)).await?;
+                        client.transport.publish(heartbeat(&id, &host, 0, 0)).await?;
                         // all are connected; all have been heard
                         begin.wait().await;
                         begin.wait().await;
@@ -387,7 +390,7 @@ impl Agent {
                 }
             }
         }
-        Ok(())
+        Ok(client)
     }
 }
 
