@@ -99,7 +99,7 @@ impl Bench {
         };
         let outlet = self.writer.address.outlet::<Intake>();
         let confirmed = outlet.deliver(Intake(Arc::new(vec![entry]))).await.unwrap();
-        assert_eq!(confirmed[0].through, first + rows - 1);
+        assert_eq!(confirmed.states[0].through, first + rows - 1);
     }
 
     async fn ledger(&self) -> LedgerReply {

@@ -138,8 +138,18 @@ pub enum IntakeEntry {
 
 /// A batch for the durable buffer. Its reply comes after the commit.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Vec<DeliveryState>")]
+#[rtype(result = "Kept")]
 pub struct Intake(pub Arc<Vec<IntakeEntry>>);
+
+/// What has become of an [`Intake`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Its place in the journal's order. Replies may overtake each other: of two states of the same life the one with the
+    /// higher number is newer.
+    pub number: u64,
+    /// The record of every life that is named in it, as it is now.
+    pub states: Vec<DeliveryState>,
+}
 
 /// How far the safe record of one publisher's incarnation reaches: what is confirmed to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

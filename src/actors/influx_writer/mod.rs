@@ -29,7 +29,7 @@ use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, AskLedger, LOSSES_MAX, LedgerReply, SinkStatus};
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
-use crate::messages::intake::{DeliveryState, Intake};
+use crate::messages::intake::{Intake, Kept};
 use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, GoneReply, ReadingsReply};
 use crate::ports::Sink;
 use crate::runtime::clock::Clock;
@@ -215,7 +215,7 @@ impl Handler<Aim> for InfluxWriter {
 }
 
 impl Handler<Intake> for InfluxWriter {
-    type Result = ResponseActFuture<Self, Vec<DeliveryState>>;
+    type Result = ResponseActFuture<Self, Kept>;
     fn handle(&mut self, intake: Intake, _: &mut Context<Self>) -> Self::Result {
         self.until_done(move |journal| {
             let entries = intake.0.clone();

@@ -20,6 +20,8 @@ pub const RETELL_MISSING_EVERY: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 struct Told {
     state: DeliveryState,
+    /// See [`Kept::number`](crate::messages::intake::Kept::number).
+    number: u64,
     /// Whether it waits to be told.
     due: bool,
     told_at: Option<Monotonic>,
@@ -47,11 +49,14 @@ impl Confirmations {
     /// A forgotten one is remembered again with its next reading or heartbeat.
     pub const INCARNATIONS_MAX: usize = 1_000_000;
 
-    /// The writer reports a state.
-    pub fn changed(&mut self, state: DeliveryState, now: Monotonic) {
+    /// The writer reports a state, with the number of its report. One that was overtaken is no news: told, it would take
+    /// back what was confirmed until the next heartbeat.
+    pub fn changed(&mut self, state: DeliveryState, number: u64, now: Monotonic) {
         let key = (state.publisher.clone(), state.incarnation);
         match self.told.get_mut(&key) {
+            Some(told) if number < told.number => {}
             Some(told) => {
+                told.number = number;
                 // A report that says nothing new but refuses rows is news: its publisher waits for it.
                 let asked_long_ago = told.told_at.is_some_and(|at| now.since(at) >= RETELL_MISSING_EVERY);
                 let news = told.state != state || state.refused > 0 || (state.has_missing() && asked_long_ago);
@@ -64,7 +69,7 @@ impl Confirmations {
             }
             None => {
                 self.make_room();
-                self.told.insert(key.clone(), Told { state, due: true, told_at: None, changed_at: now });
+                self.told.insert(key.clone(), Told { state, number, due: true, told_at: None, changed_at: now });
                 self.waiting.insert((now, key));
             }
         }
@@ -148,17 +153,30 @@ mod tests {
     #[test]
     fn a_change_is_told_at_once_and_then_once_a_second_at_most() {
         let mut confirmations = Confirmations::default();
-        confirmations.changed(state(1), at(0));
+        confirmations.changed(state(1), 0, at(0));
         assert_eq!(confirmations.due(at(0)), [state(1)]);
-        confirmations.changed(state(1), at(10));
+        confirmations.changed(state(1), 10, at(10));
         assert_eq!(confirmations.due(at(5_000)), [], "nothing new");
-        confirmations.changed(state(2), at(5_000));
+        confirmations.changed(state(2), 5_000, at(5_000));
         assert_eq!(confirmations.due(at(5_000)), [state(2)]);
-        confirmations.changed(state(3), at(5_100));
-        confirmations.changed(state(4), at(5_200));
+        confirmations.changed(state(3), 5_100, at(5_100));
+        confirmations.changed(state(4), 5_200, at(5_200));
         assert_eq!(confirmations.due(at(5_300)), []);
         assert!(confirmations.is_waiting());
         assert_eq!(confirmations.due(at(5_900)), [state(4)]);
+    }
+
+    #[test]
+    fn a_report_that_was_overtaken_takes_nothing_back() {
+        let mut confirmations = Confirmations::default();
+        confirmations.changed(state(9), 2, at(0));
+        confirmations.changed(state(5), 1, at(0));
+        assert_eq!(confirmations.due(at(0)), [state(9)]);
+        confirmations.changed(state(5), 1, at(5_000));
+        assert_eq!(confirmations.due(at(5_000)), []);
+        // What a damaged disk has lost may be less, and is new.
+        confirmations.changed(state(8), 3, at(6_000));
+        assert_eq!(confirmations.due(at(6_000)), [state(8)]);
     }
 
     #[test]
@@ -167,20 +185,20 @@ mod tests {
         let missing = DeliveryState { produced: 9, ..state(7) };
         for (millis, told) in [(0, true), (1_000, false), (2_900, false), (3_000, true), (4_000, false), (6_000, true)]
         {
-            confirmations.changed(missing.clone(), at(millis));
+            confirmations.changed(missing.clone(), millis, at(millis));
             assert_eq!(confirmations.due(at(millis)).len(), usize::from(told), "{millis}");
         }
-        confirmations.changed(state(9), at(20_000));
-        confirmations.changed(state(9), at(30_000));
+        confirmations.changed(state(9), 20_000, at(20_000));
+        confirmations.changed(state(9), 30_000, at(30_000));
         assert_eq!(confirmations.due(at(30_000)), [state(9)]);
-        confirmations.changed(state(9), at(40_000));
+        confirmations.changed(state(9), 40_000, at(40_000));
         assert_eq!(confirmations.due(at(40_000)), []);
     }
 
     #[test]
     fn a_publisher_that_has_not_heard_is_told_again() {
         let mut confirmations = Confirmations::default();
-        confirmations.changed(state(7), at(0));
+        confirmations.changed(state(7), 0, at(0));
         assert_eq!(confirmations.due(at(0)), [state(7)]);
         let light = PublisherId::parse("light").unwrap();
         confirmations.known_to_publisher(&light, Incarnation(1), 7);
@@ -189,12 +207,12 @@ mod tests {
         assert_eq!(confirmations.due(at(3_000)), [state(7)]);
         // The number 3 of it comes again: whoever sends it knows of 2 at most.
         confirmations.known_to_publisher(&light, Incarnation(1), 2);
-        confirmations.changed(state(7), at(4_000));
+        confirmations.changed(state(7), 4_000, at(4_000));
         assert_eq!(confirmations.due(at(4_000)), [state(7)]);
-        confirmations.changed(state(7), at(6_000));
+        confirmations.changed(state(7), 6_000, at(6_000));
         assert_eq!(confirmations.due(at(6_000)), []);
         confirmations.asked(&light, Incarnation(1));
-        confirmations.changed(state(7), at(6_000));
+        confirmations.changed(state(7), 6_000, at(6_000));
         assert_eq!(confirmations.due(at(6_000)), [state(7)], "a question is answered, also when nothing has changed");
     }
 }

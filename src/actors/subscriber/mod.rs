@@ -28,7 +28,7 @@ use crate::formats::foreign::{Foreign, TopicPattern};
 use crate::messages::ask::{AskSubscriber, BadMessage, SubscriberStatus};
 use crate::messages::beats::Beats;
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
-use crate::messages::intake::{DeliveryState, Intake, IntakeEntry};
+use crate::messages::intake::{Intake, IntakeEntry, Kept};
 use crate::messages::page::{AskRecent, RecentValues};
 use crate::ports::{Outgoing, ReceivedRows, Transport};
 use crate::runtime::clock::Clock;
@@ -158,11 +158,11 @@ impl Subscriber {
         (Beats(Arc::new(beats)), Intake(Arc::new(entries)))
     }
 
-    fn confirm(&self, states: Vec<DeliveryState>) {
+    fn confirm(&self, kept: Kept) {
         let now = self.clock.monotonic();
         let mut record = self.record.borrow_mut();
-        for state in states {
-            record.confirmations.changed(state, now);
+        for state in kept.states {
+            record.confirmations.changed(state, kept.number, now);
         }
         let due = record.confirmations.due(now);
         for state in due {
@@ -180,7 +180,7 @@ impl Subscriber {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         if self.record.borrow().confirmations.is_waiting() {
-            self.confirm(Vec::new());
+            self.confirm(Kept::default());
         }
         ctx.run_later(CONFIRM_TICK, Self::tick);
     }
@@ -303,17 +303,17 @@ impl Handler<Deliveries> for Subscriber {
             };
             let keep = async {
                 if intake.0.is_empty() {
-                    return Vec::new();
+                    return Kept::default();
                 }
                 outlets.intake.deliver(intake).await.unwrap_or_else(|error| {
                     // Unconfirmed, so every numbered reading in it comes again.
                     tracing::error!(%error, "rows could not be handed on");
-                    Vec::new()
+                    Kept::default()
                 })
             };
             tokio::join!(watch, keep).1
         };
-        Box::pin(hand_on.into_actor(self).map(|states, actor, _| actor.confirm(states)))
+        Box::pin(hand_on.into_actor(self).map(|kept, actor, _| actor.confirm(kept)))
     }
 }
 

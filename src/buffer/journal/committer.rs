@@ -12,7 +12,7 @@ use super::store::{Store, Write};
 use super::{Batch, JournalError, Level, Limits, NamedLoss};
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
-use crate::messages::intake::DeliveryState;
+use crate::messages::intake::Kept;
 use crate::messages::page::{AskNewestChanges, DeadLetterLine};
 
 /// A group takes no more once it holds this many bytes: a larger one would save no more syncs, and batches for the
@@ -27,7 +27,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 pub(super) enum Command {
     Write {
         write: Write,
-        reply: Reply<Vec<DeliveryState>>,
+        reply: Reply<Kept>,
         permit: Option<OwnedSemaphorePermit>,
     },
     NextBatch {
@@ -118,7 +118,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
 }
 
 /// A write, who waits for it, and its place in the queue.
-type Queued = (Write, Reply<Vec<DeliveryState>>, Option<OwnedSemaphorePermit>);
+type Queued = (Write, Reply<Kept>, Option<OwnedSemaphorePermit>);
 
 fn commit(store: &mut Store, group: &mut Vec<Queued>, level: &watch::Sender<Level>) {
     if group.is_empty() {

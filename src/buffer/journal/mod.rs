@@ -55,7 +55,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::change::Standing;
-use crate::messages::intake::{DeliveryState, IntakeEntry};
+use crate::messages::intake::{IntakeEntry, Kept};
 use crate::messages::page::{AskNewestChanges, AskReadings, DeadLetterLine, ReadingsReply};
 use crate::runtime::clock::Clock;
 
@@ -243,7 +243,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Write`]: nothing of it was stored.
-    pub async fn append(&self, entries: Arc<Vec<IntakeEntry>>) -> Result<Vec<DeliveryState>, JournalError> {
+    pub async fn append(&self, entries: Arc<Vec<IntakeEntry>>) -> Result<Kept, JournalError> {
         let delay = self.slow_down();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

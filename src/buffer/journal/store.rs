@@ -20,7 +20,7 @@ use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::change::Standing;
-use crate::messages::intake::{DeliveryState, IntakeEntry};
+use crate::messages::intake::{DeliveryState, IntakeEntry, Kept};
 use crate::messages::page::{AskNewestChanges, DeadLetterLine};
 
 /// Most changes that one question looks at, so that a rare verdict does not hold up the commits.
@@ -98,6 +98,8 @@ pub(super) struct Store {
     refusing: bool,
     /// Readings whose time was moved.
     moved_readings: u64,
+    /// Writes so far.
+    kept: u64,
     _lock: Option<File>,
 }
 
@@ -127,6 +129,7 @@ impl Store {
             failing: false,
             refusing: false,
             moved_readings: 0,
+            kept: 0,
             _lock: lock,
         };
         Ok((store, recovery))
@@ -137,7 +140,7 @@ impl Store {
     }
 
     /// Commits a group: all of it or nothing. The answers are in the order of the group.
-    pub(super) fn commit(&mut self, group: &[&Write]) -> Result<Vec<Vec<DeliveryState>>, JournalError> {
+    pub(super) fn commit(&mut self, group: &[&Write]) -> Result<Vec<Kept>, JournalError> {
         let result = self.ready().and_then(|()| self.try_commit(group));
         match result {
             Ok((answers, changed)) => {
@@ -146,7 +149,9 @@ impl Store {
                     tracing::info!(path = %self.config.path.display(), "the journal writes again");
                 }
                 self.adopt(changed);
-                Ok(answers)
+                let first = self.kept + 1;
+                self.kept += answers.len() as u64;
+                Ok((first..).zip(answers).map(|(number, states)| Kept { number, states }).collect())
             }
             Err(error) => {
                 let reason = error.to_string();

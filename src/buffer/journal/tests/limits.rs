@@ -92,7 +92,7 @@ async fn a_full_disk_confirms_nothing_and_the_next_try_works() {
         assert_eq!(waiting(&journal).await.len(), 10);
     }
     journal.execute("PRAGMA max_page_count = 1000000").await.unwrap();
-    assert_eq!(journal.append(many).await.unwrap()[0].through, 5_000);
+    assert_eq!(journal.append(many).await.unwrap().states[0].through, 5_000);
     assert_eq!(account(&journal, "a").await.duplicates, 0);
     assert_eq!(waiting(&journal).await.len(), 5_000);
 }

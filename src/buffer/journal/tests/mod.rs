@@ -18,6 +18,7 @@ use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::verdict::{Trigger, Verdict};
 use crate::formats::line_protocol::{Rows, decode};
+use crate::messages::intake::DeliveryState;
 
 fn config(directory: &Path) -> JournalConfig {
     JournalConfig {
@@ -68,7 +69,7 @@ fn change(epoch: u64, who: &str, to: Verdict) -> Change {
 }
 
 async fn append(journal: &Journal, entries: Vec<IntakeEntry>) -> Vec<DeliveryState> {
-    journal.append(Arc::new(entries)).await.unwrap()
+    journal.append(Arc::new(entries)).await.unwrap().states
 }
 
 async fn account(journal: &Journal, who: &str) -> Account {
