@@ -143,7 +143,9 @@ async fn behind_three_members_nobody_is_gone_who_is_there_and_who_is_gone_is_see
     // The two that are left see that a lease ends.
     leaves.kill();
     eventually("its lease has ended", DEADLINE, async || server.node("node-8").await["heartbeat"] == false).await;
-    etcd.resume(leader);
+    // Not resumed: by what it knew when it stood still, an old leader of this version has leases ended that the new one has
+    // renewed (etcd-io/etcd#15247).
+    etcd.restart(leader).await;
     sees_a_refresh(&server, "node-7").await;
     assert_eq!(gone(&server), ["node-8"]);
     let node = server.node("node-7").await;

@@ -108,6 +108,7 @@ impl Etcd {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+        self.members[member].stopped.set(false);
     }
 
     /// Starts a member again, with what it had on disk.
