@@ -1,0 +1,147 @@
+//! Signs of life: what each of them says of the publisher, and which of them are none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Outcome, Position, Surroundings, Transition, Watch, Whereabouts};
+use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+use crate::domain::judge::{judge_goodbye, judge_heard, judge_moving, judge_stuck};
+use crate::domain::process::AskedFor;
+use crate::domain::publisher::Incarnation;
+use crate::domain::time::Monotonic;
+use crate::domain::verdict::{Trigger, Verdict};
+
+impl Watch {
+    /// A sign of life came.
+    pub fn hear(&mut self, beat: &Beat, around: Surroundings<'_>) -> Outcome {
+        let life_before = self.incarnation();
+        let mut was = None;
+        match &beat.kind {
+            BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation),
+            BeatKind::LastWill { incarnation } => return self.hear_last_will(beat, *incarnation, around),
+            BeatKind::Readings { incarnation } => {
+                if self.is_from_a_past_life(*incarnation, beat.at) {
+                    return Outcome::default();
+                }
+                if incarnation.is_some() && *incarnation > life_before {
+                    // Which process this life is in, only a heartbeat tells: the known one is of another.
+                    was = self.process.is_some().then(|| Box::new(self.whereabouts()));
+                    (self.process, self.position) = (None, None);
+                    if let Some(trouble) = &mut self.trouble {
+                        trouble.cpu = None;
+                    }
+                }
+                if let Some(incarnation) = incarnation {
+                    self.set_incarnation(*incarnation);
+                }
+            }
+            BeatKind::Heartbeat(heartbeat) => {
+                if self.is_from_a_past_life(Some(heartbeat.incarnation), beat.at) {
+                    return Outcome::default();
+                }
+                was = self.hear_heartbeat(heartbeat, beat.at);
+            }
+        }
+        if *self.host != beat.host {
+            was.get_or_insert_with(|| Box::new(self.whereabouts()));
+            self.host = Arc::new(beat.host.clone());
+        }
+        let silent_before = self.last_heard.map(|(at, _)| beat.at.since(at));
+        self.fit_deadline(beat.at, life_before, around.observer);
+        self.last_heard = Some((self.last_heard.map_or(beat.at, |(at, _)| at.max(beat.at)), beat.wall));
+        self.ended = false;
+        if let Some(trouble) = &mut self.trouble {
+            (trouble.death, trouble.last_will, trouble.lease_ended) = (None, None, None);
+        }
+        let change = self.judge_position(beat, silent_before);
+        Outcome { change, ask: None, was }
+    }
+
+    fn hear_heartbeat(&mut self, heartbeat: &Heartbeat, at: Monotonic) -> Option<Box<Whereabouts>> {
+        self.set_incarnation(heartbeat.incarnation);
+        self.interval = Some(heartbeat.interval.into());
+        let mut was = None;
+        if heartbeat.process != self.process {
+            was = Some(Box::new(self.whereabouts()));
+            self.process.clone_from(&heartbeat.process);
+            self.position = None;
+            if let Some(trouble) = &mut self.trouble {
+                // An answer on its way is about the process before.
+                (trouble.cpu, trouble.asked) = (None, None);
+            }
+        }
+        let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;
+        // What it did while nothing was heard of it is not known: the count starts again.
+        let unheard = self.last_heard.is_some_and(|(heard, _)| at.since(heard) >= self.late_after());
+        let moved = self.position.is_none_or(|before| (before.sequence, before.cursor) != (sequence, cursor));
+        let since = match self.position {
+            Some(before) if !moved && !idle && !unheard => before.since,
+            _ => at,
+        };
+        self.position = Some(Position { sequence, cursor, since });
+        was
+    }
+
+    /// Alive, or beating without advancing.
+    fn judge_position(&mut self, beat: &Beat, silent_before: Option<Duration>) -> Option<Box<Transition>> {
+        let beats = matches!(beat.kind, BeatKind::Heartbeat(_));
+        if let Some(position) = self.position.filter(|_| beats) {
+            let still_for = beat.at.since(position.since);
+            let stuck_after = self.deadline_kind().stuck_after(self.deadline());
+            let stuck_at = (position.since + stuck_after).max(self.grace_until());
+            if beat.at >= stuck_at {
+                if self.verdict == Verdict::Hung {
+                    return None;
+                }
+                let judgement = judge_stuck(position.cursor, still_for, stuck_after);
+                return Some(self.change(judgement, stuck_at, Trigger::Heartbeat));
+            }
+            let was_stuck = self.verdict == Verdict::Hung && silent_before.is_some_and(|gap| gap < self.deadline());
+            if was_stuck {
+                let judgement = judge_moving(still_for.max(self.deadline()));
+                return Some(self.change(judgement, beat.at, Trigger::Heartbeat));
+            }
+        }
+        if self.verdict == Verdict::Alive {
+            return None;
+        }
+        Some(self.change(judge_heard(silent_before), beat.at, Trigger::Heartbeat))
+    }
+
+    fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation) -> Outcome {
+        if self.incarnation().is_some_and(|known| incarnation < known) {
+            return Outcome::default();
+        }
+        self.set_incarnation(incarnation);
+        self.last_heard = Some((beat.at, beat.wall));
+        self.ended = true;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.asked = None;
+        }
+        let change = (self.verdict != Verdict::Ended).then(|| self.change(judge_goodbye(), beat.at, Trigger::Goodbye));
+        Outcome { change, ..Outcome::default() }
+    }
+
+    /// A hint that makes us look at once, never a verdict by itself: last wills can be stale or late.
+    fn hear_last_will(&mut self, beat: &Beat, incarnation: Incarnation, around: Surroundings<'_>) -> Outcome {
+        if self.ended || self.incarnation().is_some_and(|known| incarnation != known) {
+            return Outcome::default();
+        }
+        self.trouble().last_will = Some(beat.wall);
+        match self.process_to_ask(around).cloned() {
+            Some(process) => self.ask(AskedFor::LastWill, process, beat.at),
+            None => Outcome::default(),
+        }
+    }
+
+    /// What is no sign of life: readings and heartbeats of an earlier life (a replayed backlog), of the
+    /// life that has said goodbye (overtaken by it), or of a process that was just found to have ended
+    /// (still on their way). If the latter go on coming, it was another process that ended: believe them.
+    fn is_from_a_past_life(&self, incarnation: Option<Incarnation>, at: Monotonic) -> bool {
+        let (Some(speaks), Some(known)) = (incarnation, self.incarnation()) else { return false };
+        let death = self.trouble.as_ref().and_then(|trouble| trouble.death);
+        let on_its_way =
+            death.is_some_and(|death| death.incarnation == Some(speaks) && at.since(death.at) < self.late_after());
+        speaks < known || (speaks == known && (self.ended || on_its_way))
+    }
+}

@@ -1,0 +1,114 @@
+//! The times of one publisher: from when on it is late, until when it may be silent, when to look again.
+
+use std::time::Duration;
+
+use super::Watch;
+use crate::domain::deadline::{DeadlineKind, DeadlineRule, Fit, late_after};
+use crate::domain::observer::Observer;
+use crate::domain::publisher::Incarnation;
+use crate::domain::time::{Monotonic, Span};
+use crate::domain::verdict::Verdict;
+
+/// How soon a doubt is looked at again, at the latest.
+const DOUBT_AGAIN: Duration = Duration::from_secs(1);
+
+impl Watch {
+    /// Its deadline as it stands.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.deadline.get()
+    }
+
+    /// How its deadline is found.
+    #[must_use]
+    pub fn deadline_kind(&self) -> DeadlineKind {
+        self.fit.as_ref().map_or(DeadlineKind::Fixed(self.deadline()), |fit| fit.rule().kind)
+    }
+
+    /// What its present deadline rests on, in words; none when it is fixed.
+    #[must_use]
+    pub fn deadline_basis(&self) -> Option<String> {
+        self.fit.as_ref().and_then(|fit| fit.basis(self.interval()))
+    }
+
+    /// The interval that it promises, once it has.
+    #[must_use]
+    pub fn interval(&self) -> Option<Duration> {
+        self.interval.map(Span::get)
+    }
+
+    /// The configuration has changed. What was learned of its arrivals stays.
+    pub fn set_deadline(&mut self, rule: impl Into<DeadlineRule>) {
+        let rule = rule.into();
+        self.fit = Fit::under(self.fit.as_deref(), rule, self.watched_since);
+        let interval = self.interval();
+        self.deadline = match &mut self.fit {
+            Some(fit) => fit.heard(None, interval),
+            None => rule.kind.initial(),
+        }
+        .into();
+    }
+
+    /// Whether it has been silent for longer than is usual.
+    #[must_use]
+    pub fn is_late(&self, observer: &Observer, now: Monotonic) -> bool {
+        !self.ended && now >= self.late_at(observer)
+    }
+
+    /// From when on its silence is longer than is usual, unless it is heard before.
+    #[must_use]
+    pub fn late_at(&self, observer: &Observer) -> Monotonic {
+        (self.silent_since(observer) + self.late_after()).max(self.grace_until())
+    }
+
+    /// When to [`Watch::look`] again; `None` while there is nothing to wait for.
+    #[must_use]
+    pub fn look_again_at(&self, observer: &Observer) -> Option<Monotonic> {
+        if self.ended {
+            return None;
+        }
+        let (late_at, deadline_at) = (self.late_at(observer), self.deadline_at(observer));
+        match self.looked_at {
+            None => Some(late_at),
+            Some(looked_at) if looked_at < late_at => Some(late_at),
+            Some(looked_at) if looked_at < deadline_at => Some(deadline_at),
+            // Doubt is looked at again soon: it ends when the others are heard.
+            Some(looked_at) if self.verdict == Verdict::Unknown => Some(looked_at + self.deadline().min(DOUBT_AGAIN)),
+            Some(looked_at) => Some(looked_at + self.deadline()),
+        }
+    }
+
+    /// How much silence makes it late.
+    pub(super) fn late_after(&self) -> Duration {
+        late_after(self.interval(), self.deadline())
+    }
+
+    pub(super) fn deadline_at(&self, observer: &Observer) -> Monotonic {
+        (self.silent_since(observer) + self.deadline()).max(self.grace_until()).max(observer.settled_at())
+    }
+
+    pub(super) fn silent_since(&self, observer: &Observer) -> Monotonic {
+        self.last_heard.map_or(self.watched_since, |(at, _)| at).max(observer.hears_since())
+    }
+
+    pub(super) fn grace_until(&self) -> Monotonic {
+        self.fit.as_ref().map_or(Monotonic::START, |fit| fit.grace_until())
+    }
+
+    /// The deadline learns from a sign of life, when the silence before it was the publisher's own: not
+    /// ours, not that of a process that was stopped or had ended, not the gap between two lives.
+    pub(super) fn fit_deadline(&mut self, at: Monotonic, life_before: Option<Incarnation>, observer: &Observer) {
+        let (incarnation, interval) = (self.incarnation(), self.interval());
+        let Some(fit) = &mut self.fit else { return };
+        let is_new_life = incarnation != life_before || self.last_heard.is_none();
+        if is_new_life {
+            fit.started(at);
+        }
+        let tells = matches!(self.verdict, Verdict::Alive | Verdict::Late | Verdict::Silent);
+        let after = self
+            .last_heard
+            .filter(|(heard, _)| tells && !is_new_life && *heard >= observer.hears_since())
+            .map(|(heard, _)| at.since(heard));
+        self.deadline = fit.heard(after, interval).into();
+    }
+}

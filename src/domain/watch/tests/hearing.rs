@@ -1,0 +1,83 @@
+//! What is a sign of life, and what it says.
+
+use super::*;
+
+#[test]
+fn a_heartbeat_moves_the_timer_and_an_old_answer_decides_nothing() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    assert_eq!(hear(&mut watch, &heartbeat(1_000, 1)), None);
+    assert_eq!(watch.look(around(&home, &observer), at(1_500)), Outcome::default());
+    assert_eq!(watch.look_again_at(&observer), Some(at(2_500)));
+    assert!(watch.look(around(&home, &observer), at(6_000)).ask.is_some());
+    assert_eq!(hear(&mut watch, &heartbeat(6_001, 1)), None);
+    assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(6_002)), None);
+    assert_eq!(watch.verdict(), Verdict::Alive);
+}
+
+#[test]
+fn a_goodbye_ends_it_and_what_it_overtook_does_not_revive_it() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    let ended = hear(&mut watch, &beat(1_000, BeatKind::Goodbye { incarnation: Incarnation(1) })).unwrap();
+    assert_eq!(ended.judgement.verdict, Verdict::Ended);
+    assert_eq!(hear(&mut watch, &readings(1_001, 1)), None);
+    assert_eq!(watch.verdict(), Verdict::Ended);
+    assert_eq!(watch.look_again_at(&observer), None);
+    assert_eq!(watch.look(around(&home, &observer), at(60_000)), Outcome::default());
+    assert_eq!(hear(&mut watch, &heartbeat(61_000, 2)).unwrap().judgement.verdict, Verdict::Alive, "its next life");
+    assert_eq!(hear(&mut watch, &readings(61_001, 1)), None);
+    assert_eq!(
+        hear(&mut watch, &beat(61_002, BeatKind::Goodbye { incarnation: Incarnation(1) })),
+        None,
+        "a late goodbye"
+    );
+}
+
+#[test]
+fn what_a_dead_process_had_sent_does_not_revive_it_and_what_goes_on_does() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    let process = watch.process().unwrap().clone();
+    let gone = answer(ProcessState::Gone);
+    assert!(watch.exited(around(&home, &observer), &process, &gone, at(300)).is_some());
+    assert_eq!(hear(&mut watch, &readings(310, 1)), None);
+    assert_eq!(watch.verdict(), Verdict::Dead);
+    let back = hear(&mut watch, &heartbeat(1_900, 1)).unwrap();
+    assert_eq!(back.judgement.verdict, Verdict::Alive, "it was another process that ended");
+}
+
+#[test]
+fn beating_without_advancing_is_hung_unless_it_is_idle() {
+    let mut watch = heard_once();
+    let mut still = |millis: u64, cursor: u64, idle: bool| {
+        let mut beat = heartbeat(millis, 1);
+        if let BeatKind::Heartbeat(heartbeat) = &mut beat.kind {
+            (heartbeat.cursor, heartbeat.idle) = (cursor, idle);
+        }
+        hear(&mut watch, &beat)
+    };
+    for second in 1..=5 {
+        assert_eq!(still(second * 1_000, 9, false), None, "{second} s");
+    }
+    let hung = still(6_000, 9, false).unwrap();
+    assert_eq!((hung.judgement.verdict, hung.at), (Verdict::Hung, at(6_000)));
+    assert_eq!(hung.judgement.summary, "hung: it beats, but its source has stood at 9 for 5 s (deadline 5 s)");
+    assert_eq!(still(7_000, 9, false), None);
+    let moving = still(8_000, 10, false).unwrap();
+    assert_eq!((moving.from, moving.judgement.verdict), (Verdict::Hung, Verdict::Alive));
+    for second in 9..60 {
+        assert_eq!(still(second * 1_000, 10, true), None, "idle, and says so");
+    }
+}
+
+#[test]
+fn the_process_of_an_earlier_life_says_nothing_about_the_next_one() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    hear(&mut watch, &readings(1_000, 2));
+    assert_eq!(watch.process(), None);
+    watch.look(around(&home, &observer), at(2_500));
+    let Some(change) = watch.look(around(&home, &observer), at(6_000)).change else { panic!("no change") };
+    assert_eq!(change.judgement.verdict, Verdict::Silent);
+}
