@@ -9,12 +9,17 @@
 //! 3. Which notices make up a message is written down before its first attempt, so that every attempt,
 //!    also after a restart, has the same content and the same id.
 
+mod account;
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+pub use self::account::{Account, RECENT_MAX};
 use super::database::{self, Layout};
 use crate::domain::notice::Notice;
 use crate::domain::time::Timestamp;
@@ -96,36 +101,6 @@ pub struct Waiting {
     pub begun: bool,
 }
 
-/// The account of one target.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Account {
-    /// Whose.
-    pub target: String,
-    /// Notices that were meant for it.
-    pub taken: u64,
-    /// Notices that were delivered.
-    pub sent: u64,
-    /// Notices that wait.
-    pub waiting: u64,
-    /// Notices that were given up.
-    pub given_up: u64,
-    /// Messages that were delivered.
-    pub messages: u64,
-    /// Attempts in a row that failed.
-    pub failures: u64,
-    /// The last error; empty when the last attempt worked.
-    pub last_error: String,
-    /// The last reason for giving something up.
-    pub last_given_up: String,
-    /// When the last message was delivered.
-    pub last_sent: Option<Timestamp>,
-    /// When the latest messages were delivered, oldest first; at most [`RECENT_MAX`].
-    pub recent: Vec<Timestamp>,
-}
-
-/// How many times of delivered messages an account remembers.
-pub const RECENT_MAX: usize = 120;
-
 /// The store; clones share it.
 #[derive(Debug, Clone)]
 pub struct Notifications {
@@ -186,6 +161,7 @@ impl Notifications {
             Ok(())
         })
     }
+
     /// What waits for a target.
     ///
     /// # Errors
@@ -253,23 +229,7 @@ impl Notifications {
             let gone = transaction
                 .prepare_cached("DELETE FROM waiting WHERE target = ?1 AND message = ?2")?
                 .execute(params![target, number.cast_signed()])?;
-            let mut recent = recent(transaction, target)?;
-            recent.push(at);
-            let over = recent.len().saturating_sub(RECENT_MAX);
-            recent.drain(..over);
-            let recent: Vec<i64> = recent.iter().map(|at| at.as_nanos()).collect();
-            transaction
-                .prepare_cached(
-                    "UPDATE accounts SET sent = sent + ?2, messages = messages + 1, failures = 0, last_error = '',
-                     last_sent = ?3, recent = ?4 WHERE target = ?1",
-                )?
-                .execute(params![
-                    target,
-                    i64::try_from(gone).unwrap_or(i64::MAX),
-                    at.as_nanos(),
-                    serde_json::to_string(&recent).unwrap_or_else(|_| "[]".to_owned())
-                ])?;
-            Ok(())
+            account::sent(transaction, target, gone as u64, at)
         })
     }
 
@@ -278,12 +238,7 @@ impl Notifications {
     /// # Errors
     /// [`NotificationsError::Write`].
     pub fn failed(&self, target: &str, reason: &str) -> Result<(), NotificationsError> {
-        self.transact(|transaction| {
-            transaction
-                .prepare_cached("UPDATE accounts SET failures = failures + 1, last_error = ?2 WHERE target = ?1")?
-                .execute([target, reason])?;
-            Ok(())
-        })
+        self.transact(|transaction| account::failed(transaction, target, reason))
     }
 
     /// A message will never be delivered. Returns how many notices that gives up.
@@ -329,31 +284,7 @@ impl Notifications {
     /// # Errors
     /// [`NotificationsError::Write`].
     pub fn accounts(&self) -> Result<Vec<Account>, NotificationsError> {
-        self.transact(|transaction| {
-            transaction
-                .prepare_cached(
-                    "SELECT target, taken, sent, given_up, messages, failures, last_error, last_given_up, last_sent,
-                     (SELECT count(*) FROM waiting WHERE waiting.target = accounts.target), recent
-                     FROM accounts ORDER BY target",
-                )?
-                .query_map([], |row| {
-                    let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-                    Ok(Account {
-                        target: row.get(0)?,
-                        taken: count(1)?,
-                        sent: count(2)?,
-                        given_up: count(3)?,
-                        messages: count(4)?,
-                        failures: count(5)?,
-                        last_error: row.get(6)?,
-                        last_given_up: row.get(7)?,
-                        last_sent: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_nanos),
-                        waiting: count(9)?,
-                        recent: times(&row.get::<_, String>(10)?),
-                    })
-                })?
-                .collect()
-        })
+        self.transact(account::all)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -391,12 +322,7 @@ fn insert(transaction: &Transaction<'_>, notices: &[(String, Notice)]) -> rusqli
         transaction
             .prepare_cached("INSERT INTO waiting (target, known_at, notice) VALUES (?1, ?2, ?3)")?
             .execute(params![target, notice.known_at().as_nanos(), json])?;
-        transaction
-            .prepare_cached(
-                "INSERT INTO accounts (target, taken) VALUES (?1, 1)
-                 ON CONFLICT (target) DO UPDATE SET taken = taken + 1",
-            )?
-            .execute([target])?;
+        account::took_one(transaction, target)?;
         let over = "SELECT max(count(*) - ?2, 0) FROM waiting WHERE target = ?1";
         let most = WAITING_NOTICES_MAX.cast_signed();
         let over: i64 = transaction.prepare_cached(over)?.query_row(params![target, most], |row| row.get(0))?;
@@ -420,160 +346,9 @@ fn give_up(
     let gone = transaction
         .prepare_cached(&format!("DELETE FROM waiting WHERE target = ?1 AND {condition}"))?
         .execute(params![target, value])?;
+    let gone = gone as u64;
     if gone > 0 {
-        transaction
-            .prepare_cached("UPDATE accounts SET given_up = given_up + ?2, last_given_up = ?3 WHERE target = ?1")?
-            .execute(params![target, i64::try_from(gone).unwrap_or(i64::MAX), reason])?;
+        account::gave_up(transaction, target, gone, reason)?;
     }
-    Ok(gone as u64)
-}
-
-fn recent(transaction: &Transaction<'_>, target: &str) -> rusqlite::Result<Vec<Timestamp>> {
-    let json: Option<String> = transaction
-        .prepare_cached("SELECT recent FROM accounts WHERE target = ?1")?
-        .query_row([target], |row| row.get(0))
-        .optional()?;
-    Ok(json.map(|json| times(&json)).unwrap_or_default())
-}
-
-fn times(json: &str) -> Vec<Timestamp> {
-    let nanos: Vec<i64> = serde_json::from_str(json).unwrap_or_default();
-    nanos.into_iter().map(Timestamp::from_nanos).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::notice::GaveUp;
-    use crate::domain::publisher::{HostName, PublisherId};
-
-    fn notice(number: i64) -> Notice {
-        Notice::GaveUp(GaveUp {
-            publisher: PublisherId::parse("light").unwrap(),
-            host: HostName::parse("here").unwrap(),
-            at: Timestamp::from_nanos(number * 1_000_000),
-            summary: number.to_string(),
-        })
-    }
-
-    fn open(directory: &Path, last_epoch: u64) -> Notifications {
-        let (store, damage) = Notifications::open(&directory.join("notifications.sqlite"), last_epoch).unwrap();
-        assert_eq!(damage, Vec::<String>::new());
-        store
-    }
-
-    fn account(store: &Notifications) -> Account {
-        store.accounts().unwrap().into_iter().find(|account| account.target == "a").unwrap_or_default()
-    }
-
-    #[test]
-    fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = open(directory.path(), 7);
-        assert_eq!(store.mark(), Ok(7), "what happened before the first start is not told");
-        store.take_between(7, 9, &[("a".into(), notice(1)), ("a".into(), notice(2)), ("b".into(), notice(2))]).unwrap();
-        let message = store.begin_message("a", 1).unwrap().unwrap();
-        assert_eq!(message.notices, [notice(1)]);
-        drop(store);
-        let store = open(directory.path(), 12);
-        assert_eq!(store.mark(), Ok(9));
-        store.take_between(7, 10, &[("a".into(), notice(3))]).unwrap();
-        assert_eq!(store.mark(), Ok(9), "taken by someone else already");
-        store.take_between(9, 10, &[("a".into(), notice(3))]).unwrap();
-        assert_eq!(store.begin_message("a", 100).unwrap(), Some(message.clone()), "the same message again");
-        store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
-        let digest = store.begin_message("a", 100).unwrap().unwrap();
-        assert_eq!(digest.notices, [notice(2), notice(3)]);
-        assert_ne!(digest.number, message.number);
-        store.failed("a", "no route").unwrap();
-        assert_eq!((account(&store).failures, account(&store).last_error.as_str()), (1, "no route"));
-        assert_eq!(store.give_up_message("a", digest.number, "refused"), Ok(2));
-        let account = account(&store);
-        assert_eq!((account.taken, account.sent, account.given_up, account.waiting), (3, 1, 2, 0));
-        assert_eq!(account.recent, [Timestamp::from_nanos(5)]);
-        assert_eq!(store.give_up_others(&["a".into()], "removed"), Ok(vec![("b".into(), 1)]));
-    }
-
-    #[test]
-    fn a_mark_beyond_the_journal_is_taken_back() {
-        let directory = tempfile::tempdir().unwrap();
-        open(directory.path(), 7).take_between(7, 20, &[]).unwrap();
-        assert_eq!(open(directory.path(), 11).mark(), Ok(11));
-    }
-
-    #[test]
-    fn a_second_monitor_is_refused_by_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let _first = open(directory.path(), 0);
-        let error = Notifications::open(&directory.path().join("notifications.sqlite"), 0).unwrap_err();
-        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
-    }
-
-    #[derive(Debug, Clone)]
-    enum Act {
-        Take(u8),
-        Begin(u64),
-        Deliver,
-        GiveUp,
-        GiveUpOlder(u8),
-        Reopen,
-    }
-
-    fn act() -> impl Strategy<Value = Act> {
-        prop_oneof![
-            (1_u8..5).prop_map(Act::Take),
-            (1_u64..4).prop_map(Act::Begin),
-            Just(Act::Deliver),
-            Just(Act::GiveUp),
-            any::<u8>().prop_map(Act::GiveUpOlder),
-            Just(Act::Reopen),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        /// Whatever happens, also over restarts, the account balances, and notices come in order.
-        #[test]
-        fn the_account_balances(acts in prop::collection::vec(act(), 1..40)) {
-            let directory = tempfile::tempdir().unwrap();
-            let mut store = open(directory.path(), 0);
-            let (mut next, mut told) = (0_i64, Vec::new());
-            for act in acts {
-                let begun = store.waiting("a").unwrap().begun;
-                match act {
-                    Act::Take(count) => for _ in 0..count {
-                        next += 1;
-                        let (from, to) = (next.cast_unsigned() - 1, next.cast_unsigned());
-                        store.take_between(from, to, &[("a".into(), notice(next))]).unwrap();
-                    },
-                    Act::Begin(most) => { store.begin_message("a", most).unwrap(); }
-                    Act::Deliver if begun => {
-                        let message = store.begin_message("a", 1).unwrap().unwrap();
-                        told.extend(message.notices.iter().map(Notice::known_at));
-                        store.delivered("a", message.number, Timestamp::from_nanos(next)).unwrap();
-                    }
-                    Act::GiveUp if begun => {
-                        let message = store.begin_message("a", 1).unwrap().unwrap();
-                        store.give_up_message("a", message.number, "refused").unwrap();
-                    }
-                    Act::Deliver | Act::GiveUp => {}
-                    Act::GiveUpOlder(than) => {
-                        store.give_up_older("a", Timestamp::from_nanos(i64::from(than) * 1_000_000), "too old").unwrap();
-                    }
-                    Act::Reopen => {
-                        drop(store);
-                        store = open(directory.path(), next.cast_unsigned());
-                        prop_assert_eq!(store.mark(), Ok(next.cast_unsigned()));
-                    }
-                }
-                let account = account(&store);
-                prop_assert_eq!(account.taken, next.cast_unsigned());
-                prop_assert_eq!(account.taken, account.sent + account.waiting + account.given_up);
-                prop_assert_eq!(account.sent, told.len() as u64);
-            }
-            prop_assert!(told.is_sorted());
-        }
-    }
+    Ok(gone)
 }

@@ -1,0 +1,135 @@
+//! Restarts between any two steps, and the balance of every account.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::notice::GaveUp;
+use crate::domain::publisher::{HostName, PublisherId};
+
+fn notice(number: i64) -> Notice {
+    Notice::GaveUp(GaveUp {
+        publisher: PublisherId::parse("light").unwrap(),
+        host: HostName::parse("here").unwrap(),
+        at: Timestamp::from_nanos(number * 1_000_000),
+        summary: number.to_string(),
+    })
+}
+
+fn open(directory: &Path, last_epoch: u64) -> Notifications {
+    let (store, damage) = Notifications::open(&directory.join("notifications.sqlite"), last_epoch).unwrap();
+    assert_eq!(damage, Vec::<String>::new());
+    store
+}
+
+fn account(store: &Notifications) -> Account {
+    store.accounts().unwrap().into_iter().find(|account| account.target == "a").unwrap_or_default()
+}
+
+#[test]
+fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), 7);
+    assert_eq!(store.mark(), Ok(7), "what happened before the first start is not told");
+    store.take_between(7, 9, &[("a".into(), notice(1)), ("a".into(), notice(2)), ("b".into(), notice(2))]).unwrap();
+    let message = store.begin_message("a", 1).unwrap().unwrap();
+    assert_eq!(message.notices, [notice(1)]);
+    drop(store);
+    let store = open(directory.path(), 12);
+    assert_eq!(store.mark(), Ok(9));
+    store.take_between(7, 10, &[("a".into(), notice(3))]).unwrap();
+    assert_eq!(store.mark(), Ok(9), "taken by someone else already");
+    store.take_between(9, 10, &[("a".into(), notice(3))]).unwrap();
+    assert_eq!(store.begin_message("a", 100).unwrap(), Some(message.clone()), "the same message again");
+    store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
+    let digest = store.begin_message("a", 100).unwrap().unwrap();
+    assert_eq!(digest.notices, [notice(2), notice(3)]);
+    assert_ne!(digest.number, message.number);
+    store.failed("a", "no route").unwrap();
+    assert_eq!((account(&store).failures, account(&store).last_error.as_str()), (1, "no route"));
+    assert_eq!(store.give_up_message("a", digest.number, "refused"), Ok(2));
+    let account = account(&store);
+    assert_eq!((account.taken, account.sent, account.given_up, account.waiting), (3, 1, 2, 0));
+    assert_eq!(account.recent, [Timestamp::from_nanos(5)]);
+    assert_eq!(store.give_up_others(&["a".into()], "removed"), Ok(vec![("b".into(), 1)]));
+}
+
+#[test]
+fn a_mark_beyond_the_journal_is_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path(), 7).take_between(7, 20, &[]).unwrap();
+    assert_eq!(open(directory.path(), 11).mark(), Ok(11));
+}
+
+#[test]
+fn a_second_monitor_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = open(directory.path(), 0);
+    let error = Notifications::open(&directory.path().join("notifications.sqlite"), 0).unwrap_err();
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Take(u8),
+    Begin(u64),
+    Deliver,
+    GiveUp,
+    GiveUpOlder(u8),
+    Reopen,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        (1_u8..5).prop_map(Act::Take),
+        (1_u64..4).prop_map(Act::Begin),
+        Just(Act::Deliver),
+        Just(Act::GiveUp),
+        any::<u8>().prop_map(Act::GiveUpOlder),
+        Just(Act::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    /// Whatever happens, also over restarts, the account balances, and notices come in order.
+    #[test]
+    fn the_account_balances(acts in prop::collection::vec(act(), 1..40)) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = open(directory.path(), 0);
+        let (mut next, mut told) = (0_i64, Vec::new());
+        for act in acts {
+            let begun = store.waiting("a").unwrap().begun;
+            match act {
+                Act::Take(count) => for _ in 0..count {
+                    next += 1;
+                    let (from, to) = (next.cast_unsigned() - 1, next.cast_unsigned());
+                    store.take_between(from, to, &[("a".into(), notice(next))]).unwrap();
+                },
+                Act::Begin(most) => { store.begin_message("a", most).unwrap(); }
+                Act::Deliver if begun => {
+                    let message = store.begin_message("a", 1).unwrap().unwrap();
+                    told.extend(message.notices.iter().map(Notice::known_at));
+                    store.delivered("a", message.number, Timestamp::from_nanos(next)).unwrap();
+                }
+                Act::GiveUp if begun => {
+                    let message = store.begin_message("a", 1).unwrap().unwrap();
+                    store.give_up_message("a", message.number, "refused").unwrap();
+                }
+                Act::Deliver | Act::GiveUp => {}
+                Act::GiveUpOlder(than) => {
+                    store.give_up_older("a", Timestamp::from_nanos(i64::from(than) * 1_000_000), "too old").unwrap();
+                }
+                Act::Reopen => {
+                    drop(store);
+                    store = open(directory.path(), next.cast_unsigned());
+                    prop_assert_eq!(store.mark(), Ok(next.cast_unsigned()));
+                }
+            }
+            let account = account(&store);
+            prop_assert_eq!(account.taken, next.cast_unsigned());
+            prop_assert_eq!(account.taken, account.sent + account.waiting + account.given_up);
+            prop_assert_eq!(account.sent, told.len() as u64);
+        }
+        prop_assert!(told.is_sorted());
+    }
+}
