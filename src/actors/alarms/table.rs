@@ -3,24 +3,26 @@
 //! What it holds is bounded: series a rule, values a series, values in all. What does not fit is left out
 //! and counted.
 
+mod row;
+mod series;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::row::{tag_of, value_of, written_measurement};
+use self::series::{RuleState, Series};
 use super::kept::{Kept, Key, Raised};
 use crate::domain::notice::{AlarmState, RuleAlarm};
 use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::FieldValue;
-use crate::domain::rule::{Alarm, Reduction, Rule, Taken, Turn, Window, WithoutData};
+use crate::domain::rule::{Alarm, Reduction, Rule, Taken, Turn, WithoutData};
 use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::line_protocol::{DecodedRow, decode};
+use crate::formats::line_protocol::decode;
 use crate::messages::alarms::{AlarmsReply, RAISED_LISTED_MAX, RuleStatus};
 
-/// Most series that a rule looks at.
-const SERIES_MAX: usize = 1_000;
-/// Most values of one series.
-const SERIES_VALUES_MAX: usize = 100_000;
 /// Most values of all rules.
 const VALUES_MAX: usize = 1_000_000;
 /// Most measurements whose rules are remembered.
@@ -45,23 +47,6 @@ pub(super) struct Table {
     /// What has to be told of rules that are gone.
     over: Vec<RuleAlarm>,
     kept_before: Vec<Kept>,
-}
-
-#[derive(Debug)]
-struct RuleState {
-    rule: Rule,
-    series: BTreeMap<Key, Series>,
-}
-
-#[derive(Debug)]
-struct Series {
-    publisher: PublisherId,
-    host: HostName,
-    window: Window,
-    alarm: Alarm,
-    number: Option<f64>,
-    /// While it is raised, and after it until that is told.
-    raised: Option<Raised>,
 }
 
 /// Something to tell, and what it is about.
@@ -127,9 +112,11 @@ impl Table {
         let fits = |state: &&mut RuleState| state.rule.name == kept.rule && state.rule.by.len() + 1 == kept.key.len();
         let Kept { publisher, host, key, raised, .. } = kept.clone();
         if let Some(state) = self.rules.iter_mut().find(fits) {
-            let alarm = if raised.is_some() { Alarm::Raised } else { Alarm::Quiet };
-            let window = Window::new(state.rule.window, SERIES_VALUES_MAX);
-            state.series.insert(key, Series { publisher, host, window, alarm, number: None, raised });
+            let mut series = Series::new(&state.rule, publisher, host);
+            if raised.is_some() {
+                (series.alarm, series.raised) = (Alarm::Raised, raised);
+            }
+            state.series.insert(key, series);
         } else if let Some(raised) = raised.filter(|raised| raised.told) {
             self.over.push(RuleAlarm {
                 state: AlarmState::Resolved,
@@ -312,238 +299,5 @@ impl Table {
             left_out: self.left_out,
             ..AlarmsReply::default()
         }
-    }
-}
-
-impl RuleState {
-    /// The series of a row; none where there are too many.
-    fn series_of(&mut self, row: &DecodedRow, monitor: &(PublisherId, HostName)) -> Option<&mut Series> {
-        let mut key = vec![row.measurement.clone()];
-        key.extend(self.rule.by.iter().map(|tag| tag_of(row, tag).to_owned()));
-        if !self.series.contains_key(&key) {
-            if self.series.len() >= SERIES_MAX {
-                return None;
-            }
-            let series = Series {
-                publisher: PublisherId::parse(tag_of(row, "publisher")).unwrap_or_else(|_| monitor.0.clone()),
-                host: HostName::parse(tag_of(row, "host")).unwrap_or_else(|_| monitor.1.clone()),
-                window: Window::new(self.rule.window, SERIES_VALUES_MAX),
-                alarm: Alarm::Quiet,
-                number: None,
-                raised: None,
-            };
-            self.series.insert(key.clone(), series);
-        }
-        self.series.get_mut(&key)
-    }
-
-    fn kept(&self) -> Vec<Kept> {
-        let is_kept =
-            |series: &Series| series.raised.is_some() || self.rule.condition.without_data == WithoutData::Alarm;
-        let kept = self.series.iter().filter(|(_, series)| is_kept(series));
-        kept.map(|(key, series)| Kept {
-            rule: self.rule.name.clone(),
-            key: key.clone(),
-            publisher: series.publisher.clone(),
-            host: series.host.clone(),
-            raised: series.raised,
-        })
-        .collect()
-    }
-}
-
-impl Series {
-    fn alarm(&self, rule: &Rule, key: &Key, state: AlarmState, wall: Timestamp) -> RuleAlarm {
-        let mut tags: BTreeMap<String, String> = rule.by.iter().cloned().zip(key.iter().skip(1).cloned()).collect();
-        tags.retain(|_, value| !value.is_empty());
-        let finding = rule.finding(self.number);
-        let summary = match (rule.summary.as_str(), state) {
-            ("", _) => finding,
-            (summary, AlarmState::Firing) => format!("{summary}: {finding}"),
-            (summary, AlarmState::Resolved) => format!("over: {summary}: {finding}"),
-        };
-        RuleAlarm {
-            rule: rule.name.clone(),
-            state,
-            severity: rule.severity,
-            publisher: self.publisher.clone(),
-            host: self.host.clone(),
-            measurement: key.first().cloned().unwrap_or_default(),
-            tags,
-            since: self.raised.map_or(wall, |raised| raised.at),
-            at: wall,
-            number: self.number,
-            summary: format!("{}: {summary}", self.publisher),
-            link: rule.link.clone(),
-        }
-    }
-}
-
-/// The measurement as it is written in a row: up to the first comma or space without a backslash before it.
-fn written_measurement(line: &[u8]) -> &[u8] {
-    let mut escaped = false;
-    let end = line.iter().position(|byte| {
-        let is_end = !escaped && matches!(byte, b',' | b' ');
-        escaped = *byte == b'\\' && !escaped;
-        is_end
-    });
-    line.get(..end.unwrap_or(line.len())).unwrap_or_default()
-}
-
-fn tag_of<'a>(row: &'a DecodedRow, name: &str) -> &'a str {
-    row.tags.iter().find(|(tag, _)| tag == name).map_or("", |(_, value)| value)
-}
-
-/// A number; true is 1. Text is none.
-fn value_of(row: &DecodedRow, field: &str) -> Option<f64> {
-    match row.fields.iter().find(|(name, _)| name == field)?.1 {
-        FieldValue::Float(value) => Some(value),
-        FieldValue::Integer(value) => Some(value as f64),
-        FieldValue::Boolean(value) => Some(f64::from(u8::from(value))),
-        FieldValue::Text(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::rule::{Condition, Limit, Severity, TagCondition, TextPattern};
-
-    fn at(seconds: u64) -> (Monotonic, Timestamp) {
-        let nanos = seconds * 1_000_000_000;
-        (Monotonic::from_nanos(nanos), Timestamp::from_nanos(i64::try_from(nanos).unwrap()))
-    }
-
-    fn rule(name: &str, reduction: Reduction, limit: Limit) -> Rule {
-        Rule {
-            name: name.to_owned(),
-            measurement: TextPattern::new("load*"),
-            field: "value".to_owned(),
-            tags: vec![TagCondition::parse("valid!=False").unwrap()],
-            by: vec!["publisher".to_owned()],
-            window: Duration::from_secs(10),
-            reduction,
-            samples_min: 1,
-            condition: Condition {
-                limit: Some(limit),
-                hysteresis: 0.0,
-                lasting: Duration::ZERO,
-                without_data: WithoutData::Quiet,
-            },
-            severity: Severity::Critical,
-            summary: "load too high".to_owned(),
-            link: String::new(),
-        }
-    }
-
-    fn table(rules: Vec<Rule>, kept: Vec<Kept>) -> Table {
-        let monitor = (PublisherId::parse("monitor").unwrap(), HostName::parse("here").unwrap());
-        let mut table = Table::new(monitor, kept, at(0).0);
-        assert!(table.set_rules(&Arc::new(rules), at(0).0, at(0).1));
-        table
-    }
-
-    fn take(table: &mut Table, second: u64, rows: &[&str]) {
-        for row in rows {
-            table.take(format!("{row} {}", at(second).1.as_nanos()).as_bytes(), at(second).1);
-        }
-    }
-
-    fn look(table: &mut Table, second: u64) -> Vec<(String, String, AlarmState)> {
-        let turned = table.look(true, at(second).0, at(second).1);
-        turned.into_iter().map(|alarm| (alarm.rule, alarm.publisher.to_string(), alarm.state)).collect()
-    }
-
-    fn tell_all(table: &mut Table, second: u64) -> Vec<AlarmState> {
-        let (over, tellings) = table.tellings(at(second).1);
-        table.told_over(over.len());
-        tellings.iter().for_each(|telling| table.told(telling));
-        over.iter().chain(tellings.iter().map(|telling| &telling.alarm)).map(|alarm| alarm.state).collect()
-    }
-
-    #[test]
-    fn each_publisher_has_an_alarm_of_its_own_and_only_wanted_rows_count() {
-        let mut table = table(vec![rule("high", Reduction::Mean, Limit::Above(7.0))], vec![]);
-        let rows = [
-            "load\\ one,publisher=a value=9",
-            "load\\ one,publisher=b value=3i",
-            "load\\ one,publisher=b,valid=False value=99",
-            "loud,publisher=c value=99",
-            "load,publisher=d other=99",
-            "load,publisher=e value=\"99\"",
-        ];
-        take(&mut table, 1, &rows);
-        take(&mut table, 1, &rows); // as a second reading of the journal does
-        assert_eq!(table.status(at(1).1).values, 2);
-        assert_eq!(look(&mut table, 1), [("high".to_owned(), "a".to_owned(), AlarmState::Firing)]);
-        let (_, tellings) = table.tellings(at(1).1);
-        let alarm = &tellings[0].alarm;
-        assert_eq!(alarm.summary, "a: load too high: mean of the last 10 s is 9, above 7");
-        assert_eq!((alarm.measurement.as_str(), alarm.tags["publisher"].as_str()), ("load one", "a"));
-        assert_eq!(look(&mut table, 2), []);
-        // the row is too old: without data it is quiet, and its series is forgotten when that was told
-        assert_eq!(tell_all(&mut table, 2), [AlarmState::Firing]);
-        assert_eq!(look(&mut table, 20), [("high".to_owned(), "a".to_owned(), AlarmState::Resolved)]);
-        assert_eq!(tell_all(&mut table, 20), [AlarmState::Resolved]);
-        assert_eq!(look(&mut table, 21), []);
-        assert_eq!((table.status(at(21).1).values, table.status(at(21).1).rules[0].series), (0, 0));
-    }
-
-    #[test]
-    fn what_was_raised_survives_and_is_told_once_and_ends_with_its_rule() {
-        let rules = vec![rule("high", Reduction::Last, Limit::Above(7.0))];
-        let mut before = table(rules.clone(), vec![]);
-        take(&mut before, 1, &["load,publisher=a value=9"]);
-        look(&mut before, 1);
-        assert!(!before.kept()[0].raised.unwrap().told);
-        assert_eq!(tell_all(&mut before, 1), [AlarmState::Firing]);
-        let kept = before.kept();
-        let json = serde_json::to_vec(&kept).unwrap();
-        assert_eq!(serde_json::from_slice::<Vec<Kept>>(&json).unwrap(), kept);
-
-        let mut after = table(rules, kept.clone());
-        assert_eq!((look(&mut after, 2), tell_all(&mut after, 2)), (vec![], vec![]), "nothing was read yet");
-        take(&mut after, 3, &["load,publisher=a value=9"]);
-        assert_eq!((look(&mut after, 3), tell_all(&mut after, 3)), (vec![], vec![]), "it is raised as before");
-        take(&mut after, 4, &["load,publisher=a value=1"]);
-        assert_eq!(look(&mut after, 4).len(), 1);
-        assert_eq!(tell_all(&mut after, 4), [AlarmState::Resolved]);
-
-        let mut without = table(vec![rule("other", Reduction::Last, Limit::Above(7.0))], kept);
-        assert_eq!(tell_all(&mut without, 2), [AlarmState::Resolved]);
-        assert_eq!((tell_all(&mut without, 3), without.kept()), (vec![], vec![]));
-    }
-
-    #[test]
-    fn silence_is_an_alarm_where_the_rule_says_so_also_over_a_restart_and_never_a_deaf_monitors() {
-        let mut silent = rule("silent", Reduction::Last, Limit::Above(1e9));
-        silent.condition = Condition { limit: None, without_data: WithoutData::Alarm, ..silent.condition };
-        let mut before = table(vec![silent.clone()], vec![]);
-        take(&mut before, 1, &["load,publisher=a value=9"]);
-        assert_eq!(look(&mut before, 2), []);
-        let mut table = table(vec![silent], before.kept());
-        assert_eq!(look(&mut table, 5), [], "it may have been written before it started");
-        assert_eq!(table.look(false, at(11).0, at(11).1), [], "it hears nobody");
-        assert_eq!(look(&mut table, 12), [], "nobody may have heard it");
-        assert_eq!(look(&mut table, 22), [("silent".to_owned(), "a".to_owned(), AlarmState::Firing)]);
-        take(&mut table, 23, &["load,publisher=a value=9"]);
-        assert_eq!(look(&mut table, 23), [("silent".to_owned(), "a".to_owned(), AlarmState::Resolved)]);
-        assert_eq!(tell_all(&mut table, 23), [], "nobody had heard of it");
-    }
-
-    #[test]
-    fn a_rule_that_stays_keeps_its_windows_and_too_many_series_are_counted() {
-        let rules = vec![rule("high", Reduction::Last, Limit::Above(7.0))];
-        let mut table = table(rules.clone(), vec![]);
-        for number in 0..SERIES_MAX + 5 {
-            take(&mut table, 1, &[&format!("load,publisher=p{number} value=1")]);
-        }
-        assert_eq!((table.values, table.left_out), (SERIES_MAX, 5));
-        let mut more = rules;
-        more.push(rule("more", Reduction::Last, Limit::Above(7.0)));
-        assert!(table.set_rules(&Arc::new(more.clone()), at(2).0, at(2).1));
-        assert_eq!(table.values, SERIES_MAX);
-        more.pop();
-        assert!(!table.set_rules(&Arc::new(more), at(2).0, at(2).1), "nothing has to be read again");
     }
 }
