@@ -1,8 +1,12 @@
 //! What the command line takes and says.
 
+use std::time::Duration;
+
 use clap::CommandFactory;
 
 use super::*;
+use crate::config::Overrides;
+use crate::config::values::WebListen;
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     let words = std::iter::once("heartwatch").chain(line.split_whitespace());
