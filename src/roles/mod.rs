@@ -38,4 +38,5 @@ pub mod server;
 #[cfg(not(feature = "hosts"))]
 #[path = "without_hosts.rs"]
 pub mod server;
+mod session;
 pub mod top;

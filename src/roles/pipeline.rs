@@ -5,7 +5,6 @@
 //! [`Shutdown`].
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +18,8 @@ use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog, WatchdogConfig};
 use crate::actors::watchman::{self, SetWatchman};
-use crate::adapters::agents::{Agents, over_broker};
-use crate::adapters::broker;
-use crate::adapters::broker::EmbeddedBroker;
-use crate::adapters::mqtt;
+use crate::adapters::agents::Agents;
+use crate::adapters::broker::{self, EmbeddedBroker};
 use crate::adapters::process::HostProcesses;
 use crate::adapters::service_manager::SystemdNotify;
 use crate::buffer::journal::{Journal, JournalConfig};
@@ -38,11 +35,12 @@ use crate::ports::{
     AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
     TransportWaiting,
 };
-use crate::roles::connection::{Connection, Takers, Wanted};
+use crate::roles::connection::{Connection, Takers};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
 use crate::roles::kafka_intake::KafkaIntake;
 use crate::roles::nodes::NodeView;
+use crate::roles::session::{ask_agents, wanted};
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
@@ -440,25 +438,6 @@ impl Pipeline {
     }
 }
 
-/// Asks agents over the broker that the settings name, by a connection of its own: what they answer is no
-/// reading, and nothing of it is kept.
-///
-/// # Errors
-/// When the connection could work with no broker.
-pub(super) fn ask_agents(agents: &Agents, settings: &Settings, mqtt_url: &str, clock: Clock) -> anyhow::Result<()> {
-    let prefix = settings.mqtt.prefix.clone();
-    let client_id = match &settings.mqtt.client_id {
-        Some(client_id) => client_id.clone(),
-        None => kept_client_id(&settings.data_dir)?,
-    };
-    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("heartwatch-asks-{client_id}"));
-    config.clean_session = true;
-    let (transport, events) = mqtt::connect(config, vec![prefix.answers()], None, clock)?;
-    let (way, answers) = over_broker(transport, events, prefix);
-    agents.ask_over(way, answers);
-    Ok(())
-}
-
 /// The queues that every monitor has.
 fn queues(journal: &Journal, transport: &Arc<dyn Transport>) -> Queues {
     let queues = Queues::default();
@@ -471,51 +450,4 @@ fn queues(journal: &Journal, transport: &Arc<dyn Transport>) -> Queues {
         queues.add("mqtt to take", to_take_max, move || taking.waiting().map(|waiting| waiting.to_take));
     }
     queues
-}
-
-/// The monitor's connection as the settings want it.
-///
-/// # Errors
-/// When the client id of its session cannot be kept.
-pub(super) fn wanted(settings: &Settings, mqtt_url: &str, identity: &Identity) -> anyhow::Result<Wanted> {
-    let client_id = match &settings.mqtt.client_id {
-        Some(client_id) => client_id.clone(),
-        None => kept_client_id(&settings.data_dir)?,
-    };
-    let filters = settings.mqtt_filters();
-    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &client_id);
-    config.filters_over = filters_over(&settings.data_dir, &filters)?;
-    Ok(Wanted { config, filters, will: consequences::last_will(settings, identity) })
-}
-
-/// Most filters that are remembered, the latest ones.
-const FILTERS_REMEMBERED_MAX: usize = 200;
-
-/// What this data directory's session was ever subscribed to and is not any more: the broker goes on sending
-/// it until it is told, also when the change was made while the monitor did not run.
-fn filters_over(data_dir: &Path, filters: &[String]) -> anyhow::Result<Vec<String>> {
-    let path = data_dir.join("mqtt-filters");
-    let known = std::fs::read_to_string(&path).unwrap_or_default();
-    let over: Vec<String> =
-        known.lines().filter(|known| filters.iter().all(|filter| filter != known)).map(Into::into).collect();
-    let over = over[over.len().saturating_sub(FILTERS_REMEMBERED_MAX)..].to_vec();
-    let all: String = over.iter().chain(filters).map(|filter| format!("{filter}\n")).collect();
-    if all != known {
-        std::fs::write(&path, &all).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(over)
-}
-
-/// The client id of this data directory's persistent session: made once, then kept.
-fn kept_client_id(data_dir: &Path) -> anyhow::Result<String> {
-    let path = data_dir.join("mqtt-client-id");
-    if let Ok(kept) = std::fs::read_to_string(&path) {
-        let kept = kept.trim();
-        if kept.starts_with("heartwatch-") && kept.len() <= 64 {
-            return Ok(kept.to_owned());
-        }
-    }
-    let made = format!("heartwatch-monitor-{:012x}", fastrand::u64(..) >> 16);
-    std::fs::write(&path, &made).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(made)
 }

@@ -24,7 +24,8 @@ use crate::domain::publisher::PublisherId;
 use crate::messages::alarms::SetRules;
 use crate::messages::change::SetDeadlines;
 use crate::messages::notice::SetTargets;
-use crate::roles::pipeline::{Pipeline, ask_agents, wanted};
+use crate::roles::pipeline::Pipeline;
+use crate::roles::session::{ask_agents, wanted};
 use crate::roles::{assemble, consequences};
 use crate::web;
 
