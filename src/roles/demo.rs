@@ -1,7 +1,10 @@
 //! `heartwatch demo`: a scenario from start to end with everything embedded, told as it happens.
 
+mod objections;
+mod publishers;
+mod temporary;
+
 use std::io::{IsTerminal, Write as _};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,32 +12,22 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use crate::buffer::outbox::FullPolicy;
-use crate::config::{
-    BrokerSettings, FeedSettings, FeedSource, Layers, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs,
-    Settings, load,
-};
+use self::objections::{Told, objections, objections_to_the_story};
+use self::publishers::{FIXTURES, publishers};
+pub(super) use self::temporary::{RemovedAtEnd, temporary_directory};
+use crate::config::{BrokerSettings, Layers, Settings, load};
 use crate::console::{paint, story, tables};
-use crate::domain::evidence::EvidenceKind;
 use crate::domain::publisher::PublisherId;
-use crate::domain::restart::RestartPolicy;
 use crate::domain::time::describe_duration;
 use crate::domain::verdict::{Change, Verdict};
 use crate::formats::api::StatusView;
-use crate::formats::source_time::TimeFormat;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::messages::child::ChildSignal;
 use crate::roles::ask::drawing;
 use crate::roles::cli::{DemoArgs, Scenario};
 use crate::roles::pipeline::{self, Pipeline};
 use crate::runtime::signals::Request;
-use crate::sources::csv::TimeColumn;
 
-/// The series that the two publishers replay; the program carries them, so it runs from anywhere.
-const FIXTURES: [(&str, &str); 2] =
-    [("light-1", include_str!("../../fixtures/light-1.csv")), ("light-2", include_str!("../../fixtures/light-2.csv"))];
-/// Time between two readings.
-const INTERVAL: Duration = Duration::from_millis(500);
 /// How long the publishers may take to be heard for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an actor may take to answer.
@@ -52,6 +45,7 @@ enum Line<'a> {
     Result { scenario: u8, passed: bool, reasons: &'a [String] },
 }
 
+/// The scenario as it is played.
 struct Stage<'a> {
     args: &'a DemoArgs,
     scenario: Scenario,
@@ -60,14 +54,6 @@ struct Stage<'a> {
     requests: mpsc::Receiver<Request>,
     progress: ProgressBar,
     told: Told,
-}
-
-/// What the story has told so far.
-#[derive(Debug, Default)]
-struct Told {
-    changes: Vec<Change>,
-    /// Changes that came faster than they could be told.
-    missed: u64,
 }
 
 /// Plays the scenario; the answer is the exit code: 0 only when the verdicts are the scenario's.
@@ -130,39 +116,6 @@ fn choose_page(args: &DemoArgs, settings: &mut Settings) {
     {
         settings.web.listen = None;
     }
-}
-
-fn publishers(data_dir: &Path) -> anyhow::Result<Vec<PublisherSettings>> {
-    let folder = data_dir.join("fixtures");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let mut publishers = Vec::new();
-    for (name, series) in FIXTURES {
-        let csv = folder.join(format!("{name}.csv"));
-        std::fs::write(&csv, series).with_context(|| format!("cannot write {}", csv.display()))?;
-        let feed = FeedSettings {
-            source: FeedSource::Csv(csv),
-            interval: INTERVAL,
-            heartbeat: None,
-            run: RunAs::Child,
-            looping: true,
-            limit: None,
-            time_column: TimeColumn::Auto,
-            time_format: Some(TimeFormat::MonthFirst),
-            measurement: Some("light".to_owned()),
-            outbox_bytes_max: OUTBOX_BYTES_MAX,
-            // What is killed stays killed.
-            restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
-            outbox_full: FullPolicy::default(),
-        };
-        publishers.push(PublisherSettings {
-            id: PublisherId::parse(name)?,
-            expected: true,
-            deadline: None,
-            grace: None,
-            feed: Some(feed),
-        });
-    }
-    Ok(publishers)
 }
 
 impl Stage<'_> {
@@ -351,166 +304,4 @@ const fn number(scenario: Scenario) -> u8 {
 pub(super) fn print_line(text: &str) {
     let mut out = anstream::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-}
-
-/// The verdicts of [`FIXTURES`] at the end.
-const fn verdicts_of(scenario: Scenario) -> [Verdict; 2] {
-    match scenario {
-        Scenario::BothWork => [Verdict::Alive, Verdict::Alive],
-        Scenario::OneKilled => [Verdict::Dead, Verdict::Alive],
-        Scenario::BothKilled => [Verdict::Dead, Verdict::Dead],
-    }
-}
-
-/// What happened on the way that the scenario has not: a survivor that was ever taken for anything
-/// but alive or late, a death without its evidence.
-fn objections_to_the_story(scenario: Scenario, told: &Told) -> Vec<String> {
-    let mut objections = Vec::new();
-    if told.missed > 0 {
-        objections.push(format!("{} changes of verdicts were not seen", told.missed));
-    }
-    for ((name, _), end) in FIXTURES.iter().zip(verdicts_of(scenario)) {
-        for change in told.changes.iter().filter(|change| change.publisher.as_str() == *name) {
-            let fits = match change.to {
-                Verdict::Alive | Verdict::Late => true,
-                Verdict::Dead => end == Verdict::Dead,
-                _ => false,
-            };
-            let at = change.decided_at.time_of_day();
-            if !fits {
-                objections.push(format!("{name} was taken for {} at {at}: {}", change.to, change.summary));
-            }
-            let proved = change
-                .evidence
-                .iter()
-                .any(|evidence| matches!(evidence.kind, EvidenceKind::Process | EvidenceKind::Exit));
-            if fits && change.to == Verdict::Dead && !proved {
-                objections.push(format!("{name} was called dead at {at} without evidence of its process"));
-            }
-        }
-    }
-    objections
-}
-
-/// What of this status is not the scenario's.
-fn objections(scenario: Scenario, view: &StatusView) -> Vec<String> {
-    let mut objections = Vec::new();
-    for ((name, _), verdict) in FIXTURES.iter().zip(verdicts_of(scenario)) {
-        match view.publishers.iter().find(|publisher| publisher.id.as_str() == *name) {
-            None => objections.push(format!("{name} is not known")),
-            Some(publisher) if publisher.verdict != verdict => {
-                objections
-                    .push(format!("{name} should be {verdict} and is {}: {}", publisher.verdict, publisher.summary));
-            }
-            Some(publisher) if publisher.ledger.received == 0 => objections.push(format!("no reading of {name} came")),
-            Some(publisher) if publisher.ledger.lost > 0 => {
-                objections.push(format!("{} readings of {name} are lost", publisher.ledger.lost));
-            }
-            Some(_) => {}
-        }
-    }
-    if view.publishers.len() != FIXTURES.len() {
-        objections.push(format!("{} publishers are known instead of {}", view.publishers.len(), FIXTURES.len()));
-    }
-    objections
-}
-
-/// A directory of our own that goes away with the demo.
-pub(super) fn temporary_directory() -> anyhow::Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("heartwatch-demo-{}-{:08x}", std::process::id(), fastrand::u32(..)));
-    std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(path)
-}
-
-/// Goes away with this.
-pub(super) struct RemovedAtEnd(pub PathBuf);
-
-impl Drop for RemovedAtEnd {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "the demo's directory was not removed");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::evidence::Evidence;
-    use crate::domain::ledger::Account;
-    use crate::domain::publisher::HostName;
-    use crate::domain::time::Timestamp;
-    use crate::domain::verdict::Trigger;
-    use crate::formats::api::PublisherView;
-
-    fn view(verdicts: [Verdict; 2]) -> StatusView {
-        let publisher = |(name, verdict): (&str, Verdict)| PublisherView {
-            id: PublisherId::parse(name).unwrap(),
-            host: HostName::parse("here").unwrap(),
-            pid: None,
-            verdict,
-            since: Timestamp::default(),
-            last_seen: None,
-            deadline_ms: 5_000,
-            deadline_kind: String::new(),
-            deadline_basis: None,
-            maintenance: None,
-            flapping: false,
-            because: None,
-            summary: String::new(),
-            child: None,
-            ledger: Account { received: 1, ..Account::default() },
-        };
-        let publishers = FIXTURES.iter().map(|(name, _)| *name).zip(verdicts).map(publisher).collect();
-        StatusView { publishers, ..StatusView::default() }
-    }
-
-    #[test]
-    fn only_the_scenarios_own_verdicts_pass() {
-        use Verdict::{Alive, Dead, Silent};
-        let table = [
-            (Scenario::BothWork, [Alive, Alive]),
-            (Scenario::OneKilled, [Dead, Alive]),
-            (Scenario::BothKilled, [Dead, Dead]),
-        ];
-        for (scenario, right) in table {
-            assert_eq!(objections(scenario, &view(right)), Vec::<String>::new());
-            for wrong in [[Alive, Dead], [Dead, Silent], [Silent, Alive]] {
-                assert!(!objections(scenario, &view(wrong)).is_empty(), "{scenario:?} {wrong:?}");
-            }
-        }
-    }
-
-    fn change(to: Verdict, evidence: Vec<Evidence>) -> Change {
-        Change {
-            epoch: 1,
-            publisher: PublisherId::parse("light-2").unwrap(),
-            host: HostName::parse("here").unwrap(),
-            from: Verdict::Alive,
-            to,
-            at: Timestamp::default(),
-            decided_at: Timestamp::default(),
-            trigger: Trigger::Deadline,
-            summary: format!("{to}: so"),
-            evidence,
-            process: None,
-            maintenance: false,
-            flapping: None,
-            because: None,
-        }
-    }
-
-    #[test]
-    fn a_survivor_that_was_doubted_on_the_way_fails_the_scenario() {
-        let told = |to, evidence| Told { changes: vec![change(to, evidence)], missed: 0 };
-        let proof = || vec![Evidence::new(EvidenceKind::Process, "PID 812 is gone")];
-        assert_eq!(objections_to_the_story(Scenario::OneKilled, &told(Verdict::Late, vec![])), Vec::<String>::new());
-        for wrong in [Verdict::Dead, Verdict::Silent, Verdict::Unknown, Verdict::Ended] {
-            let objections = objections_to_the_story(Scenario::OneKilled, &told(wrong, proof()));
-            assert_eq!(objections.len(), 1, "{wrong}: {objections:?}");
-        }
-        assert!(objections_to_the_story(Scenario::BothKilled, &told(Verdict::Dead, proof())).is_empty());
-        assert_eq!(objections_to_the_story(Scenario::BothKilled, &told(Verdict::Dead, vec![])).len(), 1);
-        assert_eq!(objections_to_the_story(Scenario::BothWork, &Told { changes: vec![], missed: 1 }).len(), 1);
-    }
 }
