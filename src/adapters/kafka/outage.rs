@@ -1,15 +1,15 @@
 //! Says that Kafka is away once, and that it is back once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether it is away, and since when that was said.
+/// Whether it was said last that it is away.
 #[derive(Debug, Default)]
-pub(super) struct Outage(Mutex<bool>);
+pub(super) struct Outage(AtomicBool);
 
 impl Outage {
     /// Something failed. Whether that is news.
     pub fn failed(&self, brokers: &str, reason: &str) -> bool {
-        let news = !std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), true);
+        let news = !self.0.swap(true, Ordering::Relaxed);
         if news {
             tracing::warn!(brokers, reason, "no connection to Kafka; trying again until there is one");
         }
@@ -18,7 +18,7 @@ impl Outage {
 
     /// Something worked. Whether that is news.
     pub fn ended(&self, brokers: &str) -> bool {
-        let news = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), false);
+        let news = self.0.swap(false, Ordering::Relaxed);
         if news {
             tracing::info!(brokers, "connected to Kafka again");
         }
