@@ -8,37 +8,32 @@ mod console;
 mod desk;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod questions;
+mod received;
 mod streams;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 
 use crate::adapters::grpc::console::say;
 use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
-use crate::adapters::received_log::{ReceivedLog, ReceivedLogConfig};
 use crate::adapters::tls::KeyPair;
 use crate::config::Settings;
 use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::{self, Topic, TopicKind};
-use crate::formats::monitoring_sign::KINDS;
-use crate::messages::deliveries::Delivery;
-use crate::ports::{Sink, TransportEvent};
+use crate::formats::envelope::TopicKind;
+use crate::ports::Sink;
 use crate::roles::cli::{ServerArgs, ServerAsk};
 use crate::roles::pipeline::{Ends, Front, start_between};
 use crate::runtime::clock::Clock;
 use crate::runtime::signals::Request;
 use console::Console;
+use streams::StreamsThread;
 
 /// Who says what beside its readings.
 type Sign = (PublisherId, TopicKind, Vec<u8>);
 
-/// Size of a file of the log of what was received.
-const RECEIVED_FILE_BYTES_MAX: u64 = 16 * 1_048_576;
-/// Files of it that are kept.
-const RECEIVED_FILES_MAX: usize = 5;
 /// Deliveries between the log of what was received and the pump.
 const TEE_MESSAGES_MAX: usize = 64;
 /// Heartbeats that wait for Kafka.
@@ -61,7 +56,7 @@ pub async fn server(
     let sink = sink(settings)?;
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
-    let log = Arc::new(received_log(&settings.data_dir)?);
+    let log = Arc::new(received::log(&settings.data_dir)?);
     let pair = args.certificate_file.clone().zip(args.key_file.clone());
     let tls = pair.map(|(certificate_file, key_file)| KeyPair { certificate_file, key_file });
     let config = GrpcServerConfig { tls, prefix: settings.mqtt.prefix.clone(), ..GrpcServerConfig::new(args.listen) };
@@ -72,7 +67,7 @@ pub async fn server(
     let prefix = settings.mqtt.prefix.clone();
     let signs = tell_signs(settings)?;
     let (tee_queue, signs_queue) = (tee.downgrade(), signs.as_ref().map(mpsc::Sender::downgrade));
-    actix_rt::spawn(note_received(events, tee, log.clone(), prefix, signs));
+    actix_rt::spawn(received::note(events, tee, log.clone(), prefix, signs));
 
     let front = Front::Given { transport, events: tee_end, url: format!("grpc://{listen}") };
     let mut pipeline =
@@ -86,7 +81,7 @@ pub async fn server(
     tee_queue.upgrade().iter().for_each(|tee| queues.add_channel("received", tee));
     signs_queue.and_then(|signs| signs.upgrade()).iter().for_each(|signs| queues.add_channel("signs for Kafka", signs));
     let desk = actix_rt::spawn(desk::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock));
-    let (way, answers) = streams::over_streams(agents.clone(), submit.clone());
+    let (way, answers) = questions::over_streams(agents.clone(), submit.clone());
     pipeline.ask_over(way, answers);
     #[cfg(feature = "kafka")]
     if let Some(brokers) = &settings.kafka.brokers {
@@ -149,27 +144,6 @@ pub async fn server(
     }
 }
 
-/// What runs the agents' streams: a thread of their own, because that of the actors has enough to do with what they say.
-struct StreamsThread {
-    runtime: tokio::runtime::Handle,
-    /// It ends when this is dropped.
-    _end: oneshot::Sender<()>,
-}
-
-impl StreamsThread {
-    fn start() -> anyhow::Result<Self> {
-        let why = "cannot start the thread of the agents' streams";
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(why)?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel::<()>();
-        let run = move || {
-            let _ = runtime.block_on(ended);
-        };
-        std::thread::Builder::new().name("streams".to_owned()).spawn(run).context(why)?;
-        Ok(Self { runtime: handle, _end: end })
-    }
-}
-
 /// Every agent is an open file; what a shell allows by default is 1,024. Returns how many can be open from now on;
 /// none where there is no limit.
 pub(in crate::roles) fn allow_many_connections() -> Option<u64> {
@@ -222,60 +196,4 @@ fn tell_signs(settings: &Settings) -> anyhow::Result<Option<mpsc::Sender<Sign>>>
 #[expect(clippy::unnecessary_wraps, reason = "with Kafka it can fail")]
 fn tell_signs(_: &Settings) -> anyhow::Result<Option<mpsc::Sender<Sign>>> {
     Ok(None)
-}
-
-fn received_log(data_dir: &Path) -> anyhow::Result<ReceivedLog> {
-    let path = data_dir.join("received.log");
-    let config = ReceivedLogConfig {
-        path: path.clone(),
-        file_bytes_max: RECEIVED_FILE_BYTES_MAX,
-        files_max: RECEIVED_FILES_MAX,
-    };
-    ReceivedLog::open(config).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Hands deliveries on and writes down what is in them beside readings, which are written down when they are read.
-async fn note_received(
-    mut events: mpsc::Receiver<TransportEvent>,
-    tee: mpsc::Sender<TransportEvent>,
-    log: Arc<ReceivedLog>,
-    prefix: envelope::Prefix,
-    signs: Option<mpsc::Sender<Sign>>,
-) {
-    let mut signs_dropped: u64 = 0;
-    while let Some(event) = events.recv().await {
-        if let TransportEvent::Delivery(delivery) = &event
-            && let Some((publisher, kind)) = noted(&log, &prefix, delivery)
-            && let Some(signs) = &signs
-            && KINDS.contains(&kind)
-            // While Kafka is away there is no room: they speak of a moment that has passed.
-            && signs.try_send((publisher, kind, delivery.payload.clone())).is_err()
-        {
-            signs_dropped += 1;
-            if signs_dropped.is_power_of_two() {
-                tracing::warn!(signs_dropped, "Kafka takes no heartbeats: the monitor behind it does not hear of them");
-            }
-        }
-        if tee.send(event).await.is_err() {
-            break;
-        }
-    }
-}
-
-/// Writes down what is no reading and no heartbeat, and says who has spoken and how.
-fn noted(log: &ReceivedLog, prefix: &envelope::Prefix, delivery: &Delivery) -> Option<(PublisherId, TopicKind)> {
-    let at = delivery.wall;
-    let Ok(Topic { publisher, kind }) = Topic::parse(prefix, &delivery.topic) else {
-        log.line(&format!("{at} not understood: {}", delivery.topic.escape_debug()));
-        return None;
-    };
-    match kind {
-        TopicKind::Readings => {}
-        kind => match envelope::decode(kind, &publisher, &delivery.payload) {
-            Ok(_) if kind == TopicKind::Heartbeat => {}
-            Ok(_) => log.line(&format!("{at} {publisher} {kind}")),
-            Err(error) => log.line(&format!("{at} {publisher} {kind}: {error}")),
-        },
-    }
-    Some((publisher, kind))
 }

@@ -14,7 +14,7 @@ use crate::ports::{AgentAnswer, AgentWay, BoxFuture};
 /// Answers that wait to be taken.
 const ANSWERS_MAX: usize = 1_024;
 
-struct Streams {
+struct Questions {
     agents: Agents,
     submit: mpsc::Sender<Submission>,
     answers: mpsc::Sender<AgentAnswer>,
@@ -27,10 +27,10 @@ pub fn over_streams(
     submit: mpsc::Sender<Submission>,
 ) -> (Arc<dyn AgentWay>, mpsc::Receiver<AgentAnswer>) {
     let (answers, answers_end) = mpsc::channel(ANSWERS_MAX);
-    (Arc::new(Streams { agents, submit, answers }), answers_end)
+    (Arc::new(Questions { agents, submit, answers }), answers_end)
 }
 
-impl AgentWay for Streams {
+impl AgentWay for Questions {
     fn name(&self) -> &'static str {
         "gRPC"
     }
