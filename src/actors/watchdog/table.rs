@@ -31,13 +31,14 @@ use crate::runtime::clock::Clock;
 
 use self::calm::{Calm, Draft};
 use self::directory::Directory;
-use self::entry::{Entry, Hosts};
-use self::silence::is_well;
+use self::entry::Entry;
+use self::hosts::Hosts;
 use self::timers::{Due, Timers};
 
 mod calm;
 mod directory;
 mod entry;
+mod hosts;
 mod silence;
 mod timers;
 

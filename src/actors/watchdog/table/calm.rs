@@ -1,25 +1,20 @@
-//! Who is told what, and when it is better not to call anyone: flapping, maintenance, a host that is gone.
+//! Who is told what, and when it is better not to call anyone: flapping, maintenance, a host that is gone (`hosts`).
 //!
 //! Verdicts are decided as ever; this part stands between a verdict and the word about it. It remembers
 //! what was last told of everyone, and makes good at the end of a quiet time what still differs.
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::hosts::HostState;
 use super::*;
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::flapping::Turn;
-use crate::domain::maintenance::{Window, host_id};
+use crate::domain::maintenance::Window;
 use crate::domain::publisher::HostName;
 use crate::domain::verdict::{Flaps, Trigger};
 
 /// How often the quiet are looked through.
 const CALM_EVERY: Duration = Duration::from_millis(250);
-/// How often it is asked whether a whole host is silent.
-const HOST_EVERY: Duration = Duration::from_millis(200);
-/// Fewer publishers than this are no host: the one's own change says it all.
-const HOST_PUBLISHERS_MIN: usize = 2;
-/// Most publishers of a host named in its change.
-const HOST_NAMED_MAX: usize = 10;
 
 /// A change before it has its number and its marks.
 #[derive(Debug, Clone)]
@@ -41,15 +36,6 @@ impl Draft {
     }
 }
 
-/// What is known of a host as a whole.
-#[derive(Debug, Default)]
-pub(super) struct HostState {
-    is_gone: bool,
-    asked_at: Option<Monotonic>,
-    back_at: Monotonic,
-    change: Option<Box<Change>>,
-}
-
 /// Everything that keeps the table calm.
 #[derive(Debug, Default)]
 pub(super) struct Calm {
@@ -57,7 +43,7 @@ pub(super) struct Calm {
     /// Those of whom something untrue was last told, because of maintenance or of their host.
     quiet: BTreeSet<u32>,
     flapping: BTreeSet<u32>,
-    hosts: HashMap<HostName, HostState>,
+    pub(super) hosts: HashMap<HostName, HostState>,
     looked_at: Monotonic,
     saved_revision: u64,
 }
@@ -219,152 +205,6 @@ impl Table {
             self.calm.quiet.remove(&index)
         };
         self.publish(change);
-    }
-
-    /// The host that a change follows from; its own change is told first.
-    fn host_behind(&mut self, index: u32, draft: &Draft, now: Monotonic, wall: Timestamp) -> Option<PublisherId> {
-        let entry = &self.entries[index as usize];
-        let host = entry.watch.host().clone();
-        if host == self.config.home.host {
-            return None;
-        }
-        let id = host_id(&host)?;
-        let is_gone = self.calm.hosts.get(&host).is_some_and(|state| state.is_gone);
-        if draft.to == Verdict::Unreachable {
-            return (is_gone || self.host_goes(&host, &id, draft.at, now, wall)).then_some(id);
-        }
-        if draft.to.is_bad() || draft.to == Verdict::Unknown {
-            return None;
-        }
-        let followed = entry.because() == Some(&id);
-        if is_gone {
-            let heard = entry.id.clone();
-            self.host_returns(&host, &id, &heard, now, wall);
-        }
-        followed.then_some(id)
-    }
-
-    /// Whether everyone on a host is silent; says so once.
-    fn host_goes(&mut self, host: &HostName, id: &PublisherId, at: Timestamp, now: Monotonic, wall: Timestamp) -> bool {
-        let asked_at = self.calm.hosts.get(host).and_then(|state| state.asked_at);
-        if asked_at.is_some_and(|asked| now.since(asked) < HOST_EVERY) {
-            return false;
-        }
-        let began = self.clock.monotonic();
-        let silent = self.silent_on(host, now);
-        self.calm.hosts.entry(host.clone()).or_default().asked_at = Some(self.rested_after(now, began));
-        let Some((silent, mut named)) = silent else { return false };
-        let what = format!("all {silent} publishers on {host} are silent: the host or its network is gone");
-        let mut evidence = vec![Evidence::new(EvidenceKind::Host, what.clone())];
-        evidence.append(&mut named);
-        let summary = format!("unreachable: {what}");
-        self.host_changes(host, id, Verdict::Unreachable, summary, evidence, at, wall, now);
-        true
-    }
-
-    /// How many are silent on a host, and what is known of some of them; none when one of them is not.
-    fn silent_on(&self, host: &HostName, now: Monotonic) -> Option<(usize, Vec<Evidence>)> {
-        let (mut silent, mut named) = (0_usize, Vec::new());
-        for entry in self.entries.iter().filter(|entry| entry.watch.host() == host) {
-            let watch = &entry.watch;
-            if watch.has_ended() || matches!(watch.verdict(), Verdict::Dead | Verdict::NeverStarted) {
-                continue;
-            }
-            if !watch.is_late(&self.observer, now) {
-                return None;
-            }
-            silent += 1;
-            if named.len() < HOST_NAMED_MAX {
-                let heard = watch.last_heard().map_or_else(|| "never".to_owned(), |(_, wall)| wall.time_of_day());
-                named.push(Evidence::new(EvidenceKind::Silence, format!("{}: last heard at {heard}", entry.id)));
-            }
-        }
-        (silent >= HOST_PUBLISHERS_MIN).then_some((silent, named))
-    }
-
-    fn host_returns(
-        &mut self,
-        host: &HostName,
-        id: &PublisherId,
-        heard: &PublisherId,
-        now: Monotonic,
-        wall: Timestamp,
-    ) {
-        let what = format!("{host} is heard again: {heard} came first");
-        let evidence = vec![Evidence::new(EvidenceKind::Host, what.clone())];
-        self.host_changes(host, id, Verdict::Alive, format!("alive: {what}"), evidence, wall, wall, now);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one change")]
-    fn host_changes(
-        &mut self,
-        host: &HostName,
-        id: &PublisherId,
-        to: Verdict,
-        summary: String,
-        evidence: Vec<Evidence>,
-        at: Timestamp,
-        wall: Timestamp,
-        now: Monotonic,
-    ) {
-        self.epoch += 1;
-        let maintenance = self.calm.maintenance.covers(id, host, wall).is_some();
-        let state = self.calm.hosts.entry(host.clone()).or_default();
-        let trigger = if to.is_bad() { Trigger::Deadline } else { Trigger::Heartbeat };
-        let change = Change {
-            epoch: self.epoch,
-            publisher: id.clone(),
-            host: host.clone(),
-            from: state.change.as_ref().map_or(Verdict::Alive, |change| change.to),
-            to,
-            at,
-            decided_at: wall,
-            trigger,
-            summary,
-            evidence,
-            process: None,
-            maintenance,
-            flapping: None,
-            because: None,
-        };
-        (state.is_gone, state.back_at) = (to.is_bad(), now);
-        state.change = Some(Box::new(change.clone()));
-        self.publish(change);
-    }
-
-    /// Whether those who are silent are all of one other host, while others are heard: that is the host's
-    /// fault, not ours.
-    pub(super) fn one_host_is_silent(&self, now: Monotonic) -> bool {
-        let mut silent_host = None;
-        let mut others_heard = false;
-        let well = |entry: &&Entry| is_well(&entry.watch);
-        for entry in self.entries.iter().filter(well) {
-            if entry.watch.is_late(&self.observer, now) {
-                let host = entry.watch.host();
-                if *host == self.config.home.host || silent_host.is_some_and(|known| known != host) {
-                    return false;
-                }
-                silent_host = Some(host);
-            }
-        }
-        for entry in self.entries.iter().filter(well) {
-            if !entry.watch.is_late(&self.observer, now) {
-                if Some(entry.watch.host()) == silent_host {
-                    return false;
-                }
-                others_heard |= entry.watch.last_heard().is_some();
-            }
-        }
-        others_heard
-    }
-
-    /// The standing verdicts of hosts that were ever gone.
-    pub(super) fn standing_hosts(&self, at: Timestamp) -> impl Iterator<Item = Standing> {
-        self.calm.hosts.values().filter_map(move |state| {
-            let change = state.change.as_deref()?;
-            let (publisher, host) = (change.publisher.clone(), change.host.clone());
-            Some(Standing { publisher, host, verdict: change.to, epoch: change.epoch, at })
-        })
     }
 
     /// Opens a window; the answer is what is to be kept on disk, with its number.

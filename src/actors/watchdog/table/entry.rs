@@ -5,7 +5,6 @@
 //! behind one pointer, which the others pay eight bytes for.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::flapping::Flapping;
@@ -189,22 +188,6 @@ impl Entry {
         if let Some(past) = &mut self.past {
             past.exit_awaited = None;
         }
-    }
-}
-
-/// The hosts' names, each once.
-#[derive(Debug, Default)]
-pub(super) struct Hosts(std::collections::HashSet<Arc<HostName>>);
-
-impl Hosts {
-    /// The one copy of this name.
-    pub(super) fn one(&mut self, name: &HostName) -> Arc<HostName> {
-        if let Some(known) = self.0.get(name) {
-            return Arc::clone(known);
-        }
-        let new = Arc::new(name.clone());
-        self.0.insert(Arc::clone(&new));
-        new
     }
 }
 
