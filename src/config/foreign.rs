@@ -101,6 +101,33 @@ fn apart_from_ours<'a>(
     }
 }
 
+/// What a topic cannot be, with this form of payload and this broker.
+fn check_topic<'a>(
+    reader: &mut Reader<'a>,
+    table: &Scope<'a>,
+    topic: &Sourced<TopicPattern>,
+    form: Form,
+    mqtt: &MqttSettings,
+) {
+    let pattern = &topic.value;
+    let filter = pattern.filter();
+    if overlap(&filter, &format!("{}/v1/#", mqtt.prefix)) {
+        let message = format!("'{filter}' is also what heartwatch's own publishers use, under {}/v1/", mqtt.prefix);
+        reader.mistake(&topic.origin, &table.key("topic"), message);
+    }
+    // see adapters/broker.rs: it would end the embedded broker
+    if matches!(mqtt.broker, BrokerSettings::Embedded { .. }) && filter.starts_with(|c: char| !c.is_ascii()) {
+        let message = "the embedded broker takes no topic that begins with a letter beyond ASCII: set mqtt.url";
+        reader.mistake(&topic.origin, &table.key("topic"), message);
+    }
+    let has = |name: &str| pattern.names().any(|known| known == name);
+    if form == Form::Collectd && !(has("plugin") && has("type")) {
+        let message = "collectd's topics need names for these levels: 'collectd/{host}/{plugin}/{type}'";
+        reader.mistake(&topic.origin, &table.key("topic"), message);
+    }
+}
+
+/// One of them; none where it cannot be told what it would be.
 fn one<'a>(
     reader: &mut Reader<'a>,
     table: &Scope<'a>,
@@ -133,22 +160,8 @@ fn one<'a>(
         keys.only_for(reader, table, form);
     }
     let (topic, form) = (topic?, form?);
+    check_topic(reader, table, &topic, form, mqtt);
     let pattern = topic.value;
-    let filter = pattern.filter();
-    if overlap(&filter, &format!("{}/v1/#", mqtt.prefix)) {
-        let message = format!("'{filter}' is also what heartwatch's own publishers use, under {}/v1/", mqtt.prefix);
-        reader.mistake(&topic.origin, &table.key("topic"), message);
-    }
-    // see adapters/broker.rs: it would end the embedded broker
-    if matches!(mqtt.broker, BrokerSettings::Embedded { .. }) && filter.starts_with(|c: char| !c.is_ascii()) {
-        let message = "the embedded broker takes no topic that begins with a letter beyond ASCII: set mqtt.url";
-        reader.mistake(&topic.origin, &table.key("topic"), message);
-    }
-    let has = |name: &str| pattern.names().any(|known| known == name);
-    if form == Form::Collectd && !(has("plugin") && has("type")) {
-        let message = "collectd's topics need names for these levels: 'collectd/{host}/{plugin}/{type}'";
-        reader.mistake(&topic.origin, &table.key("topic"), message);
-    }
     let mut template = |(key, given): (&str, Option<Sourced<String>>)| {
         let given = given?;
         match Template::parse(&given.value, &pattern) {
