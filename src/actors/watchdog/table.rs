@@ -4,7 +4,7 @@
 //! (lazily).
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::domain::maintenance::{Maintenance, Scheduled, Window};
 use crate::domain::nodes::NodeBeat;
 use crate::domain::observer::Observer;
 use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity};
-use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::{Change, Verdict};
 use crate::domain::watch::{Home, Outcome, Surroundings, Transition, Watch};
@@ -295,12 +295,12 @@ impl Table {
     /// Leases of these nodes have ended: everybody who belongs to one is asked after.
     pub fn leases_ended(&mut self, nodes: &[NodeBeat], now: Monotonic, wall: Timestamp) {
         self.tick(now);
-        let hosts: HashSet<&HostName> = nodes.iter().flat_map(|node| node.hosts()).collect();
-        let agents: HashSet<&PublisherId> = nodes.iter().filter_map(|node| node.client_id.as_ref()).collect();
-        let belongs = |entry: &Entry| hosts.contains(entry.watch.host()) || agents.contains(&entry.id);
-        let found: Vec<usize> = (0..self.entries.len()).filter(|index| belongs(&self.entries[*index])).collect();
+        let agents = nodes.iter().filter_map(|node| node.client_id.as_ref());
+        let mut found: BTreeSet<u32> = agents.filter_map(|agent| self.by_id.find(agent, &self.entries)).collect();
+        for host in nodes.iter().flat_map(NodeBeat::hosts) {
+            found.extend(self.hosts.places_on(host, &self.entries));
+        }
         for index in found {
-            let Ok(index) = u32::try_from(index) else { break };
             let around = around!(self, agent_of!(self, index));
             let outcome = self.entries[index as usize].watch.lease_ended(around, now, wall);
             self.follow(index, outcome, now, wall);
@@ -331,7 +331,11 @@ impl Table {
 
     fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {
         if let Some(was) = outcome.was {
-            self.entries[index as usize].moved(&was);
+            let entry = &mut self.entries[index as usize];
+            entry.moved(&was);
+            if *was.host != *entry.watch.host() {
+                self.hosts.moved();
+            }
         }
         self.count_well(index);
         if let Some(process) = outcome.ask {
@@ -499,6 +503,7 @@ impl Table {
             }
             return None;
         };
+        self.hosts.added(index, watch.host());
         self.entries.push(Entry::new(id, watch, since));
         self.by_id.insert(index, &self.entries);
         self.not_late_before.push(Monotonic::START);

@@ -1,6 +1,6 @@
 //! Hosts as a whole: when everybody on one falls silent, that is told once, and not of each publisher.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::calm::Draft;
@@ -27,19 +27,57 @@ pub(super) struct HostState {
     pub(super) change: Option<Box<Change>>,
 }
 
-/// The hosts' names, each once.
+/// The hosts' names, each once, and who is where.
 #[derive(Debug, Default)]
-pub(super) struct Hosts(HashSet<Arc<HostName>>);
+pub(super) struct Hosts {
+    names: HashSet<Arc<HostName>>,
+    /// The places of those on each host, lowest first. Where no host ever falls silent nobody asks, and it takes no
+    /// memory: it is made by the first who does, and again after somebody has moved.
+    places: Option<HashMap<HostName, Vec<u32>>>,
+}
 
 impl Hosts {
     /// The one copy of this name.
     pub(super) fn one(&mut self, name: &HostName) -> Arc<HostName> {
-        if let Some(known) = self.0.get(name) {
+        if let Some(known) = self.names.get(name) {
             return Arc::clone(known);
         }
         let new = Arc::new(name.clone());
-        self.0.insert(Arc::clone(&new));
+        self.names.insert(Arc::clone(&new));
         new
+    }
+
+    /// The one at `place` is new, the last of all.
+    pub(super) fn added(&mut self, place: u32, host: &HostName) {
+        if let Some(places) = &mut self.places {
+            places.entry(host.clone()).or_default().push(place);
+        }
+    }
+
+    /// Somebody is on another host from now on.
+    pub(super) fn moved(&mut self) {
+        self.places = None;
+    }
+
+    /// The places of those on a host, lowest first.
+    pub(super) fn places_on(&mut self, host: &HostName, entries: &[Entry]) -> &[u32] {
+        let places = self.places.get_or_insert_with(|| {
+            let mut places: HashMap<HostName, Vec<u32>> = HashMap::new();
+            for (place, entry) in (0..).zip(entries) {
+                places.entry(entry.watch.host().clone()).or_default().push(place);
+            }
+            places
+        });
+        let places = places.get(host).map_or(&[][..], Vec::as_slice);
+        debug_assert!(
+            (0..)
+                .zip(entries)
+                .filter(|(_, entry)| entry.watch.host() == host)
+                .map(|(place, _)| place)
+                .eq(places.iter().copied()),
+            "who is said to be on {host} is there, and nobody else"
+        );
+        places
     }
 }
 
@@ -93,10 +131,10 @@ impl Table {
     }
 
     /// How many are silent on a host, and what is known of some of them; none when one of them is not.
-    fn silent_on(&self, host: &HostName, now: Monotonic) -> Option<(usize, Vec<Evidence>)> {
+    fn silent_on(&mut self, host: &HostName, now: Monotonic) -> Option<(usize, Vec<Evidence>)> {
         let (mut silent, mut named) = (0_usize, Vec::new());
-        for entry in self.entries.iter().filter(|entry| entry.watch.host() == host) {
-            let watch = &entry.watch;
+        for place in self.hosts.places_on(host, &self.entries) {
+            let Entry { id, watch, .. } = &self.entries[*place as usize];
             if watch.has_ended() || matches!(watch.verdict(), Verdict::Dead | Verdict::NeverStarted) {
                 continue;
             }
@@ -106,7 +144,7 @@ impl Table {
             silent += 1;
             if named.len() < HOST_NAMED_MAX {
                 let heard = watch.last_heard().map_or_else(|| "never".to_owned(), |(_, wall)| wall.time_of_day());
-                named.push(Evidence::new(EvidenceKind::Silence, format!("{}: last heard at {heard}", entry.id)));
+                named.push(Evidence::new(EvidenceKind::Silence, format!("{id}: last heard at {heard}")));
             }
         }
         (silent >= HOST_PUBLISHERS_MIN).then_some((silent, named))
@@ -191,5 +229,41 @@ impl Table {
             let (publisher, host) = (change.publisher.clone(), change.host.clone());
             Some(Standing { publisher, host, verdict: change.to, epoch: change.epoch, at })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::beat::Heartbeat;
+    use crate::domain::publisher::Incarnation;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_on_a_host_is_known_of_new_ones_and_of_those_who_moved() {
+        let clock = Clock::start();
+        let host = |name: &str| HostName::parse(name).unwrap();
+        let config = WatchdogConfig::new(Home { host: host("here"), boot_id: None });
+        let mut table = Table::new(config, clock, &[], 0, broadcast::channel(1).0);
+        let hear = |table: &mut Table, number: u32, on: &str| {
+            let beat = Beat {
+                publisher: PublisherId::parse(&format!("publisher-{number}")).unwrap(),
+                host: host(on),
+                at: clock.monotonic(),
+                wall: clock.wall(),
+                kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
+            };
+            table.hear(&[beat], clock.monotonic(), clock.wall());
+        };
+        let on = |table: &mut Table, name: &str| table.hosts.places_on(&host(name), &table.entries).to_vec();
+        for number in 0..3 {
+            hear(&mut table, number, "one");
+        }
+        assert_eq!(on(&mut table, "one"), [0, 1, 2]);
+        hear(&mut table, 3, "one");
+        hear(&mut table, 4, "two");
+        assert_eq!((on(&mut table, "one"), on(&mut table, "two")), (vec![0, 1, 2, 3], vec![4]), "new ones");
+        hear(&mut table, 1, "two");
+        assert_eq!((on(&mut table, "one"), on(&mut table, "two")), (vec![0, 2, 3], vec![1, 4]), "one has moved");
+        assert_eq!(on(&mut table, "three"), Vec::<u32>::new());
     }
 }
