@@ -282,7 +282,6 @@ impl Stream {
                         ),
                         measurement: "counted".to_owned(),
                         tags: Vec::new(),
-                        #[expect(clippy::cast_precision_loss, reason = "few")]
                         fields: vec![("value".to_owned(), FieldValue::Float(sequence as f64))],
                     })
                     .collect();
@@ -308,7 +307,6 @@ async fn all_there_once(influxd: &Influxd, readings: u64) {
     .await;
     let rows = influxd.rows("heartwatch", "SELECT count(\"value\"), sum(\"value\") FROM counted").await;
     let (count, sum) = (rows[0][1].as_f64().unwrap(), rows[0][2].as_f64().unwrap());
-    #[expect(clippy::cast_precision_loss, reason = "few")]
     let expected = (readings as f64, (readings * (readings + 1) / 2) as f64);
     assert_eq!((count, sum), expected);
 }

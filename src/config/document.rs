@@ -165,7 +165,6 @@ impl<'a> Given<'a> {
     pub(super) fn fraction(self) -> Result<f64, String> {
         match self {
             Self::Fraction(number) => Ok(number),
-            #[expect(clippy::cast_precision_loss, reason = "numbers here are small")]
             Self::Integer(number) => Ok(number as f64),
             Self::Plain(text) => text.parse().map_err(|_| format!("'{text}' is not a number")),
             Self::Text(text) => Err(format!("'{text}' is text: write a number, without quotes")),

@@ -139,8 +139,7 @@ fn column<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (Option<SensorColum
     (column, table.line)
 }
 
-/// A number, whole or not.
-#[expect(clippy::cast_precision_loss, reason = "the end of a range; 2^53 and more are near enough")]
+/// A number, whole or not. From 2^53 on a whole one is only near: near enough for the end of a range.
 fn any_number(given: Given<'_>) -> Result<f64, String> {
     match given {
         Given::Integer(number) => Ok(number as f64),

@@ -108,7 +108,6 @@ impl Arrivals {
     /// It was heard this long after the time before.
     pub fn heard_after(&mut self, interval: Duration) {
         self.count = self.count.saturating_add(1);
-        #[expect(clippy::cast_precision_loss, reason = "beyond the window it is not used")]
         let weight = (1.0 / self.count as f32).max(1.0 / WINDOW);
         let difference = interval.as_secs_f32() - self.mean_seconds;
         let step = weight * difference;

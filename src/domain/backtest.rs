@@ -108,7 +108,6 @@ fn outcome(silences: &[Silence], deadline: Duration, end: Timestamp) -> Outcome 
         }
     }
     sooner.sort_unstable();
-    #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
     let millis = |nanos: &i64| *nanos as f64 / 1e6;
     Outcome {
         deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),

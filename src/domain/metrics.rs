@@ -125,7 +125,6 @@ impl Rate {
         if elapsed == Duration::ZERO {
             return None;
         }
-        #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 53 bits")]
         let bytes = bytes_total.checked_sub(bytes_before)? as f64;
         Some(bytes / MIB / elapsed.as_secs_f64())
     }

@@ -24,7 +24,6 @@ impl Tally {
         Self { count: 1, average: value, min: value, max: value }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "nobody counts up to 2^53 values")]
     fn add(&mut self, value: f64) {
         self.count += 1;
         // Welford: the sum of many would lose the small ones.

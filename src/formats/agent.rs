@@ -241,7 +241,6 @@ pub fn read_heartbeat(key: &str, value: &[u8]) -> Option<NodeBeat> {
 /// Unix seconds as a float.
 #[must_use]
 pub fn seconds(time: Timestamp) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds are enough")]
     let micros = (time.as_nanos() / 1_000) as f64;
     micros / 1e6
 }

@@ -245,8 +245,7 @@ fn field(key: String, value: Value) -> Result<(String, FieldValue), MonitoringDa
     }
 }
 
-/// A field's value as a number, where it is one.
-#[expect(clippy::cast_precision_loss, reason = "the protocol has only floats; `fields` has the whole number")]
+/// A field's value as a number, where it is one; the protocol has only floats, and `fields` has the whole number.
 const fn number(value: &FieldValue) -> Option<f64> {
     match value {
         FieldValue::Float(value) => Some(*value),

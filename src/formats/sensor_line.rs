@@ -171,7 +171,6 @@ fn every_value(object: &serde_json::Value) -> SensorLine {
 }
 
 /// The value as a number, for a range; an integer that a float cannot hold is still near enough.
-#[expect(clippy::cast_precision_loss, reason = "compared with the ends of a range")]
 const fn number(value: &FieldValue) -> Option<f64> {
     match value {
         FieldValue::Float(number) => Some(*number),

@@ -208,7 +208,6 @@ fn reading(sample: &Sample) -> Dynamic {
     map.insert("metric".into(), sample.metric.clone().into());
     map.insert("value".into(), sample.value.into());
     map.insert("tags".into(), tags.into());
-    #[expect(clippy::cast_precision_loss, reason = "microseconds are enough for a script")]
     let seconds = (sample.time.as_nanos() / 1_000) as f64 / 1e6;
     map.insert("time".into(), seconds.into());
     map.into()
@@ -237,7 +236,6 @@ fn sample(one: Dynamic, original: &Sample) -> Result<Sample, String> {
         None => original.metric.clone(),
     };
     let value = map.get("value").ok_or("the reading has no value")?;
-    #[expect(clippy::cast_precision_loss, reason = "readings of an agent are floats")]
     let value = value.as_float().or_else(|_| value.as_int().map(|whole| whole as f64));
     let value = value.map_err(|kind| format!("value is of type {kind}, it should be a number"))?;
     if !value.is_finite() {

@@ -7,7 +7,6 @@ use super::*;
 
 const fn at(seconds: u64) -> Now {
     let nanos = seconds * 1_000_000_000;
-    #[expect(clippy::cast_possible_wrap, reason = "small numbers")]
     Now { monotonic: Monotonic::from_nanos(nanos), wall: Timestamp::from_nanos(nanos as i64) }
 }
 

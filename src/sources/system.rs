@@ -145,7 +145,6 @@ impl HostMetrics {
 }
 
 fn percent(part: u64, whole: u64) -> Option<f64> {
-    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
     let (part, whole_float) = (part as f64, whole as f64);
     (whole > 0).then(|| 100.0 * part / whole_float)
 }

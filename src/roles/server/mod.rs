@@ -193,7 +193,6 @@ fn tell_signs(settings: &Settings) -> anyhow::Result<Option<mpsc::Sender<Sign>>>
 }
 
 #[cfg(not(feature = "kafka"))]
-#[expect(clippy::unnecessary_wraps, reason = "with Kafka it can fail")]
 fn tell_signs(_: &Settings) -> anyhow::Result<Option<mpsc::Sender<Sign>>> {
     Ok(None)
 }

@@ -323,7 +323,6 @@ fn matrix_line(truth: Truth, findings: &[Finding]) -> Option<MatrixLine> {
     (!verdicts.is_empty()).then_some(MatrixLine { truth, verdicts })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a few thousands")]
 fn qualities(matrix: &[MatrixLine]) -> Vec<Quality> {
     let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
     // Where the monitor was disturbed, `alive` and `unknown` are both right: that line counts for neither.
