@@ -1,16 +1,21 @@
 //! Which numbers of one publisher's incarnation are safe, which are lost, and which are missing.
 //!
-//! Invariants, checked by the property tests below against a set of plain numbers:
+//! Invariants, checked by the property tests in `tests.rs` against a set of plain numbers:
 //! 1. A number is exactly one of: received, lost (with a reason), missing, or never given out.
 //! 2. `produced = received + missing + lost`, always.
 //! 3. A number is [`Accepted::New`] at most once, in any order of arrival and with any copies.
 //! 4. What [`SequenceTracker::report`] calls safe is received or lost, and nothing else, also when
 //!    there are more gaps than fit into the report.
 
+mod saved;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::saved::{BadSavedTracker, SavedTracker};
 use crate::domain::reading::Sequence;
 
 /// Most ranges above the first gap, and most named losses, that one incarnation may have.
@@ -81,29 +86,6 @@ pub struct SafeReport {
     /// The gaps between the two, lowest first.
     pub gaps: Vec<(Sequence, Sequence)>,
 }
-
-/// A tracker as it is written to disk: ranges as differences, so that it stays short.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct SavedTracker {
-    /// Every number up to this one is settled.
-    pub through: Sequence,
-    /// By turns: numbers skipped, numbers settled.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub above: Vec<u64>,
-    /// Highest number known.
-    pub produced: Sequence,
-    /// Copies removed.
-    #[serde(default)]
-    pub duplicates: u64,
-    /// Named losses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lost: Vec<LostRange>,
-}
-
-/// A saved tracker contradicts itself: it was damaged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a saved sequence record contradicts itself: {0}")]
-pub struct BadSavedTracker(&'static str);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Loss {
@@ -273,67 +255,6 @@ impl SequenceTracker {
         })
     }
 
-    /// The form for the disk.
-    #[must_use]
-    pub fn save(&self) -> SavedTracker {
-        let mut above = Vec::with_capacity(self.above.len() * 2);
-        let mut before = self.through;
-        for (&first, &last) in &self.above {
-            above.extend([first - before - 1, last - first + 1]);
-            before = last;
-        }
-        SavedTracker {
-            through: self.through,
-            above,
-            produced: self.produced,
-            duplicates: self.duplicates,
-            lost: self.losses().collect(),
-        }
-    }
-
-    /// From the form on disk.
-    ///
-    /// # Errors
-    /// [`BadSavedTracker`] when it cannot have been written by [`SequenceTracker::save`].
-    pub fn restore(saved: &SavedTracker, ranges_max: usize) -> Result<Self, BadSavedTracker> {
-        let mut tracker = Self::new(ranges_max);
-        if saved.through > SEQUENCE_MAX || saved.produced > SEQUENCE_MAX {
-            return Err(BadSavedTracker("a number is too large"));
-        }
-        tracker.through = saved.through;
-        tracker.duplicates = saved.duplicates;
-        let mut before = saved.through;
-        for pair in saved.above.chunks(2) {
-            let &[skipped @ (1..), settled @ (1..)] = pair else { return Err(BadSavedTracker("an empty range")) };
-            let first = before.checked_add(skipped).and_then(|gap| gap.checked_add(1));
-            let last = first.and_then(|first| first.checked_add(settled - 1)).filter(|&last| last <= SEQUENCE_MAX);
-            let (Some(first), Some(last)) = (first, last) else {
-                return Err(BadSavedTracker("a number is too large"));
-            };
-            tracker.above.insert(first, last);
-            tracker.above_count += settled;
-            before = last;
-        }
-        if saved.produced < before {
-            return Err(BadSavedTracker("fewer produced than received"));
-        }
-        tracker.produced = saved.produced;
-        let mut after = 0;
-        for range in &saved.lost {
-            let LostRange { first, last, count, .. } = *range;
-            if first <= after || last < first || last > SEQUENCE_MAX || count == 0 || count > last - first + 1 {
-                return Err(BadSavedTracker("a loss that is no range"));
-            }
-            tracker.lost.insert(first, Loss { last, count, reason: range.reason.clone() });
-            tracker.lost_count += count;
-            after = last;
-        }
-        if tracker.lost_count > tracker.through + tracker.above_count {
-            return Err(BadSavedTracker("more lost than settled"));
-        }
-        Ok(tracker)
-    }
-
     /// Makes a whole range settled.
     fn settle(&mut self, first: Sequence, last: Sequence) -> Result<(), TooManyGaps> {
         let first = first.max(self.through + 1);
@@ -440,151 +361,5 @@ impl SequenceTracker {
             };
             self.lost.insert(first, Loss { last: upper.last, count: lower.count + upper.count, reason });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// The same record as plain sets of numbers.
-    #[derive(Default)]
-    struct Model {
-        received: BTreeSet<Sequence>,
-        lost: BTreeSet<Sequence>,
-        produced: Sequence,
-        duplicates: u64,
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Accept(Sequence),
-        Lose(Sequence, Sequence),
-        Produced(Sequence),
-        SaveAndRestore,
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            8 => (1..60_u64).prop_map(Step::Accept),
-            1 => (0..60_u64, 0..8_u64).prop_map(|(first, more)| Step::Lose(first, first + more)),
-            1 => (0..70_u64).prop_map(Step::Produced),
-            1 => Just(Step::SaveAndRestore),
-        ];
-        prop::collection::vec(step, 0..200)
-    }
-
-    fn agrees(tracker: &SequenceTracker, model: &Model) {
-        let settled: BTreeSet<_> = model.received.union(&model.lost).copied().collect();
-        let counts = tracker.counts();
-        assert_eq!(counts.produced, model.produced);
-        assert_eq!(counts.received, model.received.len() as u64);
-        assert_eq!(counts.lost, model.lost.len() as u64);
-        assert_eq!(counts.duplicates, model.duplicates);
-        assert_eq!(counts.produced, counts.received + counts.missing + counts.lost);
-        let through = (1..).take_while(|n| settled.contains(n)).last().unwrap_or(0);
-        assert_eq!(tracker.through(), through);
-        assert_eq!(tracker.highest(), settled.last().copied().unwrap_or(0));
-        for gaps_max in [0, 1, 2, 1000] {
-            let report = tracker.report(gaps_max);
-            assert!(report.gaps.len() <= gaps_max);
-            for number in 1..=report.highest {
-                let in_gap = report.gaps.iter().any(|&(first, last)| (first..=last).contains(&number));
-                assert_eq!(in_gap, !settled.contains(&number), "number {number} in {report:?}");
-            }
-        }
-        assert_eq!(tracker.report(1000).highest, tracker.highest());
-        let named: BTreeSet<_> = tracker.losses().flat_map(|range| range.first..=range.last).collect();
-        assert_eq!(named, model.lost);
-    }
-
-    proptest! {
-        #[test]
-        fn any_history_agrees_with_plain_sets(steps in steps()) {
-            let mut tracker = SequenceTracker::new(1000);
-            let mut model = Model::default();
-            for step in steps {
-                match step {
-                    Step::Accept(number) => {
-                        let expected = if model.received.contains(&number) { Accepted::Duplicate } else { Accepted::New };
-                        prop_assert_eq!(tracker.accept(number), expected);
-                        model.duplicates += u64::from(expected == Accepted::Duplicate);
-                        model.lost.remove(&number);
-                        model.received.insert(number);
-                        model.produced = model.produced.max(number);
-                    }
-                    Step::Lose(first, last) => {
-                        let fresh: Vec<_> = (first.max(1)..=last)
-                            .filter(|n| !model.received.contains(n) && !model.lost.contains(n)).collect();
-                        prop_assert_eq!(tracker.mark_lost(first, last, &format!("reason {}", first % 3)), Ok(fresh.len() as u64));
-                        model.lost.extend(fresh);
-                        if last > 0 { model.produced = model.produced.max(last); }
-                    }
-                    Step::Produced(produced) => {
-                        tracker.know_produced(produced);
-                        model.produced = model.produced.max(produced);
-                    }
-                    Step::SaveAndRestore => {
-                        let text = serde_json::to_string(&tracker.save()).unwrap();
-                        let restored = SequenceTracker::restore(&serde_json::from_str(&text).unwrap(), 1000).unwrap();
-                        prop_assert_eq!(&restored, &tracker);
-                        tracker = restored;
-                    }
-                }
-                agrees(&tracker, &model);
-            }
-        }
-
-        #[test]
-        fn at_the_limit_the_account_still_balances(steps in steps(), ranges_max in 1..4_usize) {
-            let mut tracker = SequenceTracker::new(ranges_max);
-            let mut received = BTreeSet::new();
-            for step in steps {
-                match step {
-                    Step::Accept(number) => {
-                        let before = tracker.clone();
-                        match tracker.accept(number) {
-                            Accepted::New => prop_assert!(received.insert(number), "{number} was new twice"),
-                            Accepted::Duplicate => {}
-                            Accepted::TooManyGaps => {
-                                before.above.keys().for_each(|key| assert!(tracker.above.contains_key(key)));
-                                prop_assert!(!tracker.is_settled(number));
-                            }
-                            Accepted::NotASequence => prop_assert!(false),
-                        }
-                    }
-                    Step::Lose(first, last) => { let _ = tracker.mark_lost(first, last, &first.to_string()); }
-                    Step::Produced(produced) => tracker.know_produced(produced),
-                    Step::SaveAndRestore => prop_assert_eq!(&SequenceTracker::restore(&tracker.save(), ranges_max).unwrap(), &tracker),
-                }
-                prop_assert!(tracker.above.len() <= ranges_max && tracker.lost.len() <= ranges_max);
-                let counts = tracker.counts();
-                prop_assert_eq!(counts.received, received.len() as u64);
-                prop_assert_eq!(counts.produced, counts.received + counts.missing + counts.lost);
-            }
-        }
-
-        #[test]
-        fn a_damaged_record_is_refused_or_balances(through in any::<u64>(), above in prop::collection::vec(0..9_u64, 0..5), produced in any::<u64>(), first in any::<u64>(), last in any::<u64>(), count in any::<u64>()) {
-            let lost = vec![LostRange { first, last, count, reason: String::new() }];
-            if let Ok(tracker) = SequenceTracker::restore(&SavedTracker { through, above, produced, duplicates: 0, lost }, 10) {
-                let counts = tracker.counts();
-                prop_assert_eq!(counts.produced, counts.received + counts.missing + counts.lost);
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_that_nobody_gives_out_are_refused() {
-        let mut tracker = SequenceTracker::default();
-        assert_eq!(tracker.accept(0), Accepted::NotASequence);
-        assert_eq!(tracker.accept(u64::MAX), Accepted::NotASequence);
-        tracker.know_produced(u64::MAX);
-        assert_eq!(tracker.mark_lost(1, u64::MAX, "all of it"), Ok(SEQUENCE_MAX));
-        assert_eq!(tracker.counts().missing, 0);
     }
 }
