@@ -3,7 +3,6 @@
 //! A sign of life costs a hash look-up and moves no timer: a timer that fires too early is set again
 //! (lazily).
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,16 +12,15 @@ use tokio::sync::broadcast;
 use crate::domain::agents::Agents;
 use crate::domain::beat::{Beat, BeatKind};
 use crate::domain::crowd::Crowd;
-use crate::domain::deadline::{DeadlineRules, IdPattern};
-use crate::domain::flapping::FlappingLimits;
-use crate::domain::maintenance::{Maintenance, Scheduled, Window};
+use crate::domain::deadline::IdPattern;
+use crate::domain::maintenance::Maintenance;
 use crate::domain::nodes::NodeBeat;
 use crate::domain::observer::Observer;
 use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::{Change, Verdict};
-use crate::domain::watch::{Home, Outcome, Surroundings, Transition, Watch};
+use crate::domain::watch::{Outcome, Surroundings, Transition, Watch};
 use crate::messages::ask::{ObserverState, ObserverStatus, PublisherStatus};
 use crate::messages::beats::Hearing;
 use crate::messages::change::{SetDeadlines, Standing};
@@ -30,71 +28,20 @@ use crate::messages::maintenance::MaintenanceReply;
 use crate::runtime::clock::Clock;
 
 use self::calm::{Calm, Draft};
+pub use self::config::WatchdogConfig;
 use self::directory::Directory;
 use self::entry::Entry;
 use self::hosts::Hosts;
 use self::timers::{Due, Timers};
 
 mod calm;
+mod config;
 mod directory;
 mod entry;
 mod hosts;
 mod silence;
+mod status;
 mod timers;
-
-/// What bounds and steers the watchdog.
-#[derive(Debug, Clone)]
-pub struct WatchdogConfig {
-    /// Which deadline each publisher has.
-    pub rules: DeadlineRules,
-    /// Publishers that are expected to be heard.
-    pub expected: Vec<PublisherId>,
-    /// Maintenance windows of the configuration.
-    pub scheduled: Vec<Scheduled>,
-    /// Maintenance windows that an earlier run was told of.
-    pub windows: Vec<Window>,
-    /// When a publisher is flapping.
-    pub flapping: FlappingLimits,
-    /// Our host and boot.
-    pub home: Home,
-    /// A gap in our own running longer than this, or than half of the shortest deadline, restarts the
-    /// count of everyone's silence.
-    pub pause_max: Duration,
-    /// How often standing verdicts are repeated.
-    pub standing_every: Duration,
-    /// Most publishers watched; further ones are counted and not watched.
-    pub publishers_max: usize,
-    /// Most changes that wait to be recorded; at the limit the oldest are counted and given up.
-    pub changes_waiting_max: usize,
-}
-
-impl WatchdogConfig {
-    /// The defaults for a monitor on this host.
-    #[must_use]
-    pub fn new(home: Home) -> Self {
-        Self {
-            rules: DeadlineRules::default(),
-            expected: Vec::new(),
-            scheduled: Vec::new(),
-            windows: Vec::new(),
-            flapping: FlappingLimits::default(),
-            home,
-            pause_max: Duration::from_secs(2),
-            standing_every: Duration::from_secs(10),
-            publishers_max: 1_000_000,
-            changes_waiting_max: 1_000_000,
-        }
-    }
-
-    /// Half a deadline: a publisher that beats several times within it is silent for less than all of it,
-    /// however the pause falls.
-    fn pause_max(&self) -> Duration {
-        self.pause_max.min((self.rules.shortest() / 2).max(PAUSE_LEAST))
-    }
-}
-
-/// Shorter gaps between two ticks are ordinary on a busy machine.
-const PAUSE_LEAST: Duration = Duration::from_millis(500);
 
 /// A question that the actor is to ask about a publisher's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -420,60 +367,6 @@ impl Table {
         Some(self.entries.iter().map(standing).chain(self.standing_hosts(wall)).collect())
     }
 
-    /// Whether the monitor trusts its own ears.
-    #[must_use]
-    pub fn observer_status(&self) -> ObserverStatus {
-        if !self.observer.hears() {
-            return ObserverStatus { state: ObserverState::Suspect, reason: self.observer.reason().to_owned() };
-        }
-        if let Some(doubt) = self.crowd.doubt() {
-            return ObserverStatus { state: ObserverState::Suspect, reason: doubt.to_owned() };
-        }
-        match self.paused_for {
-            Some((gap, at)) if self.clock.monotonic().since(at) < self.config.rules.default => ObserverStatus {
-                state: ObserverState::Suspect,
-                reason: format!("the monitor stood still for {}", describe_duration(gap)),
-            },
-            _ => ObserverStatus::default(),
-        }
-    }
-
-    /// Everybody, ordered by id.
-    #[must_use]
-    pub fn status(&self) -> Vec<PublisherStatus> {
-        let mut status: Vec<_> = self.entries.iter().map(|entry| self.status_of_entry(entry)).collect();
-        status.sort_by(|a, b| a.id.cmp(&b.id));
-        status
-    }
-
-    /// One publisher.
-    #[must_use]
-    pub fn status_of(&self, id: &PublisherId) -> Option<PublisherStatus> {
-        let index = self.by_id.find(id, &self.entries)?;
-        self.entries.get(index as usize).map(|entry| self.status_of_entry(entry))
-    }
-
-    /// The process of a publisher that the probe can look at; in words why there is none; none at all
-    /// when the publisher is not known.
-    #[must_use]
-    pub fn process_to_probe(&self, id: &PublisherId) -> Option<Result<(ProcessIdentity, Option<PublisherId>), String>> {
-        let entry = self.entries.get(self.by_id.find(id, &self.entries)? as usize)?;
-        if let Some(process) = entry.watch.process_here(&self.config.home) {
-            return Some(Ok((process.clone(), None)));
-        }
-        let process = entry.watch.process();
-        let agent = process.and_then(|process| self.agents.of(&process.boot_id, id));
-        if let (Some(process), Some(agent)) = (process, agent) {
-            return Some(Ok((process.clone(), Some(agent.clone()))));
-        }
-        Some(Err(match process {
-            None => "it has not told which process it is: there is nothing to look at".to_owned(),
-            Some(process) => {
-                format!("PID {} is on {}, which can't be asked from here", process.pid, entry.watch.host())
-            }
-        }))
-    }
-
     fn expect(&mut self, expected: &[PublisherId], now: Monotonic, wall: Timestamp) {
         for id in expected {
             if self.by_id.find(id, &self.entries).is_none() {
@@ -559,11 +452,6 @@ impl Table {
         let _ = self.live.send(change.clone());
         self.waiting.push_back(change);
     }
-
-    fn status_of_entry(&self, entry: &Entry) -> PublisherStatus {
-        let maintenance = self.calm.maintenance.covers(&entry.id, entry.watch.host(), self.clock.wall());
-        PublisherStatus { maintenance, ..status_of(entry) }
-    }
 }
 
 fn log(change: &Change) {
@@ -573,24 +461,5 @@ fn log(change: &Change) {
             tracing::info!(%publisher, %from, %to, summary = change.summary, "verdict");
         }
         _ => tracing::warn!(%publisher, %from, %to, summary = change.summary, "verdict"),
-    }
-}
-
-fn status_of(entry: &Entry) -> PublisherStatus {
-    PublisherStatus {
-        id: entry.id.clone(),
-        host: entry.watch.host().clone(),
-        pid: entry.watch.process().map(|process| process.pid),
-        verdict: entry.watch.verdict(),
-        since: entry.since,
-        last_seen: entry.watch.last_heard().map(|(_, wall)| wall),
-        deadline: entry.watch.deadline(),
-        deadline_kind: entry.watch.deadline_kind().as_str(),
-        deadline_basis: entry.watch.deadline_basis(),
-        interval: entry.watch.interval(),
-        change: entry.change().map(Cow::into_owned),
-        maintenance: None,
-        flapping: entry.flaps(),
-        because: entry.because().cloned(),
     }
 }

@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use crate::domain::beat::Heartbeat;
     use crate::domain::publisher::Incarnation;
+    use crate::domain::watch::Home;
 
     #[tokio::test(start_paused = true)]
     async fn who_is_on_a_host_is_known_of_new_ones_and_of_those_who_moved() {

@@ -1,0 +1,63 @@
+//! What bounds and steers the watchdog.
+
+use std::time::Duration;
+
+use crate::domain::deadline::DeadlineRules;
+use crate::domain::flapping::FlappingLimits;
+use crate::domain::maintenance::{Scheduled, Window};
+use crate::domain::publisher::PublisherId;
+use crate::domain::watch::Home;
+
+/// Shorter gaps between two ticks are ordinary on a busy machine.
+const PAUSE_LEAST: Duration = Duration::from_millis(500);
+
+/// What bounds and steers the watchdog.
+#[derive(Debug, Clone)]
+pub struct WatchdogConfig {
+    /// Which deadline each publisher has.
+    pub rules: DeadlineRules,
+    /// Publishers that are expected to be heard.
+    pub expected: Vec<PublisherId>,
+    /// Maintenance windows of the configuration.
+    pub scheduled: Vec<Scheduled>,
+    /// Maintenance windows that an earlier run was told of.
+    pub windows: Vec<Window>,
+    /// When a publisher is flapping.
+    pub flapping: FlappingLimits,
+    /// Our host and boot.
+    pub home: Home,
+    /// A gap in our own running longer than this, or than half of the shortest deadline, restarts the
+    /// count of everyone's silence.
+    pub pause_max: Duration,
+    /// How often standing verdicts are repeated.
+    pub standing_every: Duration,
+    /// Most publishers watched; further ones are counted and not watched.
+    pub publishers_max: usize,
+    /// Most changes that wait to be recorded; at the limit the oldest are counted and given up.
+    pub changes_waiting_max: usize,
+}
+
+impl WatchdogConfig {
+    /// The defaults for a monitor on this host.
+    #[must_use]
+    pub fn new(home: Home) -> Self {
+        Self {
+            rules: DeadlineRules::default(),
+            expected: Vec::new(),
+            scheduled: Vec::new(),
+            windows: Vec::new(),
+            flapping: FlappingLimits::default(),
+            home,
+            pause_max: Duration::from_secs(2),
+            standing_every: Duration::from_secs(10),
+            publishers_max: 1_000_000,
+            changes_waiting_max: 1_000_000,
+        }
+    }
+
+    /// Half a deadline: a publisher that beats several times within it is silent for less than all of it,
+    /// however the pause falls.
+    pub(super) fn pause_max(&self) -> Duration {
+        self.pause_max.min((self.rules.shortest() / 2).max(PAUSE_LEAST))
+    }
+}
