@@ -11,20 +11,27 @@
 //!    torn or is gone ([`last_number`]): so a number that was given out never just disappears.
 
 mod contents;
+mod given_up;
 mod kept_reading;
 mod last_number;
-
+mod lives;
+mod schema;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 pub use self::contents::{Contents, contents};
+pub use self::given_up::GivenUpRange;
+use self::given_up::{REASON_FULL, give_up_oldest};
 use self::last_number::LastNumber;
-use super::database::{self, Layout};
+pub use self::lives::LIVES_REMEMBERED_MAX;
+use self::lives::start_life;
+use self::schema::LAYOUT;
+use super::database;
 use crate::domain::delivery::safe_runs;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::{Reading, Sequence};
@@ -86,19 +93,6 @@ pub struct Kept {
     pub reading: Reading,
 }
 
-/// A range of readings that will never be sent: given up at the limit, or damaged on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GivenUpRange {
-    /// Which life.
-    pub incarnation: Incarnation,
-    /// First number.
-    pub first: Sequence,
-    /// Last number.
-    pub last: Sequence,
-    /// Why.
-    pub reason: String,
-}
-
 /// Why the outbox could not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutboxError {
@@ -123,40 +117,6 @@ pub enum OutboxError {
         bytes_max: u64,
     },
 }
-
-const LAYOUT: Layout = Layout {
-    what: "an outbox",
-    application_id: 0x4857_4f42, // "HWOB"
-    version: 1,
-    create: "
-        CREATE TABLE IF NOT EXISTS lives (
-            incarnation INTEGER PRIMARY KEY,
-            last INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE IF NOT EXISTS readings (
-            id INTEGER PRIMARY KEY,
-            incarnation INTEGER NOT NULL,
-            sequence INTEGER NOT NULL,
-            reading BLOB NOT NULL,
-            UNIQUE (incarnation, sequence)
-        ) STRICT;
-        CREATE TABLE IF NOT EXISTS given_up (
-            id INTEGER PRIMARY KEY,
-            incarnation INTEGER NOT NULL,
-            first INTEGER NOT NULL,
-            last INTEGER NOT NULL,
-            reason TEXT NOT NULL
-        ) STRICT;
-    ",
-    tables: &["lives", "given_up", "readings"],
-};
-
-/// Why readings are given up at the limit, and after damage.
-const REASON_FULL: &str = "the publisher's outbox was full";
-const REASON_DAMAGED: &str = "the publisher's disk changed its bytes";
-
-/// Lives whose last number is remembered.
-pub const LIVES_REMEMBERED_MAX: usize = 8;
 
 /// What a reading takes on disk beyond its own bytes, about.
 const READING_OVERHEAD_BYTES: u64 = 40;
@@ -473,130 +433,4 @@ fn to_column(number: u64) -> i64 {
 fn range_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Incarnation, Sequence, Sequence)> {
     let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     Ok((Incarnation(number(0)?), number(1)?, number(2)?))
-}
-
-/// Begins a new incarnation, gives up what was damaged, and measures what is there.
-fn start_life(
-    connection: &mut Connection,
-    damage: &mut Vec<String>,
-    now_micros: u64,
-    noted: &[(Incarnation, Sequence)],
-) -> rusqlite::Result<(Incarnation, u64, u64)> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut size = Size::default();
-    let mut damaged = Vec::new();
-    {
-        let mut select = transaction.prepare("SELECT id, incarnation, sequence, reading FROM readings ORDER BY id")?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            let (id, incarnation, sequence): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let bytes = row.get_ref(3)?.as_blob().unwrap_or_default();
-            if kept_reading::from_bytes(bytes, sequence.cast_unsigned()).is_some() {
-                size.add(bytes.len() as u64);
-            } else {
-                damaged.push((id, incarnation, sequence));
-            }
-        }
-    }
-    for (id, incarnation, sequence) in damaged {
-        transaction.execute("DELETE FROM readings WHERE id = ?1", [id])?;
-        add_given_up(&transaction, incarnation, sequence, REASON_DAMAGED)?;
-        damage.push(format!("reading {sequence} of incarnation {incarnation} was damaged on disk"));
-    }
-    remember_lives(&transaction, damage, noted)?;
-    let newest_known: Option<i64> = transaction.query_row(
-        "SELECT max(incarnation) FROM (SELECT max(incarnation) AS incarnation FROM lives UNION ALL
-         SELECT max(incarnation) FROM given_up)",
-        [],
-        |row| row.get(0),
-    )?;
-    let newest_known = newest_known.map_or(0, |incarnation| incarnation.max(0).cast_unsigned());
-    let incarnation = Incarnation(now_micros.max(newest_known.saturating_add(1)).min(i64::MAX.unsigned_abs()));
-    transaction.execute("INSERT INTO lives (incarnation, last) VALUES (?1, 0)", [incarnation.0.cast_signed()])?;
-    transaction.execute(
-        "DELETE FROM lives WHERE incarnation NOT IN (SELECT incarnation FROM lives
-         WHERE last > 0 OR incarnation = ?1 ORDER BY incarnation DESC LIMIT ?2)",
-        [incarnation.0.cast_signed(), LIVES_REMEMBERED_MAX as i64 + 1],
-    )?;
-    transaction.commit()?;
-    Ok((incarnation, size.readings, size.bytes))
-}
-
-/// Puts the last numbers right where the file was torn: a number that is here, or was noted beside the
-/// file, was given out.
-fn remember_lives(
-    transaction: &Transaction<'_>,
-    damage: &mut Vec<String>,
-    noted: &[(Incarnation, Sequence)],
-) -> rusqlite::Result<()> {
-    let merge = "INSERT INTO lives (incarnation, last) {} ON CONFLICT (incarnation) DO UPDATE SET last = max(last, excluded.last)";
-    let of_readings = "SELECT incarnation, max(sequence) FROM readings WHERE true GROUP BY incarnation";
-    transaction.execute(&merge.replace("{}", of_readings), [])?;
-    for (Incarnation(incarnation), last) in noted {
-        let (incarnation, last) = (incarnation.cast_signed(), last.cast_signed());
-        let known: Option<i64> = transaction
-            .query_row("SELECT last FROM lives WHERE incarnation = ?1", [incarnation], |row| row.get(0))
-            .optional()?;
-        if known.unwrap_or(0) < last {
-            damage.push(format!(
-                "its end was torn off or it was removed: numbers {} to {last} of incarnation {incarnation} were given out and are not in it",
-                known.unwrap_or(0) + 1
-            ));
-        }
-        transaction.execute(&merge.replace("{}", "VALUES (?1, ?2)"), [incarnation, last])?;
-    }
-    Ok(())
-}
-
-/// Removes the oldest readings until `over` bytes are free, and names them.
-fn give_up_oldest(
-    transaction: &Transaction<'_>,
-    over: u64,
-    reason: &str,
-) -> rusqlite::Result<(Vec<GivenUpRange>, Size)> {
-    let mut ranges: Vec<GivenUpRange> = Vec::new();
-    let mut gone = Size::default();
-    if over == 0 {
-        return Ok((ranges, gone));
-    }
-    let mut oldest = Vec::new();
-    {
-        let mut select = transaction.prepare_cached(
-            "SELECT id, incarnation, sequence, length(reading) FROM readings ORDER BY incarnation, sequence",
-        )?;
-        let mut rows = select.query([])?;
-        while gone.bytes < over {
-            let Some(row) = rows.next()? else { break };
-            let (id, incarnation, sequence): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            gone.add(row.get::<_, i64>(3)?.cast_unsigned());
-            oldest.push((id, incarnation, sequence));
-        }
-    }
-    for (id, incarnation, sequence) in oldest {
-        transaction.prepare_cached("DELETE FROM readings WHERE id = ?1")?.execute([id])?;
-        add_given_up(transaction, incarnation, sequence, reason)?;
-        let (incarnation, sequence) = (Incarnation(incarnation.cast_unsigned()), sequence.cast_unsigned());
-        match ranges.last_mut() {
-            Some(range) if range.incarnation == incarnation && range.last + 1 == sequence => range.last = sequence,
-            _ => ranges.push(GivenUpRange { incarnation, first: sequence, last: sequence, reason: reason.to_owned() }),
-        }
-    }
-    Ok((ranges, gone))
-}
-
-/// Records one number as given up, in the range that it continues where there is one.
-fn add_given_up(transaction: &Transaction<'_>, incarnation: i64, sequence: i64, reason: &str) -> rusqlite::Result<()> {
-    let id: Option<i64> = transaction
-        .prepare_cached("SELECT id FROM given_up WHERE incarnation = ?1 AND last = ?2 - 1 AND reason = ?3")?
-        .query_row(params![incarnation, sequence, reason], |row| row.get(0))
-        .optional()?;
-    match id {
-        Some(id) => {
-            transaction.prepare_cached("UPDATE given_up SET last = ?2 WHERE id = ?1")?.execute([id, sequence])?
-        }
-        None => transaction
-            .prepare_cached("INSERT INTO given_up (incarnation, first, last, reason) VALUES (?1, ?2, ?2, ?3)")?
-            .execute(params![incarnation, sequence, reason])?,
-    };
-    Ok(())
 }

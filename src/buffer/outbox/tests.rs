@@ -6,6 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::given_up::REASON_DAMAGED;
 use super::*;
 use crate::buffer::database::beside;
 use crate::domain::reading::FieldValue;

@@ -1,0 +1,30 @@
+//! The tables of an outbox.
+
+use crate::buffer::database::Layout;
+
+pub(super) const LAYOUT: Layout = Layout {
+    what: "an outbox",
+    application_id: 0x4857_4f42, // "HWOB"
+    version: 1,
+    create: "
+        CREATE TABLE IF NOT EXISTS lives (
+            incarnation INTEGER PRIMARY KEY,
+            last INTEGER NOT NULL
+        ) STRICT;
+        CREATE TABLE IF NOT EXISTS readings (
+            id INTEGER PRIMARY KEY,
+            incarnation INTEGER NOT NULL,
+            sequence INTEGER NOT NULL,
+            reading BLOB NOT NULL,
+            UNIQUE (incarnation, sequence)
+        ) STRICT;
+        CREATE TABLE IF NOT EXISTS given_up (
+            id INTEGER PRIMARY KEY,
+            incarnation INTEGER NOT NULL,
+            first INTEGER NOT NULL,
+            last INTEGER NOT NULL,
+            reason TEXT NOT NULL
+        ) STRICT;
+    ",
+    tables: &["lives", "given_up", "readings"],
+};
