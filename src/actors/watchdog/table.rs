@@ -149,8 +149,8 @@ impl Table {
     /// Notes signs of life.
     pub fn hear(&mut self, beats: &[Beat], now: Monotonic, wall: Timestamp) {
         self.tick(now);
-        // One step after another for all of them, in place of all steps for one after another: so the looks of one step into
-        // memory, which no cache holds, do not wait for each other.
+        // One step after another for all of them, in place of all steps for one after another: so the looks of one step
+        // into memory, which no cache holds, do not wait for each other.
         let hashes: Vec<u64> = beats.iter().map(|beat| self.by_id.hash(&beat.publisher)).collect();
         let places: Vec<Option<u32>> = hashes.iter().map(|hash| self.by_id.guess(*hash)).collect();
         for place in places.iter().flatten() {

@@ -1,7 +1,7 @@
 //! One publisher in the table, as small as it can be: there may be a million.
 //!
-//! Nearly everybody was heard once and is alive ever since. Of such a change only its number is kept, because its words, its evidence
-//! and all else can be made again from what is known of the publisher; whatever else happened to it is
+//! Nearly everybody was heard once and is alive ever since. Of such a change only its number is kept, because its words,
+//! its evidence and all else can be made again from what is known of the publisher; whatever else happened to it is
 //! behind one pointer, which the others pay eight bytes for.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! What the table answers: how everybody stands, what there is of a process to look at, whether the monitor trusts its ears.
+//! What the table answers: how everybody stands, which process there is to look at, whether the monitor trusts its ears.
 
 use std::borrow::Cow;
 
