@@ -105,6 +105,28 @@ fn a_changed_row_is_taken_out_and_its_neighbours_stay() {
 }
 
 #[test]
+fn what_changes_while_it_waits_is_found_when_its_turn_comes() {
+    for (sql, rows) in [
+        ("UPDATE blocks SET lines_checksum = lines_checksum + 1", 3 * READINGS + 2),
+        (
+            "UPDATE blocks SET lines = CAST(replace(CAST(lines AS TEXT), 'value=1000i ', 'value=1001i ') AS BLOB)",
+            3 * READINGS - 1,
+        ),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        filled(directory.path());
+        let (journal, recovery) = Journal::open(config(directory.path())).unwrap();
+        assert_eq!(recovery.undelivered_rows, 3 * READINGS + 2);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            journal.execute(sql).await.unwrap();
+            assert_eq!(waiting(&journal).await.len() as u64, rows, "{sql}");
+            journal.close().await;
+        });
+    }
+}
+
+#[test]
 fn a_crash_in_the_middle_of_a_salvage_is_finished_by_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let path = config(directory.path()).path;
