@@ -41,7 +41,7 @@ const JOURNAL_RETRY: Duration = Duration::from_secs(1);
 /// Batches that the sink has and the journal has not marked yet, before no further one is taken.
 const MARKS_AT_ONCE_MAX: usize = 4;
 /// What is left of a burst waits for this part of a flush interval: behind a batch that was half full or more.
-const BURST_FLUSH_PART: u32 = 10;
+const BURST_FLUSH_PART: u32 = 40;
 
 /// Something under way on this thread.
 type UnderWay<T> = Pin<Box<dyn Future<Output = T>>>;
