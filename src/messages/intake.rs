@@ -6,34 +6,55 @@ use actix::Message;
 
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
+use crate::domain::time::Timestamp;
 
 /// Numbered rows of one publisher's life, already encoded as line protocol: one text, and where each row ends in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NumberedLines {
     text: Vec<u8>,
-    ends: Vec<(Sequence, usize)>,
+    rows: Vec<Row>,
+}
+
+/// What is known of a row besides its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    sequence: Sequence,
+    end: usize,
+    time: Option<Timestamp>,
+}
+
+/// One of [`NumberedLines`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumberedLine<'a> {
+    /// Its number.
+    pub sequence: Sequence,
+    /// The row, without its line end.
+    pub line: &'a [u8],
+    /// The time at its end, where that is known.
+    pub time: Option<Timestamp>,
 }
 
 impl NumberedLines {
     /// None yet, with room for so many of so many bytes together.
     #[must_use]
     pub fn with_capacity(rows: usize, bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), ends: Vec::with_capacity(rows) }
+        Self { text: Vec::with_capacity(bytes), rows: Vec::with_capacity(rows) }
     }
 
-    /// Adds a row that `write` appends, without its line end, to what it is given.
+    /// Adds a row of this time that `write` appends, without its line end, to what it is given.
     ///
     /// # Errors
     /// What `write` fails with; nothing is added then.
     pub fn push_with<E>(
         &mut self,
         sequence: Sequence,
+        time: Timestamp,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let begin = self.text.len();
         let written = write(&mut self.text);
         match written {
-            Ok(()) => self.ends.push((sequence, self.text.len())),
+            Ok(()) => self.rows.push(Row { sequence, end: self.text.len(), time: Some(time) }),
             Err(_) => self.text.truncate(begin),
         }
         written
@@ -43,34 +64,37 @@ impl NumberedLines {
     pub fn append(&mut self, more: &Self) {
         let begin = self.text.len();
         self.text.extend_from_slice(&more.text);
-        self.ends.extend(more.ends.iter().map(|(sequence, end)| (*sequence, begin + end)));
+        self.rows.extend(more.rows.iter().map(|row| Row { end: begin + row.end, ..*row }));
     }
 
-    /// Each row with its number.
-    pub fn iter(&self) -> impl Iterator<Item = (Sequence, &[u8])> {
-        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
-        let row = |begin: usize, end: usize| self.text.get(begin..end).unwrap_or_default();
-        self.ends.iter().zip(begins).map(move |((sequence, end), begin)| (*sequence, row(begin, *end)))
+    /// Each row.
+    pub fn iter(&self) -> impl Iterator<Item = NumberedLine<'_>> {
+        let mut begin = 0;
+        self.rows.iter().map(move |&Row { sequence, end, time }| {
+            let line = self.text.get(begin..end).unwrap_or_default();
+            begin = end;
+            NumberedLine { sequence, line, time }
+        })
     }
 
     /// The last row.
     #[must_use]
     pub fn last(&self) -> Option<&[u8]> {
-        let (_, end) = self.ends.last()?;
-        let begin = self.ends.len().checked_sub(2).and_then(|before| self.ends.get(before)).map_or(0, |(_, end)| *end);
-        self.text.get(begin..*end)
+        let end = self.rows.last()?.end;
+        let begin = self.rows.len().checked_sub(2).and_then(|before| self.rows.get(before)).map_or(0, |row| row.end);
+        self.text.get(begin..end)
     }
 
     /// How many rows.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.ends.len()
+        self.rows.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.rows.is_empty()
     }
 
     /// Bytes of all rows.
@@ -85,7 +109,7 @@ impl<L: AsRef<[u8]>> FromIterator<(Sequence, L)> for NumberedLines {
         let mut lines = Self::default();
         for (sequence, line) in rows {
             lines.text.extend_from_slice(line.as_ref());
-            lines.ends.push((sequence, lines.text.len()));
+            lines.rows.push(Row { sequence, end: lines.text.len(), time: None });
         }
         lines
     }
@@ -206,11 +230,12 @@ mod tests {
                 result
             }
         };
-        assert_eq!(lines.push_with(7, write("a x=1 1", Ok(()))), Ok(()));
-        assert_eq!(lines.push_with(8, write("half of a r", Err(()))), Err(()));
+        let time = Timestamp::from_nanos(1);
+        assert_eq!(lines.push_with(7, time, write("a x=1 1", Ok(()))), Ok(()));
+        assert_eq!(lines.push_with(8, time, write("half of a r", Err(()))), Err(()));
         lines.append(&[(9, "b x=2 2"), (3, "")].into_iter().collect());
-        let rows: Vec<(Sequence, &[u8])> = lines.iter().collect();
-        assert_eq!(rows, [(7, &b"a x=1 1"[..]), (9, b"b x=2 2"), (3, b"")]);
+        let rows: Vec<_> = lines.iter().map(|row| (row.sequence, row.line, row.time)).collect();
+        assert_eq!(rows, [(7, &b"a x=1 1"[..], Some(time)), (9, b"b x=2 2", None), (3, b"", None)]);
         assert_eq!((lines.last(), lines.len(), lines.bytes()), (Some(&b""[..]), 3, 14));
     }
 }

@@ -125,7 +125,7 @@ impl Subscriber {
                         {
                             record.recent.note(publisher, last, delivery.at);
                             let received = self.outlets.received.iter();
-                            received.for_each(|log| lines.iter().for_each(|(_, row)| log.row(row)));
+                            received.for_each(|log| lines.iter().for_each(|row| log.row(row.line)));
                         }
                     }
                     if let Some((publisher, row)) = meaning.newest {

@@ -210,7 +210,7 @@ fn keep_readings<'t, T>(
     let mut lines = NumberedLines::with_capacity(readings.len(), readings.len() * ROW_BYTES_USUAL);
     let mut encoder = line_protocol::ReadingEncoder::new(publisher, host);
     for reading in &readings {
-        if let Err(error) = lines.push_with(reading.sequence, |out| encoder.encode(out, reading)) {
+        if let Err(error) = lines.push_with(reading.sequence, reading.time, |out| encoder.encode(out, reading)) {
             meaning.unstorable.push((reading.sequence, error.to_string()));
         }
     }

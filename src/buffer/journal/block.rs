@@ -23,6 +23,8 @@ pub(super) type Owner = (PublisherId, Incarnation);
 pub(super) const BLOCK_ROWS_MAX: u64 = 5_000;
 /// A block is full at this many bytes of rows.
 pub(super) const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// Room that is made for a block's rows at once, at most: for as many as it may have, of a usual length.
+const ROOM_BYTES_MAX: usize = 400 * 1024;
 /// What a block takes on disk beyond its rows and index, about.
 pub(super) const BLOCK_OVERHEAD_BYTES: u64 = 64;
 
@@ -50,6 +52,8 @@ impl Block {
 /// Gathers rows into a block.
 #[derive(Debug, Default)]
 pub(super) struct BlockBuilder {
+    /// Bytes of rows to make room for at the first one.
+    bytes_expected: usize,
     rows: u64,
     times: Option<(i64, i64)>,
     lines: Vec<u8>,
@@ -72,6 +76,11 @@ struct Run {
 }
 
 impl BlockBuilder {
+    /// For about so many bytes of rows.
+    pub(super) fn expecting(bytes: usize) -> Self {
+        Self { bytes_expected: bytes.min(ROOM_BYTES_MAX), ..Self::default() }
+    }
+
     pub(super) const fn rows(&self) -> u64 {
         self.rows
     }
@@ -94,6 +103,9 @@ impl BlockBuilder {
     pub(super) fn push_timed(&mut self, owner: &Owner, sequence: Sequence, line: &[u8], time: Option<i64>) {
         let owner_number = self.number_of(owner);
         let start = self.lines.len();
+        if start == 0 {
+            self.lines.reserve(self.bytes_expected);
+        }
         self.lines.extend_from_slice(line);
         self.lines.push(b'\n');
         let row = self.lines.get(start..).unwrap_or_default();

@@ -15,12 +15,12 @@ use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
 use crate::buffer::encoding::checksum;
 use crate::domain::publisher::PublisherId;
-use crate::domain::reading::Sequence;
 use crate::domain::sequence::Accepted;
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
 use crate::formats::line_protocol::EncodeError;
 use crate::messages::change::Standing;
-use crate::messages::intake::{DeliveryState, IntakeEntry, NumberedLines};
+use crate::messages::intake::{DeliveryState, IntakeEntry, NumberedLine, NumberedLines};
 
 /// Most dead letters kept; the oldest go first.
 const DEAD_LETTERS_MAX: u64 = 10_000;
@@ -66,9 +66,15 @@ pub(super) struct Changed {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(transaction: &'a Transaction<'a>, config: &'a JournalConfig, known: &'a Known) -> Self {
+    /// For writes of about so many bytes.
+    pub(super) fn new(
+        transaction: &'a Transaction<'a>,
+        config: &'a JournalConfig,
+        known: &'a Known,
+        bytes: usize,
+    ) -> Self {
         let changed = Changed { level: known.level, ..Changed::default() };
-        Self { transaction, config, known, builder: BlockBuilder::default(), changed }
+        Self { transaction, config, known, builder: BlockBuilder::expecting(bytes), changed }
     }
 
     pub(super) fn append(&mut self, entries: &[IntakeEntry]) -> rusqlite::Result<Vec<DeliveryState>> {
@@ -124,19 +130,19 @@ impl<'a> Draft<'a> {
             // the state is looked up once for all of them
             let changed = self.changed.incarnations.remove(owner);
             let mut state = changed.or_else(|| self.known.incarnations.get(owner).cloned()).unwrap_or_default();
-            for (sequence, line) in lines.iter() {
-                refused += self.reading(owner, &mut state, sequence, line)?;
+            for row in lines.iter() {
+                refused += self.reading(owner, &mut state, &row)?;
             }
             self.changed.incarnations.insert(owner.clone(), state);
         } else {
-            for (sequence, line) in lines.iter() {
-                if !self.has_room(line.len())? && !self.state(owner).tracker.is_received(sequence) {
-                    self.state(owner).tracker.know_produced(sequence);
+            for row in lines.iter() {
+                if !self.has_room(row.line.len())? && !self.state(owner).tracker.is_received(row.sequence) {
+                    self.state(owner).tracker.know_produced(row.sequence);
                     refused += 1;
                     continue;
                 }
                 let mut state = self.state(owner).clone();
-                refused += self.reading(owner, &mut state, sequence, line)?;
+                refused += self.reading(owner, &mut state, &row)?;
                 self.changed.incarnations.insert(owner.clone(), state);
             }
         }
@@ -149,13 +155,12 @@ impl<'a> Draft<'a> {
         &mut self,
         owner: &Owner,
         state: &mut IncarnationState,
-        sequence: Sequence,
-        line: &[u8],
+        &NumberedLine { sequence, line, time }: &NumberedLine<'_>,
     ) -> rusqlite::Result<u64> {
         match state.tracker.accept(sequence) {
             Accepted::New => {
                 state.stored += u64::from(!self.config.has_sink);
-                match self.known.stamps.distinct(&mut self.changed.points, line) {
+                match self.known.stamps.distinct(&mut self.changed.points, line, time.map(Timestamp::as_nanos)) {
                     Stamped::AsItIs { time } => self.builder.push_timed(owner, sequence, line, Some(time)),
                     Stamped::Moved { line, time } => {
                         self.changed.moved_readings += 1;
@@ -312,7 +317,9 @@ impl<'a> Draft<'a> {
     }
 
     fn end_block(&mut self) -> rusqlite::Result<()> {
-        let Some(block) = std::mem::take(&mut self.builder).finish() else { return Ok(()) };
+        // what follows is about as long
+        let next = BlockBuilder::expecting(usize::try_from(self.builder.bytes()).unwrap_or(0));
+        let Some(block) = std::mem::replace(&mut self.builder, next).finish() else { return Ok(()) };
         let delivered = !self.config.has_sink;
         let Block { rows, times, index, lines, .. } = &block;
         let (time_min, time_max) = times.unzip();

@@ -15,7 +15,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 use hashbrown::DefaultHashBuilder;
 use rusqlite::Connection;
 
-use super::block::Index;
+use super::block::{Index, line_time};
 
 /// How many of the latest readings are remembered at least.
 pub(super) const POINTS_REMEMBERED_MIN: usize = 1 << 18;
@@ -69,6 +69,19 @@ pub(super) struct Points {
     taken: Taken,
     /// The newest time of a series.
     newest: ByHash<i64>,
+    /// The rows that came last.
+    run: Run,
+}
+
+/// Rows of one series, one after the other, each later than the one before: nearly all are. They are looked up once.
+#[derive(Debug, Default)]
+struct Run {
+    /// Measurement and tags as they stand in the rows; empty where there is no run.
+    written: Vec<u8>,
+    series: u64,
+    newest: Option<i64>,
+    /// The points that it takes.
+    times: Vec<i64>,
 }
 
 /// Points that are taken.
@@ -122,20 +135,24 @@ pub(super) struct Stamps {
 
 impl Stamps {
     /// Takes a row's point, or the next free one after it. What is taken is noted in `added`, which
-    /// [`Stamps::adopt`] takes over.
-    pub(super) fn distinct(&self, added: &mut Points, line: &[u8]) -> Stamped {
-        let Some(point) = Point::of(&self.hasher, line) else { return Stamped::Unknown };
-        let newest = added.newest.get(&point.series).max(self.newest.get(&point.series)).copied();
-        let is_latest = newest.map_or(self.newest.len() < SERIES_MAX, |newest| point.time > newest);
-        if is_latest {
-            added.taken.take_latest(point.series, point.time);
-            added.newest.insert(point.series, point.time);
-            return Stamped::AsItIs { time: point.time };
+    /// [`Stamps::adopt`] takes over. `time` is the time at the row's end, where that is known.
+    pub(super) fn distinct(&self, added: &mut Points, line: &[u8], time: Option<i64>) -> Stamped {
+        let Some(time) = time.or_else(|| line_time(line)) else { return Stamped::Unknown };
+        if !added.run.has(line) {
+            let Some(end) = series_end(line) else { return Stamped::Unknown };
+            self.begin_run(added, line.get(..end).unwrap_or_default());
         }
+        if added.run.newest.map_or(self.newest.len() < SERIES_MAX, |newest| time > newest) {
+            added.run.times.push(time);
+            added.run.newest = Some(time);
+            return Stamped::AsItIs { time };
+        }
+        let point = Point { series: added.run.series, time };
+        added.end_run();
         let first = point.key(&self.hasher, point.time);
         let Some(taken) = self.taken(added, &point, point.time, first) else {
-            added.take_other(&point, first, point.time);
-            return Stamped::AsItIs { time: point.time };
+            added.take_other(&point, first, time);
+            return Stamped::AsItIs { time };
         };
         let mut offset = i64::from(taken);
         loop {
@@ -149,14 +166,25 @@ impl Stamps {
             }
             added.taken.others.insert(first, u32::try_from(offset + 1).unwrap_or(u32::MAX));
             added.take_other(&point, key, time);
-            let mut line = line.get(..point.time_begins).unwrap_or_default().to_vec();
+            let time_begins = line.iter().rposition(|&byte| byte == b' ').map_or(0, |space| space + 1);
+            let mut line = line.get(..time_begins).unwrap_or_default().to_vec();
             line.extend_from_slice(time.to_string().as_bytes());
             return Stamped::Moved { line, time };
         }
     }
 
+    fn begin_run(&self, added: &mut Points, written: &[u8]) {
+        added.end_run();
+        let series = self.hasher.hash_one(written);
+        let newest = added.newest.get(&series).max(self.newest.get(&series)).copied();
+        let run = &mut added.run;
+        run.written.extend_from_slice(written);
+        (run.series, run.newest) = (series, newest);
+    }
+
     /// Takes over what a commit has added.
-    pub(super) fn adopt(&mut self, added: Points) {
+    pub(super) fn adopt(&mut self, mut added: Points) {
+        added.end_run();
         if self.young.count >= POINTS_REMEMBERED_MIN {
             self.old = std::mem::take(&mut self.young);
         }
@@ -207,6 +235,17 @@ impl Stamps {
 }
 
 impl Points {
+    /// Notes what the run takes. The next row begins another one.
+    fn end_run(&mut self) {
+        let Run { written, series, newest, times } = &mut self.run;
+        written.clear();
+        if let (false, Some(newest)) = (times.is_empty(), *newest) {
+            self.taken.count += times.len();
+            self.taken.ordered.entry(*series).or_default().append(times);
+            self.newest.insert(*series, newest);
+        }
+    }
+
     fn take_other(&mut self, point: &Point, key: u64, time: i64) {
         self.taken.take_other(key);
         self.note(point, time);
@@ -218,20 +257,25 @@ impl Points {
     }
 }
 
+impl Run {
+    /// Whether a row is of its series.
+    fn has(&self, line: &[u8]) -> bool {
+        !self.written.is_empty()
+            && line.strip_prefix(self.written.as_slice()).is_some_and(|rest| rest.starts_with(b" "))
+    }
+}
+
 /// A row's series, as a hash, and its time.
 struct Point {
     series: u64,
     time: i64,
-    time_begins: usize,
 }
 
 impl Point {
     /// None where the row leaves its time to the server.
     fn of(hasher: &DefaultHashBuilder, line: &[u8]) -> Option<Self> {
-        let time_begins = line.iter().rposition(|&byte| byte == b' ')? + 1;
-        let time = std::str::from_utf8(line.get(time_begins..)?).ok()?.parse().ok()?;
         let series = hasher.hash_one(line.get(..series_end(line)?)?);
-        Some(Self { series, time, time_begins })
+        Some(Self { series, time: line_time(line)? })
     }
 
     fn key(&self, hasher: &DefaultHashBuilder, time: i64) -> u64 {

@@ -44,7 +44,7 @@ impl Write {
             Self::Append(entries) => entries
                 .iter()
                 .map(|entry| match entry {
-                    IntakeEntry::Readings { lines, .. } => lines.bytes(),
+                    IntakeEntry::Readings { lines, .. } => lines.bytes() + lines.len(),
                     IntakeEntry::Unnumbered { lines, .. } => lines.len(),
                     IntakeEntry::Produced { .. } | IntakeEntry::GivenUp { .. } => 64,
                 })
@@ -169,7 +169,8 @@ impl Store {
     fn try_commit(&mut self, group: &[&Write]) -> rusqlite::Result<(Vec<Vec<DeliveryState>>, Changed)> {
         let connection = self.connection.as_mut().ok_or(rusqlite::Error::InvalidQuery)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut draft = Draft::new(&transaction, &self.config, &self.known);
+        let bytes = group.iter().map(|write| write.bytes()).sum();
+        let mut draft = Draft::new(&transaction, &self.config, &self.known, bytes);
         let mut answers = Vec::with_capacity(group.len());
         for write in group {
             answers.push(match write {

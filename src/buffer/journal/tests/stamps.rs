@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::buffer::database::beside;
 use crate::domain::reading::FieldValue;
+use crate::messages::intake::NumberedLines;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -33,6 +34,23 @@ fn stamped(life: u64, sequence: Sequence, time: i64) -> (Sequence, Vec<u8>) {
     // every reading has a field of its own, which InfluxDB would put into one point as well
     let line = format!(r"m\ 1,host=h\ 1,publisher=a f{life}_{sequence}={sequence}i {time}").into_bytes();
     (sequence, line)
+}
+
+/// Rows with or without the times that stand in them.
+fn rows(with_times: bool, stamped: impl Iterator<Item = (Sequence, Vec<u8>)>) -> NumberedLines {
+    if !with_times {
+        return stamped.collect();
+    }
+    let mut lines = NumberedLines::default();
+    for (sequence, line) in stamped {
+        let time = decode(&line).unwrap().time.unwrap();
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(&line);
+            Ok::<_, ()>(())
+        };
+        lines.push_with(sequence, time, write).unwrap();
+    }
+    lines
 }
 
 /// The files as they are, in a new directory.
@@ -84,7 +102,7 @@ async fn play(steps: Vec<Step>) {
                 let once = |(sequence, time): (Sequence, i64)| {
                     stamped(life, sequence, *produced.entry((life, sequence)).or_insert(time))
                 };
-                let lines = readings.into_iter().map(once).collect();
+                let lines = rows(life == 1, readings.into_iter().map(once));
                 let incarnation = Incarnation(life);
                 let entry = IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation, lines };
                 append(&journal, vec![entry]).await;
