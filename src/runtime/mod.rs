@@ -1,5 +1,6 @@
 //! Floor 3: how actors live and end. The runtime is a value: no statics, no registry.
 
+pub mod begun;
 pub mod clock;
 pub mod directory;
 pub mod outlet;

@@ -32,6 +32,7 @@ use crate::messages::drain::Drain;
 use crate::messages::intake::{Intake, Kept};
 use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, GoneReply, ReadingsReply};
 use crate::ports::Sink;
+use crate::runtime::begun::begun;
 use crate::runtime::clock::Clock;
 
 /// First and longest wait before the journal is asked again after it refused.
@@ -169,7 +170,8 @@ impl InfluxWriter {
                 wait = (wait * 2).min(JOURNAL_RETRY_MAX);
             }
         };
-        Box::pin(done.into_actor(self))
+        // in the order in which it came: readings that overtake others leave gaps, and cost the journal more
+        Box::pin(begun(done).into_actor(self))
     }
 
     fn sink_status(&self) -> SinkStatus {

@@ -31,6 +31,7 @@ use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
 use crate::messages::intake::{Intake, IntakeEntry, Kept};
 use crate::messages::page::{AskRecent, RecentValues};
 use crate::ports::{Outgoing, ReceivedRows, Transport};
+use crate::runtime::begun::begun;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
@@ -313,7 +314,7 @@ impl Handler<Deliveries> for Subscriber {
             };
             tokio::join!(watch, keep).1
         };
-        Box::pin(hand_on.into_actor(self).map(|kept, actor, _| actor.confirm(kept)))
+        Box::pin(begun(hand_on).into_actor(self).map(|kept, actor, _| actor.confirm(kept)))
     }
 }
 
