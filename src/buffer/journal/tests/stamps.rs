@@ -155,3 +155,14 @@ async fn a_hundred_thousand_readings_of_one_moment_are_as_many_points() {
     let times: Vec<_> = points.keys().map(|(_, time)| *time).collect();
     assert_eq!(times, (7..100_007).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn a_series_is_not_taken_for_one_that_begins_as_it_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(config(directory.path())).unwrap();
+    let written = [r"m,p=a f=1i 7", r"m,p=ab f=1i 7", r"m,p=a f=1i 8", r"m,p=a\ b f=1i 7", r"m,p=a f=1i 9"];
+    let lines = (1..).zip(written).collect();
+    let entry = IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation: Incarnation(1), lines };
+    append(&journal, vec![entry]).await;
+    assert_eq!(waiting(&journal).await, written, "no time was moved");
+}
