@@ -62,6 +62,7 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 
 bench: build ## measure this program on this machine
 	./$(BIN) bench ingest
+	./$(BIN) bench ingest --batch 500 --apart
 	./$(BIN) bench cpu
 	./$(BIN) bench delivery
 	./$(BIN) bench detect

@@ -2,6 +2,7 @@
 //! they cost: against a bare subscriber that only counts, on the same broker, and against what the same
 //! InfluxDB takes at best.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use futures_util::StreamExt as _;
 use rumqttc::{Event, Packet};
 use tokio::time::Instant;
 
+use super::cores::Cores;
 use super::load::{Load, Sender, client};
 use super::processes::{cpu_seconds, idle_seconds};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
@@ -81,12 +83,11 @@ impl<const N: usize> Used<N> {
 /// Measures every combination; none where a server is missing, which is said.
 async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Measured>> {
     let mut measured = Vec::new();
+    let cores = if args.apart { Some(Cores::apart()?) } else { None };
     for &readings_per_message in &args.batch {
         for &publishers in &args.publishers {
-            // Alone a message costs more: as many rows would take long and say no more.
-            let rows = if readings_per_message == 1 { args.rows / 5 } else { args.rows };
-            let load = Load { publishers, readings_per_message, rows };
-            let Some(this) = measure(&load).await? else {
+            let load = Load { publishers, readings_per_message, rows: args.rows };
+            let Some(this) = measure(&load, cores.as_ref()).await? else {
                 eprintln!("skipped: it needs mosquitto and influxd on this machine");
                 return Ok(measured);
             };
@@ -119,30 +120,32 @@ pub(super) async fn cpu(args: &IngestBenchArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
+async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Measured>> {
     let directory = Directory::below(&std::env::temp_dir())?;
+    let Some((influxdb_rows_per_second, influxdb_alone_cpu)) = influxdb_alone(load, cores).await? else {
+        return Ok(None);
+    };
     let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else {
         return Ok(None);
     };
-    let Some(database) = influxd(directory.path()).await? else { return Ok(None) };
-    let rows = load.rows as u64;
-    let pid_of = |program: &tokio::process::Child| program.id().context("a program has ended");
-    let (broker_pid, influxd_pid, own_pid) = (pid_of(&broker)?, pid_of(&database.program)?, std::process::id());
+    let (broker_pid, own_pid) = (pid_of(&broker)?, std::process::id());
     let (bare, bare_cpu) = bare_subscriber(load, &mqtt_url, [broker_pid, own_pid]).await?;
-    let used = Used::now([influxd_pid])?;
-    let best = best_of_influxdb(load, &database).await?;
-    let [influxdb_alone_cpu] = used.since(rows)?;
 
+    let Some(database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
+    let influxd_pid = pid_of(&database.program)?;
+    let rows = load.rows as u64;
     let monitor = RunningMonitor::start(directory.path(), Some(&mqtt_url), Some(database.url.as_str())).await?;
     let monitor_pid = monitor.pid().context("the monitor has ended")?;
     let sender = Sender::prepare(load, &mqtt_url)?;
     let used = Used::now([monitor_pid, broker_pid, influxd_pid, own_pid])?;
-    let (start, idle_before) = (Instant::now(), idle_seconds()?);
+    // where it has a core of its own, time on the others is not left to it
+    let its_core = cores.map(|cores| cores.last_core);
+    let (start, idle_before) = (Instant::now(), idle_seconds(its_core)?);
     let sending = sender.start();
     wait_for(&monitor, |total| total.stored >= rows).await?;
     let seconds = start.elapsed().as_secs_f64();
     let [monitor_cpu, broker_cpu, influxdb_cpu, publishers_cpu] = used.since(rows)?;
-    let left_cpu = influxdb_cpu + (idle_seconds()? - idle_before) * 1e6 / whole(rows);
+    let left_cpu = influxdb_cpu + (idle_seconds(its_core)? - idle_before) * 1e6 / whole(rows);
     sending.finish().await?;
     monitor.stop().await?;
     Ok(Some(Measured {
@@ -151,7 +154,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
         rows: load.rows,
         rows_per_second: whole(rows) / seconds,
         bare_rows_per_second: bare,
-        influxdb_rows_per_second: best,
+        influxdb_rows_per_second,
         of_influxdb_cpu_left: influxdb_alone_cpu / left_cpu.max(f64::MIN_POSITIVE),
         monitor_cpu_seconds_per_million: monitor_cpu,
         broker_cpu_seconds_per_million: broker_cpu,
@@ -212,9 +215,38 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow:
     Ok((whole(rows) / seconds, cpu_seconds_per_million))
 }
 
+fn pid_of(program: &tokio::process::Child) -> anyhow::Result<u32> {
+    program.id().context("a program has ended")
+}
+
+/// An InfluxDB on its core, where it has one; what is started afterwards has the others.
+async fn influxd_on(cores: Option<&Cores>, directory: &Path) -> anyhow::Result<Option<Influxd>> {
+    let Some(cores) = cores else { return influxd(directory).await };
+    cores.take_last()?;
+    let database = influxd(directory).await;
+    cores.take_others()?;
+    database
+}
+
+/// What an InfluxDB of its own, with no data, takes at best: rows a second, and its CPU seconds for a million rows.
+/// Not the one that is measured afterwards, which would go on compacting these rows meanwhile. None where it is not
+/// installed.
+///
+/// # Errors
+/// When it does not take them.
+pub(super) async fn influxdb_alone(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<(f64, f64)>> {
+    let directory = Directory::below(&std::env::temp_dir())?;
+    let Some(mut database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
+    let used = Used::now([pid_of(&database.program)?])?;
+    let rows_per_second = best_of_influxdb(load, &database).await?;
+    let [cpu_seconds_per_million] = used.since(load.rows as u64)?;
+    database.kill().await?;
+    Ok(Some((rows_per_second, cpu_seconds_per_million)))
+}
+
 /// Rows a second that this InfluxDB takes with nothing else running: in batches of the size and order that the monitor
 /// sends, and as many of them at once.
-pub(super) async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
+async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
     let mut config = InfluxConfig::at(database.url.clone());
     config.database = "best".to_owned();
     let sink = InfluxSink::new(config)?;

@@ -24,13 +24,17 @@ pub(super) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
 }
 
-/// CPU seconds of all cores in which nothing ran (fields 4 and 5 of the first line of `/proc/stat`).
+/// CPU seconds in which nothing ran on this core, or on any when none is named (fields 4 and 5 of its line in
+/// `/proc/stat`).
 ///
 /// # Errors
-/// When this is not Linux.
-pub(super) fn idle_seconds() -> anyhow::Result<f64> {
+/// When this is not Linux, or there is no such core.
+pub(super) fn idle_seconds(core: Option<usize>) -> anyhow::Result<f64> {
+    let name = core.map_or_else(|| "cpu".to_owned(), |core| format!("cpu{core}"));
     let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat: Linux only")?;
-    let mut fields = stat.split_whitespace().skip(4);
+    let fields =
+        stat.lines().map(str::split_whitespace).find_map(|mut fields| (fields.next()? == name).then_some(fields));
+    let mut fields = fields.with_context(|| format!("no {name} in /proc/stat"))?.skip(3);
     let mut next = || -> anyhow::Result<u64> { Ok(fields.next().context("too few fields in /proc/stat")?.parse()?) };
     Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use rumqttc::QoS;
 use tokio::time::Instant;
 
-use super::ingest::{BROKER_SETTINGS, best_of_influxdb, wait_for};
+use super::ingest::{BROKER_SETTINGS, influxdb_alone, wait_for};
 use super::load::{Load, Sender, client};
 use super::processes::{resident_bytes, resident_bytes_max};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
@@ -83,11 +83,11 @@ fn table(measured: &[Measured]) -> String {
 
 /// One outage; none where a server is missing.
 async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
+    let Some((influxdb_rows_per_second, _)) = influxdb_alone(load, None).await? else { return Ok(None) };
     let directory = Directory::below(&std::env::temp_dir())?;
     let broker = mosquitto(directory.path(), BROKER_SETTINGS).await?;
     let database = influxd(directory.path()).await?;
     let (Some((_broker, mqtt_url)), Some(mut database)) = (broker, database) else { return Ok(None) };
-    let influxdb_rows_per_second = best_of_influxdb(load, &database).await?;
     let monitor = RunningMonitor::start(directory.path(), Some(&mqtt_url), Some(database.url.as_str())).await?;
     let pid = monitor.pid().context("the monitor has ended")?;
     let resident_mib_before = mebibytes(resident_bytes(pid)?);
