@@ -30,11 +30,9 @@ pub const BATCH_MESSAGES_MAX: usize = 512;
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Most messages on their way at once; the rest waits in the transport.
 pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
-/// With so many batches on their way another one waits for more messages, so that it is worth its messages between
-/// the actors and its part of a commit.
-pub const GATHER_FROM_BATCHES: usize = 4;
-/// It does so for this long at most: there are signs of life in it.
-pub const GATHER_MAX: Duration = Duration::from_millis(5);
+/// A batch follows the one before it after this time at the earliest, so that it is worth its messages between the
+/// actors and its part of a commit: there are signs of life in it. Where little comes, all of it is handed on at once.
+pub const GATHER: Duration = Duration::from_millis(5);
 /// Bytes of payloads on their way at once from which no more are taken.
 pub const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
 /// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
@@ -56,15 +54,17 @@ pub async fn pump(
     let mut ears = Ears { watchdog, clock, connected: false, stalled: false };
     let mut gathered = Gathered::default();
     loop {
-        if gathered.is_full() || !gathered.deliveries.is_empty() && since.len() < GATHER_FROM_BATCHES {
+        let messages: usize = since.iter().map(|batch| batch.messages).sum();
+        let unacknowledged: usize = since.iter().map(|batch| batch.unacknowledged).sum();
+        if gathered.is_worth_it(unacknowledged) {
             let batch = gathered.take(&mut since);
             in_flight.push_back(hand_over(batch, subscriber.clone(), reports.clone()));
+            continue;
         }
-        let messages: usize = since.iter().map(|batch| batch.messages).sum();
         let bytes: usize = since.iter().map(|batch| batch.bytes).sum();
         let takes_more = messages < MESSAGES_IN_FLIGHT_MAX && bytes < BYTES_IN_FLIGHT_MAX;
         let stalls_at = since.front().map(|batch| batch.since + STALL_MAX);
-        let gathered_at = gathered.until;
+        let gathered_at = gathered.due();
         tokio::select! {
             Some(receipts) = in_flight.next() => {
                 transport.acknowledge(receipts);
@@ -76,7 +76,7 @@ pub async fn pump(
             () = sleep_until(stalls_at.unwrap_or_else(Instant::now)), if stalls_at.is_some() && !ears.stalled => {
                 ears.stalled(true).await;
             }
-            () = sleep_until(gathered_at.unwrap_or_else(Instant::now)), if gathered_at.is_some() => gathered.end(),
+            () = sleep_until(gathered_at.unwrap_or_else(Instant::now)), if gathered_at.is_some() => {}
             count = events.recv_many(&mut arrived, BATCH_MESSAGES_MAX), if takes_more => {
                 if count == 0 {
                     break;
@@ -90,7 +90,10 @@ pub async fn pump(
                                 in_flight.push_back(hand_over(batch, subscriber.clone(), reports.clone()));
                             }
                         }
-                        TransportEvent::Connected { .. } => ears.connected(true, "").await,
+                        TransportEvent::Connected { .. } => {
+                            gathered.unacknowledged_most = 0;
+                            ears.connected(true, "").await;
+                        }
                         TransportEvent::Disconnected { reason, .. } => ears.connected(false, &reason).await,
                     }
                 }
@@ -110,16 +113,21 @@ pub async fn pump(
 struct Gathered {
     deliveries: Vec<Delivery>,
     bytes: usize,
-    /// Until when more is waited for.
-    until: Option<Instant>,
+    /// Those that the broker waits for.
+    unacknowledged: usize,
+    /// When the batch before was handed over.
+    before: Option<Instant>,
     /// Nothing more is waited for.
     ended: bool,
+    /// The most messages of this connection that the broker waited for at one time. It may send no more than that before
+    /// they are acknowledged: where as many are here again, none is waited for.
+    unacknowledged_most: usize,
 }
 
 impl Gathered {
     fn push(&mut self, delivery: Delivery) {
-        self.until.get_or_insert_with(|| Instant::now() + GATHER_MAX);
         self.bytes += delivery.payload.len();
+        self.unacknowledged += usize::from(delivery.receipt.packet_id != 0);
         // A goodbye races the end of its process, and a last will is a reason to look: they wait for nothing.
         let last_level = delivery.topic.rsplit('/').next();
         self.ended |= [TopicKind::Goodbye, TopicKind::LastWill].iter().any(|kind| last_level == Some(kind.as_str()));
@@ -130,14 +138,24 @@ impl Gathered {
         self.ended || self.deliveries.len() >= BATCH_MESSAGES_MAX || self.bytes >= BATCH_BYTES_MAX
     }
 
-    fn end(&mut self) {
-        self.ended = true;
-        self.until = None;
+    /// Until when more is waited for; none while there is nothing.
+    fn due(&self) -> Option<Instant> {
+        (!self.deliveries.is_empty()).then(|| self.before.map_or_else(Instant::now, |before| before + GATHER))
+    }
+
+    /// Whether it is to be handed over, while the broker waits for so many others.
+    fn is_worth_it(&mut self, others: usize) -> bool {
+        let unacknowledged = self.unacknowledged + others;
+        let all_are_here = unacknowledged > 0 && unacknowledged >= self.unacknowledged_most;
+        self.unacknowledged_most = self.unacknowledged_most.max(unacknowledged);
+        self.due().is_some_and(|due| all_are_here || self.is_full() || due <= Instant::now())
     }
 
     fn take(&mut self, under_way: &mut VecDeque<UnderWay>) -> Vec<Delivery> {
-        let Self { deliveries, bytes, .. } = std::mem::take(self);
-        under_way.push_back(UnderWay { since: Instant::now(), messages: deliveries.len(), bytes });
+        let now = Instant::now();
+        let next = Self { before: Some(now), unacknowledged_most: self.unacknowledged_most, ..Self::default() };
+        let Self { deliveries, bytes, unacknowledged, .. } = std::mem::replace(self, next);
+        under_way.push_back(UnderWay { since: now, messages: deliveries.len(), bytes, unacknowledged });
         deliveries
     }
 }
@@ -147,6 +165,7 @@ struct UnderWay {
     since: Instant,
     messages: usize,
     bytes: usize,
+    unacknowledged: usize,
 }
 
 /// What the watchdog is told of the monitor's own ears: they are open when the connection is up and
@@ -234,20 +253,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_heard_waits_for_more_and_what_ends_somebody_waits_for_nothing() {
-        let delivery = |kind: TopicKind| Delivery {
+        for kind in TopicKind::FROM_PUBLISHERS {
+            let mut gathered = Gathered::default();
+            gathered.push(delivery(TopicKind::Heartbeat, 1));
+            assert!(!gathered.is_full());
+            gathered.push(delivery(kind, 1));
+            assert_eq!(gathered.is_full(), matches!(kind, TopicKind::Goodbye | TopicKind::LastWill), "{kind}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_follows_another_one_later_or_when_nothing_more_can_come() {
+        let (mut gathered, mut under_way) = (Gathered::default(), VecDeque::new());
+        let come = |gathered: &mut Gathered, messages: usize, packet_id: u16| {
+            (0..messages).for_each(|_| gathered.push(delivery(TopicKind::Readings, packet_id)));
+        };
+        assert!(!gathered.is_worth_it(0), "there is nothing");
+        come(&mut gathered, 20, 1);
+        assert!(gathered.is_worth_it(0), "nothing came before");
+        gathered.take(&mut under_way);
+        come(&mut gathered, 19, 1);
+        assert!(!gathered.is_worth_it(0), "it waits for more");
+        come(&mut gathered, 1, 1);
+        assert!(gathered.is_worth_it(0), "the broker has never sent more before an acknowledgement");
+        gathered.take(&mut under_way);
+        come(&mut gathered, 1, 0);
+        assert!(!gathered.is_worth_it(0), "the broker waits for no acknowledgement of it");
+        tokio::time::advance(GATHER).await;
+        assert!(gathered.is_worth_it(0));
+    }
+
+    fn delivery(kind: TopicKind, packet_id: u16) -> Delivery {
+        Delivery {
             topic: format!("heartwatch/v1/a/{kind}"),
             payload: b"{}".to_vec(),
             retained: false,
             at: Monotonic::START,
             wall: Timestamp::from_nanos(0),
-            receipt: Receipt { connection_epoch: 1, packet_id: 1 },
-        };
-        for kind in TopicKind::FROM_PUBLISHERS {
-            let mut gathered = Gathered::default();
-            gathered.push(delivery(TopicKind::Heartbeat));
-            assert!(!gathered.is_full());
-            gathered.push(delivery(kind));
-            assert_eq!(gathered.is_full(), matches!(kind, TopicKind::Goodbye | TopicKind::LastWill), "{kind}");
+            receipt: Receipt { connection_epoch: 1, packet_id },
         }
     }
 }
