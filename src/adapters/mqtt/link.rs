@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures_util::FutureExt as _;
 use rumqttc::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, PubAck, Publish, QoS, Request, SubAck,
     Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe,
@@ -21,6 +22,15 @@ use crate::domain::time::{Monotonic, Timestamp};
 use crate::messages::deliveries::Delivery;
 use crate::ports::{Outgoing, Receipt, TransportEvent};
 use crate::runtime::clock::Clock;
+
+/// Packets that are read in one turn beyond what rumqttc reads: acknowledgements and what we send wait meanwhile.
+const READ_ON_PACKETS_MAX: usize = 512;
+
+/// With so many messages that the broker waits for, what comes is left to gather for a moment: a broker that writes each
+/// message alone would wake us for each. More than rumqttd (100) and mosquitto (20) send without an acknowledgement.
+const REST_FROM_MESSAGES: usize = 128;
+/// For so long.
+const REST: Duration = Duration::from_millis(2);
 
 /// After our DISCONNECT the broker gets this long to read it and close the connection.
 const CLOSING_MAX: Duration = Duration::from_millis(500);
@@ -58,6 +68,8 @@ enum Stopping {
 /// What ended a wait.
 enum Woken {
     Polled(Result<Event, ConnectionError>),
+    /// Acknowledgements are due, and no poll is under way.
+    Acknowledged,
     /// No SUBACK came.
     Unsubscribed,
     /// The owner wants an end in order, or has gone.
@@ -94,6 +106,8 @@ pub(super) struct Link {
     unconfirmed: usize,
     /// An acknowledgement is in rumqttc's own queue: no other may overtake it.
     acknowledging: bool,
+    /// What comes is left to gather until then.
+    rests_until: Option<Instant>,
 }
 
 impl Link {
@@ -122,6 +136,7 @@ impl Link {
             held: None,
             unconfirmed: 0,
             acknowledging: false,
+            rests_until: None,
         }
     }
 
@@ -133,7 +148,8 @@ impl Link {
                 Err(error) => Woken::Polled(Err(error)),
             };
             let failure = match woken {
-                Woken::Polled(Ok(event)) => self.events(&mut eventloop, event),
+                Woken::Polled(Ok(event)) => self.read(&mut eventloop, event).await,
+                Woken::Acknowledged => None,
                 Woken::Polled(Err(_)) if matches!(self.stopping, Stopping::Closing { .. }) => break,
                 Woken::Polled(Err(error)) => Some(describe(&error)),
                 Woken::Unsubscribed => Some((Kind::Refused, "it does not answer our subscription".to_owned())),
@@ -206,9 +222,14 @@ impl Link {
                 biased;
                 stop = self.stop.recv(), if matches!(self.stopping, Stopping::No) => return Woken::Stop(stop),
                 () = sleep_until(stop_due) => return Woken::TimeIsUp,
-                polled = &mut poll, if !self.paused => return Woken::Polled(polled),
+                polled = &mut poll, if !self.paused && self.rests_until.is_none() => return Woken::Polled(polled),
+                () = sleep_until(self.rests_until) => self.rests_until = None,
                 () = sleep_until(subscribe_due), if !self.paused => return Woken::Unsubscribed,
-                () = self.shared.acknowledged.notified() => {}
+                () = self.shared.acknowledged.notified() => {
+                    if self.rests_until.is_some() {
+                        return Woken::Acknowledged;
+                    }
+                }
                 () = self.queue.room() => {}
                 message = self.sends.recv(), if takes_sends => match message {
                     Some(message) => self.held = Some(message),
@@ -239,7 +260,7 @@ impl Link {
     /// Hands over, without waiting, as much as there is room for: acknowledgements and messages to
     /// rumqttc, events to the consumer.
     fn pump(&mut self) {
-        if self.may_acknowledge() && !self.acknowledging {
+        if self.may_acknowledge() && !self.acknowledging && self.rests_until.is_none() {
             // this one ends the poll that is under way, and with it go the others
             let mut receipts = self.shared.receipts();
             if let Some(packet_id) = receipts.next() {
@@ -320,10 +341,38 @@ impl Link {
         matches!(self.phase, Phase::Down) && self.held.is_none() && self.sends.is_empty()
     }
 
-    /// Takes all that rumqttc has to tell. Returns why the connection is of no use, where it is not.
-    fn events(&mut self, eventloop: &mut EventLoop, first: Event) -> Option<(Kind, String)> {
-        let mut next = Some(first);
+    /// Takes all that has come, without waiting for more. Returns why the connection is of no use, where it is not.
+    async fn read(&mut self, eventloop: &mut EventLoop, first: Event) -> Option<(Kind, String)> {
         let came = (self.clock.monotonic(), self.clock.wall());
+        let mut failure = self.events(eventloop, Some(first), came);
+        // rumqttc reads ten packets a turn, and copies each of them for its own events
+        for _ in 0..READ_ON_PACKETS_MAX {
+            let Some(network) = eventloop.network.as_mut().filter(|_| failure.is_none() && !self.paused) else { break };
+            match network.read().now_or_never() {
+                None => break,
+                // nothing for rumqttc to do: it is we who acknowledge
+                Some(Ok(Packet::Publish(publish))) if publish.qos != QoS::ExactlyOnce => self.delivery(publish, came),
+                Some(Ok(packet)) => match answer(eventloop, packet, self.config.connect_timeout).await {
+                    Ok(()) => failure = self.events(eventloop, None, came),
+                    Err(error) => failure = Some(describe(&error)),
+                },
+                Some(Err(error)) => failure = Some(describe(&error.into())),
+            }
+        }
+        if self.shared.receipts().waiting() >= REST_FROM_MESSAGES {
+            self.rests_until = Some(self.later(REST));
+        }
+        failure
+    }
+
+    /// Takes all that rumqttc has to tell. Returns why the connection is of no use, where it is not.
+    fn events(
+        &mut self,
+        eventloop: &mut EventLoop,
+        first: Option<Event>,
+        came: (Monotonic, Timestamp),
+    ) -> Option<(Kind, String)> {
+        let mut next = first.or_else(|| eventloop.state.events.pop_front());
         while let Some(event) = next {
             let failure = self.event(eventloop, event, came);
             if failure.is_some() {
@@ -418,6 +467,7 @@ impl Link {
         self.queue.release(None);
         self.shared.receipts().end();
         self.acknowledging = false;
+        self.rests_until = None;
         let per_connection = |request: &Request| {
             matches!(request, Request::Subscribe(_) | Request::Unsubscribe(_) | Request::Disconnect(_))
         };
@@ -501,6 +551,17 @@ impl Link {
     fn later(&self, after: Duration) -> Instant {
         self.clock.instant(self.clock.monotonic() + after)
     }
+}
+
+/// Gives a packet to rumqttc, and sends what it answers.
+async fn answer(eventloop: &mut EventLoop, packet: Packet, timeout: Duration) -> Result<(), ConnectionError> {
+    let answer = eventloop.state.handle_incoming_packet(packet)?;
+    let (Some(answer), Some(network)) = (answer, &mut eventloop.network) else { return Ok(()) };
+    let send = async {
+        network.write(answer).await?;
+        network.flush().await
+    };
+    tokio::time::timeout(timeout, send).await.map_err(|_| ConnectionError::FlushTimeout)?.map_err(Into::into)
 }
 
 fn backoff(config: &MqttConfig) -> ExponentialBackoff {

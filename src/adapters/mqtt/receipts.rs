@@ -72,6 +72,11 @@ impl Receipts {
         }
     }
 
+    /// How many deliveries the broker waits for.
+    pub fn waiting(&self) -> usize {
+        self.order.len()
+    }
+
     /// The next packet id that may be acknowledged.
     pub fn next(&self) -> Option<u16> {
         self.order.front().copied().filter(|id| self.known.get(usize::from(*id)) == Some(&Known::Received))
