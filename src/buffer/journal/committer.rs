@@ -106,6 +106,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
         match other {
             Some(Command::Close { reply }) => {
                 commands.close();
+                store.settle();
                 drop(store);
                 let _ = reply.send(());
                 return;
@@ -115,6 +116,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
         }
     }
     commit(&mut store, &mut group, level);
+    store.settle();
 }
 
 /// A write, who waits for it, and its place in the queue.

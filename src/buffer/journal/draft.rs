@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, line_time};
 use super::fresh::FreshBlock;
-use super::incarnation::IncarnationState;
+use super::incarnation::{IncarnationState, Unwritten};
 use super::stamps::{Points, Stamped};
 use super::store::Known;
 use super::verdict_row::LastVerdict;
@@ -100,7 +100,15 @@ impl<'a> Draft<'a> {
                 }
                 IntakeEntry::Produced { publisher, incarnation, produced } => {
                     let owner = (publisher.clone(), *incarnation);
-                    self.state(&owner).tracker.know_produced(*produced);
+                    let state = self.state(&owner);
+                    if *produced > state.tracker.counts().produced {
+                        state.tracker.know_produced(*produced);
+                        state.differs(Unwritten::More);
+                    }
+                    // a heartbeat is the occasion to write down what has waited for one
+                    if state.unwritten != Unwritten::Nothing {
+                        state.differs(Unwritten::More);
+                    }
                     touch(&owner, 0);
                     // a later life is there to be asked for what its earlier ones still owe
                     let owing = self.known.missing.get(publisher).into_iter().flatten();
@@ -110,7 +118,9 @@ impl<'a> Draft<'a> {
                 }
                 IntakeEntry::GivenUp { publisher, incarnation, first, last, reason } => {
                     let owner = (publisher.clone(), *incarnation);
-                    if let Err(error) = self.state(&owner).tracker.mark_lost(*first, *last, reason) {
+                    let state = self.state(&owner);
+                    state.differs(Unwritten::More);
+                    if let Err(error) = state.tracker.mark_lost(*first, *last, reason) {
                         tracing::warn!(%publisher, first, last, %error, "a loss cannot be named yet: the publisher says it again");
                     }
                     touch(&owner, 0);
@@ -137,7 +147,9 @@ impl<'a> Draft<'a> {
         } else {
             for row in lines.iter() {
                 if !self.has_room(row.line.len())? && !self.state(owner).tracker.is_received(row.sequence) {
-                    self.state(owner).tracker.know_produced(row.sequence);
+                    let state = self.state(owner);
+                    state.tracker.know_produced(row.sequence);
+                    state.differs(Unwritten::More);
                     refused += 1;
                     continue;
                 }
@@ -157,7 +169,9 @@ impl<'a> Draft<'a> {
         state: &mut IncarnationState,
         &NumberedLine { sequence, line, time }: &NumberedLine<'_>,
     ) -> rusqlite::Result<u64> {
-        match state.tracker.accept(sequence) {
+        let accepted = state.tracker.accept(sequence);
+        state.differs(if accepted == Accepted::New { Unwritten::Readings } else { Unwritten::More });
+        match accepted {
             Accepted::New => {
                 state.stored += u64::from(!self.config.has_sink);
                 match self.known.stamps.distinct(&mut self.changed.points, line, time.map(Timestamp::as_nanos)) {
@@ -248,6 +262,7 @@ impl<'a> Draft<'a> {
                 let state = self.state(owner);
                 state.stored = state.stored.saturating_sub(1);
                 state.rejected += 1;
+                state.differs(Unwritten::More);
             }
             let (owner, sequence) = named.unzip();
             self.transaction
@@ -281,8 +296,11 @@ impl<'a> Draft<'a> {
         if self.config.has_sink {
             self.drop_aged()?;
         }
+        let blocks_wait = self.config.has_sink;
         for (owner, state) in &mut self.changed.incarnations {
-            state.write(self.transaction, owner)?;
+            if state.has_to_be_written() || !blocks_wait {
+                state.write(self.transaction, owner)?;
+            }
         }
         Ok(self.changed)
     }
@@ -291,6 +309,13 @@ impl<'a> Draft<'a> {
         let known = self.known;
         let from_known = || known.incarnations.get(owner).cloned().unwrap_or_default();
         self.changed.incarnations.entry(owner.clone()).or_insert_with(from_known)
+    }
+
+    /// So many readings more of it no longer wait in a block.
+    fn stored(&mut self, owner: &Owner, count: u64) {
+        let state = self.state(owner);
+        state.stored += count;
+        state.differs(Unwritten::More);
     }
 
     fn verdict(&mut self, publisher: &PublisherId) -> &mut LastVerdict {
@@ -411,7 +436,7 @@ impl<'a> Draft<'a> {
         let (rows, bytes, index) = match known.fresh.get(id) {
             Some(fresh) if rows_of.is_none() && !self.changed.delivered.contains(&id) => {
                 for (owner, count) in &fresh.readings {
-                    self.state(owner).stored += count;
+                    self.stored(owner, *count);
                 }
                 (fresh.rows, fresh.bytes, None)
             }
@@ -428,7 +453,7 @@ impl<'a> Draft<'a> {
                 let Some((rows, bytes, index, lines)) = found else { return Ok(false) };
                 let index = Index::read(&index).unwrap_or(Index { owners: Vec::new(), rows: Vec::new() });
                 for (owner, count) in index.readings() {
-                    self.state(&owner).stored += count;
+                    self.stored(&owner, count);
                 }
                 (rows.cast_unsigned(), bytes.cast_unsigned(), Some((index, lines)))
             }

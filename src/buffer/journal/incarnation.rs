@@ -15,6 +15,8 @@ use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 pub(super) struct IncarnationState {
     /// Its row in the file, so that it is not looked for by its name at every commit; none before its first.
     pub(super) row_id: Option<i64>,
+    /// How far that row is behind.
+    pub(super) unwritten: Unwritten,
     pub(super) tracker: SequenceTracker,
     /// Readings in blocks that the sink has confirmed.
     pub(super) stored: u64,
@@ -22,6 +24,18 @@ pub(super) struct IncarnationState {
     pub(super) rejected: u64,
     /// Readings that were safe and whose bytes the disk has changed since.
     pub(super) damaged: u64,
+}
+
+/// What an incarnation's row in the file does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Unwritten {
+    #[default]
+    Nothing,
+    /// Readings that came since, each for the first time. The blocks that hold them wait for the sink and tell the same,
+    /// so the row may wait: with many publishers it is what a commit would cost most.
+    Readings,
+    /// More than that.
+    More,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,9 +55,20 @@ impl IncarnationState {
         sealed(serde_json::to_vec(&saved).unwrap_or_default())
     }
 
+    /// Notes a change that its row in the file does not say.
+    pub(super) fn differs(&mut self, by: Unwritten) {
+        self.unwritten = self.unwritten.max(by);
+    }
+
+    /// Whether only its row in the file can say what it is.
+    pub(super) fn has_to_be_written(&self) -> bool {
+        self.row_id.is_none() || self.unwritten == Unwritten::More
+    }
+
     /// Writes it into the file.
     pub(super) fn write(&mut self, transaction: &Transaction<'_>, owner: &Owner) -> rusqlite::Result<()> {
         let state = self.save();
+        self.unwritten = Unwritten::Nothing;
         if let Some(id) = self.row_id {
             let mut update = transaction.prepare_cached("UPDATE incarnations SET state = ?2 WHERE id = ?1")?;
             if update.execute(params![id, state])? > 0 {
@@ -64,6 +89,7 @@ impl IncarnationState {
         let tracker = SequenceTracker::restore(&saved.tracker, RANGES_MAX).ok()?;
         Some(Self {
             row_id: Some(row_id),
+            unwritten: Unwritten::Nothing,
             tracker,
             stored: saved.stored,
             rejected: saved.rejected,

@@ -6,7 +6,8 @@
 //!    was not confirmed is there once or not at all.
 //! 2. **One transaction, one truth.** The rows, the record of which numbers were received, and the
 //!    ledger's counts change in the same transaction. Memory follows after the commit, so a failed
-//!    commit leaves nothing behind, and nothing of its group is confirmed.
+//!    commit leaves nothing behind, and nothing of its group is confirmed. A record to which only readings
+//!    were added need not be written with them: the undelivered blocks that hold them are a part of it.
 //! 3. **Undelivered rows are never dropped** for room or age; only delivered ones are. At the limit new
 //!    readings are refused (their publishers keep them) and rows outside the ledger are given up, both
 //!    counted. Verdict changes are never refused.

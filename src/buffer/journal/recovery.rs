@@ -1,7 +1,8 @@
 //! Reading the journal's state from its file, and putting right what does not fit together.
 //!
 //! Every undelivered row is compared with its checksum. Rows that are not what was written are taken
-//! out and counted as damaged, by publisher; a ledger that was damaged is built again from the blocks.
+//! out and counted as damaged, by publisher. The ledger knows readings of undelivered blocks from them, where it was not
+//! written since they came; one that was damaged is built again from all blocks.
 
 use std::collections::HashSet;
 
@@ -25,8 +26,8 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
     let transaction = connection.transaction()?;
     let mut incarnations = HashMap::new();
     let ledger_is_whole = load_incarnations(&transaction, &mut incarnations, damage)?;
-    let waiting = check_waiting(&transaction, damage)?;
     let mut changed = HashSet::new();
+    let waiting = check_waiting(&transaction, damage, |index| accept(index, false, &mut incarnations, &mut changed))?;
     if was_salvaged || !ledger_is_whole {
         accept_what_is_there(&transaction, &mut incarnations, &mut changed)?;
     }
@@ -109,8 +110,12 @@ fn load_incarnations(
 }
 
 /// Compares every undelivered row with its checksum, takes out those that were damaged, and counts the
-/// waiting readings of every owner.
-fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rusqlite::Result<HashMap<Owner, u64>> {
+/// waiting readings of every owner. `came` is given each index that can be read, oldest first.
+fn check_waiting(
+    transaction: &Transaction<'_>,
+    damage: &mut Vec<String>,
+    mut came: impl FnMut(&Index),
+) -> rusqlite::Result<HashMap<Owner, u64>> {
     let mut waiting = HashMap::new();
     let mut repairs = Vec::new();
     let mut unverified = Vec::new();
@@ -122,7 +127,9 @@ fn check_waiting(transaction: &Transaction<'_>, damage: &mut Vec<String>) -> rus
         let (index, lines) =
             (row.get_ref(3)?.as_blob().unwrap_or_default(), row.get_ref(4)?.as_blob().unwrap_or_default());
         let mut readings = Vec::new();
-        match Index::read(index) {
+        let index = Index::read(index);
+        index.iter().for_each(&mut came);
+        match index {
             Some(index) if index.all_whole(lines) => readings = index.readings(),
             Some(index) => {
                 let (repaired, gone) = index.repaired(lines);
@@ -197,17 +204,28 @@ fn accept_what_is_there(
     while let Some(row) = rows.next()? {
         let delivered: bool = row.get(0)?;
         let Some(index) = Index::read(row.get_ref(1)?.as_blob().unwrap_or_default()) else { continue };
-        for (owner, sequence) in index.rows.iter().filter_map(|row| row.reading) {
-            let Some(owner) = index.owners.get(owner) else { continue };
-            let state = incarnations.entry(owner.clone()).or_default();
-            if !state.tracker.is_received(sequence) {
-                state.tracker.accept(sequence);
-                state.stored += u64::from(delivered);
-                changed.insert(owner.clone());
-            }
-        }
+        accept(&index, delivered, incarnations, changed);
     }
     Ok(())
+}
+
+/// Takes every reading of a block for received, where the ledger does not know of it; `changed` is told whose.
+pub(super) fn accept(
+    index: &Index,
+    delivered: bool,
+    incarnations: &mut HashMap<Owner, IncarnationState>,
+    changed: &mut HashSet<Owner>,
+) {
+    for (owner, sequence) in index.rows.iter().filter_map(|row| row.reading) {
+        let Some(owner) = index.owners.get(owner) else { continue };
+        if incarnations.get(owner).is_some_and(|state| state.tracker.is_received(sequence)) {
+            continue;
+        }
+        let state = incarnations.entry(owner.clone()).or_default();
+        state.tracker.accept(sequence);
+        state.stored += u64::from(delivered);
+        changed.insert(owner.clone());
+    }
 }
 
 fn read_level(transaction: &Transaction<'_>) -> rusqlite::Result<Level> {

@@ -1,14 +1,15 @@
 //! The ledger as it is on disk, without the monitor: also right after it was killed.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use hashbrown::HashMap;
 
-use super::block::Owner;
+use super::block::{Index, Owner};
 use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::store::{ledger_lines, named_losses};
-use super::{JournalError, NamedLoss};
+use super::{JournalError, NamedLoss, recovery};
 use crate::buffer::database;
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::messages::ask::LedgerLine;
@@ -32,8 +33,10 @@ pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
     let open = |reason: String| JournalError::Open { path: path.to_owned(), reason };
     let failed = |error: rusqlite::Error| JournalError::Read { reason: error.to_string() };
     let connection = database::open_read_only(path, &LAYOUT).map_err(open)?;
+    // both tables as of the same commit
+    let transaction = connection.unchecked_transaction().map_err(failed)?;
     let mut select =
-        connection.prepare("SELECT publisher, incarnation, state, id FROM incarnations").map_err(failed)?;
+        transaction.prepare("SELECT publisher, incarnation, state, id FROM incarnations").map_err(failed)?;
     let mut rows = select.query([]).map_err(failed)?;
     let mut incarnations: HashMap<Owner, IncarnationState> = HashMap::new();
     let mut damaged_accounts = 0;
@@ -49,6 +52,13 @@ pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
             }
             _ => damaged_accounts += 1,
         }
+    }
+    let sql = "SELECT row_index FROM blocks WHERE delivered = 0 ORDER BY id";
+    let mut waiting = transaction.prepare(sql).map_err(failed)?;
+    let mut rows = waiting.query([]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let index = row.get_ref(0).map_err(failed)?.as_blob().ok().and_then(Index::read);
+        index.iter().for_each(|index| recovery::accept(index, false, &mut incarnations, &mut HashSet::new()));
     }
     Ok(Snapshot {
         accounts: ledger_lines(&incarnations, has_sink),

@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::block::{Index, Owner};
 use super::draft::{Changed, Draft};
 use super::fresh::Fresh;
-use super::incarnation::IncarnationState;
+use super::incarnation::{IncarnationState, Unwritten};
 use super::schema::LAYOUT;
 use super::stamps::Stamps;
 use super::verdict_row::LastVerdict;
@@ -163,6 +163,21 @@ impl Store {
                 self.distrust(&error);
                 Err(JournalError::Write { reason })
             }
+        }
+    }
+
+    /// Writes what of the ledger only the blocks say, at the end: the next start has less to read.
+    pub(super) fn settle(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        let unwritten = self.known.incarnations.iter_mut().filter(|(_, state)| state.unwritten != Unwritten::Nothing);
+        let settled = connection.transaction().and_then(|transaction| {
+            for (owner, state) in unwritten {
+                state.write(&transaction, owner)?;
+            }
+            transaction.commit()
+        });
+        if let Err(error) = settled {
+            tracing::debug!(%error, "the ledger stays as its blocks say it");
         }
     }
 

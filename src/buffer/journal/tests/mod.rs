@@ -1,6 +1,7 @@
 //! Tests of the journal on real files.
 
 mod damage;
+mod ledger;
 mod limits;
 mod model;
 mod on_the_way;

@@ -1,0 +1,66 @@
+//! The ledger's rows in the file may be behind: the undelivered blocks say the rest.
+
+use std::fs;
+
+use super::*;
+use crate::buffer::database::beside;
+
+/// How many readings the ledger's row of a publisher knows, without the blocks.
+fn written(directory: &Path, who: &str) -> u64 {
+    let read = database::open_read_only(&config(directory).path, &schema::LAYOUT).unwrap();
+    let sql = "SELECT id, state FROM incarnations WHERE publisher = ?1";
+    let (id, state): (i64, Vec<u8>) = read.query_row(sql, [who], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    incarnation::IncarnationState::restore(id, &state).unwrap().tracker.counts().received
+}
+
+/// The files as they are on disk now.
+fn crashed(directory: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for suffix in ["", "-wal"] {
+        fs::copy(beside(&config(directory).path, suffix), beside(&config(copy.path()).path, suffix)).unwrap();
+    }
+    copy
+}
+
+#[tokio::test]
+async fn readings_alone_are_not_written_into_the_ledger_and_known_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let (journal, _) = Journal::open(config(path)).unwrap();
+    append(&journal, vec![readings("a", 1..=3), readings("b", [1])]).await;
+    append(&journal, vec![readings("a", [4, 5, 8]), readings("b", [2])]).await;
+    assert_eq!((written(path, "a"), written(path, "b")), (3, 1), "their blocks say the rest");
+
+    let expected = Account { produced: 8, received: 6, stored: 0, buffered: 6, duplicates: 0, missing: 2, lost: 0 };
+    assert_eq!(account(&journal, "a").await, expected);
+    let accounts = snapshot(&config(path).path, true).unwrap().accounts;
+    assert_eq!(accounts, journal.accounts().await.unwrap());
+    let after = crashed(path);
+    let (other, recovery) = Journal::open(config(after.path())).unwrap();
+    assert_eq!(recovery.damage, Vec::<String>::new());
+    assert_eq!(other.accounts().await.unwrap(), accounts);
+    let state = append(&other, vec![readings("a", [5, 6])]).await;
+    assert_eq!((state[0].through, account(&other, "a").await.duplicates), (6, 1), "nothing is taken twice");
+    assert_eq!(written(after.path(), "a"), 7, "a duplicate is in no block");
+    other.close().await;
+
+    let produced = |produced| IntakeEntry::Produced { publisher: publisher("a"), incarnation: LIFE, produced };
+    append(&journal, vec![produced(8)]).await;
+    assert_eq!(written(path, "a"), 6, "a heartbeat is the occasion to write it down");
+    deliver_all(&journal).await;
+    assert_eq!(written(path, "b"), 2, "delivered blocks may be dropped");
+    append(&journal, vec![readings("b", [3])]).await;
+    assert_eq!(written(path, "b"), 2);
+    journal.close().await;
+    assert_eq!(written(path, "b"), 3, "an end in order leaves nothing to read again");
+}
+
+#[tokio::test]
+async fn without_a_sink_no_block_waits_and_all_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(JournalConfig { has_sink: false, ..config(directory.path()) }).unwrap();
+    append(&journal, vec![readings("a", 1..=3)]).await;
+    append(&journal, vec![readings("a", [4])]).await;
+    assert_eq!(written(directory.path(), "a"), 4);
+    journal.close().await;
+}
