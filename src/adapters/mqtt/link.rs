@@ -1,16 +1,14 @@
 //! The task that polls the connection. Nothing in it waits except for several things at once.
 
+mod incoming;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use futures_util::FutureExt as _;
-use rumqttc::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, PubAck, Publish, QoS, Request, SubAck,
-    Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe,
-};
+use rumqttc::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packet, PubAck, Publish, QoS, Request};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -18,19 +16,9 @@ use super::Shared;
 use super::config::MqttConfig;
 use super::outage::{Kind, Outage, STABLE_AFTER, describe};
 use super::queue::EventQueue;
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::messages::deliveries::Delivery;
-use crate::ports::{Outgoing, Receipt, TransportEvent};
+use crate::domain::time::Monotonic;
+use crate::ports::{Outgoing, TransportEvent};
 use crate::runtime::clock::Clock;
-
-/// Packets that are read in one turn beyond what rumqttc reads: acknowledgements and what we send wait meanwhile.
-const READ_ON_PACKETS_MAX: usize = 512;
-
-/// With so many messages that the broker waits for, what comes is left to gather for a moment: a broker that writes each
-/// message alone would wake us for each. More than rumqttd (100) and mosquitto (20) send without an acknowledgement.
-const REST_FROM_MESSAGES: usize = 128;
-/// For so long.
-const REST: Duration = Duration::from_millis(2);
 
 /// After our DISCONNECT the broker gets this long to read it and close the connection.
 const CLOSING_MAX: Duration = Duration::from_millis(500);
@@ -162,6 +150,9 @@ impl Link {
                 Woken::TimeIsUp => break,
             };
             if let Some((kind, reason)) = failure {
+                if matches!(self.stopping, Stopping::Closing { .. }) {
+                    break;
+                }
                 eventloop.clean();
                 self.down(&mut eventloop, kind, &reason);
                 if self.back_off().await.is_break() {
@@ -341,112 +332,6 @@ impl Link {
         matches!(self.phase, Phase::Down) && self.held.is_none() && self.sends.is_empty()
     }
 
-    /// Takes all that has come, without waiting for more. Returns why the connection is of no use, where it is not.
-    async fn read(&mut self, eventloop: &mut EventLoop, first: Event) -> Option<(Kind, String)> {
-        let came = (self.clock.monotonic(), self.clock.wall());
-        let mut failure = self.events(eventloop, Some(first), came);
-        // rumqttc reads ten packets a turn, and copies each of them for its own events
-        for _ in 0..READ_ON_PACKETS_MAX {
-            let Some(network) = eventloop.network.as_mut().filter(|_| failure.is_none() && !self.paused) else { break };
-            match network.read().now_or_never() {
-                None => break,
-                // nothing for rumqttc to do: it is we who acknowledge
-                Some(Ok(Packet::Publish(publish))) if publish.qos != QoS::ExactlyOnce => self.delivery(publish, came),
-                Some(Ok(packet)) => match answer(eventloop, packet, self.config.connect_timeout).await {
-                    Ok(()) => failure = self.events(eventloop, None, came),
-                    Err(error) => failure = Some(describe(&error)),
-                },
-                Some(Err(error)) => failure = Some(describe(&error.into())),
-            }
-        }
-        if self.shared.receipts().waiting() >= REST_FROM_MESSAGES {
-            self.rests_until = Some(self.later(REST));
-        }
-        failure
-    }
-
-    /// Takes all that rumqttc has to tell. Returns why the connection is of no use, where it is not.
-    fn events(
-        &mut self,
-        eventloop: &mut EventLoop,
-        first: Option<Event>,
-        came: (Monotonic, Timestamp),
-    ) -> Option<(Kind, String)> {
-        let mut next = first.or_else(|| eventloop.state.events.pop_front());
-        while let Some(event) = next {
-            let failure = self.event(eventloop, event, came);
-            if failure.is_some() {
-                return failure;
-            }
-            // what else it has read; reading stops where the queue is full
-            next = if self.paused { None } else { eventloop.state.events.pop_front() };
-        }
-        None
-    }
-
-    /// Takes one thing that rumqttc tells. Returns why the connection is of no use, where it is not.
-    fn event(
-        &mut self,
-        eventloop: &mut EventLoop,
-        event: Event,
-        came: (Monotonic, Timestamp),
-    ) -> Option<(Kind, String)> {
-        match event {
-            Event::Incoming(Packet::ConnAck(connack)) => {
-                self.connection_epoch += 1;
-                self.shared.receipts().begin(self.connection_epoch);
-                let session_present = connack.session_present;
-                // what rumqttc still has of an earlier connection goes out again; nothing without a session
-                let again =
-                    |request: &&Request| matches!(request, Request::Publish(publish) if publish.qos != QoS::AtMostOnce);
-                self.unconfirmed = eventloop.pending.iter().filter(again).count();
-                if self.filters.is_empty() {
-                    self.up(session_present);
-                    return None;
-                }
-                self.queue.hold();
-                let filters = self.filters.iter().map(|path| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce));
-                // first of all, and not through the queue, which may be full
-                eventloop.pending.push_front(Request::Subscribe(Subscribe::new_many(filters)));
-                if !self.config.filters_over.is_empty() {
-                    let topics = self.config.filters_over.clone();
-                    eventloop.pending.push_front(Request::Unsubscribe(Unsubscribe { pkid: 0, topics }));
-                }
-                self.phase = Phase::Subscribing { session_present, due: self.later(self.config.connect_timeout) };
-            }
-            Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
-            Event::Incoming(Packet::Publish(publish)) => self.delivery(publish, came),
-            Event::Incoming(Packet::PubAck(_)) => self.unconfirmed = self.unconfirmed.saturating_sub(1),
-            Event::Outgoing(rumqttc::Outgoing::PubAck(_)) => self.acknowledging = false,
-            Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
-                let until = self.later(CLOSING_MAX);
-                if let Stopping::Closing { until: due, .. } = &mut self.stopping {
-                    *due = (*due).min(until);
-                }
-            }
-            _ => {}
-        }
-        None
-    }
-
-    fn subscribed(&mut self, suback: &SubAck) -> Option<(Kind, String)> {
-        let Phase::Subscribing { session_present, .. } = self.phase else {
-            return None;
-        };
-        let refused: Vec<&str> = (self.filters.iter().zip(&suback.return_codes))
-            .filter(|(_, code)| matches!(code, SubscribeReasonCode::Failure))
-            .map(|(filter, _)| filter.as_str())
-            .collect();
-        for filter in &refused {
-            tracing::error!(broker = %self.broker, %filter, "the MQTT broker refuses our subscription: check its access rules");
-        }
-        if refused.len() == self.filters.len() {
-            return Some((Kind::Refused, format!("the broker refuses our subscriptions to {}", refused.join(", "))));
-        }
-        self.up(session_present);
-        None
-    }
-
     fn up(&mut self, session_present: bool) {
         let now = self.clock.monotonic();
         self.phase = Phase::Up { since: now };
@@ -511,57 +396,9 @@ impl Link {
         }
     }
 
-    fn delivery(&mut self, publish: Publish, (at, wall): (Monotonic, Timestamp)) {
-        let acknowledged = publish.qos != QoS::AtMostOnce;
-        if !acknowledged && self.queue.is_full() {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            if self.dropped_now == 0 {
-                tracing::warn!(broker = %self.broker, messages = self.queue.messages(), "dropping QoS 0 messages: they come faster than they are taken");
-            }
-            self.dropped_now += 1;
-            return;
-        }
-        let packet_id = if acknowledged { publish.pkid } else { 0 };
-        if acknowledged {
-            self.shared.receipts().delivered(packet_id);
-        }
-        self.queue.push(TransportEvent::Delivery(Delivery {
-            topic: publish.topic,
-            payload: publish.payload.into(),
-            retained: publish.retain,
-            at,
-            wall,
-            receipt: Receipt { connection_epoch: self.connection_epoch, packet_id },
-        }));
-        if self.queue.is_full() {
-            // the announcement is further behind than there is room for
-            self.queue.release(None);
-        }
-        if self.queue.is_full() && acknowledged && !self.paused {
-            self.paused = true;
-            if !std::mem::replace(&mut self.said_paused, true) {
-                tracing::warn!(
-                    broker = %self.broker, messages = self.queue.messages(), bytes = self.queue.bytes(),
-                    "messages come faster than they are taken: the rest stays with the MQTT broker until there is room"
-                );
-            }
-        }
-    }
-
     fn later(&self, after: Duration) -> Instant {
         self.clock.instant(self.clock.monotonic() + after)
     }
-}
-
-/// Gives a packet to rumqttc, and sends what it answers.
-async fn answer(eventloop: &mut EventLoop, packet: Packet, timeout: Duration) -> Result<(), ConnectionError> {
-    let answer = eventloop.state.handle_incoming_packet(packet)?;
-    let (Some(answer), Some(network)) = (answer, &mut eventloop.network) else { return Ok(()) };
-    let send = async {
-        network.write(answer).await?;
-        network.flush().await
-    };
-    tokio::time::timeout(timeout, send).await.map_err(|_| ConnectionError::FlushTimeout)?.map_err(Into::into)
 }
 
 fn backoff(config: &MqttConfig) -> ExponentialBackoff {
