@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 BIN := target/release/heartwatch
+DIST := target/dist/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2 valgrind
 
@@ -60,17 +61,17 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 	$(CARGO) test --locked --test architecture
 	cargo machete
 
-bench: build ## measure this program on this machine
-	./$(BIN) bench ingest
-	./$(BIN) bench ingest --batch 500 --apart
-	./$(BIN) bench cpu
-	./$(BIN) bench delivery
-	./$(BIN) bench detect
-	./$(BIN) bench recover
-	./$(BIN) bench watch
-	./$(BIN) bench watch --processes --publishers 1000000
-	./$(BIN) bench footprint
-	./$(BIN) bench server
+bench: dist ## measure the program as it is handed to users, on this machine
+	./$(DIST) bench ingest
+	./$(DIST) bench ingest --batch 500 --apart
+	./$(DIST) bench cpu
+	./$(DIST) bench delivery
+	./$(DIST) bench detect
+	./$(DIST) bench recover
+	./$(DIST) bench watch
+	./$(DIST) bench watch --processes --publishers 1000000
+	./$(DIST) bench footprint
+	./$(DIST) bench server
 
 instructions: ## count the instructions of the hot paths, and hold them to benches/instructions.csv (ACCEPT=--accept writes it)
 	$(CARGO) bench --locked --profile dev --bench instructions -- $(ACCEPT)
@@ -97,7 +98,7 @@ up: ## the whole stack with Docker Compose; Grafana on http://127.0.0.1:3000 (PR
 down: ## stop the stack; its data stays in its volumes
 	$(COMPOSE) --profile full down
 
-dist: ## the program as it is handed to users: smaller, slower to build
+dist: ## the program as it is handed to users (target/dist/heartwatch): smaller, slower to build
 	$(CARGO) build --profile dist --locked
 
 # Not data/: it may hold readings that nobody has confirmed yet.
