@@ -63,8 +63,15 @@ impl Hosts {
     pub(super) fn places_on(&mut self, host: &HostName, entries: &[Entry]) -> &[u32] {
         let places = self.places.get_or_insert_with(|| {
             let mut places: HashMap<HostName, Vec<u32>> = HashMap::new();
-            for (place, entry) in (0..).zip(entries) {
-                places.entry(entry.watch.host().clone()).or_default().push(place);
+            let mut all = 0..;
+            // each name is there once, so that neighbours on one host are known without a look at it
+            for neighbours in entries.chunk_by(|one, next| std::ptr::eq(one.watch.host(), next.watch.host())) {
+                let Some(host) = neighbours.first().map(|entry| entry.watch.host()) else { continue };
+                let there = all.by_ref().take(neighbours.len());
+                match places.get_mut(host) {
+                    Some(known) => known.extend(there),
+                    None => drop(places.insert(host.clone(), there.collect())),
+                }
             }
             places
         });
