@@ -4,6 +4,7 @@ pub mod begun;
 pub mod clock;
 pub mod directory;
 pub mod outlet;
+pub mod own_thread;
 pub mod queues;
 pub mod shutdown;
 pub mod signals;

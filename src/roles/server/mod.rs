@@ -10,7 +10,6 @@ mod desk;
 mod kafka;
 mod questions;
 mod received;
-mod streams;
 
 use std::sync::Arc;
 
@@ -27,9 +26,9 @@ use crate::ports::Sink;
 use crate::roles::cli::{ServerArgs, ServerAsk};
 use crate::roles::pipeline::{Ends, Front, start_between};
 use crate::runtime::clock::Clock;
+use crate::runtime::own_thread::OwnThread;
 use crate::runtime::signals::Request;
 use console::Console;
-use streams::StreamsThread;
 
 /// Who says what beside its readings.
 type Sign = (PublisherId, TopicKind, Vec<u8>);
@@ -60,7 +59,8 @@ pub async fn server(
     let pair = args.certificate_file.clone().zip(args.key_file.clone());
     let tls = pair.map(|(certificate_file, key_file)| KeyPair { certificate_file, key_file });
     let config = GrpcServerConfig { tls, prefix: settings.mqtt.prefix.clone(), ..GrpcServerConfig::new(args.listen) };
-    let streams = StreamsThread::start()?;
+    // that of the actors has enough to do with what the agents say
+    let streams = OwnThread::start("streams").context("cannot start the thread of the agents' streams")?;
     let GrpcServer { transport, events, agent_events, agents, mut lines, listen } =
         streams.runtime.spawn(serve(config, clock)).await??;
     let (tee, tee_end) = mpsc::channel(TEE_MESSAGES_MAX);
