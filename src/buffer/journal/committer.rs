@@ -1,7 +1,8 @@
 //! The journal's thread: while one group is being committed the next one gathers in the queue.
 //!
 //! A mark of delivery that is alone has no commit of its own: it waits for the next group, or until somebody
-//! asks for it.
+//! asks for it. Who takes a batch for the sink waits for the group that is being committed and for none behind
+//! it: while rows flood in, the sink would get too few otherwise.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,13 +31,8 @@ pub(super) enum Command {
         reply: Reply<Kept>,
         permit: Option<OwnedSemaphorePermit>,
     },
-    NextBatch {
-        rows_max: u64,
-        bytes_max: usize,
-        /// Blocks that are on their way already.
-        besides: Arc<BTreeSet<i64>>,
-        reply: Reply<Batch>,
-    },
+    /// Somebody waits in the other queue.
+    Take,
     Changes {
         ask: AskChanges,
         reply: Reply<Vec<Change>>,
@@ -76,10 +72,27 @@ pub(super) enum Command {
     },
 }
 
+/// Who takes a batch for the sink.
+pub(super) struct Take {
+    pub rows_max: u64,
+    pub bytes_max: usize,
+    /// Blocks that are on their way already.
+    pub besides: Arc<BTreeSet<i64>>,
+    pub reply: Reply<Batch>,
+}
+
 /// Serves commands until it is told to close or nobody is left to ask.
-pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level: &watch::Sender<Level>) {
+pub(super) fn run(
+    mut store: Store,
+    mut commands: mpsc::Receiver<Command>,
+    mut takes: mpsc::Receiver<Take>,
+    level: &watch::Sender<Level>,
+) {
     let mut group: Vec<Queued> = Vec::new();
     while let Some(command) = commands.blocking_recv() {
+        while let Ok(take) = takes.try_recv() {
+            serve(&mut store, take, level);
+        }
         let mut next = Some(command);
         let mut bytes = 0;
         let mut other = None;
@@ -89,6 +102,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
                     bytes += write.bytes();
                     group.push((write, reply, permit));
                 }
+                Command::Take => {}
                 command => {
                     other = Some(command);
                     break;
@@ -99,7 +113,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
             }
         }
         let is_urgent = group.iter().any(|(write, ..)| !matches!(write, Write::Delivered { .. }));
-        let can_wait = matches!(other, None | Some(Command::NextBatch { .. })) && group.len() < GROUP_WRITES_MAX;
+        let can_wait = other.is_none() && group.len() < GROUP_WRITES_MAX;
         if is_urgent || !can_wait {
             commit(&mut store, &mut group, level);
         }
@@ -111,7 +125,7 @@ pub(super) fn run(mut store: Store, mut commands: mpsc::Receiver<Command>, level
                 let _ = reply.send(());
                 return;
             }
-            Some(command) => answer(&mut store, command, level),
+            Some(command) => answer(&mut store, command),
             None => {}
         }
     }
@@ -144,13 +158,14 @@ fn commit(store: &mut Store, group: &mut Vec<Queued>, level: &watch::Sender<Leve
     }
 }
 
-fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
+fn serve(store: &mut Store, Take { rows_max, bytes_max, besides, reply }: Take, level: &watch::Sender<Level>) {
+    let batch = store.next_batch(rows_max, bytes_max, &besides);
+    level.send_replace(store.level());
+    let _ = reply.send(batch);
+}
+
+fn answer(store: &mut Store, command: Command) {
     match command {
-        Command::NextBatch { rows_max, bytes_max, besides, reply } => {
-            let batch = store.next_batch(rows_max, bytes_max, &besides);
-            level.send_replace(store.level());
-            let _ = reply.send(batch);
-        }
         Command::Changes { ask, reply } => drop(reply.send(store.changes(&ask))),
         Command::NewestChanges { ask, reply } => drop(reply.send(store.newest_changes(&ask))),
         Command::DeadLetters { entries_max, reply } => drop(reply.send(store.dead_letters(entries_max))),
@@ -164,6 +179,6 @@ fn answer(store: &mut Store, command: Command, level: &watch::Sender<Level>) {
         Command::SplitLanes { reply } => drop(reply.send(store.split_lanes())),
         #[cfg(test)]
         Command::Execute { sql, reply } => drop(reply.send(store.execute(&sql))),
-        Command::Write { .. } | Command::Close { .. } => {}
+        Command::Write { .. } | Command::Take | Command::Close { .. } => {}
     }
 }

@@ -46,7 +46,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::block::line_time;
-use self::committer::{Command, Reply};
+use self::committer::{Command, Reply, Take};
 pub use self::history::{History, HistoryBlock, recorded_changes};
 pub use self::snapshot::{Snapshot, snapshot};
 use self::store::{Store, Write};
@@ -186,6 +186,8 @@ const SLOW_FROM_THOUSANDTHS: u64 = 900;
 const SLOW_DELAY_MAX: Duration = Duration::from_millis(100);
 /// The longest time that a mark of delivery waits for a commit to ride in. Losing it costs a repetition.
 pub const DELIVERED_WAIT_MAX: Duration = Duration::from_millis(20);
+/// Most batches for the sink that are asked for at once.
+const TAKES_WAITING_MAX: usize = 4;
 /// Most plots that are read at once.
 const PLOTS_AT_ONCE_MAX: usize = 2;
 
@@ -194,6 +196,7 @@ const PLOTS_AT_ONCE_MAX: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Journal {
     commands: mpsc::Sender<Command>,
+    takes: mpsc::Sender<Take>,
     level: watch::Receiver<Level>,
     queue: Arc<Semaphore>,
     queue_entries_max: u32,
@@ -217,16 +220,17 @@ impl Journal {
         let (level_sender, level) = watch::channel(store.level());
         // entries are limited by the semaphore; the channel's own limit is for the other commands
         let (commands, receiver) = mpsc::channel(1_024);
+        let (takes, taken) = mpsc::channel(TAKES_WAITING_MAX);
         std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || committer::run(store, receiver, &level_sender))
+            .spawn(move || committer::run(store, receiver, taken, &level_sender))
             .map_err(|error| JournalError::Open { path, reason: format!("its thread cannot start: {error}") })?;
         // a semaphore holds fewer than 2^29 permits on 32-bit machines
         let queue_entries_max = queue_entries_max.min(1 << 28);
         let queue = Arc::new(Semaphore::new(queue_entries_max as usize));
         let plots = Arc::new(Semaphore::new(PLOTS_AT_ONCE_MAX));
         let path = Arc::new(journal_path);
-        Ok((Self { commands, level, queue, queue_entries_max, limits, path, plots }, recovery))
+        Ok((Self { commands, takes, level, queue, queue_entries_max, limits, path, plots }, recovery))
     }
 
     /// New limits from the next commit on.
@@ -344,7 +348,12 @@ impl Journal {
         bytes_max: usize,
         besides: Arc<BTreeSet<i64>>,
     ) -> Result<Batch, JournalError> {
-        self.ask(|reply| Command::NextBatch { rows_max, bytes_max, besides, reply }).await
+        let (reply, answer) = oneshot::channel();
+        let take = Take { rows_max, bytes_max, besides, reply };
+        self.takes.send(take).await.map_err(|_| JournalError::Closed)?;
+        // where there is no room, the thread is awake and looks anyway
+        let _ = self.commands.try_send(Command::Take);
+        answer.await.unwrap_or(Err(JournalError::Closed))
     }
 
     /// Marks blocks as delivered, and keeps the rows of them that the sink refused: such a reading

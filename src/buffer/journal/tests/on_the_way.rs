@@ -66,19 +66,45 @@ async fn a_mark_rides_in_the_next_commit_and_does_not_wait_for_ever() {
     assert_eq!(account(&journal, "a").await.received, 5);
 }
 
+fn large_reading(text: &str, sequence: Sequence) -> IntakeEntry {
+    let line = format!("m,publisher=a text=\"{text}\" {sequence}").into_bytes();
+    let lines = [(sequence, line)].into_iter().collect();
+    IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation: LIFE, lines }
+}
+
+#[tokio::test]
+async fn who_takes_a_batch_waits_for_the_group_that_is_committed_and_for_none_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(config(directory.path())).unwrap();
+    append(&journal, vec![readings("b", [1])]).await;
+    // somebody else writes to the file: until he ends, no group is committed
+    let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let large = "x".repeat(1 << 20);
+    let mut appends: Vec<_> = (1..=8)
+        .map(|sequence| Box::pin(journal.append(Arc::new(vec![large_reading(&large, sequence)]))))
+        .collect();
+    for append in &mut appends {
+        assert!(futures_util::poll!(append).is_pending());
+    }
+    let mut taking = Box::pin(journal.next_batch(u64::MAX, usize::MAX));
+    assert!(futures_util::poll!(&mut taking).is_pending());
+    other.execute_batch("ROLLBACK").unwrap();
+    let taken = taking.await.unwrap();
+    assert!((1..=2).contains(&taken.rows), "{} rows: behind every group that waits", taken.rows);
+    for kept in futures_util::future::join_all(appends).await {
+        kept.unwrap();
+    }
+    assert_eq!(journal.next_batch(u64::MAX, usize::MAX).await.unwrap().rows, 9);
+}
+
 #[tokio::test]
 async fn more_than_the_memory_holds_is_taken_from_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(config(directory.path())).unwrap();
     let large = "x".repeat(1 << 20);
     for sequence in 1..=24 {
-        let line = format!("m,publisher=a text=\"{large}\" {sequence}").into_bytes();
-        let lines = [(sequence, line)].into_iter().collect();
-        append(
-            &journal,
-            vec![IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation: LIFE, lines }],
-        )
-        .await;
+        append(&journal, vec![large_reading(&large, sequence)]).await;
     }
     for sequence in 1..=24 {
         let batch = take(&journal, &BTreeSet::new()).await;
