@@ -1,4 +1,5 @@
-//! The delivery loop: journal → sink, for as long as the writer lives.
+//! The delivery loop: journal → sink, for as long as the writer lives; on a thread of its own, since it would get its
+//! turn too seldom on that of the actors while rows flood in.
 //!
 //! Invariants:
 //! 1. blocks are reported as delivered only when each of their rows is stored in the sink or kept as
@@ -15,7 +16,6 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,12 +39,12 @@ const NOTHING_FOUND_WAIT: Duration = Duration::from_millis(20);
 /// Wait after the journal could not be read or written.
 const JOURNAL_RETRY: Duration = Duration::from_secs(1);
 /// Batches that the sink has and the journal has not marked yet, before no further one is taken.
-const MARKS_AT_ONCE_MAX: usize = 4;
+const MARKS_AT_ONCE_MAX: usize = 16;
 /// What is left of a burst waits for this part of a flush interval: behind a batch that was half full or more.
 const BURST_FLUSH_PART: u32 = 40;
 
-/// Something under way on this thread.
-type UnderWay<T> = Pin<Box<dyn Future<Output = T>>>;
+/// Something under way.
+type UnderWay<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What the journal had.
 type Found = Result<Batch, JournalError>;
 
@@ -54,7 +54,7 @@ pub(super) struct Delivery {
     sink: Arc<dyn Sink>,
     clock: Clock,
     config: WriterConfig,
-    shared: Rc<Shared>,
+    shared: Arc<Shared>,
     course: Course,
     size: BatchSize,
     /// Rows wait from before an outage or the start: no more is waited for.
@@ -263,7 +263,7 @@ impl Delivery {
         }
         let Some(taken) = self.next.take() else { return };
         let piece = taken.dissection.next().unwrap_or_default();
-        let (sink, shared, bytes) = (Arc::clone(&self.sink), Rc::clone(&self.shared), piece.len());
+        let (sink, shared, bytes) = (Arc::clone(&self.sink), Arc::clone(&self.shared), piece.len());
         self.writing.push(Box::pin(async move {
             let result = write(&*sink, &shared, piece).await;
             Written { taken, bytes, result }
@@ -286,11 +286,11 @@ impl Delivery {
                 failed.push(other);
             }
         }
-        let outages_before = self.shared.outages.get();
+        let outages_before = self.shared.counters().outages;
         for written in failed {
             self.deliver(written).await?;
         }
-        if self.shared.outages.get() != outages_before {
+        if self.shared.counters().outages != outages_before {
             self.split().await;
         }
         self.write_next();
@@ -375,8 +375,10 @@ impl Delivery {
         self.taken_rows = self.taken_rows.saturating_sub(rows);
         self.taken_bytes = self.taken_bytes.saturating_sub(bytes);
         let refused = u64::try_from(dead.len()).unwrap_or(u64::MAX);
-        self.shared.rows_stored.set(self.shared.rows_stored.get() + rows.saturating_sub(refused));
-        self.shared.rows_refused.set(self.shared.rows_refused.get() + refused);
+        self.shared.count(|counters| {
+            counters.rows_stored += rows.saturating_sub(refused);
+            counters.rows_refused += refused;
+        });
         Ok(())
     }
 
@@ -393,10 +395,10 @@ impl Delivery {
     async fn wait_after(&mut self, failure: Failure) -> Result<(), End> {
         let before = self.course.health();
         let (wait, say) = self.course.failed(failure, self.clock.monotonic());
-        if before == Health::Ok {
-            self.shared.outages.set(self.shared.outages.get() + 1);
-        }
-        self.shared.retries.set(self.shared.retries.get() + 1);
+        self.shared.count(|counters| {
+            counters.outages += u64::from(before == Health::Ok);
+            counters.retries += 1;
+        });
         self.shared.set_sink(self.course.health(), self.course.last_error());
         let waiting_rows = self.journal.level().undelivered_rows;
         match say {
@@ -451,10 +453,10 @@ impl Delivery {
 
 /// One request to the sink, counted.
 async fn write(sink: &dyn Sink, shared: &Shared, piece: Bytes) -> Result<(), SinkError> {
-    shared.writes.set(shared.writes.get() + 1);
+    shared.count(|counters| counters.writes += 1);
     let begin = Instant::now();
     let result = sink.write(piece).await;
-    shared.write_time.set(shared.write_time.get() + begin.elapsed());
+    shared.count(|counters| counters.write_time += begin.elapsed());
     result
 }
 

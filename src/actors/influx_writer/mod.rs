@@ -9,8 +9,9 @@ mod delivery;
 mod dissection;
 mod shared;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::Future;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, GoneReply, R
 use crate::ports::Sink;
 use crate::runtime::begun::begun;
 use crate::runtime::clock::Clock;
+use crate::runtime::own_thread::OwnThread;
 
 /// First and longest wait before the journal is asked again after it refused.
 const JOURNAL_RETRY_MIN: Duration = Duration::from_millis(100);
@@ -86,20 +88,30 @@ pub struct WriterParts {
     journal: Journal,
     aim: Rc<RefCell<Aim>>,
     clock: Clock,
-    shared: Rc<Shared>,
+    shared: Arc<Shared>,
+    /// Where the loop runs; none before the first one.
+    thread: Rc<OnceCell<OwnThread>>,
 }
 
 impl WriterParts {
     /// Parts for a writer on this thread; without a sink rows stay in the journal.
     #[must_use]
     pub fn new(journal: Journal, sink: Option<Arc<dyn Sink>>, clock: Clock, config: WriterConfig) -> Self {
-        Self { journal, aim: Rc::new(RefCell::new(Aim { sink, config })), clock, shared: Rc::default() }
+        let aim = Rc::new(RefCell::new(Aim { sink, config }));
+        Self { journal, aim, clock, shared: Arc::default(), thread: Rc::default() }
     }
 
     /// The counters over all lives so far.
     #[must_use]
     pub fn counters(&self) -> WriterCounters {
         self.shared.counters()
+    }
+
+    fn thread(&self) -> io::Result<&OwnThread> {
+        match self.thread.get() {
+            Some(thread) => Ok(thread),
+            None => OwnThread::start("delivery").map(|thread| self.thread.get_or_init(|| thread)),
+        }
     }
 }
 
@@ -131,10 +143,17 @@ impl InfluxWriter {
 
     fn start_delivery(&mut self, ctx: &mut Context<Self>) {
         let Aim { sink: Some(sink), config } = self.parts.aim.borrow().clone() else { return };
+        let runtime = match self.parts.thread() {
+            Ok(thread) => &thread.runtime,
+            Err(error) => {
+                tracing::error!(%error, "rows stay on disk: there is no thread to deliver them; trying again");
+                return ctx.stop();
+            }
+        };
         let (drain, draining) = watch::channel(None);
         let (ends, ended) = watch::channel(false);
         let delivery = Delivery::new(&self.parts, sink, config, draining);
-        let task = actix_rt::spawn(async move {
+        let task = runtime.spawn(async move {
             delivery.run().await;
             ends.send_replace(true);
         });

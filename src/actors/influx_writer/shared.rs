@@ -1,10 +1,7 @@
 //! What outlives one life of the writer: counters, the state of the sink, the lease of the loop.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use tokio::sync::Mutex;
 
 use super::course::Health;
 use crate::buffer::journal::JournalError;
@@ -28,54 +25,55 @@ pub struct WriterCounters {
     pub journal_failures: u64,
 }
 
-/// Shared by all lives of one writer.
+/// Shared by all lives of one writer, and by its loop on another thread.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub lease: Rc<Mutex<()>>,
-    pub rows_stored: Cell<u64>,
-    pub rows_refused: Cell<u64>,
-    pub writes: Cell<u64>,
-    pub write_time: Cell<Duration>,
-    pub retries: Cell<u64>,
-    pub outages: Cell<u64>,
-    journal_failures: Cell<u64>,
-    journal_error: RefCell<String>,
-    health: Cell<Health>,
-    sink_error: RefCell<String>,
+    pub lease: Arc<tokio::sync::Mutex<()>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counters: WriterCounters,
+    journal_error: String,
+    health: Health,
+    sink_error: String,
 }
 
 impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn counters(&self) -> WriterCounters {
-        WriterCounters {
-            rows_stored: self.rows_stored.get(),
-            rows_refused: self.rows_refused.get(),
-            writes: self.writes.get(),
-            write_time: self.write_time.get(),
-            retries: self.retries.get(),
-            outages: self.outages.get(),
-            journal_failures: self.journal_failures.get(),
-        }
+        self.state().counters
+    }
+
+    pub fn count(&self, count: impl FnOnce(&mut WriterCounters)) {
+        count(&mut self.state().counters);
     }
 
     pub fn set_sink(&self, health: Health, error: &str) {
-        self.health.set(health);
-        error.clone_into(&mut self.sink_error.borrow_mut());
+        let mut state = self.state();
+        state.health = health;
+        error.clone_into(&mut state.sink_error);
     }
 
     pub fn health(&self) -> Health {
-        self.health.get()
+        self.state().health
     }
 
     /// The last error of the sink, or of the journal where the sink has none.
     pub fn last_error(&self) -> String {
-        let sink = self.sink_error.borrow();
-        if sink.is_empty() { self.journal_error.borrow().clone() } else { sink.clone() }
+        let state = self.state();
+        if state.sink_error.is_empty() { state.journal_error.clone() } else { state.sink_error.clone() }
     }
 
     /// Counts a refusal of the journal, and says it when it is the first in a row.
     pub fn journal_failed(&self, error: &JournalError) {
-        self.journal_failures.set(self.journal_failures.get() + 1);
-        let before = self.journal_error.replace(error.to_string());
+        let mut state = self.state();
+        state.counters.journal_failures += 1;
+        let before = std::mem::replace(&mut state.journal_error, error.to_string());
         if before.is_empty() {
             tracing::error!(%error, "nothing new is confirmed until the journal can write again");
         }
@@ -83,8 +81,9 @@ impl Shared {
 
     /// The journal did what it was asked.
     pub fn journal_worked(&self) {
-        if !self.journal_error.take().is_empty() {
-            tracing::info!(failures = self.journal_failures.get(), "the journal can write again");
+        let mut state = self.state();
+        if !std::mem::take(&mut state.journal_error).is_empty() {
+            tracing::info!(failures = state.counters.journal_failures, "the journal can write again");
         }
     }
 }
