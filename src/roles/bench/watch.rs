@@ -3,16 +3,20 @@
 //!
 //! Memory is what the whole program takes more when all of them are known: ids, deadlines, timers, the
 //! directory, the last change of each, and what the allocator needs for it. The beats come from all of them, scattered over the
-//! table, since a cache that holds a few thousand publishers says nothing about a million.
+//! table, since a cache that holds a few thousand publishers says nothing about a million. Each size has a process of
+//! its own: what the allocator keeps of one is no part of the next.
 
 use std::future::poll_fn;
+use std::path::Path;
+use std::process::Stdio;
 use std::task::Poll;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::broadcast;
 
 use super::processes::resident_bytes;
-use super::programs::whole;
+use super::programs::{heartwatch, whole};
 use crate::actors::watchdog::{Table, WatchdogConfig};
 use crate::console::tables::{self, Drawing};
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
@@ -46,7 +50,7 @@ const OUR_BOOT: &str = "0b3f7a9c-7d52-4c1e-9a63-2f1d8c5e4b70";
 const SCATTER: usize = 514_229;
 
 /// One size.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Measured {
     publishers: usize,
     beats_per_second: f64,
@@ -61,8 +65,11 @@ struct Measured {
 /// Measures every size and prints the table.
 pub(super) async fn watch(args: &WatchBenchArgs) -> anyhow::Result<u8> {
     let mut measured = Vec::new();
-    for publishers in &args.publishers {
-        let this = measure(*publishers, args.processes).await?;
+    for &publishers in &args.publishers {
+        let this = match args.publishers.as_slice() {
+            [_] => measure(publishers, args.processes).await?,
+            _ => measure_apart(publishers, args.processes).await?,
+        };
         if args.json {
             println!("{}", serde_json::to_string(&this)?);
         } else {
@@ -74,6 +81,15 @@ pub(super) async fn watch(args: &WatchBenchArgs) -> anyhow::Result<u8> {
         print!("{}", table(&measured, drawing()));
     }
     Ok(0)
+}
+
+async fn measure_apart(publishers: usize, processes: bool) -> anyhow::Result<Measured> {
+    let mut command = heartwatch(Path::new("."))?;
+    command.args(["bench", "watch", "--json", "--publishers", &publishers.to_string()]);
+    command.args(processes.then_some("--processes")).stderr(Stdio::inherit());
+    let output = command.output().await?;
+    anyhow::ensure!(output.status.success(), "the measurement of {publishers} publishers ended with {}", output.status);
+    serde_json::from_slice(&output.stdout).context("the measurement said something unexpected")
 }
 
 async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured> {
