@@ -2,23 +2,20 @@
 //! they cost: against a bare subscriber that only counts, on the same broker, and against what the same
 //! InfluxDB takes at best.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
 use rumqttc::{Event, Packet};
 use tokio::time::Instant;
 
+use super::alone::InfluxdbAlone;
 use super::cores::Cores;
 use super::load::{Load, Sender, client};
-use super::processes::{cpu_seconds, idle_seconds};
-use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
-use crate::adapters::influx::{InfluxConfig, InfluxSink};
+use super::processes::{Used, idle_seconds, pid_of};
+use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
 use crate::adapters::monitor::AskError;
 use crate::console::tables::{self, Drawing};
 use crate::domain::ledger::Account;
-use crate::ports::Sink as _;
 use crate::roles::ask::drawing;
 use crate::roles::cli::IngestBenchArgs;
 
@@ -31,8 +28,8 @@ const FAILURES_MAX: u32 = 20;
 /// What a broker in production wants as well: with mosquitto's default no more than 20 messages wait for an
 /// acknowledgement that comes after a synced commit, and beyond 1,000 it drops what it has confirmed.
 pub(super) const BROKER_SETTINGS: &str = "max_queued_messages 0\nmax_inflight_messages 2000\n";
-/// Rows of one write when InfluxDB is measured alone; what the monitor sends at most.
-const WRITE_ROWS: usize = 20_000;
+/// One reading a message is measured with so many fewer of them.
+const SINGLE_ONE_OF: usize = 5;
 
 /// One measurement.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -55,38 +52,14 @@ pub(super) struct Measured {
     pub influxdb_alone_cpu_seconds_per_million: f64,
 }
 
-/// CPU seconds of some processes up to now.
-struct Used<const N: usize> {
-    pids: [u32; N],
-    before: [f64; N],
-}
-
-impl<const N: usize> Used<N> {
-    fn now(pids: [u32; N]) -> anyhow::Result<Self> {
-        let mut before = [0.0; N];
-        for (before, pid) in before.iter_mut().zip(pids) {
-            *before = cpu_seconds(pid)?;
-        }
-        Ok(Self { pids, before })
-    }
-
-    /// What each has used since, for a million rows.
-    fn since(&self, rows: u64) -> anyhow::Result<[f64; N]> {
-        let mut spent = [0.0; N];
-        for ((spent, pid), before) in spent.iter_mut().zip(self.pids).zip(self.before) {
-            *spent = (cpu_seconds(pid)? - before) * 1e6 / whole(rows);
-        }
-        Ok(spent)
-    }
-}
-
 /// Measures every combination; none where a server is missing, which is said.
 async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Measured>> {
     let mut measured = Vec::new();
     let cores = if args.apart { Some(Cores::apart()?) } else { None };
     for &readings_per_message in &args.batch {
         for &publishers in &args.publishers {
-            let load = Load { publishers, readings_per_message, rows: args.rows };
+            let rows = if readings_per_message == 1 { args.rows / SINGLE_ONE_OF } else { args.rows };
+            let load = Load { publishers, readings_per_message, rows };
             let Some(this) = measure(&load, cores.as_ref()).await? else {
                 eprintln!("skipped: it needs mosquitto and influxd on this machine");
                 return Ok(measured);
@@ -122,16 +95,14 @@ pub(super) async fn cpu(args: &IngestBenchArgs) -> anyhow::Result<u8> {
 
 async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Measured>> {
     let directory = Directory::below(&std::env::temp_dir())?;
-    let Some((influxdb_rows_per_second, influxdb_alone_cpu)) = influxdb_alone(load, cores).await? else {
-        return Ok(None);
-    };
+    let Some(alone_before) = InfluxdbAlone::measure(load, cores).await? else { return Ok(None) };
     let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else {
         return Ok(None);
     };
     let (broker_pid, own_pid) = (pid_of(&broker)?, std::process::id());
     let (bare, bare_cpu) = bare_subscriber(load, &mqtt_url, [broker_pid, own_pid]).await?;
 
-    let Some(database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
+    let Some(mut database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
     let influxd_pid = pid_of(&database.program)?;
     let rows = load.rows as u64;
     let monitor = RunningMonitor::start(directory.path(), Some(&mqtt_url), Some(database.url.as_str())).await?;
@@ -148,20 +119,23 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     let left_cpu = influxdb_cpu + (idle_seconds(its_core)? - idle_before) * 1e6 / whole(rows);
     sending.finish().await?;
     monitor.stop().await?;
+    database.kill().await?;
+    let Some(alone_after) = InfluxdbAlone::measure(load, cores).await? else { return Ok(None) };
+    let influxdb_alone = alone_before.and(alone_after);
     Ok(Some(Measured {
         publishers: load.publishers,
         readings_per_message: load.readings_per_message,
         rows: load.rows,
         rows_per_second: whole(rows) / seconds,
         bare_rows_per_second: bare,
-        influxdb_rows_per_second,
-        of_influxdb_cpu_left: influxdb_alone_cpu / left_cpu.max(f64::MIN_POSITIVE),
+        influxdb_rows_per_second: influxdb_alone.rows_per_second,
+        of_influxdb_cpu_left: influxdb_alone.cpu_seconds_per_million / left_cpu.max(f64::MIN_POSITIVE),
         monitor_cpu_seconds_per_million: monitor_cpu,
         broker_cpu_seconds_per_million: broker_cpu,
         influxdb_cpu_seconds_per_million: influxdb_cpu,
         publishers_cpu_seconds_per_million: publishers_cpu,
         bare_cpu_seconds_per_million: bare_cpu,
-        influxdb_alone_cpu_seconds_per_million: influxdb_alone_cpu,
+        influxdb_alone_cpu_seconds_per_million: influxdb_alone.cpu_seconds_per_million,
     }))
 }
 
@@ -213,53 +187,6 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow:
     let cpu_seconds_per_million = used.since(rows)?.iter().sum();
     sending.finish().await?;
     Ok((whole(rows) / seconds, cpu_seconds_per_million))
-}
-
-fn pid_of(program: &tokio::process::Child) -> anyhow::Result<u32> {
-    program.id().context("a program has ended")
-}
-
-/// An InfluxDB on its core, where it has one; what is started afterwards has the others.
-async fn influxd_on(cores: Option<&Cores>, directory: &Path) -> anyhow::Result<Option<Influxd>> {
-    let Some(cores) = cores else { return influxd(directory).await };
-    cores.take_last()?;
-    let database = influxd(directory).await;
-    cores.take_others()?;
-    database
-}
-
-/// What an InfluxDB of its own, with no data, takes at best: rows a second, and its CPU seconds for a million rows.
-/// Not the one that is measured afterwards, which would go on compacting these rows meanwhile. None where it is not
-/// installed.
-///
-/// # Errors
-/// When it does not take them.
-pub(super) async fn influxdb_alone(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<(f64, f64)>> {
-    let directory = Directory::below(&std::env::temp_dir())?;
-    let Some(mut database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
-    let used = Used::now([pid_of(&database.program)?])?;
-    let rows_per_second = best_of_influxdb(load, &database).await?;
-    let [cpu_seconds_per_million] = used.since(load.rows as u64)?;
-    database.kill().await?;
-    Ok(Some((rows_per_second, cpu_seconds_per_million)))
-}
-
-/// Rows a second that this InfluxDB takes with nothing else running: in batches of the size and order that the monitor
-/// sends, and as many of them at once.
-async fn best_of_influxdb(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
-    let mut config = InfluxConfig::at(database.url.clone());
-    config.database = "best".to_owned();
-    let sink = InfluxSink::new(config)?;
-    sink.prepare().await?;
-    let batches = load.batches(WRITE_ROWS)?;
-    let start = Instant::now();
-    let mut writes = futures_util::stream::iter(batches)
-        .map(|batch| sink.write(batch.into()))
-        .buffer_unordered(sink.writes_at_once());
-    while let Some(written) = writes.next().await {
-        written?;
-    }
-    Ok(whole(load.rows as u64) / start.elapsed().as_secs_f64())
 }
 
 fn rates(measured: &[Measured], drawing: Drawing) -> String {

@@ -1,5 +1,6 @@
 //! `heartwatch bench`: the project's own measurements, on the user's machine.
 
+mod alone;
 mod cores;
 mod delivery;
 mod detect;

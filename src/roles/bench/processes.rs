@@ -62,3 +62,43 @@ fn memory(pid: u32, name: &str) -> anyhow::Result<u64> {
     let kibibytes: u64 = kibibytes.trim().trim_end_matches(" kB").parse()?;
     Ok(kibibytes * 1024)
 }
+
+/// CPU seconds of some processes up to now.
+pub(super) struct Used<const N: usize> {
+    pids: [u32; N],
+    before: [f64; N],
+}
+
+impl<const N: usize> Used<N> {
+    /// Up to now.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn now(pids: [u32; N]) -> anyhow::Result<Self> {
+        let mut before = [0.0; N];
+        for (before, pid) in before.iter_mut().zip(pids) {
+            *before = cpu_seconds(pid)?;
+        }
+        Ok(Self { pids, before })
+    }
+
+    /// What each has used since, for a million rows.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn since(&self, rows: u64) -> anyhow::Result<[f64; N]> {
+        let mut spent = [0.0; N];
+        for ((spent, pid), before) in spent.iter_mut().zip(self.pids).zip(self.before) {
+            *spent = (cpu_seconds(pid)? - before) * 1e6 / whole(rows);
+        }
+        Ok(spent)
+    }
+}
+
+/// The PID of a program that runs.
+///
+/// # Errors
+/// When it has ended.
+pub(super) fn pid_of(program: &tokio::process::Child) -> anyhow::Result<u32> {
+    program.id().context("a program has ended")
+}

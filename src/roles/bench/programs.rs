@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::cores::Cores;
 use crate::adapters::monitor::Monitor;
 use crate::roles::prove::program::{find, free_port};
 
@@ -212,4 +213,16 @@ pub async fn influxd(directory: &Path) -> anyhow::Result<Option<Influxd>> {
     let start = Start { name: "influxd", program, arguments, port };
     let url = format!("http://127.0.0.1:{port}").parse()?;
     Ok(Some(Influxd { program: start.now().await?, url, start }))
+}
+
+/// The same on its core, where it has one; what is started afterwards has the others.
+///
+/// # Errors
+/// When it is installed and does not answer, or the system refuses the core.
+pub(super) async fn influxd_on(cores: Option<&Cores>, directory: &Path) -> anyhow::Result<Option<Influxd>> {
+    let Some(cores) = cores else { return influxd(directory).await };
+    cores.take_last()?;
+    let database = influxd(directory).await;
+    cores.take_others()?;
+    database
 }

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use rumqttc::QoS;
 use tokio::time::Instant;
 
-use super::ingest::{BROKER_SETTINGS, influxdb_alone, wait_for};
+use super::alone::InfluxdbAlone;
+use super::ingest::{BROKER_SETTINGS, wait_for};
 use super::load::{Load, Sender, client};
 use super::processes::{resident_bytes, resident_bytes_max};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
@@ -83,7 +84,7 @@ fn table(measured: &[Measured]) -> String {
 
 /// One outage; none where a server is missing.
 async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
-    let Some((influxdb_rows_per_second, _)) = influxdb_alone(load, None).await? else { return Ok(None) };
+    let Some(alone_before) = InfluxdbAlone::measure(load, None).await? else { return Ok(None) };
     let directory = Directory::below(&std::env::temp_dir())?;
     let broker = mosquitto(directory.path(), BROKER_SETTINGS).await?;
     let database = influxd(directory.path()).await?;
@@ -112,10 +113,12 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let resident_mib_after = mebibytes(resident_bytes(pid)?);
     live.abort();
     monitor.stop().await?;
+    database.kill().await?;
+    let Some(alone_after) = InfluxdbAlone::measure(load, None).await? else { return Ok(None) };
     Ok(Some(Measured {
         backlog_rows: load.rows,
         rows_per_second: whole(rows) / seconds,
-        influxdb_rows_per_second,
+        influxdb_rows_per_second: alone_before.and(alone_after).rows_per_second,
         live_age_max_ms,
         resident_mib_before,
         resident_mib_outage_max,

@@ -32,7 +32,7 @@ It starts monitors and publishers of its own. Real mosquitto takes part where it
   heartwatch bench ingest --batch 500 --apart
 
 It starts a mosquitto, an InfluxDB 1.x and a monitor of its own. OF BARE: against a subscriber that only
-counts, on the same broker. OF INFLUXDB: against the same rows written straight into it. All of them share
+counts, on the same broker. OF INFLUXDB: against the same rows written straight into it, before and afterwards. All of them share
 the cores here, so that InfluxDB has less CPU time than alone. OF ITS CPU: against what it would write with
 the CPU time that it had and the time in which a core was idle; at 1 it is the limit. With --apart InfluxDB has
 a core that nobody takes from it, alone as well.")]
@@ -84,8 +84,8 @@ others); without them the readings stay in the server's journal, which the table
 /// `heartwatch bench ingest` and `heartwatch bench cpu`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct IngestBenchArgs {
-    /// Readings in a measurement
-    #[arg(long, value_name = "READINGS", default_value_t = 1_000_000, value_parser = at_least_five_thousand)]
+    /// Readings in a measurement with batches; a fifth of it with one reading a message
+    #[arg(long, value_name = "READINGS", default_value_t = 5_000_000, value_parser = at_least_five_thousand)]
     pub rows: usize,
     /// How many publishers share them, one measurement each
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 10, 1_000], value_parser = at_least_one)]

@@ -81,9 +81,8 @@ async fn who_takes_a_batch_waits_for_the_group_that_is_committed_and_for_none_be
     let other = rusqlite::Connection::open(directory.path().join("journal.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let large = "x".repeat(1 << 20);
-    let mut appends: Vec<_> = (1..=8)
-        .map(|sequence| Box::pin(journal.append(Arc::new(vec![large_reading(&large, sequence)]))))
-        .collect();
+    let mut appends: Vec<_> =
+        (1..=8).map(|sequence| Box::pin(journal.append(Arc::new(vec![large_reading(&large, sequence)])))).collect();
     for append in &mut appends {
         assert!(futures_util::poll!(append).is_pending());
     }
