@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rumqttc::{Event, Packet};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::alone::InfluxdbAlone;
 use super::cores::Cores;
 use super::load::{Load, Sender, client};
-use super::processes::{Used, idle_seconds, pid_of};
+use super::processes::{Used, cores_of_machine, idle_seconds, pid_of};
 use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
 use crate::adapters::monitor::AskError;
 use crate::console::tables::{self, Drawing};
@@ -42,6 +43,8 @@ pub(super) struct Measured {
     pub influxdb_rows_per_second: f64,
     /// Rows against those that InfluxDB would have written in the CPU time that all others have left to it.
     pub of_influxdb_cpu_left: f64,
+    /// The part of the time in which nothing ran on a core that InfluxDB may use.
+    pub idle_share: f64,
     pub monitor_cpu_seconds_per_million: f64,
     pub broker_cpu_seconds_per_million: f64,
     pub influxdb_cpu_seconds_per_million: f64,
@@ -112,11 +115,18 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     // where it has a core of its own, time on the others is not left to it
     let its_core = cores.map(|cores| cores.last_core);
     let (start, idle_before) = (Instant::now(), idle_seconds(its_core)?);
-    let sending = sender.start();
-    wait_for(&monitor, |total| total.stored >= rows).await?;
+    let (arrived, arriving) = watch::channel(0);
+    let sending = sender.start(arriving);
+    wait_for(&monitor, |total| {
+        arrived.send_replace(usize::try_from(total.received).unwrap_or(usize::MAX));
+        total.stored >= rows
+    })
+    .await?;
     let seconds = start.elapsed().as_secs_f64();
     let [monitor_cpu, broker_cpu, influxdb_cpu, publishers_cpu] = used.since(rows)?;
-    let left_cpu = influxdb_cpu + (idle_seconds(its_core)? - idle_before) * 1e6 / whole(rows);
+    let idle = idle_seconds(its_core)? - idle_before;
+    let its_cores = if its_core.is_some() { 1 } else { cores_of_machine()? };
+    let left_cpu = influxdb_cpu + idle * 1e6 / whole(rows);
     sending.finish().await?;
     monitor.stop().await?;
     database.kill().await?;
@@ -130,6 +140,7 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
         bare_rows_per_second: bare,
         influxdb_rows_per_second: influxdb_alone.rows_per_second,
         of_influxdb_cpu_left: influxdb_alone.cpu_seconds_per_million / left_cpu.max(f64::MIN_POSITIVE),
+        idle_share: idle / (seconds * whole(its_cores as u64)),
         monitor_cpu_seconds_per_million: monitor_cpu,
         broker_cpu_seconds_per_million: broker_cpu,
         influxdb_cpu_seconds_per_million: influxdb_cpu,
@@ -174,12 +185,14 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow:
     let sender = Sender::prepare(load, mqtt_url)?;
     let used = Used::now(pids)?;
     let start = Instant::now();
-    let sending = sender.start();
+    let (arrived, arriving) = watch::channel(0);
+    let sending = sender.start(arriving);
     let mut messages = load.messages();
     while messages > 0 {
         anyhow::ensure!(start.elapsed() < MEASUREMENT_TIMEOUT, "{messages} messages did not arrive");
         if matches!(connection.poll().await?, Event::Incoming(Packet::Publish(_))) {
             messages -= 1;
+            arrived.send_modify(|arrived| *arrived += load.readings_per_message);
         }
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -190,8 +203,18 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow:
 }
 
 fn rates(measured: &[Measured], drawing: Drawing) -> String {
-    let titles =
-        ["PUBLISHERS", "A MESSAGE", "ROWS", "ROWS/S", "BARE", "OF BARE", "INFLUXDB", "OF INFLUXDB", "OF ITS CPU"];
+    let titles = [
+        "PUBLISHERS",
+        "A MESSAGE",
+        "ROWS",
+        "ROWS/S",
+        "BARE",
+        "OF BARE",
+        "INFLUXDB",
+        "OF INFLUXDB",
+        "OF ITS CPU",
+        "IDLE",
+    ];
     let rows = measured.iter().map(|m| {
         vec![
             m.publishers.to_string(),
@@ -203,6 +226,7 @@ fn rates(measured: &[Measured], drawing: Drawing) -> String {
             format!("{:.0}", m.influxdb_rows_per_second),
             format!("{:.2}", m.rows_per_second / m.influxdb_rows_per_second),
             format!("{:.2}", m.of_influxdb_cpu_left),
+            format!("{:.0} %", m.idle_share * 100.0),
         ]
     });
     tables::plain(&titles, rows, drawing)

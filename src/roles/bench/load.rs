@@ -1,11 +1,12 @@
 //! Publishers for a measurement: their messages are made before the clock runs, and sent from a thread
 //! of its own at QoS 1.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading};
@@ -17,6 +18,9 @@ use crate::formats::line_protocol;
 const CONNECTIONS_MAX: usize = 8;
 /// Messages on their way to the broker on one connection.
 const INFLIGHT_MESSAGES_MAX: u16 = 1_000;
+/// Readings that have not arrived, of all publishers: real ones wait for confirmations, too, and a broker that keeps
+/// hundreds of megabytes in memory is not what is measured.
+const READINGS_ON_THEIR_WAY_MAX: usize = 300_000;
 /// The time of the first reading; later ones follow by a millisecond.
 const FIRST_TIME: i64 = 1_700_000_000_000_000_000;
 
@@ -104,8 +108,14 @@ pub(super) fn client(mqtt_url: &str, id: &str) -> anyhow::Result<(AsyncClient, E
     Ok(AsyncClient::new(options, usize::from(INFLIGHT_MESSAGES_MAX)))
 }
 
-/// One connection, and what it is to send: topics with payloads.
-type Connection = (AsyncClient, EventLoop, Vec<(String, Vec<u8>)>);
+/// One connection, and what it is to send.
+type Connection = (AsyncClient, EventLoop, Vec<Message>);
+
+struct Message {
+    topic: String,
+    payload: Vec<u8>,
+    readings: usize,
+}
 
 /// Messages that are ready to be sent.
 pub(super) struct Sender {
@@ -135,7 +145,7 @@ impl Sender {
                 let mut messages = Vec::new();
                 for batch in readings.chunks(load.readings_per_message) {
                     for payload in encode_readings(&host, Incarnation(1), batch, usize::MAX)? {
-                        messages.push((topic.clone(), payload));
+                        messages.push(Message { topic: topic.clone(), payload, readings: batch.len() });
                     }
                 }
                 each.push(messages.into_iter());
@@ -154,12 +164,13 @@ impl Sender {
         Ok(Self { connections })
     }
 
-    /// Sends them all from a thread of its own, as fast as the broker takes them.
-    pub fn start(self) -> Sending {
+    /// Sends them all from a thread of its own, as fast as the broker takes them; never so far ahead of how many readings
+    /// have `arrived` that the broker's memory is what is measured, until nobody counts them any more.
+    pub fn start(self, arrived: watch::Receiver<usize>) -> Sending {
         let (tell, done) = oneshot::channel();
         std::thread::spawn(move || {
             // The measurement is over when nobody waits for the answer.
-            let _ = tell.send(send(self.connections));
+            let _ = tell.send(send(self.connections, &arrived));
         });
         Sending { done }
     }
@@ -175,13 +186,18 @@ impl Sending {
     }
 }
 
-fn send(connections: Vec<Connection>) -> anyhow::Result<()> {
+fn send(connections: Vec<Connection>, arrived: &watch::Receiver<usize>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let sent = &Cell::new(0);
     runtime.block_on(async {
         let all = connections.into_iter().map(|(client, mut events, messages)| async move {
             let mut unconfirmed = messages.len();
             let publish = async {
-                for (topic, payload) in messages {
+                let mut arrived = arrived.clone();
+                for Message { topic, payload, readings } in messages {
+                    sent.set(sent.get() + readings);
+                    // an error: nobody counts any more
+                    let _ = arrived.wait_for(|arrived| sent.get() <= arrived + READINGS_ON_THEIR_WAY_MAX).await;
                     client.publish(topic, QoS::AtLeastOnce, false, payload).await?;
                 }
                 anyhow::Ok(())

@@ -39,6 +39,16 @@ pub(super) fn idle_seconds(core: Option<usize>) -> anyhow::Result<f64> {
     Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
 }
 
+/// How many cores [`idle_seconds`] is about when none is named.
+///
+/// # Errors
+/// When this is not Linux.
+pub(super) fn cores_of_machine() -> anyhow::Result<usize> {
+    let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat: Linux only")?;
+    // one line for all of them together, and one for each
+    Ok(stat.lines().filter(|line| line.starts_with("cpu")).count().saturating_sub(1))
+}
+
 /// Memory in use, in bytes (`VmRSS` of `status`).
 ///
 /// # Errors

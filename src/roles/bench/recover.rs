@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rumqttc::QoS;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::alone::InfluxdbAlone;
@@ -95,8 +96,13 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
 
     database.kill().await?;
     let rows = load.rows as u64;
-    let sending = Sender::prepare(load, &mqtt_url)?.start();
-    wait_for(&monitor, |total| total.received >= rows).await?;
+    let (arrived, arriving) = watch::channel(0);
+    let sending = Sender::prepare(load, &mqtt_url)?.start(arriving);
+    wait_for(&monitor, |total| {
+        arrived.send_replace(usize::try_from(total.received).unwrap_or(usize::MAX));
+        total.received >= rows
+    })
+    .await?;
     sending.finish().await?;
     let resident_mib_outage_max = mebibytes(resident_bytes_max(pid)?);
 
