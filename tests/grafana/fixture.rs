@@ -91,13 +91,18 @@ pub const ERRORS: [(&str, &str); 6] = [
 
 /// A story in which all is well.
 pub fn all_well(now: Timestamp) -> Rows {
+    let mut rows = well_beside_the_monitor(now);
+    rows.monitor(now, true);
+    rows
+}
+
+fn well_beside_the_monitor(now: Timestamp) -> Rows {
     let mut rows = Rows::default();
     rows.sensor(now, WELL, healthy, None);
     rows.verdicts(now, WELL, Verdict::Alive);
     rows.verdicts(now, "left", Verdict::Ended);
     rows.ordinary(now, WELL);
     rows.hosts(now);
-    rows.monitor(now, true);
     rows
 }
 
@@ -108,9 +113,10 @@ pub fn nobody_watches(now: Timestamp) -> Rows {
     rows
 }
 
-/// All that is well, and everything that can be wrong.
+/// All that is well, and everything that can be wrong. No point is there twice: several requests are under way at once, and
+/// which of two values is the last one is nobody's promise.
 pub fn all_wrong(now: Timestamp) -> Rows {
-    let mut rows = all_well(now);
+    let mut rows = well_beside_the_monitor(now);
     for (publisher, sample) in DEFECTS {
         rows.sensor(now, publisher, sample, None);
         rows.verdicts(now, publisher, Verdict::Alive);
@@ -121,7 +127,6 @@ pub fn all_wrong(now: Timestamp) -> Rows {
     for verdict in Verdict::ALL {
         rows.verdicts(now, verdict.as_str(), verdict);
     }
-    // the monitor's own, and the last word counts
     rows.monitor(now, false);
     rows
 }
