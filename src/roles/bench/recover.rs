@@ -97,7 +97,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     database.kill().await?;
     let rows = load.rows as u64;
     let (arrived, arriving) = watch::channel(0);
-    let sending = Sender::prepare(load, &mqtt_url)?.start(arriving);
+    let sending = Sender::prepare(load, &mqtt_url)?.start(Some(arriving));
     wait_for(&monitor, |total| {
         arrived.send_replace(usize::try_from(total.received).unwrap_or(usize::MAX));
         total.received >= rows
