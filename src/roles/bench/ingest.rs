@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::alone::InfluxdbAlone;
 use super::cores::Cores;
-use super::load::{Load, Sender, client};
+use super::load::{Load, READINGS_ON_THEIR_WAY_MAX, Sender, client};
 use super::processes::{Used, cores_of_machine, idle_seconds, pid_of};
 use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
 use crate::adapters::monitor::AskError;
@@ -22,8 +22,11 @@ use crate::roles::cli::IngestBenchArgs;
 
 /// How long one measurement may take.
 const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(900);
-/// How often the ledger is looked at; the answer costs the monitor something too.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often the ledger is looked at: seldom, since the answer has a line for each publisher and costs the monitor
+/// something too; more often towards the end, and so that the publishers hear in time what has arrived.
+const LOOK_EVERY_MAX: Duration = Duration::from_millis(250);
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
+const LOOK_EVERY_ROWS_MAX: u64 = READINGS_ON_THEIR_WAY_MAX as u64 / 8;
 /// So many answers that do not come, one after the other, mean that the monitor has ended.
 const FAILURES_MAX: u32 = 20;
 /// What a broker in production wants as well: with mosquitto's default no more than 20 messages wait for an
@@ -116,10 +119,10 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     let its_core = cores.map(|cores| cores.last_core);
     let (start, idle_before) = (Instant::now(), idle_seconds(its_core)?);
     let (arrived, arriving) = watch::channel(0);
-    let sending = sender.start(Some(arriving));
+    let sending = sender.start(arriving);
     wait_for(&monitor, |total| {
         arrived.send_replace(usize::try_from(total.received).unwrap_or(usize::MAX));
-        total.stored >= rows
+        rows.saturating_sub(total.stored)
     })
     .await?;
     let seconds = start.elapsed().as_secs_f64();
@@ -150,30 +153,45 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     }))
 }
 
-/// Waits until the monitor's ledger is so.
+/// Waits until no rows are left to come, as the monitor's ledger says.
 ///
 /// # Errors
 /// When it is not in time, or the monitor does not answer.
-pub(super) async fn wait_for(monitor: &RunningMonitor, is_so: impl Fn(&Account) -> bool) -> anyhow::Result<()> {
+pub(super) async fn wait_for(monitor: &RunningMonitor, left: impl Fn(&Account) -> u64) -> anyhow::Result<()> {
     let end = Instant::now() + MEASUREMENT_TIMEOUT;
     let mut failures = 0;
+    let mut before: Option<(Instant, u64)> = None;
     loop {
         let answer = monitor.monitor.ledger().await;
         failures = if answer.is_ok() { 0 } else { failures + 1 };
+        let mut pause = LOOK_EVERY_MIN;
         match answer {
-            Ok(view) if is_so(&view.total) => {
+            Ok(view) => {
                 anyhow::ensure!(view.total.lost == 0, "rows were lost: {:?}", view.total);
-                return Ok(());
+                let (now, left) = (Instant::now(), left(&view.total));
+                if left == 0 {
+                    return Ok(());
+                }
+                pause =
+                    before.map_or(pause, |(then, left_then)| pace(now - then, left_then.saturating_sub(left), left));
+                before = Some((now, left));
             }
             // asked too often is no failure: the page has a limit for each client
-            Ok(_) | Err(AskError::Refused { .. }) => {}
+            Err(AskError::Refused { .. }) => {}
             // a connection that was kept, and closed for want of use while millions of messages were made
             Err(_) if failures < FAILURES_MAX => {}
             Err(error) => return Err(error.into()),
         }
         anyhow::ensure!(Instant::now() < end, "the rows did not arrive within {MEASUREMENT_TIMEOUT:?}");
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// When to look again, where so many rows have come meanwhile and so many are left.
+fn pace(meanwhile: Duration, came: u64, left: u64) -> Duration {
+    let rows = LOOK_EVERY_ROWS_MAX.min(left / 2);
+    let due = meanwhile.mul_f64(whole(rows) / whole(came.max(1)));
+    due.clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
 }
 
 /// Rows a second that arrive at a subscriber which acknowledges and counts, and does nothing else; and the CPU time
@@ -183,15 +201,21 @@ async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow:
     client.subscribe("heartwatch/v1/+/readings", rumqttc::QoS::AtLeastOnce).await?;
     while !matches!(connection.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
     let sender = Sender::prepare(load, mqtt_url)?;
+    // as seldom as the monitor is asked
+    let tell_every = (READINGS_ON_THEIR_WAY_MAX / 8).div_ceil(load.readings_per_message);
     let used = Used::now(pids)?;
     let start = Instant::now();
-    // nothing may hold it up: it is what the monitor is measured against
-    let sending = sender.start(None);
-    let mut messages = load.messages();
-    while messages > 0 {
-        anyhow::ensure!(start.elapsed() < MEASUREMENT_TIMEOUT, "{messages} messages did not arrive");
+    let (arrived, arriving) = watch::channel(0);
+    let sending = sender.start(arriving);
+    let messages = load.messages();
+    let mut came = 0;
+    while came < messages {
+        anyhow::ensure!(start.elapsed() < MEASUREMENT_TIMEOUT, "{} messages did not arrive", messages - came);
         if matches!(connection.poll().await?, Event::Incoming(Packet::Publish(_))) {
-            messages -= 1;
+            came += 1;
+            if came.is_multiple_of(tell_every) {
+                arrived.send_replace(came * load.readings_per_message);
+            }
         }
     }
     let seconds = start.elapsed().as_secs_f64();

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tokio::sync::{oneshot, watch};
 
@@ -20,7 +21,9 @@ const CONNECTIONS_MAX: usize = 8;
 const INFLIGHT_MESSAGES_MAX: u16 = 1_000;
 /// Readings that have not arrived, of all publishers: real ones wait for confirmations, too, and a broker that keeps
 /// hundreds of megabytes in memory is not what is measured.
-const READINGS_ON_THEIR_WAY_MAX: usize = 300_000;
+pub(super) const READINGS_ON_THEIR_WAY_MAX: usize = 300_000;
+/// What the broker confirms is left to gather for so long.
+const REST: Duration = Duration::from_millis(1);
 /// The time of the first reading; later ones follow by a millisecond.
 const FIRST_TIME: i64 = 1_700_000_000_000_000_000;
 
@@ -109,11 +112,18 @@ pub(super) fn client(mqtt_url: &str, id: &str) -> anyhow::Result<(AsyncClient, E
 }
 
 /// One connection, and what it is to send.
-type Connection = (AsyncClient, EventLoop, Vec<Message>);
+struct Connection {
+    client: AsyncClient,
+    events: EventLoop,
+    topics: Vec<String>,
+    messages: Vec<Message>,
+}
 
 struct Message {
-    topic: String,
-    payload: Vec<u8>,
+    /// Which of the topics.
+    topic: usize,
+    /// A part of one piece of memory for all of them.
+    payload: Bytes,
     readings: usize,
 }
 
@@ -137,40 +147,39 @@ impl Sender {
         let mut connections = Vec::new();
         let count = load.publishers.min(CONNECTIONS_MAX);
         for connection in 0..count {
-            let mut each = Vec::new();
+            let (mut topics, mut each) = (Vec::new(), Vec::new());
             for publisher in (connection..load.publishers).step_by(count) {
-                let id = Load::id(publisher)?;
-                let topic = prefix.topic(&id, TopicKind::Readings);
-                let readings: Vec<Reading> = load.readings(publisher).collect();
-                let mut messages = Vec::new();
-                for batch in readings.chunks(load.readings_per_message) {
-                    for payload in encode_readings(&host, Incarnation(1), batch, usize::MAX)? {
-                        messages.push(Message { topic: topic.clone(), payload, readings: batch.len() });
+                topics.push(prefix.topic(&Load::id(publisher)?, TopicKind::Readings));
+                each.push(load.readings(publisher));
+            }
+            // in memory as they are sent: read from all over it, they would cost the sender more than the sending
+            let (mut all, mut parts) = (Vec::new(), Vec::new());
+            for _ in 0..load.rows_of(connection).div_ceil(load.readings_per_message) {
+                for (topic, readings) in each.iter_mut().enumerate() {
+                    let batch: Vec<Reading> = readings.take(load.readings_per_message).collect();
+                    for payload in encode_readings(&host, Incarnation(1), &batch, usize::MAX)? {
+                        let start = all.len();
+                        all.extend_from_slice(&payload);
+                        parts.push((topic, start..all.len(), batch.len()));
                     }
                 }
-                each.push(messages.into_iter());
             }
-            let mut messages = Vec::new();
-            loop {
-                let before = messages.len();
-                messages.extend(each.iter_mut().filter_map(Iterator::next));
-                if messages.len() == before {
-                    break;
-                }
-            }
+            let all = Bytes::from(all);
+            let message = |(topic, part, readings)| Message { topic, payload: all.slice(part), readings };
+            let messages = parts.into_iter().map(message).collect();
             let (client, events) = client(mqtt_url, &format!("heartwatch-bench-{connection}"))?;
-            connections.push((client, events, messages));
+            connections.push(Connection { client, events, topics, messages });
         }
         Ok(Self { connections })
     }
 
-    /// Sends them all from a thread of its own, as fast as the broker takes them; where the readings that have `arrived` are
-    /// counted, never so far ahead of them that the broker's memory is what is measured.
-    pub fn start(self, arrived: Option<watch::Receiver<usize>>) -> Sending {
+    /// Sends them all from a thread of its own, as fast as the broker takes them, but never so far ahead of the readings that
+    /// have `arrived` that the broker's memory is what is measured.
+    pub fn start(self, arrived: watch::Receiver<usize>) -> Sending {
         let (tell, done) = oneshot::channel();
         std::thread::spawn(move || {
             // The measurement is over when nobody waits for the answer.
-            let _ = tell.send(send(self.connections, arrived.as_ref()));
+            let _ = tell.send(send(self.connections, &arrived));
         });
         Sending { done }
     }
@@ -186,21 +195,24 @@ impl Sending {
     }
 }
 
-fn send(connections: Vec<Connection>, arrived: Option<&watch::Receiver<usize>>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+fn send(connections: Vec<Connection>, arrived: &watch::Receiver<usize>) -> anyhow::Result<()> {
+    // woken for each confirmation alone, it would send the next message alone, and what is measured is how fast this machine
+    // wakes a thread
+    #[expect(clippy::disallowed_methods, reason = "nothing is waited for: what comes meanwhile comes in one piece")]
+    let rest = || std::thread::sleep(REST);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(rest).build()?;
     let sent = &Cell::new(0);
     runtime.block_on(async {
-        let all = connections.into_iter().map(|(client, mut events, messages)| async move {
+        let all = connections.into_iter().map(|Connection { client, mut events, topics, messages }| async move {
             let mut unconfirmed = messages.len();
             let publish = async {
-                let mut arrived = arrived.cloned();
+                let mut arrived = arrived.clone();
                 for Message { topic, payload, readings } in messages {
                     sent.set(sent.get() + readings);
-                    if let Some(arrived) = &mut arrived {
-                        // an error: nobody counts any more
-                        let _ = arrived.wait_for(|arrived| sent.get() <= arrived + READINGS_ON_THEIR_WAY_MAX).await;
-                    }
-                    client.publish(topic, QoS::AtLeastOnce, false, payload).await?;
+                    // an error: nobody counts any more
+                    let _ = arrived.wait_for(|arrived| sent.get() <= arrived + READINGS_ON_THEIR_WAY_MAX).await;
+                    let topic = topics.get(topic).cloned().unwrap_or_default();
+                    client.publish_bytes(topic, QoS::AtLeastOnce, false, payload).await?;
                 }
                 anyhow::Ok(())
             };

@@ -97,10 +97,10 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     database.kill().await?;
     let rows = load.rows as u64;
     let (arrived, arriving) = watch::channel(0);
-    let sending = Sender::prepare(load, &mqtt_url)?.start(Some(arriving));
+    let sending = Sender::prepare(load, &mqtt_url)?.start(arriving);
     wait_for(&monitor, |total| {
         arrived.send_replace(usize::try_from(total.received).unwrap_or(usize::MAX));
-        total.received >= rows
+        rows.saturating_sub(total.received)
     })
     .await?;
     sending.finish().await?;
@@ -112,7 +112,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let start = Instant::now();
     let mut live_age_max_ms: f64 = 0.0;
     tokio::select! {
-        drained = wait_for(&monitor, |total| total.stored >= rows) => drained?,
+        drained = wait_for(&monitor, |total| rows.saturating_sub(total.stored)) => drained?,
         error = watch_live_age(&database, &mut live_age_max_ms) => return Err(error),
     }
     let seconds = start.elapsed().as_secs_f64();
