@@ -10,8 +10,6 @@
 
 use std::ops::Range;
 
-use hashbrown::HashMap;
-
 use crate::buffer::encoding::{Decoder, checksum, put_bytes, put_number, sealed, unsealed};
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
@@ -59,11 +57,12 @@ pub(super) struct BlockBuilder {
     lines: Vec<u8>,
     /// Each with the count of its readings.
     owners: Vec<(Owner, u64)>,
-    owner_numbers: HashMap<Owner, usize>,
-    /// Of the last reading.
-    last_owner_number: usize,
+    /// Their numbers here, from 1 on, by those that the caller has for them; 0 where it is not here.
+    owner_numbers: Vec<usize>,
     records: Vec<u8>,
     run: Option<Run>,
+    /// Lengths and checksums of the run's rows.
+    run_rows: Vec<u8>,
 }
 
 /// Readings with consecutive numbers.
@@ -72,7 +71,6 @@ struct Run {
     owner_number: usize,
     first: Sequence,
     count: u64,
-    rows: Vec<u8>,
 }
 
 impl BlockBuilder {
@@ -91,17 +89,25 @@ impl BlockBuilder {
 
     /// Bytes so far, about.
     pub(super) fn bytes(&self) -> u64 {
-        (self.lines.len() + self.records.len() + self.run.as_ref().map_or(0, |run| run.rows.len())) as u64
+        (self.lines.len() + self.records.len() + self.run_rows.len()) as u64
     }
 
-    /// Adds one reading; the line has no line end.
-    pub(super) fn push_reading(&mut self, owner: &Owner, sequence: Sequence, line: &[u8]) {
-        self.push_timed(owner, sequence, line, line_time(line));
+    /// Adds one reading; the line has no line end. `number` is what the caller calls its owner: a small number, always
+    /// the same for the same one.
+    pub(super) fn push_reading(&mut self, number: usize, owner: &Owner, sequence: Sequence, line: &[u8]) {
+        self.push_timed(number, owner, sequence, line, line_time(line));
     }
 
     /// The same where the time at its end is known.
-    pub(super) fn push_timed(&mut self, owner: &Owner, sequence: Sequence, line: &[u8], time: Option<i64>) {
-        let owner_number = self.number_of(owner);
+    pub(super) fn push_timed(
+        &mut self,
+        number: usize,
+        owner: &Owner,
+        sequence: Sequence,
+        line: &[u8],
+        time: Option<i64>,
+    ) {
+        let owner_number = self.number_here(number, owner);
         let start = self.lines.len();
         if start == 0 {
             self.lines.reserve(self.bytes_expected);
@@ -115,10 +121,10 @@ impl BlockBuilder {
         if !self.run.as_ref().is_some_and(|run| run.owner_number == owner_number && run.first + run.count == sequence) {
             self.end_run();
         }
-        let run = self.run.get_or_insert_with(|| Run { owner_number, first: sequence, count: 0, rows: Vec::new() });
+        let run = self.run.get_or_insert(Run { owner_number, first: sequence, count: 0 });
         run.count += 1;
-        put_number(&mut run.rows, bytes as u64);
-        run.rows.extend_from_slice(&sum.to_le_bytes());
+        put_number(&mut self.run_rows, bytes as u64);
+        self.run_rows.extend_from_slice(&sum.to_le_bytes());
     }
 
     /// Adds rows outside the ledger, each ended by `\n`.
@@ -142,19 +148,19 @@ impl BlockBuilder {
     }
 
     /// The owner's number in this block, from 1 on; counts a reading of it.
-    fn number_of(&mut self, owner: &Owner) -> usize {
-        let is_last = |number: &usize| self.owners.get(number - 1).is_some_and(|(last, _)| last == owner);
-        let last = Some(self.last_owner_number).filter(|number| *number > 0).filter(is_last);
-        let number = last.or_else(|| self.owner_numbers.get(owner).copied()).unwrap_or_else(|| {
+    fn number_here(&mut self, number: usize, owner: &Owner) -> usize {
+        if number >= self.owner_numbers.len() {
+            self.owner_numbers.resize(number + 1, 0);
+        }
+        let Some(here) = self.owner_numbers.get_mut(number) else { return 0 };
+        if *here == 0 {
             self.owners.push((owner.clone(), 0));
-            self.owner_numbers.insert(owner.clone(), self.owners.len());
-            self.owners.len()
-        });
-        self.last_owner_number = number;
-        if let Some((_, count)) = self.owners.get_mut(number - 1) {
+            *here = self.owners.len();
+        }
+        if let Some((_, count)) = self.owners.get_mut(*here - 1) {
             *count += 1;
         }
-        number
+        *here
     }
 
     /// The block; none when it has no rows.
@@ -180,7 +186,7 @@ impl BlockBuilder {
             put_number(&mut self.records, run.owner_number as u64);
             put_number(&mut self.records, run.first);
             put_number(&mut self.records, run.count);
-            self.records.extend_from_slice(&run.rows);
+            self.records.append(&mut self.run_rows);
         }
     }
 
@@ -285,8 +291,8 @@ impl Index {
         for row in &self.rows {
             let owner = row.reading.and_then(|(owner, sequence)| Some((owner, self.owners.get(owner)?, sequence)));
             match (row.whole(lines), owner) {
-                (Some(line), Some((_, owner, sequence))) => {
-                    repaired.push_reading(owner, sequence, line.strip_suffix(b"\n").unwrap_or(line));
+                (Some(line), Some((number, owner, sequence))) => {
+                    repaired.push_reading(number, owner, sequence, line.strip_suffix(b"\n").unwrap_or(line));
                 }
                 (Some(chunk), None) => repaired.push_rows(chunk, row.rows),
                 (None, Some((owner, ..))) => gone.get_mut(owner).into_iter().for_each(|count| *count += 1),
@@ -313,7 +319,7 @@ mod tests {
             if *who == 9 {
                 builder.push_rows(b"a x=1 1\nb x=2 2\n", 2);
             } else {
-                builder.push_reading(&owner(*who), *sequence, line);
+                builder.push_reading(usize::try_from(*who % 6).unwrap(), &owner(*who), *sequence, line);
             }
         }
         builder.finish().unwrap()
@@ -360,7 +366,7 @@ mod tests {
     #[test]
     fn the_times_of_its_rows_are_known() {
         let mut builder = BlockBuilder::default();
-        builder.push_reading(&owner(1), 1, b"m,a=b x=\"1 2\" 30");
+        builder.push_reading(7, &owner(1), 1, b"m,a=b x=\"1 2\" 30");
         builder.push_rows(b"m x=1 -10\nm x=2\n", 2);
         assert_eq!(builder.finish().unwrap().times, Some((-10, 30)));
     }

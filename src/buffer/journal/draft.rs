@@ -11,10 +11,11 @@ use super::fresh::FreshBlock;
 use super::incarnation::{IncarnationState, Unwritten};
 use super::stamps::{Points, Stamped};
 use super::store::Known;
+use super::touched::{Answers, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
 use crate::buffer::encoding::checksum;
-use crate::domain::publisher::PublisherId;
+use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::sequence::Accepted;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
@@ -41,13 +42,15 @@ pub(super) struct Draft<'a> {
     config: &'a JournalConfig,
     known: &'a Known,
     builder: BlockBuilder,
+    /// Writes with rows so far.
+    appends: usize,
     changed: Changed,
 }
 
 /// What a committed draft changes in memory.
 #[derive(Default)]
 pub(super) struct Changed {
-    pub(super) incarnations: HashMap<Owner, IncarnationState>,
+    pub(super) incarnations: Touched,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
     pub(super) level: Level,
     /// Readings that the publishers keep.
@@ -74,33 +77,22 @@ impl<'a> Draft<'a> {
         bytes: usize,
     ) -> Self {
         let changed = Changed { level: known.level, ..Changed::default() };
-        Self { transaction, config, known, builder: BlockBuilder::expecting(bytes), changed }
+        Self { transaction, config, known, builder: BlockBuilder::expecting(bytes), appends: 0, changed }
     }
 
     pub(super) fn append(&mut self, entries: &[IntakeEntry]) -> rusqlite::Result<Vec<DeliveryState>> {
-        let mut refused: Vec<(Owner, u64)> = Vec::new();
-        let mut places: HashMap<Owner, usize> = HashMap::new();
-        let mut touch = |owner: &Owner, count: u64| {
-            // a publisher's messages often come one after the other
-            let last = refused.last().is_some_and(|(last, _)| last == owner).then(|| refused.len() - 1);
-            let place = last.or_else(|| places.get(owner).copied()).unwrap_or_else(|| {
-                places.insert(owner.clone(), refused.len());
-                refused.push((owner.clone(), 0));
-                refused.len() - 1
-            });
-            if let Some((_, refused)) = refused.get_mut(place) {
-                *refused += count;
-            }
-        };
+        self.appends += 1;
+        let mut answers = Answers::to_write(self.appends, entries.len());
         for entry in entries {
             match entry {
                 IntakeEntry::Readings { publisher, incarnation, lines, .. } => {
-                    let owner = (publisher.clone(), *incarnation);
-                    touch(&owner, self.readings(&owner, lines)?);
+                    let number = self.number_of(publisher, *incarnation);
+                    let refused = self.readings(number, lines)?;
+                    answers.add(&mut self.changed.incarnations, number, refused);
                 }
                 IntakeEntry::Produced { publisher, incarnation, produced } => {
-                    let owner = (publisher.clone(), *incarnation);
-                    let state = self.state(&owner);
+                    let number = self.number_of(publisher, *incarnation);
+                    let state = self.state(number);
                     if *produced > state.tracker.counts().produced {
                         state.tracker.know_produced(*produced);
                         state.differs(Unwritten::More);
@@ -109,53 +101,42 @@ impl<'a> Draft<'a> {
                     if state.unwritten != Unwritten::Nothing {
                         state.differs(Unwritten::More);
                     }
-                    touch(&owner, 0);
+                    answers.add(&mut self.changed.incarnations, number, 0);
                     // a later life is there to be asked for what its earlier ones still owe
                     let owing = self.known.missing.get(publisher).into_iter().flatten();
                     for life in owing.take_while(|life| *life < incarnation).take(OWING_LIVES_ASKED_MAX) {
-                        touch(&(publisher.clone(), *life), 0);
+                        let number = self.number_of(publisher, *life);
+                        answers.add(&mut self.changed.incarnations, number, 0);
                     }
                 }
                 IntakeEntry::GivenUp { publisher, incarnation, first, last, reason } => {
-                    let owner = (publisher.clone(), *incarnation);
-                    let state = self.state(&owner);
+                    let number = self.number_of(publisher, *incarnation);
+                    let state = self.state(number);
                     state.differs(Unwritten::More);
                     if let Err(error) = state.tracker.mark_lost(*first, *last, reason) {
                         tracing::warn!(%publisher, first, last, %error, "a loss cannot be named yet: the publisher says it again");
                     }
-                    touch(&owner, 0);
+                    answers.add(&mut self.changed.incarnations, number, 0);
                 }
                 IntakeEntry::Unnumbered { lines, rows } => self.unnumbered(lines, *rows)?,
             }
         }
-        let state = |(owner, refused): (Owner, u64)| self.state(&owner).delivery_state(&owner, refused);
-        Ok(refused.into_iter().map(state).collect())
+        Ok(answers.states(&mut self.changed.incarnations))
     }
 
     /// Says how many were refused.
-    fn readings(&mut self, owner: &Owner, lines: &NumberedLines) -> rusqlite::Result<u64> {
+    fn readings(&mut self, number: usize, lines: &NumberedLines) -> rusqlite::Result<u64> {
         let most = lines.bytes() + lines.len() * READING_OVERHEAD_BYTES_MAX;
+        let all_fit = self.fits(most);
         let mut refused = 0;
-        if self.fits(most) {
-            // the state is looked up once for all of them
-            let changed = self.changed.incarnations.remove(owner);
-            let mut state = changed.or_else(|| self.known.incarnations.get(owner).cloned()).unwrap_or_default();
-            for row in lines.iter() {
-                refused += self.reading(owner, &mut state, &row)?;
-            }
-            self.changed.incarnations.insert(owner.clone(), state);
-        } else {
-            for row in lines.iter() {
-                if !self.has_room(row.line.len())? && !self.state(owner).tracker.is_received(row.sequence) {
-                    let state = self.state(owner);
-                    state.tracker.know_produced(row.sequence);
-                    state.differs(Unwritten::More);
-                    refused += 1;
-                    continue;
-                }
-                let mut state = self.state(owner).clone();
-                refused += self.reading(owner, &mut state, &row)?;
-                self.changed.incarnations.insert(owner.clone(), state);
+        for row in lines.iter() {
+            if all_fit || self.has_room(row.line.len())? || self.state(number).tracker.is_received(row.sequence) {
+                refused += self.reading(number, &row)?;
+            } else {
+                let state = self.state(number);
+                state.tracker.know_produced(row.sequence);
+                state.differs(Unwritten::More);
+                refused += 1;
             }
         }
         self.changed.refused_readings += refused;
@@ -165,22 +146,22 @@ impl<'a> Draft<'a> {
     /// One reading for which there is room. Says how many were refused: it, or none.
     fn reading(
         &mut self,
-        owner: &Owner,
-        state: &mut IncarnationState,
+        number: usize,
         &NumberedLine { sequence, line, time }: &NumberedLine<'_>,
     ) -> rusqlite::Result<u64> {
+        let TouchedIncarnation { owner, state, .. } = self.changed.incarnations.get_mut(number);
         let accepted = state.tracker.accept(sequence);
         state.differs(if accepted == Accepted::New { Unwritten::Readings } else { Unwritten::More });
         match accepted {
             Accepted::New => {
                 state.stored += u64::from(!self.config.has_sink);
                 match self.known.stamps.distinct(&mut self.changed.points, line, time.map(Timestamp::as_nanos)) {
-                    Stamped::AsItIs { time } => self.builder.push_timed(owner, sequence, line, Some(time)),
+                    Stamped::AsItIs { time } => self.builder.push_timed(number, owner, sequence, line, Some(time)),
                     Stamped::Moved { line, time } => {
                         self.changed.moved_readings += 1;
-                        self.builder.push_timed(owner, sequence, &line, Some(time));
+                        self.builder.push_timed(number, owner, sequence, &line, Some(time));
                     }
-                    Stamped::Unknown => self.builder.push_timed(owner, sequence, line, line_time(line)),
+                    Stamped::Unknown => self.builder.push_timed(number, owner, sequence, line, line_time(line)),
                 }
                 self.changed.accepted_rows += 1;
                 self.end_full_block()?;
@@ -259,7 +240,8 @@ impl<'a> Draft<'a> {
         for letter in dead_letters {
             let named = rows_by_line.get_mut(letter.line.trim_ascii_end()).and_then(Vec::pop);
             if let Some((owner, _)) = &named {
-                let state = self.state(owner);
+                let number = self.changed.incarnations.number_of(&self.known.incarnations, owner);
+                let state = self.state(number);
                 state.stored = state.stored.saturating_sub(1);
                 state.rejected += 1;
                 state.differs(Unwritten::More);
@@ -297,7 +279,7 @@ impl<'a> Draft<'a> {
             self.drop_aged()?;
         }
         let blocks_wait = self.config.has_sink;
-        for (owner, state) in &mut self.changed.incarnations {
+        for TouchedIncarnation { owner, state, .. } in self.changed.incarnations.iter_mut() {
             if state.has_to_be_written() || !blocks_wait {
                 state.write(self.transaction, owner)?;
             }
@@ -305,15 +287,18 @@ impl<'a> Draft<'a> {
         Ok(self.changed)
     }
 
-    fn state(&mut self, owner: &Owner) -> &mut IncarnationState {
-        let known = self.known;
-        let from_known = || known.incarnations.get(owner).cloned().unwrap_or_default();
-        self.changed.incarnations.entry(owner.clone()).or_insert_with(from_known)
+    fn number_of(&mut self, publisher: &PublisherId, incarnation: Incarnation) -> usize {
+        self.changed.incarnations.number_of(&self.known.incarnations, &(publisher.clone(), incarnation))
+    }
+
+    fn state(&mut self, number: usize) -> &mut IncarnationState {
+        &mut self.changed.incarnations.get_mut(number).state
     }
 
     /// So many readings more of it no longer wait in a block.
     fn stored(&mut self, owner: &Owner, count: u64) {
-        let state = self.state(owner);
+        let number = self.changed.incarnations.number_of(&self.known.incarnations, owner);
+        let state = self.state(number);
         state.stored += count;
         state.differs(Unwritten::More);
     }

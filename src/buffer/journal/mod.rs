@@ -33,6 +33,7 @@ mod snapshot;
 mod stamps;
 mod store;
 mod tail;
+mod touched;
 mod verdict_row;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::block::{BlockBuilder, Index, Owner};
 use super::incarnation::IncarnationState;
 use super::stamps::Stamps;
 use super::store::Known;
+use super::touched::Incarnations;
 use super::verdict_row::LastVerdict;
 use crate::buffer::encoding::checksum;
 use crate::domain::publisher::{Incarnation, PublisherId};
@@ -24,7 +25,7 @@ use crate::formats::line_protocol::Rows;
 pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rusqlite::Result<Known> {
     let was_salvaged = !damage.is_empty();
     let transaction = connection.transaction()?;
-    let mut incarnations = HashMap::new();
+    let mut incarnations = Incarnations::default();
     let ledger_is_whole = load_incarnations(&transaction, &mut incarnations, damage)?;
     let mut changed = HashSet::new();
     let waiting = check_waiting(&transaction, damage, |index| accept(index, false, &mut incarnations, &mut changed))?;
@@ -59,7 +60,7 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
     let stamps = Stamps::read(connection)?;
     let mut known = Known { verdicts, level, stamps, ..Known::default() };
-    known.adopt(incarnations);
+    known.begin(incarnations);
     Ok(known)
 }
 
@@ -82,7 +83,7 @@ pub(super) fn last_changes(connection: &Connection) -> rusqlite::Result<Vec<Chan
 /// Says whether every record of the ledger could be read.
 fn load_incarnations(
     transaction: &Transaction<'_>,
-    incarnations: &mut HashMap<Owner, IncarnationState>,
+    incarnations: &mut Incarnations,
     damage: &mut Vec<String>,
 ) -> rusqlite::Result<bool> {
     let mut damaged_ids = Vec::new();
@@ -196,7 +197,7 @@ fn check_waiting(
 /// Takes every reading that is in a block for received, where the ledger does not know of it.
 fn accept_what_is_there(
     transaction: &Transaction<'_>,
-    incarnations: &mut HashMap<Owner, IncarnationState>,
+    incarnations: &mut Incarnations,
     changed: &mut HashSet<Owner>,
 ) -> rusqlite::Result<()> {
     let mut select = transaction.prepare("SELECT delivered, row_index FROM blocks ORDER BY id")?;
@@ -210,12 +211,7 @@ fn accept_what_is_there(
 }
 
 /// Takes every reading of a block for received, where the ledger does not know of it; `changed` is told whose.
-pub(super) fn accept(
-    index: &Index,
-    delivered: bool,
-    incarnations: &mut HashMap<Owner, IncarnationState>,
-    changed: &mut HashSet<Owner>,
-) {
+pub(super) fn accept(index: &Index, delivered: bool, incarnations: &mut Incarnations, changed: &mut HashSet<Owner>) {
     for (owner, sequence) in index.rows.iter().filter_map(|row| row.reading) {
         let Some(owner) = index.owners.get(owner) else { continue };
         if incarnations.get(owner).is_some_and(|state| state.tracker.is_received(sequence)) {

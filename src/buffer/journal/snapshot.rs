@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use hashbrown::HashMap;
-
-use super::block::{Index, Owner};
+use super::block::Index;
 use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::store::{ledger_lines, named_losses};
+use super::touched::Incarnations;
 use super::{JournalError, NamedLoss, recovery};
 use crate::buffer::database;
 use crate::domain::publisher::{Incarnation, PublisherId};
@@ -38,7 +37,7 @@ pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
     let mut select =
         transaction.prepare("SELECT publisher, incarnation, state, id FROM incarnations").map_err(failed)?;
     let mut rows = select.query([]).map_err(failed)?;
-    let mut incarnations: HashMap<Owner, IncarnationState> = HashMap::new();
+    let mut incarnations = Incarnations::default();
     let mut damaged_accounts = 0;
     while let Some(row) = rows.next().map_err(failed)? {
         let publisher = row.get_ref(0).map_err(failed)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());

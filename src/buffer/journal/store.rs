@@ -13,6 +13,7 @@ use super::fresh::Fresh;
 use super::incarnation::{IncarnationState, Unwritten};
 use super::schema::LAYOUT;
 use super::stamps::Stamps;
+use super::touched::{Incarnations, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
 use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, recovery};
 use crate::buffer::database;
@@ -59,7 +60,7 @@ impl Write {
 /// What is in memory of what is on disk.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    pub(super) incarnations: HashMap<Owner, IncarnationState>,
+    pub(super) incarnations: Incarnations,
     /// Incarnations with numbers that are missing, by publisher.
     pub(super) missing: HashMap<PublisherId, BTreeSet<Incarnation>>,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
@@ -71,18 +72,33 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Takes over what a commit has changed, or what was read at the start.
-    pub(super) fn adopt(&mut self, incarnations: HashMap<Owner, IncarnationState>) {
-        for (owner, state) in incarnations {
-            if state.tracker.counts().missing > 0 {
-                self.missing.entry(owner.0.clone()).or_default().insert(owner.1);
-            } else if let Some(lives) = self.missing.get_mut(&owner.0) {
-                lives.remove(&owner.1);
-                if lives.is_empty() {
-                    self.missing.remove(&owner.0);
-                }
+    /// Takes over what was read at the start.
+    pub(super) fn begin(&mut self, incarnations: Incarnations) {
+        for (owner, state) in &incarnations {
+            self.note_missing(owner, state);
+        }
+        self.incarnations = incarnations;
+    }
+
+    /// Takes over what a commit has changed.
+    pub(super) fn adopt(&mut self, touched: Touched) {
+        for TouchedIncarnation { owner, state, place, .. } in touched.into_iter() {
+            self.note_missing(&owner, &state);
+            match place.and_then(|place| self.incarnations.get_index_mut(place)) {
+                Some((_, known)) => *known = state,
+                None => drop(self.incarnations.insert(owner, state)),
             }
-            self.incarnations.insert(owner, state);
+        }
+    }
+
+    fn note_missing(&mut self, owner: &Owner, state: &IncarnationState) {
+        if state.tracker.counts().missing > 0 {
+            self.missing.entry(owner.0.clone()).or_default().insert(owner.1);
+        } else if let Some(lives) = self.missing.get_mut(&owner.0) {
+            lives.remove(&owner.1);
+            if lives.is_empty() {
+                self.missing.remove(&owner.0);
+            }
         }
     }
 }
@@ -400,14 +416,14 @@ impl Store {
 }
 
 /// The account of every incarnation, ordered.
-pub(super) fn ledger_lines(incarnations: &HashMap<Owner, IncarnationState>, has_sink: bool) -> Vec<LedgerLine> {
+pub(super) fn ledger_lines(incarnations: &Incarnations, has_sink: bool) -> Vec<LedgerLine> {
     let mut lines: Vec<_> = incarnations.iter().map(|(owner, state)| state.ledger_line(owner, has_sink)).collect();
     lines.sort_by(|a, b| (&a.publisher, a.incarnation).cmp(&(&b.publisher, b.incarnation)));
     lines
 }
 
 /// What their `lost` consists of, ordered.
-pub(super) fn named_losses(incarnations: &HashMap<Owner, IncarnationState>) -> Vec<NamedLoss> {
+pub(super) fn named_losses(incarnations: &Incarnations) -> Vec<NamedLoss> {
     let mut losses: Vec<_> = incarnations.iter().flat_map(|(owner, state)| state.losses(owner)).collect();
     losses.sort_by(|a, b| (&a.publisher, a.incarnation, a.first).cmp(&(&b.publisher, b.incarnation, b.first)));
     losses

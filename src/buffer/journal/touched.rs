@@ -1,0 +1,105 @@
+//! The incarnations that one group commit touches. Each is looked up by its name once a message; from there on it is
+//! a number: with a thousand publishers that send one reading a message, looking up is what a commit would cost most.
+
+use hashbrown::{DefaultHashBuilder, HashMap};
+use indexmap::IndexMap;
+
+use super::block::Owner;
+use super::incarnation::IncarnationState;
+use crate::messages::intake::DeliveryState;
+
+/// All incarnations. None is ever taken out, so that each keeps its place.
+pub(super) type Incarnations = IndexMap<Owner, IncarnationState, DefaultHashBuilder>;
+
+/// One of them, and what will be true of it when the commit is.
+#[derive(Debug)]
+pub(super) struct TouchedIncarnation {
+    pub(super) owner: Owner,
+    pub(super) state: IncarnationState,
+    /// Its place among all; none where it is new.
+    pub(super) place: Option<usize>,
+    /// The write that it was last answered in, and its place among the answers.
+    answered: (usize, usize),
+}
+
+/// Those that are touched, in the order in which they were.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    all: Vec<TouchedIncarnation>,
+    /// Their numbers, by their places among all.
+    by_place: HashMap<usize, usize>,
+    new: HashMap<Owner, usize>,
+    last: usize,
+}
+
+impl Touched {
+    /// The number of an incarnation, which is touched from now on.
+    pub(super) fn number_of(&mut self, known: &Incarnations, owner: &Owner) -> usize {
+        // a publisher's messages often come one after the other
+        if self.all.get(self.last).is_some_and(|last| last.owner == *owner) {
+            return self.last;
+        }
+        let next = self.all.len();
+        let place = known.get_index_of(owner);
+        let number = match place {
+            Some(place) => *self.by_place.entry(place).or_insert(next),
+            None => *self.new.entry_ref(owner).or_insert(next),
+        };
+        if number == next {
+            let known = place.and_then(|place| known.get_index(place));
+            let state = known.map(|(_, state)| state.clone()).unwrap_or_default();
+            self.all.push(TouchedIncarnation { owner: owner.clone(), state, place, answered: (0, 0) });
+        }
+        self.last = number;
+        number
+    }
+
+    /// One by its number.
+    #[expect(clippy::indexing_slicing, reason = "its number was given out here, and none is taken away")]
+    pub(super) fn get_mut(&mut self, number: usize) -> &mut TouchedIncarnation {
+        &mut self.all[number]
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut TouchedIncarnation> {
+        self.all.iter_mut()
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = TouchedIncarnation> {
+        self.all.into_iter()
+    }
+}
+
+/// Whom one write answers, each once, and how many of its readings were refused.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// The number of the write in its group, from 1 on.
+    write: usize,
+    of: Vec<(usize, u64)>,
+}
+
+impl Answers {
+    pub(super) fn to_write(write: usize, entries: usize) -> Self {
+        Self { write, of: Vec::with_capacity(entries) }
+    }
+
+    /// It is answered, and so many more readings of it were refused.
+    pub(super) fn add(&mut self, touched: &mut Touched, number: usize, refused: u64) {
+        let answered = &mut touched.get_mut(number).answered;
+        if answered.0 != self.write {
+            *answered = (self.write, self.of.len());
+            self.of.push((number, 0));
+        }
+        if let Some((_, count)) = self.of.get_mut(answered.1) {
+            *count += refused;
+        }
+    }
+
+    /// What they are told.
+    pub(super) fn states(self, touched: &mut Touched) -> Vec<DeliveryState> {
+        let state = |(number, refused)| {
+            let TouchedIncarnation { owner, state, .. } = touched.get_mut(number);
+            state.delivery_state(owner, refused)
+        };
+        self.of.into_iter().map(state).collect()
+    }
+}
