@@ -32,7 +32,7 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
 /// A batch follows the one before it after this time at the earliest, so that it is worth its messages between the
 /// actors and its part of a commit: there are signs of life in it. Where little comes, all of it is handed on at once.
-pub const GATHER: Duration = Duration::from_millis(3);
+pub const GATHER: Duration = Duration::from_millis(6);
 /// Bytes of payloads on their way at once from which no more are taken.
 pub const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
 /// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
