@@ -1,17 +1,17 @@
 //! Confirmed rows a second from MQTT at QoS 1 through the journal into InfluxDB, and the CPU time that
-//! they cost: against a bare subscriber that only counts, on the same broker, and against what the same
-//! InfluxDB takes at best.
+//! they cost: against a bare subscriber that only counts, on the same broker, and against what InfluxDB takes at best, each of
+//! them measured before and afterwards: a machine that others share is not always as fast.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rumqttc::{Event, Packet};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::alone::InfluxdbAlone;
+use super::bare::BareSubscriber;
 use super::cores::Cores;
-use super::load::{Load, READINGS_ON_THEIR_WAY_MAX, Sender, client};
+use super::load::{Load, READINGS_ON_THEIR_WAY_MAX, Sender};
 use super::processes::{Used, cores_of_machine, idle_seconds, pid_of};
 use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
 use crate::adapters::monitor::AskError;
@@ -100,14 +100,12 @@ pub(super) async fn cpu(args: &IngestBenchArgs) -> anyhow::Result<u8> {
 }
 
 async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Measured>> {
-    let directory = Directory::below(&std::env::temp_dir())?;
     let Some(alone_before) = InfluxdbAlone::measure(load, cores).await? else { return Ok(None) };
-    let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else {
-        return Ok(None);
-    };
-    let (broker_pid, own_pid) = (pid_of(&broker)?, std::process::id());
-    let (bare, bare_cpu) = bare_subscriber(load, &mqtt_url, [broker_pid, own_pid]).await?;
+    let Some(bare_before) = BareSubscriber::measure(load, BROKER_SETTINGS).await? else { return Ok(None) };
 
+    let directory = Directory::below(&std::env::temp_dir())?;
+    let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else { return Ok(None) };
+    let (broker_pid, own_pid) = (pid_of(&broker)?, std::process::id());
     let Some(mut database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
     let influxd_pid = pid_of(&database.program)?;
     let rows = load.rows as u64;
@@ -133,14 +131,17 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     sending.finish().await?;
     monitor.stop().await?;
     database.kill().await?;
+    drop(broker);
+
+    let Some(bare_after) = BareSubscriber::measure(load, BROKER_SETTINGS).await? else { return Ok(None) };
     let Some(alone_after) = InfluxdbAlone::measure(load, cores).await? else { return Ok(None) };
-    let influxdb_alone = alone_before.and(alone_after);
+    let (bare, influxdb_alone) = (bare_before.and(bare_after), alone_before.and(alone_after));
     Ok(Some(Measured {
         publishers: load.publishers,
         readings_per_message: load.readings_per_message,
         rows: load.rows,
         rows_per_second: whole(rows) / seconds,
-        bare_rows_per_second: bare,
+        bare_rows_per_second: bare.rows_per_second,
         influxdb_rows_per_second: influxdb_alone.rows_per_second,
         of_influxdb_cpu_left: influxdb_alone.cpu_seconds_per_million / left_cpu.max(f64::MIN_POSITIVE),
         idle_share: idle / (seconds * whole(its_cores as u64)),
@@ -148,7 +149,7 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
         broker_cpu_seconds_per_million: broker_cpu,
         influxdb_cpu_seconds_per_million: influxdb_cpu,
         publishers_cpu_seconds_per_million: publishers_cpu,
-        bare_cpu_seconds_per_million: bare_cpu,
+        bare_cpu_seconds_per_million: bare.cpu_seconds_per_million,
         influxdb_alone_cpu_seconds_per_million: influxdb_alone.cpu_seconds_per_million,
     }))
 }
@@ -192,37 +193,6 @@ fn pace(meanwhile: Duration, came: u64, left: u64) -> Duration {
     let rows = LOOK_EVERY_ROWS_MAX.min(left / 2);
     let due = meanwhile.mul_f64(whole(rows) / whole(came.max(1)));
     due.clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
-}
-
-/// Rows a second that arrive at a subscriber which acknowledges and counts, and does nothing else; and the CPU time
-/// of these processes for a million of them.
-async fn bare_subscriber(load: &Load, mqtt_url: &str, pids: [u32; 2]) -> anyhow::Result<(f64, f64)> {
-    let (client, mut connection) = client(mqtt_url, "heartwatch-bench-bare")?;
-    client.subscribe("heartwatch/v1/+/readings", rumqttc::QoS::AtLeastOnce).await?;
-    while !matches!(connection.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
-    let sender = Sender::prepare(load, mqtt_url)?;
-    // as seldom as the monitor is asked
-    let tell_every = (READINGS_ON_THEIR_WAY_MAX / 8).div_ceil(load.readings_per_message);
-    let used = Used::now(pids)?;
-    let start = Instant::now();
-    let (arrived, arriving) = watch::channel(0);
-    let sending = sender.start(arriving);
-    let messages = load.messages();
-    let mut came = 0;
-    while came < messages {
-        anyhow::ensure!(start.elapsed() < MEASUREMENT_TIMEOUT, "{} messages did not arrive", messages - came);
-        if matches!(connection.poll().await?, Event::Incoming(Packet::Publish(_))) {
-            came += 1;
-            if came.is_multiple_of(tell_every) {
-                arrived.send_replace(came * load.readings_per_message);
-            }
-        }
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    let rows = load.rows as u64;
-    let cpu_seconds_per_million = used.since(rows)?.iter().sum();
-    sending.finish().await?;
-    Ok((whole(rows) / seconds, cpu_seconds_per_million))
 }
 
 fn rates(measured: &[Measured], drawing: Drawing) -> String {

@@ -1,6 +1,7 @@
 //! `heartwatch bench`: the project's own measurements, on the user's machine.
 
 mod alone;
+mod bare;
 mod cores;
 mod delivery;
 mod detect;

@@ -32,7 +32,7 @@ It starts monitors and publishers of its own. Real mosquitto takes part where it
   heartwatch bench ingest --batch 500 --apart
 
 It starts a mosquitto, an InfluxDB 1.x and a monitor of its own. OF BARE: against a subscriber that only
-counts, on the same broker. OF INFLUXDB: against the same rows written straight into it, before and afterwards.
+counts, on such a broker. OF INFLUXDB: against the same rows written straight into it. Both before and afterwards.
 All of them share the cores here, so that InfluxDB has less CPU time than alone. OF ITS CPU: against what it would
 write with the CPU time that it had and the time in which a core was idle. IDLE: that time. With --apart InfluxDB
 has a core that nobody takes from it, alone as well: where that one is not idle, InfluxDB is the limit.")]
