@@ -8,9 +8,10 @@ use rumqttc::{Event, Packet};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::load::{Load, READINGS_ON_THEIR_WAY_MAX, Sender, client};
+use super::load::{Load, client};
 use super::processes::{Used, pid_of};
 use super::programs::{Directory, mosquitto, whole};
+use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
 
 /// How long a measurement may take.
 const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(900);

@@ -11,6 +11,7 @@ mod load;
 mod processes;
 mod programs;
 mod recover;
+mod sender;
 #[cfg(feature = "hosts")]
 mod server;
 mod watch;

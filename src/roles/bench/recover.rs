@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::alone::InfluxdbAlone;
 use super::ingest::{BROKER_SETTINGS, wait_for};
-use super::load::{Load, Sender, client};
+use super::load::{Load, client};
 use super::processes::{resident_bytes, resident_bytes_max};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
+use super::sender::Sender;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::console::tables;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
