@@ -32,7 +32,11 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
 /// A batch follows the one before it after this time at the earliest, so that it is worth its messages between the
 /// actors and its part of a commit: there are signs of life in it. Where little comes, all of it is handed on at once.
-pub const GATHER: Duration = Duration::from_millis(6);
+pub const GATHER: Duration = Duration::from_millis(3);
+/// After a batch with so many messages it is [`GATHER_FLOOD`] instead.
+pub const FLOOD_MESSAGES: usize = 128;
+/// While messages flood in, more of them share a commit: 330 synced ones a second take the disk's time from everything else.
+pub const GATHER_FLOOD: Duration = Duration::from_millis(6);
 /// Bytes of payloads on their way at once from which no more are taken.
 pub const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
 /// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
@@ -115,8 +119,8 @@ struct Gathered {
     bytes: usize,
     /// Those that the broker waits for.
     unacknowledged: usize,
-    /// When the batch before was handed over.
-    before: Option<Instant>,
+    /// Until when the batch before lets this one gather.
+    gathers_until: Option<Instant>,
     /// Nothing more is waited for.
     ended: bool,
     /// The most messages of this connection that the broker waited for at one time. It may send no more than that before
@@ -140,7 +144,7 @@ impl Gathered {
 
     /// Until when more is waited for; none while there is nothing.
     fn due(&self) -> Option<Instant> {
-        (!self.deliveries.is_empty()).then(|| self.before.map_or_else(Instant::now, |before| before + GATHER))
+        (!self.deliveries.is_empty()).then(|| self.gathers_until.unwrap_or_else(Instant::now))
     }
 
     /// Whether it is to be handed over, while the broker waits for so many others.
@@ -153,7 +157,9 @@ impl Gathered {
 
     fn take(&mut self, under_way: &mut VecDeque<UnderWay>) -> Vec<Delivery> {
         let now = Instant::now();
-        let next = Self { before: Some(now), unacknowledged_most: self.unacknowledged_most, ..Self::default() };
+        let gather = if self.deliveries.len() < FLOOD_MESSAGES { GATHER } else { GATHER_FLOOD };
+        let (gathers_until, unacknowledged_most) = (Some(now + gather), self.unacknowledged_most);
+        let next = Self { gathers_until, unacknowledged_most, ..Self::default() };
         let Self { deliveries, bytes, unacknowledged, .. } = std::mem::replace(self, next);
         under_way.push_back(UnderWay { since: now, messages: deliveries.len(), bytes, unacknowledged });
         deliveries
@@ -280,6 +286,14 @@ mod tests {
         come(&mut gathered, 1, 0);
         assert!(!gathered.is_worth_it(0), "the broker waits for no acknowledgement of it");
         tokio::time::advance(GATHER).await;
+        assert!(gathered.is_worth_it(0));
+
+        come(&mut gathered, FLOOD_MESSAGES, 0);
+        gathered.take(&mut under_way);
+        come(&mut gathered, 1, 0);
+        tokio::time::advance(GATHER).await;
+        assert!(!gathered.is_worth_it(0), "many came before");
+        tokio::time::advance(GATHER_FLOOD - GATHER).await;
         assert!(gathered.is_worth_it(0));
     }
 
