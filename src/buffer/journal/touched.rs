@@ -103,3 +103,43 @@ impl Answers {
         self.of.into_iter().map(state).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::publisher::{Incarnation, PublisherId};
+
+    fn owner(name: &str) -> Owner {
+        (PublisherId::parse(name).unwrap(), Incarnation(1))
+    }
+
+    #[test]
+    fn one_in_turn_with_others_is_touched_once_known_or_new() {
+        let mut known = Incarnations::default();
+        for (name, stored) in [("a", 1), ("b", 2)] {
+            known.insert(owner(name), IncarnationState { stored, ..IncarnationState::default() });
+        }
+        let mut touched = Touched::default();
+        let numbers = ["b", "x", "a", "y", "x", "b", "y", "a"].map(|name| touched.number_of(&known, &owner(name)));
+        assert_eq!(numbers, [0, 1, 2, 3, 1, 0, 3, 2]);
+        let of = |touched: TouchedIncarnation| (touched.owner.0.to_string(), touched.place, touched.state.stored);
+        let all: Vec<_> = touched.into_iter().map(of).collect();
+        let expected = [("b", Some(1), 2), ("x", None, 0), ("a", Some(0), 1), ("y", None, 0)];
+        assert_eq!(all, expected.map(|(name, place, stored)| (name.to_owned(), place, stored)));
+    }
+
+    #[test]
+    fn a_write_answers_each_once_and_the_next_one_again() {
+        let (known, mut touched) = (Incarnations::default(), Touched::default());
+        let (a, b) = (touched.number_of(&known, &owner("a")), touched.number_of(&known, &owner("b")));
+        for write in 1..=2 {
+            let mut answers = Answers::to_write(write, 3);
+            for (number, refused) in [(a, 1), (b, 0), (a, 2)] {
+                answers.add(&mut touched, number, refused);
+            }
+            let told = answers.states(&mut touched);
+            let told: Vec<_> = told.iter().map(|state| (state.publisher.as_str(), state.refused)).collect();
+            assert_eq!(told, [("a", 3), ("b", 0)]);
+        }
+    }
+}
