@@ -26,6 +26,7 @@ mod draft;
 mod fresh;
 mod history;
 mod incarnation;
+mod known;
 mod readings;
 mod recovery;
 mod schema;
