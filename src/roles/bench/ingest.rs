@@ -8,12 +8,11 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::alone::InfluxdbAlone;
-use super::bare::BareSubscriber;
 use super::cores::Cores;
-use super::load::Load;
+use super::load::{BROKER_SETTINGS, Load, MEASUREMENT_TIMEOUT};
 use super::processes::{Used, cores_of_machine, idle_seconds, pid_of};
 use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
+use super::reference::{bare_subscriber, influxdb_alone};
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
 use crate::adapters::monitor::AskError;
 use crate::console::tables::{self, Drawing};
@@ -21,8 +20,6 @@ use crate::domain::ledger::Account;
 use crate::roles::ask::drawing;
 use crate::roles::cli::IngestBenchArgs;
 
-/// How long one measurement may take.
-const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(900);
 /// How often the ledger is looked at: seldom, since the answer has a line for each publisher and costs the monitor
 /// something too; more often towards the end, and so that the publishers hear in time what has arrived.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(250);
@@ -30,9 +27,6 @@ const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
 const LOOK_EVERY_ROWS_MAX: u64 = READINGS_ON_THEIR_WAY_MAX as u64 / 8;
 /// So many answers that do not come, one after the other, mean that the monitor has ended.
 const FAILURES_MAX: u32 = 20;
-/// What a broker in production wants as well: with mosquitto's default no more than 20 messages wait for an
-/// acknowledgement that comes after a synced commit, and beyond 1,000 it drops what it has confirmed.
-pub(super) const BROKER_SETTINGS: &str = "max_queued_messages 0\nmax_inflight_messages 2000\n";
 /// One reading a message is measured with so many fewer of them.
 const SINGLE_ONE_OF: usize = 5;
 
@@ -101,8 +95,8 @@ pub(super) async fn cpu(args: &IngestBenchArgs) -> anyhow::Result<u8> {
 }
 
 async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Measured>> {
-    let Some(alone_before) = InfluxdbAlone::measure(load, cores).await? else { return Ok(None) };
-    let Some(bare_before) = BareSubscriber::measure(load, BROKER_SETTINGS).await? else { return Ok(None) };
+    let Some(alone_before) = influxdb_alone(load, cores).await? else { return Ok(None) };
+    let Some(bare_before) = bare_subscriber(load).await? else { return Ok(None) };
 
     let directory = Directory::below(&std::env::temp_dir())?;
     let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else { return Ok(None) };
@@ -134,24 +128,24 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     database.kill().await?;
     drop(broker);
 
-    let Some(bare_after) = BareSubscriber::measure(load, BROKER_SETTINGS).await? else { return Ok(None) };
-    let Some(alone_after) = InfluxdbAlone::measure(load, cores).await? else { return Ok(None) };
-    let (bare, influxdb_alone) = (bare_before.and(bare_after), alone_before.and(alone_after));
+    let Some(bare_after) = bare_subscriber(load).await? else { return Ok(None) };
+    let Some(alone_after) = influxdb_alone(load, cores).await? else { return Ok(None) };
+    let (bare, alone) = (bare_before.and(bare_after), alone_before.and(alone_after));
     Ok(Some(Measured {
         publishers: load.publishers,
         readings_per_message: load.readings_per_message,
         rows: load.rows,
         rows_per_second: whole(rows) / seconds,
         bare_rows_per_second: bare.rows_per_second,
-        influxdb_rows_per_second: influxdb_alone.rows_per_second,
-        of_influxdb_cpu_left: influxdb_alone.cpu_seconds_per_million / left_cpu.max(f64::MIN_POSITIVE),
+        influxdb_rows_per_second: alone.rows_per_second,
+        of_influxdb_cpu_left: alone.cpu_seconds_per_million / left_cpu.max(f64::MIN_POSITIVE),
         idle_share: idle / (seconds * whole(its_cores as u64)),
         monitor_cpu_seconds_per_million: monitor_cpu,
         broker_cpu_seconds_per_million: broker_cpu,
         influxdb_cpu_seconds_per_million: influxdb_cpu,
         publishers_cpu_seconds_per_million: publishers_cpu,
         bare_cpu_seconds_per_million: bare.cpu_seconds_per_million,
-        influxdb_alone_cpu_seconds_per_million: influxdb_alone.cpu_seconds_per_million,
+        influxdb_alone_cpu_seconds_per_million: alone.cpu_seconds_per_million,
     }))
 }
 

@@ -10,6 +10,11 @@ use crate::domain::reading::{FieldValue, Reading};
 use crate::domain::time::Timestamp;
 use crate::formats::line_protocol;
 
+/// How long one measurement may take.
+pub(super) const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(900);
+/// What a broker in production wants as well: with mosquitto's default no more than 20 messages wait for an
+/// acknowledgement that comes after a synced commit, and beyond 1,000 it drops what it has confirmed.
+pub(super) const BROKER_SETTINGS: &str = "max_queued_messages 0\nmax_inflight_messages 2000\n";
 /// Messages on their way between a broker and one of its clients.
 pub(super) const INFLIGHT_MESSAGES_MAX: u16 = 1_000;
 /// The time of the first reading; later ones follow by a millisecond.

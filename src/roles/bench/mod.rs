@@ -1,7 +1,5 @@
 //! `heartwatch bench`: the project's own measurements, on the user's machine.
 
-mod alone;
-mod bare;
 mod cores;
 mod delivery;
 mod detect;
@@ -11,6 +9,7 @@ mod load;
 mod processes;
 mod programs;
 mod recover;
+mod reference;
 mod sender;
 #[cfg(feature = "hosts")]
 mod server;

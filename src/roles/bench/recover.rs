@@ -8,11 +8,11 @@ use rumqttc::QoS;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::alone::InfluxdbAlone;
-use super::ingest::{BROKER_SETTINGS, wait_for};
-use super::load::{Load, client};
+use super::ingest::wait_for;
+use super::load::{BROKER_SETTINGS, Load, client};
 use super::processes::{resident_bytes, resident_bytes_max};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
+use super::reference::influxdb_alone;
 use super::sender::Sender;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::console::tables;
@@ -86,7 +86,7 @@ fn table(measured: &[Measured]) -> String {
 
 /// One outage; none where a server is missing.
 async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
-    let Some(alone_before) = InfluxdbAlone::measure(load, None).await? else { return Ok(None) };
+    let Some(alone_before) = influxdb_alone(load, None).await? else { return Ok(None) };
     let directory = Directory::below(&std::env::temp_dir())?;
     let broker = mosquitto(directory.path(), BROKER_SETTINGS).await?;
     let database = influxd(directory.path()).await?;
@@ -121,7 +121,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     live.abort();
     monitor.stop().await?;
     database.kill().await?;
-    let Some(alone_after) = InfluxdbAlone::measure(load, None).await? else { return Ok(None) };
+    let Some(alone_after) = influxdb_alone(load, None).await? else { return Ok(None) };
     Ok(Some(Measured {
         backlog_rows: load.rows,
         rows_per_second: whole(rows) / seconds,
