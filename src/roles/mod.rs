@@ -39,4 +39,5 @@ pub mod server;
 #[path = "without_hosts.rs"]
 pub mod server;
 mod session;
+pub mod start;
 pub mod top;

@@ -3,6 +3,7 @@
 pub mod begun;
 pub mod clock;
 pub mod directory;
+pub mod log;
 pub mod outlet;
 pub mod own_thread;
 pub mod queues;

@@ -1,0 +1,113 @@
+//! From a parsed command line to the role that it asks for: its settings, its log, its signals, its thread.
+
+use tracing::level_filters::LevelFilter;
+
+use super::cli::{Command, OtherDemo};
+use super::{
+    agent, analysis, ask, backtest, bench, check, cluster, demo, export, manual, prove, publish, reconcile, run,
+    server, top,
+};
+use crate::config::{Layers, Loaded, Overrides, load};
+use crate::runtime::log::{Time, log};
+use crate::runtime::signals;
+
+/// Does what a command line says, from its configuration to its end; the exit code of what ended as it should.
+///
+/// It is no part of `main.rs`, where the compiler would make all of each role, and what it shares with the others, once
+/// more: a fifth of the time that this crate's code takes.
+///
+/// # Errors
+/// [`Diagnostics`](crate::config::Diagnostics) for a configuration that is wrong; otherwise what failed.
+pub fn start(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Demo(args) => {
+            log(LevelFilter::ERROR, Time::Told);
+            let requests = signals::listen()?;
+            match (&args.other, args.scenario) {
+                (Some(OtherDemo::Cluster(args)), _) => on_this_thread(cluster::cluster(args, requests)),
+                (None, Some(scenario)) => on_this_thread(demo::demo(&args, scenario, requests)),
+                (None, None) => anyhow::bail!("which scenario? 1, 2, 3 or cluster"),
+            }
+        }
+        Command::Run(args) => {
+            let loaded = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
+            let log_level = log(loaded.settings.log.level, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(run::run(&args, loaded, requests, |level| log_level.set(level)))
+        }
+        Command::Publish(args) => {
+            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            log(settings.log.level, if args.as_child { Time::LeftOut } else { Time::Told });
+            let requests = signals::listen()?;
+            on_this_thread(publish::publish(&args, &settings, requests))
+        }
+        Command::Server(args) => match &args.ask {
+            Some(line) => asking(server::ask(line)),
+            None => {
+                let layers = Layers { file: args.config.clone(), ..Layers::without_file(args.overrides()) };
+                let settings = load(&layers)?.settings.for_server();
+                log(settings.log.level, Time::Told);
+                let requests = signals::listen()?;
+                on_this_thread(server::server(&args, &settings, requests))
+            }
+        },
+        Command::Analysis(args) => {
+            log(LevelFilter::WARN, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(analysis::analysis(&args, requests))
+        }
+        Command::Agent(args) => {
+            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            log(settings.log.level, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(agent::agent(&args, &settings, requests))
+        }
+        Command::Status(args) => asking(ask::status(&args)),
+        Command::Top(args) => {
+            log(LevelFilter::OFF, Time::Told);
+            on_this_thread(top::top(&args))
+        }
+        Command::Explain(args) => asking(ask::explain(&args)),
+        Command::Events(args) => asking(ask::events(&args)),
+        Command::Maintenance(args) => asking(ask::maintenance(&args)),
+        Command::Ledger(args) if args.reconcile => {
+            let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
+            asking(reconcile::reconcile(&args, &settings))
+        }
+        Command::Ledger(args) => asking(ask::ledger(&args.ask)),
+        Command::Export(args) => {
+            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            log(LevelFilter::WARN, Time::Told);
+            on_this_thread(export::export(&args, &settings))
+        }
+        Command::WebUser(args) => manual::web_user(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Bench(args) => asking(bench::bench(&args)),
+        Command::Backtest(args) => {
+            let flags = Overrides { data_dir: args.data_dir.clone(), ..Overrides::default() };
+            let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), flags))?;
+            backtest::backtest(&args, &settings)
+        }
+        Command::Check(args) => Ok(check::check(&args, &mut anstream::stdout())?),
+        Command::Prove(args) => {
+            log(LevelFilter::ERROR, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(prove::prove(&args, requests))
+        }
+        Command::FaultyPublisher(args) => {
+            log(LevelFilter::ERROR, Time::Told);
+            on_this_thread(prove::faulty::publish(&args))
+        }
+    }
+}
+
+fn asking(question: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    log(LevelFilter::WARN, Time::Told);
+    on_this_thread(question)
+}
+
+/// The actors run on the main thread, which lives as long as the program: children are tied to it.
+fn on_this_thread(role: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    actix_rt::System::new().block_on(role)
+}
