@@ -61,7 +61,7 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 	$(CARGO) test --locked --test architecture
 	cargo machete
 
-bench: dist ## measure the program as it is handed to users, on this machine
+bench: dist kafka ## measure the program as it is handed to users, on this machine
 	./$(DIST) bench ingest
 	./$(DIST) bench ingest --batch 500 --apart
 	./$(DIST) bench cpu

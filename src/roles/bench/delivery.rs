@@ -40,7 +40,7 @@ pub(super) async fn delivery(args: &DeliveryBenchArgs) -> anyhow::Result<u8> {
         for publishers in [1, 10] {
             for (storage, parent) in storages() {
                 let Some(seconds) = measure(broker, publishers, args.rows, &parent).await? else {
-                    eprintln!("skipped: mosquitto is not installed");
+                    eprintln!("skipped: mosquitto is not installed (Debian: apt-get install mosquitto)");
                     continue;
                 };
                 let rows_per_second = whole(args.rows) / seconds;

@@ -62,7 +62,7 @@ async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Measured>> {
             let rows = if readings_per_message == 1 { args.rows / SINGLE_ONE_OF } else { args.rows };
             let load = Load { publishers, readings_per_message, rows };
             let Some(this) = measure(&load, cores.as_ref()).await? else {
-                eprintln!("skipped: it needs mosquitto and influxd on this machine");
+                eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
                 return Ok(measured);
             };
             if args.json {

@@ -50,7 +50,7 @@ pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
     for &rows in &args.rows {
         let load = Load { publishers: PUBLISHERS, readings_per_message: READINGS_PER_MESSAGE, rows };
         let Some(this) = measure(&load).await? else {
-            eprintln!("skipped: it needs mosquitto and influxd on this machine");
+            eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
             return Ok(0);
         };
         if args.json {
