@@ -51,7 +51,7 @@ use crate::web::users::Role;
   heartwatch check && heartwatch run       the monitor, as heartwatch.toml says
   heartwatch status                        the verdict on every publisher
 
-Durations: 250ms, 5s, 2m, 1h. Times: 2026-11-21T12:00:03Z.
+Durations: 250ms, 5s, 2m, 1h. Times: 2026-11-21T12:00:03Z. \
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 the configuration can't be used."
 )]
 pub struct Cli {
@@ -99,8 +99,8 @@ Keys: up and down select, Enter explains, s sorts, r reverses, / filters, q quit
   heartwatch ledger --json | jq '.accounts[] | select(.lost > 0)'
   heartwatch ledger --reconcile --influx-url http://127.0.0.1:8086 --influx-db heartwatch
 
-With --reconcile the rows are counted in InfluxDB itself, or in the embedded store of a monitor without
-one; exit code 1 when the ledger and the count differ. It knows the database from the flags, the
+With --reconcile the rows are counted in InfluxDB itself, or in the embedded store of a monitor without \
+one; exit code 1 when the ledger and the count differ. It knows the database from the flags, the \
 environment or heartwatch.toml. When no monitor answers, the account is read from its data directory.")]
     Ledger(LedgerArgs),
     /// Write readings to a CSV file, from InfluxDB or from the local store

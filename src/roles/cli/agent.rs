@@ -21,7 +21,7 @@ use crate::domain::publisher::{HostName, PublisherId};
   heartwatch agent --id web-1 --server https://collector:50052 --server-ca-file ca.pem
   etcdctl put /monitor/config/web-1 '{\"interval\": 2}'
 
-It runs without etcd and without the server or broker, says what is missing, and joins them when they come.
+It runs without etcd and without the server or broker, says what is missing, and joins them when they come. \
 Readings wait in the data directory until they are confirmed.")]
 pub struct AgentArgs {
     /// The agent's id, as a publisher and for commands: letters, digits, '.', '_', '-' or ':'

@@ -67,7 +67,7 @@ pub struct EventsArgs {
   heartwatch maintenance host:plant-7 --for 30m               # everyone on a host
   heartwatch maintenance 'light-*' --end
 
-Verdicts are decided, recorded and shown as ever; nobody is told. What is still wrong at the end of a
+Verdicts are decided, recorded and shown as ever; nobody is told. What is still wrong at the end of a \
 window is told then. Windows survive a restart. [[maintenance]] in heartwatch.toml schedules them.")]
 pub struct MaintenanceArgs {
     /// For whom: an id, a pattern with *, or host:NAME for everyone there

@@ -31,10 +31,10 @@ It starts monitors and publishers of its own. Real mosquitto takes part where it
   heartwatch bench ingest --rows 100000 --publishers 10 --json
   heartwatch bench ingest --batch 500 --apart
 
-It starts a mosquitto, an InfluxDB 1.x and a monitor of its own. OF BARE: against a subscriber that only
-counts, on such a broker. OF INFLUXDB: against the same rows written straight into it. Both before and afterwards.
-All of them share the cores here, so that InfluxDB has less CPU time than alone. OF ITS CPU: against what it would
-write with the CPU time that it had and the time in which a core was idle. IDLE: that time. With --apart InfluxDB
+It starts a mosquitto, an InfluxDB 1.x and a monitor of its own. OF BARE: against a subscriber that only \
+counts, on such a broker. OF INFLUXDB: against the same rows written straight into it. Both before and afterwards. \
+All of them share the cores here, so that InfluxDB has less CPU time than alone. OF ITS CPU: against what it would \
+write with the CPU time that it had and the time in which a core was idle. IDLE: that time. With --apart InfluxDB \
 has a core that nobody takes from it, alone as well: where that one is not idle, InfluxDB is the limit.")]
     Ingest(IngestBenchArgs),
     /// The same path: CPU time of the monitor, the broker and InfluxDB for a million rows
@@ -42,7 +42,7 @@ has a core that nobody takes from it, alone as well: where that one is not idle,
   heartwatch bench cpu
   heartwatch bench cpu --publishers 10 --batch 500 --json
 
-ALL OF BARE: broker, publishers and a subscriber that only counts. INFLUXDB ALONE: it, when the same rows are
+ALL OF BARE: broker, publishers and a subscriber that only counts. INFLUXDB ALONE: it, when the same rows are \
 written straight into it.")]
     Cpu(IngestBenchArgs),
     /// How fast the monitor knows: SIGKILL, and a deadline, to the verdict and to the page
@@ -50,7 +50,7 @@ written straight into it.")]
   heartwatch bench detect
   heartwatch bench detect --publishers 5 --rounds 2 --others 10 --json
 
-Real publishers are killed; simulated ones fall silent. OTHERS are simulated, too: so many beat meanwhile, once
+Real publishers are killed; simulated ones fall silent. OTHERS are simulated, too: so many beat meanwhile, once \
 a second each. The page is its stream of verdicts, at its reader.")]
     Detect(DetectBenchArgs),
     /// After an outage of InfluxDB: rows a second drained, and how old live data gets meanwhile
@@ -71,7 +71,7 @@ A tenth of the publishers falls silent at once while the others go on.")]
   heartwatch bench server --agents 5000 --readings 100000 --json
   heartwatch bench server --kafka kafka-1:9092
 
-Server, agents and Kafka run on this machine and share its cores. `make kafka` fetches Kafka's jars (HEARTWATCH_KAFKA_LIBS names
+Server, agents and Kafka run on this machine and share its cores. `make kafka` fetches Kafka's jars (HEARTWATCH_KAFKA_LIBS names \
 others); without them the readings stay in the server's journal, which the table says.")]
     Server(ServerBenchArgs),
     /// A monitor with little to do: time to ready, CPU, memory, size of the program

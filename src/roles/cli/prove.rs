@@ -17,7 +17,7 @@ use crate::domain::publisher::PublisherId;
   heartwatch prove --only kill --only network-cut --faults 40 --json
   heartwatch prove --rows --faults 200 --seed 1
 
-It starts a monitor and publishers of its own, on free ports of 127.0.0.1, and ends them again.
+It starts a monitor and publishers of its own, on free ports of 127.0.0.1, and ends them again. \
 Exit code 1 when a limit is broken. What can't be injected here is named, with the reason.")]
 pub struct ProveArgs {
     /// Prove the account of every row instead of the verdicts

@@ -65,7 +65,7 @@ impl ExportArgs {
   heartwatch backtest --deadline 2s --deadline 5s --deadline 30s
   heartwatch backtest --deadline 10s --publisher 'light-*' --from 2026-11-20T00:00:00Z --json
 
-It reads the heartbeats and the verdicts that the monitor's journal keeps (buffer.history), also while the
+It reads the heartbeats and the verdicts that the monitor's journal keeps (buffer.history), also while the \
 monitor runs: how often each deadline would have fired, how often truly, and how much sooner.")]
 pub struct BacktestArgs {
     /// A deadline to try; may be given more than once

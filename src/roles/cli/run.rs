@@ -20,8 +20,8 @@ use crate::config::values::{
   heartwatch run --mqtt mqtt://broker:1883 --influx-url http://influx:8086 --deadline 20s
   HEARTWATCH_INFLUX_TOKEN=… heartwatch run --influx-org plant --influx-bucket heartwatch
 
-Every option has a key in the file and a variable; flag over environment over file over default.
-Secrets: HEARTWATCH_MQTT_PASSWORD, HEARTWATCH_INFLUX_PASSWORD, HEARTWATCH_INFLUX_TOKEN, or a file.
+Every option has a key in the file and a variable; flag over environment over file over default. \
+Secrets: HEARTWATCH_MQTT_PASSWORD, HEARTWATCH_INFLUX_PASSWORD, HEARTWATCH_INFLUX_TOKEN, or a file. \
 SIGTERM and SIGINT end it in order (a second one at once), SIGHUP reads the configuration again.")]
 pub struct RunArgs {
     /// The configuration [default: heartwatch.toml where it is there] [env: HEARTWATCH_CONFIG]

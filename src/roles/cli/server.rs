@@ -20,8 +20,8 @@ use crate::config::values::{EtcdEndpoints, WebListen, address, kafka_brokers, po
   heartwatch server send agent-1 probe 4711 --json
   heartwatch server config node-1 '{\"interval\": 0.5}'
 
-Without --kafka readings stay in the embedded store; without --etcd it sees no leases and configures nobody. With a certificate agents and the
-subcommands connect by https://HOST:PORT. There is no login for agents: listen on a network that you trust. At a terminal it has a console with history and completion; the subcommands say the same lines to a
+Without --kafka readings stay in the embedded store; without --etcd it sees no leases and configures nobody. With a certificate agents and the \
+subcommands connect by https://HOST:PORT. There is no login for agents: listen on a network that you trust. At a terminal it has a console with history and completion; the subcommands say the same lines to a \
 server that runs on this host. SIGTERM and SIGINT end it in order (a second one at once)."
 )]
 pub struct ServerArgs {

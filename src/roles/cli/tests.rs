@@ -58,6 +58,22 @@ fn every_command_and_option_has_a_help_text_and_every_command_an_example() {
     }
 }
 
+/// A paragraph is one line, which is wrapped where the terminal ends; broken here as well, every second line would be short.
+#[test]
+fn paragraphs_of_the_help_are_wrapped_by_the_terminal_alone() {
+    fn is_prose(line: &str) -> bool {
+        !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':')
+    }
+    fn check(command: &clap::Command) -> usize {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for (line, next) in help.lines().zip(help.lines().skip(1)) {
+            assert!(!is_prose(line) || !is_prose(next), "{}: {line}", command.get_name());
+        }
+        help.lines().filter(|line| is_prose(line)).count() + command.get_subcommands().map(check).sum::<usize>()
+    }
+    assert!(check(&Cli::command()) > 10);
+}
+
 #[test]
 fn demo_has_its_own_deadline() {
     let Command::Demo(demo) = parse("demo 2").unwrap() else { panic!() };
