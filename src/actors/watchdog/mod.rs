@@ -33,8 +33,8 @@ use crate::ports::KeepMaintenance;
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
-/// How often the watchdog notes that the monitor itself still runs.
-const TICK: Duration = Duration::from_millis(250);
+/// How often the watchdog notes that the monitor itself still runs ([`Table::tick`]).
+pub const TICK: Duration = Duration::from_millis(250);
 /// How long after the end of a process its goodbye may still come.
 const GOODBYE_GRACE: Duration = Duration::from_millis(20);
 /// Most publishers looked at in one turn of the actor.
