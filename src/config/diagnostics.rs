@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-/// One mistake.
+/// Longest text of a mistake, in characters: a string that is never closed reaches to the end of its file.
+const TEXT_CHARS_MAX: usize = 400;
+
+/// One mistake, in one line that a terminal can show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The file as it was named, or `environment`, or `command line`.
@@ -13,6 +16,33 @@ pub struct Diagnostic {
     pub key: String,
     /// What is wrong and what would be right.
     pub message: String,
+}
+
+impl Diagnostic {
+    /// Keys and values are cited as the file has them, so what a terminal would obey is written as
+    /// its escape (`\n`, `\u{1b}`), and a long text loses its middle: its end says what would be right.
+    pub(super) fn new(file: &str, line: Option<usize>, key: &str, message: &str) -> Self {
+        Self { file: printable(file), line, key: printable(key), message: printable(message) }
+    }
+}
+
+/// A text in one line, without its middle where it is longer than [`TEXT_CHARS_MAX`].
+fn printable(text: &str) -> String {
+    let half = TEXT_CHARS_MAX / 2;
+    let characters = text.chars().count();
+    let mut shown = String::with_capacity(text.len().min(2 * TEXT_CHARS_MAX));
+    for (index, character) in text.chars().enumerate() {
+        if characters > TEXT_CHARS_MAX && (half..characters - half).contains(&index) {
+            if index == half {
+                shown.push_str(" … ");
+            }
+        } else if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 impl fmt::Display for Diagnostic {

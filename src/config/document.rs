@@ -21,11 +21,11 @@ pub(super) struct SourceFile {
 impl SourceFile {
     /// Reads the file.
     pub(super) fn read(path: &Path) -> Result<Self, Diagnostic> {
-        let wrong = |line, message| Diagnostic { file: path.display().to_string(), line, key: String::new(), message };
-        let bytes = read_at_most(path, FILE_BYTES_MAX).map_err(|message| wrong(None, message))?;
+        let wrong = |line, message: &str| Diagnostic::new(&path.display().to_string(), line, "", message);
+        let bytes = read_at_most(path, FILE_BYTES_MAX).map_err(|message| wrong(None, &message))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let whole = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            wrong(Some(line_at(whole, whole.len())), "is not UTF-8 text from here on".to_owned())
+            wrong(Some(line_at(whole, whole.len())), "is not UTF-8 text from here on")
         })?;
         Ok(Self { path: Some(path.to_owned()), text })
     }
@@ -57,7 +57,7 @@ impl SourceFile {
             // what the parser trips over after a first error in a line is mostly that same error
             if mistakes.iter().all(|mistake| mistake.line != line) {
                 let message = format!("cannot be read as TOML: {}", error.message().replace('\n', ", "));
-                mistakes.push(Diagnostic { file: self.name(), line, key: String::new(), message });
+                mistakes.push(Diagnostic::new(&self.name(), line, "", &message));
             }
         }
         (table.into_inner(), mistakes)

@@ -217,7 +217,7 @@ impl<'a> Reader<'a> {
             Origin::Variable(name) => ("environment".to_owned(), None, name.as_str()),
             Origin::Flag(flag) => ("command line".to_owned(), None, *flag),
         };
-        let diagnostic = Diagnostic { file, line, key: key.to_owned(), message: message.into() };
+        let diagnostic = Diagnostic::new(&file, line, key, &message.into());
         if !self.mistakes.contains(&diagnostic) {
             self.mistakes.push(diagnostic);
         }

@@ -52,6 +52,27 @@ fn a_mistake_reads_like_this() {
 }
 
 #[test]
+fn what_a_mistake_cites_cannot_break_its_line_or_steer_the_terminal() {
+    let text = "\"\\u001b[31m\\nb\" = 1\n[watch]\ndeadline = '''\n5x\n'''\n";
+    let expected = [
+        "heartwatch.toml:1: \\u{1b}[31m\\nb: unknown key",
+        "heartwatch.toml:3: watch.deadline: '5x\\n' is not a duration like 250ms, 5s, 2m or 1h",
+    ];
+    assert_eq!(mistakes(text), expected);
+}
+
+#[test]
+fn a_mistake_that_cites_the_rest_of_the_file_still_says_what_is_right() {
+    let text = format!("[watch]\ndeadline = \"{}\"", "ä".repeat(5_000));
+    let mistakes = mistakes(&text);
+    assert_eq!(mistakes.len(), 1, "{mistakes:#?}");
+    let mistake = &mistakes[0];
+    assert!(mistake.starts_with("heartwatch.toml:2: watch.deadline: 'ää"), "{mistake}");
+    assert!(mistake.ends_with("ää' is not a duration like 250ms, 5s, 2m or 1h"), "{mistake}");
+    assert!(mistake.contains("ä … ä") && mistake.chars().count() < 500, "{mistake}");
+}
+
+#[test]
 fn an_unknown_name_is_an_error_with_the_nearest_known_one() {
     only_mistake("[web]\nlisen = 'off'", "heartwatch.toml:2: web.lisen:", "did you mean 'listen'?");
     only_mistake("deadline = '5s'", "heartwatch.toml:1: deadline:", "did you mean 'watch.deadline'?");
