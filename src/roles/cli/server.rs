@@ -108,12 +108,21 @@ pub struct ServerAt {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ServerAsk {
     /// The agents that are connected
+    #[command(after_help = "Examples:
+  heartwatch server list
+  heartwatch server list --server https://plant-7:50052 --json")]
     List(ServerAt),
     /// The verdict on every publisher, and the parts of the server
+    #[command(after_help = "Examples:
+  heartwatch server health")]
     Health(ServerAt),
     /// Readings and commands, and what waits
+    #[command(after_help = "Examples:
+  heartwatch server stats")]
     Stats(ServerAt),
     /// A new configuration for an agent, by etcd
+    #[command(after_help = "Examples:
+  heartwatch server config node-1 '{\"interval\": 2}'")]
     Config {
         /// Its node
         host: String,
@@ -124,6 +133,9 @@ pub enum ServerAsk {
         at: ServerAt,
     },
     /// A command for agents; exit code 0 when all of them have done it
+    #[command(after_help = "Examples:
+  heartwatch server send all status
+  heartwatch server send agent-1 probe 4711")]
     Send {
         /// A client id, or all
         target: String,
@@ -135,6 +147,8 @@ pub enum ServerAsk {
         at: ServerAt,
     },
     /// End the server in order
+    #[command(after_help = "Examples:
+  heartwatch server quit")]
     Quit(ServerAt),
 }
 
@@ -159,7 +173,7 @@ impl ServerAsk {
   heartwatch analysis --kafka 127.0.0.1:9092
   heartwatch analysis --kafka 127.0.0.1:9092 --json | jq -c 'select(.metric == \"cpu\")'
   heartwatch analysis --kafka 127.0.0.1:9092 --from-beginning --for 10s stats --json
-  heartwatch analysis --kafka 127.0.0.1:9092 send all status
+  heartwatch analysis send all status --kafka 127.0.0.1:9092
 
 At a terminal it has a console: stats, send <client|all> <command>, quit.")]
 pub struct AnalysisArgs {
@@ -190,8 +204,13 @@ pub struct AnalysisArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AnalysisOnly {
     /// Read until the time or the limit is over, then print count, average, minimum and maximum
+    #[command(after_help = "Examples:
+  heartwatch analysis stats --kafka 127.0.0.1:9092 --from-beginning --for 10s")]
     Stats,
     /// A command for agents; prints their answers; exit code 0 when all of them have done it
+    #[command(after_help = "Examples:
+  heartwatch analysis send all status --kafka 127.0.0.1:9092
+  heartwatch analysis send agent-1 ping --kafka 127.0.0.1:9092")]
     Send {
         /// A client id, or all
         target: String,

@@ -45,15 +45,28 @@ fn every_command_and_option_has_a_help_text_and_every_command_an_example() {
         "prove",
     ];
     assert_eq!(commands, visible.into_iter().chain(["faulty-publisher"]).collect::<Vec<_>>());
-    for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
-        let name = command.get_name();
+    check(&cli, "heartwatch");
+
+    fn check(command: &clap::Command, name: &str) {
         assert!(command.get_about().is_some(), "{name}");
-        assert!(command.get_after_help().is_some_and(|help| help.to_string().starts_with("Examples:")), "{name}");
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let examples = help.strip_prefix("Examples:\n").unwrap_or_else(|| panic!("{name} has no example"));
+        let examples: Vec<&str> = examples.lines().take_while(|line| !line.is_empty()).collect();
+        assert!(examples[0].starts_with(&format!("  {name}")), "{name}: {examples:?}");
+        // those without what only a shell understands
+        for line in examples.iter().filter(|line| !line.contains(['\'', '|', '&', '>', '<'])) {
+            let words = line.split('#').next().unwrap_or(line).split("   ").next().unwrap_or(line);
+            let Some(words) = words.trim().strip_prefix("heartwatch ") else { continue };
+            parse(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
         for argument in command.get_arguments() {
             assert!(argument.get_help().is_some(), "{name} {argument}");
             let id = argument.get_id().as_str();
             let is_secret = id.contains("password") || id.contains("token");
             assert!(!is_secret || id.ends_with("_file"), "{name} {argument}");
+        }
+        for inner in command.get_subcommands() {
+            check(inner, &format!("{name} {}", inner.get_name()));
         }
     }
 }
