@@ -2,11 +2,12 @@
 
 CARGO ?= cargo
 BIN := target/release/heartwatch
+DEBUG := target/debug/heartwatch
 DIST := target/dist/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := maven openjdk-17-jre-headless influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2 valgrind
 
-.PHONY: help build demo-scenario-1 demo-scenario-2 demo-scenario-3 demo-cluster test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
+.PHONY: help build debug demo-scenario-1 demo-scenario-2 demo-scenario-3 demo-cluster test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,17 +15,21 @@ help: ## list the targets
 build: ## build the program (target/release/heartwatch)
 	$(CARGO) build --release --locked
 
-demo-scenario-1: build ## two publishers work: both alive
-	./$(BIN) demo 1
+# The demos take the build that `make test` shares: optimising takes longer than everything else, and would come before the first thing that one sees.
+debug: ## build it sooner, without optimisation (target/debug/heartwatch): for the demos
+	$(CARGO) build --locked
 
-demo-scenario-2: build ## one publisher is killed: it is dead, the other alive
-	./$(BIN) demo 2
+demo-scenario-1: debug ## two publishers work: both alive
+	./$(DEBUG) demo 1
 
-demo-scenario-3: build ## both publishers are killed: both dead
-	./$(BIN) demo 3
+demo-scenario-2: debug ## one publisher is killed: it is dead, the other alive
+	./$(DEBUG) demo 2
 
-demo-cluster: build kafka ## etcd, Kafka, a server, two agents: a live configuration, a command, a worker killed
-	./$(BIN) demo cluster
+demo-scenario-3: debug ## both publishers are killed: both dead
+	./$(DEBUG) demo 3
+
+demo-cluster: debug kafka ## etcd, Kafka, a server, two agents: a live configuration, a command, a worker killed
+	./$(DEBUG) demo cluster
 
 test: services ## every test, against real servers where this machine has them
 	$(CARGO) test --locked --no-fail-fast
