@@ -12,7 +12,7 @@ use heartwatch::domain::time::Timestamp;
 use heartwatch::formats::line_protocol::{DecodedRow, encode};
 use heartwatch::ports::{Sink, SinkError};
 use support::influxd::{Influxd, InfluxdOptions};
-use support::serve_once;
+use support::{serve_each, serve_once};
 use url::Url;
 
 fn config(url: &str) -> InfluxConfig {
@@ -296,14 +296,9 @@ async fn the_version_is_asked_for() {
         [("v2.7.1", "post /api/v2/write"), ("3.0.1", "post /api/v2/write"), ("1.8.10", "post /write?db=")]
     {
         let ping = format!("HTTP/1.1 204 No Content\r\nX-Influxdb-Version: {header}\r\nConnection: close\r\n\r\n");
-        let (url, _) = serve_once(&ping).await;
-        let sink = sink(&url);
-        // the only connection is used up by the question
-        let _ = sink.prepare().await;
-        let port = Url::parse(&url).unwrap().port().unwrap();
-        let request = support::serve_once_on(port, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
-        sink.write(b"m v=1 1\n".as_slice().into()).await.unwrap();
-        let request = request.await.unwrap().to_lowercase();
-        assert!(request.starts_with(path), "{header}: {request}");
+        let (url, requests) = serve_each(&[&ping, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"]).await;
+        sink(&url).write(b"m v=1 1\n".as_slice().into()).await.unwrap();
+        let requests = requests.await.unwrap().join("").to_lowercase();
+        assert!(requests.starts_with("get /ping") && requests.contains(path), "{header}: {requests}");
     }
 }

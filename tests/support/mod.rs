@@ -48,21 +48,29 @@ pub fn installed(program: &str) -> bool {
 /// An HTTP server that answers one request with these bytes, for what no real server can be made to
 /// say; its URL, and the head of the request.
 pub async fn serve_once(answer: &str) -> (String, tokio::task::JoinHandle<String>) {
-    let port = free_port();
-    (format!("http://127.0.0.1:{port}"), serve_once_on(port, answer).await)
+    let (url, requests) = serve_each(&[answer]).await;
+    (url, tokio::spawn(async move { requests.await.unwrap().remove(0) }))
 }
 
-/// The same on a given port.
-pub async fn serve_once_on(port: u16, answer: &str) -> tokio::task::JoinHandle<String> {
+/// The same for one request after the other, each on a connection of its own.
+pub async fn serve_each(answers: &[&str]) -> (String, tokio::task::JoinHandle<Vec<String>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let answer = answer.to_owned();
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = vec![0; 64 * 1024];
-        let length = stream.read(&mut request).await.unwrap();
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
-        String::from_utf8_lossy(request.get(..length).unwrap_or_default()).into_owned()
-    })
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answers: Vec<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
+    let requests = tokio::spawn(async move {
+        let mut requests = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 64 * 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // what is closed before all has been read is reset, and the answer may be gone with it
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok();
+            requests.push(String::from_utf8_lossy(request.get(..length).unwrap_or_default()).into_owned());
+        }
+        requests
+    });
+    (url, requests)
 }
