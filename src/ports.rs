@@ -143,6 +143,12 @@ pub enum SinkError {
         /// How long the server asked us to wait, where it did.
         retry_after: Option<Duration>,
     },
+    /// Nothing listens at its address (`ECONNREFUSED`): an attempt costs nobody anything, so the next may come soon.
+    #[error("{reason}")]
+    NotListening {
+        /// What was tried.
+        reason: String,
+    },
     /// The batch is too large for the server: halve it.
     #[error("the batch is too large: {reason}")]
     TooLarge {

@@ -12,7 +12,8 @@ use heartwatch::domain::time::Timestamp;
 use heartwatch::formats::line_protocol::{DecodedRow, encode};
 use heartwatch::ports::{Sink, SinkError};
 use support::influxd::{Influxd, InfluxdOptions};
-use support::{serve_each, serve_once};
+use support::receiver::Receiver;
+use support::{free_port, serve_each, serve_once};
 use url::Url;
 
 fn config(url: &str) -> InfluxConfig {
@@ -252,10 +253,37 @@ async fn a_server_that_is_gone_or_hangs_is_tried_again() {
     assert!(reason.ends_with("gave no answer within 300 ms"), "{reason}");
     server.resume();
     server.kill();
-    let reason = retry(sink.write(b"m v=1 1\n".as_slice().into()).await);
+    let result = sink.write(b"m v=1 1\n".as_slice().into()).await;
+    let Err(SinkError::NotListening { reason }) = result else { panic!("{result:?}") };
     assert!(reason.contains("can't be reached: Connection refused"), "{reason}");
     server.restart().await;
     sink.write(b"m v=1 1\n".as_slice().into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_for_another_machine_is_compressed_and_not_before_something_listens_there() {
+    let port = free_port();
+    // this machine, by an address that is not taken for it
+    let mut config = config(&format!("http://0.0.0.0:{port}"));
+    config.version = InfluxVersion::V1;
+    let sink = InfluxSink::new(config).unwrap();
+    let rows = "m v=1 1\n".repeat(1_000);
+    for _ in 0..2 {
+        let result = sink.write(rows.clone().into()).await;
+        assert!(matches!(result, Err(SinkError::NotListening { .. })), "{result:?}");
+    }
+    let receiver = Receiver::start_on(port, &[]);
+    for _ in 0..2 {
+        sink.write(rows.clone().into()).await.unwrap();
+    }
+    let received = receiver.received();
+    let (ping, writes) = received.split_first().unwrap();
+    assert_eq!((ping.method.as_str(), ping.path.as_str(), ping.body.len()), ("GET", "/ping", 0));
+    assert_eq!(writes.len(), 2, "{writes:?}");
+    for write in writes {
+        assert_eq!((write.path.as_str(), write.encoding.as_str()), ("/write", "gzip"));
+        assert!(write.body == rows.as_bytes(), "{} bytes", write.body.len());
+    }
 }
 
 #[tokio::test]

@@ -23,11 +23,15 @@ pub enum Behaviour {
 pub struct Received {
     /// Its method.
     pub method: String,
+    /// Its path, without the query.
+    pub path: String,
+    /// `Content-Encoding`.
+    pub encoding: String,
     /// `X-Heartwatch-Delivery`.
     pub delivery: String,
     /// `X-Heartwatch-Signature`.
     pub signature: String,
-    /// Its body.
+    /// Its body, unpacked.
     pub body: Vec<u8>,
 }
 
@@ -119,6 +123,8 @@ async fn receive(request: HttpRequest, body: web::Bytes, state: web::Data<State>
         |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     state.received.lock().unwrap().push(Received {
         method: request.method().to_string(),
+        path: request.path().to_owned(),
+        encoding: header("content-encoding"),
         delivery: header("x-heartwatch-delivery"),
         signature: header("x-heartwatch-signature"),
         body: body.to_vec(),

@@ -44,6 +44,11 @@ pub(super) enum Failure {
         /// How long the server asked us to wait.
         retry_after: Option<Duration>,
     },
+    /// Nothing listens there.
+    NotListening {
+        /// What was tried.
+        reason: String,
+    },
     /// A person has to do something.
     Misconfigured {
         /// What.
@@ -117,15 +122,18 @@ impl Course {
         if before == Health::Ok {
             self.since = now;
         }
-        let pace = self.backoff.next().unwrap_or(self.waits.backoff_max);
         match failure {
             Failure::Retry { reason, retry_after } => {
-                self.health = Health::Retrying;
-                self.last_error.clone_from(&reason);
+                let pace = self.pace();
                 let asked = retry_after.filter(|wait| !wait.is_zero());
                 // the server's own wish, and a little more so that not everyone comes at once
                 let wait = asked.map_or(pace, |wait| wait + pace.min(self.waits.backoff_min));
-                (wait, (before != Health::Retrying).then_some(Say::OutageBegan { reason }))
+                (wait, self.retrying(reason))
+            }
+            Failure::NotListening { reason } => {
+                // whoever starts it should not wait for us, and nobody is there to be spared
+                self.backoff = backoff(self.waits);
+                (self.pace(), self.retrying(reason))
             }
             Failure::Misconfigured { reason } => {
                 let news = before != Health::Misconfigured || self.last_error != reason;
@@ -134,6 +142,16 @@ impl Course {
                 (self.waits.misconfigured_retry, news.then_some(Say::Misconfigured { reason }))
             }
         }
+    }
+
+    fn pace(&mut self) -> Duration {
+        self.backoff.next().unwrap_or(self.waits.backoff_max)
+    }
+
+    fn retrying(&mut self, reason: String) -> Option<Say> {
+        let before = std::mem::replace(&mut self.health, Health::Retrying);
+        self.last_error.clone_from(&reason);
+        (before != Health::Retrying).then_some(Say::OutageBegan { reason })
     }
 }
 
@@ -234,6 +252,23 @@ mod tests {
             assert!(wait >= Duration::from_secs(3) && wait <= Duration::from_millis(3_500), "{wait:?}");
         }
         assert!(course.failed(gone(Some(0)), at(1)).0 >= WAITS.backoff_min, "never a busy loop");
+    }
+
+    #[test]
+    fn where_nothing_listens_the_wait_stays_short_and_grows_once_something_does() {
+        let mut course = Course::new(WAITS);
+        let not_listening = || Failure::NotListening { reason: "refused".to_owned() };
+        let (wait, said) = course.failed(not_listening(), at(1));
+        assert_eq!(said, Some(Say::OutageBegan { reason: "refused".to_owned() }));
+        let waits: Vec<Duration> = (2..50).map(|second| course.failed(not_listening(), at(second)).0).collect();
+        let short = WAITS.backoff_min..=WAITS.backoff_min * 2;
+        assert!(short.contains(&wait) && waits.iter().all(|wait| short.contains(wait)), "{wait:?} {waits:?}");
+        assert_eq!((course.health().as_str(), course.last_error()), ("retrying", "refused"));
+        for _ in 0..8 {
+            course.failed(gone(None), at(50));
+        }
+        assert!(course.failed(gone(None), at(51)).0 >= WAITS.backoff_max / 2);
+        assert_eq!(course.reached(at(52)), Some(Say::Recovered { outage: Duration::from_secs(51) }));
     }
 
     #[test]

@@ -157,6 +157,7 @@ impl Delivery {
         while let Err(error) = self.sink.prepare().await {
             let failure = match error {
                 SinkError::Retry { reason, retry_after } => Failure::Retry { reason, retry_after },
+                SinkError::NotListening { reason } => Failure::NotListening { reason },
                 SinkError::Misconfigured { reason }
                 | SinkError::Refused { reason }
                 | SinkError::TooLarge { reason } => Failure::Misconfigured { reason },
@@ -327,6 +328,9 @@ impl Delivery {
                 }
                 Err(SinkError::Retry { reason, retry_after }) => {
                     self.wait_after(Failure::Retry { reason, retry_after }).await?;
+                }
+                Err(SinkError::NotListening { reason }) => {
+                    self.wait_after(Failure::NotListening { reason }).await?;
                 }
                 Err(SinkError::Misconfigured { reason }) => {
                     self.wait_after(Failure::Misconfigured { reason }).await?;

@@ -50,7 +50,7 @@ pub struct WriterConfig {
     pub batch_bytes_max: usize,
     /// Longest time that a row waits for others.
     pub flush_interval: Duration,
-    /// First wait after a failed request.
+    /// First wait after a failed request, and the only one while nothing listens.
     pub backoff_min: Duration,
     /// Longest wait after a failed request.
     pub backoff_max: Duration,
@@ -64,7 +64,7 @@ impl Default for WriterConfig {
             batch_rows_max: 20_000,
             batch_bytes_max: 4 * 1024 * 1024,
             flush_interval: Duration::from_secs(1),
-            backoff_min: Duration::from_millis(250),
+            backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(1),
             misconfigured_retry: Duration::from_secs(30),
         }

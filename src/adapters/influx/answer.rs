@@ -170,6 +170,7 @@ mod tests {
         let kind = |result: Result<(), SinkError>| match result {
             Ok(()) => "ok",
             Err(SinkError::Retry { .. }) => "retry",
+            Err(SinkError::NotListening { .. }) => "not listening",
             Err(SinkError::TooLarge { .. }) => "too large",
             Err(SinkError::Refused { .. }) => "refused",
             Err(SinkError::Misconfigured { .. }) => "misconfigured",

@@ -64,21 +64,26 @@ impl Connection {
         self.version.get_or_try_init(|| self.find_version()).await.copied()
     }
 
+    /// Finds out whether it takes a connection, with nothing to carry.
+    pub async fn ping(&self) -> Result<(), SinkError> {
+        self.ask_at("ping").await.map(|_| ())
+    }
+
+    async fn ask_at(&self, path: &str) -> Result<Response, SinkError> {
+        let answer = self.get(self.address(path, &[])).timeout(self.config.request_timeout).send().await;
+        answer.map_err(|error| self.unreachable(&error))
+    }
+
     async fn find_version(&self) -> Result<InfluxVersion, SinkError> {
         match (self.config.version, &self.config.bucket) {
             (InfluxVersion::Auto, Some(_)) => return Ok(InfluxVersion::V2),
             (InfluxVersion::Auto, None) => {}
             (version, _) => return Ok(version),
         }
-        let timeout = self.config.request_timeout;
-        let ask = |path| async move {
-            let answer = self.get(self.address(path, &[])).timeout(timeout).send().await;
-            answer.map_err(|error| self.unreachable(&error))
-        };
-        let ping = ask("ping").await?;
+        let ping = self.ask_at("ping").await?;
         let mut found = ping.headers().get(VERSION_HEADER).and_then(|text| version_of(text.to_str().ok()?));
         if found.is_none() {
-            let health: Option<serde_json::Value> = ask("health").await?.json().await.ok();
+            let health: Option<serde_json::Value> = self.ask_at("health").await?.json().await.ok();
             found = health.and_then(|json| version_of(json.get("version")?.as_str()?));
         }
         let guess = if self.config.token.is_some() { InfluxVersion::V2 } else { InfluxVersion::V1 };
@@ -144,8 +149,18 @@ impl Connection {
         } else {
             format!("the connection to {url} broke: {}", causes(error))
         };
+        if is_refused(error) {
+            return SinkError::NotListening { reason };
+        }
         SinkError::Retry { reason, retry_after: None }
     }
+}
+
+/// Whether the host answered that nothing listens there.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut codes = causes.filter_map(|error| error.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    codes.any(|kind| kind == std::io::ErrorKind::ConnectionRefused)
 }
 
 async fn read_answer(response: Response) -> Answer {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -23,6 +24,8 @@ const WRITES_AT_ONCE: usize = 3;
 pub struct InfluxSink {
     connection: Arc<Connection>,
     gzip: bool,
+    /// Nothing listened at the last attempt: no batch is compressed before something does.
+    is_gone: Arc<AtomicBool>,
 }
 
 impl InfluxSink {
@@ -32,12 +35,15 @@ impl InfluxSink {
     /// [`InfluxClientError`].
     pub fn new(config: InfluxConfig) -> Result<Self, InfluxClientError> {
         let gzip = config.gzip && !is_this_machine(&config);
-        Ok(Self { connection: Arc::new(Connection::new(config)?), gzip })
+        Ok(Self { connection: Arc::new(Connection::new(config)?), gzip, is_gone: Arc::default() })
     }
 
     async fn send(&self, lines: Bytes) -> Result<(), SinkError> {
         let connection = &self.connection;
         let version = connection.version().await?;
+        if self.gzip && self.is_gone.load(Ordering::Relaxed) {
+            connection.ping().await?;
+        }
         let (body, gzipped) = self.packed(lines).await?;
         let mut answer = connection.post_rows(version, body.clone(), gzipped).await?;
         if version == InfluxVersion::V1 && answer.is_missing_database() {
@@ -104,7 +110,11 @@ impl Sink for InfluxSink {
     }
 
     fn write(&self, lines: Bytes) -> BoxFuture<'_, Result<(), SinkError>> {
-        Box::pin(self.send(lines))
+        Box::pin(async {
+            let result = self.send(lines).await;
+            self.is_gone.store(matches!(result, Err(SinkError::NotListening { .. })), Ordering::Relaxed);
+            result
+        })
     }
 
     fn writes_at_once(&self) -> usize {

@@ -127,7 +127,7 @@ impl Default for InfluxSettings {
             flush_interval: Duration::from_secs(1),
             timeout: Duration::from_secs(10),
             gzip: true,
-            backoff_min: Duration::from_millis(250),
+            backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(1),
         }
     }
