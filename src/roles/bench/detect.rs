@@ -113,9 +113,9 @@ async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measu
             command.args(["--data-dir", &format!("publisher-{number}")]);
             known.insert(id, command.spawn().context("cannot start a publisher")?);
         }
-        wait(&mut changes, known.keys().cloned().collect(), |change| change.to == Verdict::Alive).await?;
+        wait(&mut changes, known.keys().cloned().collect(), Verdict::Alive).await?;
         let silent = fall_silent(&monitor.mqtt_url, round, args.publishers, clock).await?;
-        for (change, seen) in wait(&mut changes, silent, |change| change.to == Verdict::Silent).await? {
+        for (change, seen) in wait(&mut changes, silent, Verdict::Silent).await? {
             if change.trigger == Trigger::Deadline {
                 deadline_known.push(milliseconds(change.at, change.decided_at));
                 deadline_seen.push(milliseconds(change.at, seen));
@@ -124,7 +124,7 @@ async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measu
         for (id, mut child) in std::mem::take(&mut known) {
             let killed_at = clock.wall();
             signal(&child, Signal::KILL)?;
-            for (change, seen) in wait(&mut changes, vec![id], |change| change.to == Verdict::Dead).await? {
+            for (change, seen) in wait(&mut changes, vec![id], Verdict::Dead).await? {
                 kill_known.push(milliseconds(killed_at, change.decided_at));
                 kill_seen.push(milliseconds(killed_at, seen));
             }
@@ -179,22 +179,25 @@ async fn fall_silent(url: &str, round: usize, count: usize, clock: Clock) -> any
     Ok(silent)
 }
 
-/// The first such change of each of these, from now on.
+/// The first change to this verdict of each of these, from now on.
 async fn wait(
     changes: &mut mpsc::Receiver<Seen>,
     mut of: Vec<PublisherId>,
-    is_it: impl Fn(&Change) -> bool,
+    verdict: Verdict,
 ) -> anyhow::Result<Vec<Seen>> {
     let (end, mut found) = (Instant::now() + VERDICT_TIMEOUT, Vec::new());
-    while !of.is_empty() {
+    let mut others = 0_usize;
+    while let Some(first) = of.first() {
+        let still = format!("{} publishers ({first} first) are not {verdict}", of.len());
         let next = tokio::time::timeout_at(end, changes.recv()).await;
-        let Ok(Some((change, seen))) = next else {
-            anyhow::bail!("no verdict for {} publishers within {VERDICT_TIMEOUT:?}", of.len())
-        };
-        if is_it(&change) {
+        let next = next.with_context(|| format!("after {VERDICT_TIMEOUT:?} {still}; {others} other changes came"))?;
+        let (change, seen) = next.with_context(|| format!("the monitor's stream of changes has ended, and {still}"))?;
+        others += 1;
+        if change.to == verdict {
             let before = of.len();
             of.retain(|id| *id != change.publisher);
             if of.len() < before {
+                others -= 1;
                 found.push((change, seen));
             }
         }
