@@ -15,7 +15,7 @@ help: ## list the targets
 build: ## build the program (target/release/heartwatch)
 	$(CARGO) build --release --locked
 
-# The demos take the build that `make test` shares: optimising takes longer than everything else, and would come before the first thing that one sees.
+# The demos take the build that `make test` shares: optimising is nearly half of the work, and would come before the first thing that one sees.
 debug: ## build it sooner, without optimisation (target/debug/heartwatch): for the demos
 	$(CARGO) build --locked
 

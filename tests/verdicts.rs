@@ -317,6 +317,44 @@ async fn a_broker_that_dies_and_returns_accuses_nobody() {
 }
 
 #[tokio::test]
+async fn a_follower_that_was_too_slow_asks_for_what_it_missed() {
+    let monitor = monitor().await;
+    let _publisher = publish(monitor.directory(), "light", monitor.mqtt_url());
+    monitor.until("light", Verdict::Alive).await;
+    let directory = tempfile::tempdir().unwrap();
+    let words = ["events", "--json", "--url", monitor.page()];
+    let told = support::heartwatch::finished(directory.path(), &words, PATIENCE).await.stdout;
+    let change = |epoch: u64| {
+        let mut change: Change = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+        change.epoch = epoch;
+        serde_json::to_string(&change).unwrap()
+    };
+    let answer =
+        |kind: &str, body: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n{body}");
+    let page = |changes: &[String]| answer("application/json", &format!("[{}]", changes.join(",")));
+    let missed = format!("event: missed\ndata: 2\n\nid: 4\nevent: change\ndata: {}\n\n", change(4));
+    let answers = [
+        page(&[change(1)]),
+        page(&[]),
+        answer("text/event-stream", &missed),
+        page(&[change(2), change(3), change(4)]),
+        page(&[]),
+    ];
+    let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+    let (url, requests) = support::serve_each(&answers).await;
+    let mut command = support::heartwatch::command(directory.path());
+    command.args(["events", "--follow", "--json", "--url", &url]);
+    let follower = Program::start(command);
+    let requests = requests.await.unwrap();
+    eventually("all four are told", PATIENCE, async || follower.stdout().lines().count() >= 4).await;
+    let epochs: Vec<u64> =
+        follower.stdout().lines().map(|line| serde_json::from_str::<Change>(line).unwrap().epoch).collect();
+    assert_eq!(epochs, [1, 2, 3, 4], "{requests:?}");
+    assert!(requests[2].to_lowercase().contains("last-event-id: 1\r\n"), "{requests:?}");
+    assert!(requests[3].contains("since=1 "), "{requests:?}");
+}
+
+#[tokio::test]
 async fn events_are_followed_as_they_happen_and_status_is_read() {
     let monitor = monitor().await;
     let directory = tempfile::tempdir().unwrap();

@@ -155,7 +155,8 @@ impl Monitor {
         self.get(&format!("api/events?since={since_epoch}")).await
     }
 
-    /// Verdict changes after an epoch as they happen, until the connection ends.
+    /// Verdict changes after an epoch as they happen, until the connection ends or was too slow for all of them: then
+    /// [`Self::changes`] has what came since.
     ///
     /// # Errors
     /// [`AskError`].
@@ -174,6 +175,9 @@ impl Monitor {
             loop {
                 if let Some(end) = held.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = held.drain(..=end).collect();
+                    if line == b"event: missed\n" {
+                        return None;
+                    }
                     let change = line.strip_prefix(b"data: ").and_then(|json| serde_json::from_slice(json).ok());
                     match change {
                         Some(change) => return Some((change, (bytes, held))),

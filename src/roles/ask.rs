@@ -136,17 +136,24 @@ pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
     let print = |change: &crate::domain::verdict::Change| {
         if args.ask.json { print_json(change) } else { println_to_stdout(&story::line(change)) }
     };
-    let mut epoch = 0;
+    let (mut epoch, mut is_following) = (0, false);
     loop {
-        let past = monitor.changes(epoch).await?;
-        let Some(last) = past.last() else { break };
-        epoch = last.epoch;
-        past.iter().try_for_each(print)?;
-    }
-    if !args.follow {
-        return Ok(0);
-    }
-    loop {
+        // also after a break: a stream begins with the first changes of those that were missed, not with all
+        match monitor.changes(epoch).await {
+            Ok(past) => {
+                past.iter().try_for_each(print)?;
+                if let Some(last) = past.last() {
+                    epoch = last.epoch;
+                    continue;
+                }
+            }
+            Err(error) if !is_following => return Err(error.into()),
+            Err(error) => tracing::debug!(%error, "the monitor is not there"),
+        }
+        if !args.follow {
+            return Ok(0);
+        }
+        is_following = true;
         match monitor.follow(epoch).await {
             Ok(changes) => {
                 let mut changes = std::pin::pin!(changes);
@@ -154,7 +161,7 @@ pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
                     epoch = epoch.max(change.epoch);
                     print(&change)?;
                 }
-                tracing::warn!("the monitor has gone away; waiting for it");
+                tracing::warn!("the monitor has gone away, or changes came too fast; asking for what was missed");
             }
             Err(error) => tracing::debug!(%error, "the monitor is not there"),
         }
