@@ -398,7 +398,8 @@ async fn over_grpc_nothing_is_lost_while_the_server_is_away_and_commands_are_ans
     let address = format!("127.0.0.1:{}", server.port);
     let arguments = ["--server", &address, "--etcd", &etcd.endpoints()];
     let mut agent = Program::start(agent_command(directory.path(), "web-1", &arguments));
-    agent.says("the agent runs").await;
+    // Only then: until etcd has answered, what the command below asks for are the defaults.
+    agent.says("measuring interval=100ms").await;
     server.start();
     eventually("readings come", PATIENCE, async || server.readings().0 > 20).await;
     eventually("the command is answered", PATIENCE, async || !server.seen.lock().unwrap().results.is_empty()).await;
