@@ -166,6 +166,16 @@ pub struct AskChanges {
     pub changes_max: usize,
 }
 
+/// watchdog: verdict changes after an epoch that were told to whoever listened and are not in the journal yet, oldest first.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<Change>")]
+pub struct AskUnrecorded {
+    /// Only changes with a larger epoch.
+    pub since_epoch: u64,
+    /// Most changes to return.
+    pub changes_max: usize,
+}
+
 /// subscriber: what it has counted and the last message that it could not read.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "SubscriberStatus")]

@@ -316,6 +316,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         change_maintenance: watchdog_address.outlet(),
         ledger: writer_address.outlet(),
         changes: writer_address.outlet(),
+        unrecorded: watchdog_address.outlet(),
         newest_changes: writer_address.outlet(),
         readings: writer_address.outlet(),
         gone: writer_address.outlet(),

@@ -31,7 +31,7 @@ use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
 use crate::messages::alarms::AskAlarms;
-use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber};
+use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber, AskUnrecorded};
 use crate::messages::child::{AskChild, Restart};
 use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications};
@@ -96,6 +96,8 @@ pub struct Outlets {
     pub ledger: Outlet<AskLedger>,
     /// The writer, for past changes.
     pub changes: Outlet<AskChanges>,
+    /// The watchdog, for changes that the writer does not have yet.
+    pub unrecorded: Outlet<AskUnrecorded>,
     /// The writer, for the newest changes.
     pub newest_changes: Outlet<AskNewestChanges>,
     /// The writer, for readings to plot.

@@ -21,7 +21,7 @@ use super::{ASK_TIMEOUT, Outlets};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
-use crate::messages::ask::AskChanges;
+use crate::messages::ask::{AskChanges, AskUnrecorded};
 use crate::messages::page::AskNewestChanges;
 
 /// How often a comment is sent, where nothing else is, so that a dead connection is noticed.
@@ -113,10 +113,40 @@ impl Course {
     }
 }
 
-async fn newest_epoch(outlets: &Outlets) -> u64 {
+/// What has changed since, for a client that comes back.
+#[derive(Default)]
+struct Past {
+    /// At most [`REPLAY_CHANGES_MAX`], oldest first.
+    changes: Vec<Change>,
+    /// Whether there is more, or may be.
+    is_cut: bool,
+}
+
+/// None when that epoch is of another journal: one that was begun anew counts from 1 again.
+async fn past(outlets: &Outlets, since_epoch: u64) -> Option<Past> {
+    let changes_max = REPLAY_CHANGES_MAX;
+    // Asked for first: what gets into the journal between the questions is in both answers. The client may have been told of
+    // the change with this epoch before it was recorded.
+    let told = AskUnrecorded { since_epoch: since_epoch.saturating_sub(1), changes_max: changes_max + 1 };
+    let unrecorded = outlets.unrecorded.ask(told, ASK_TIMEOUT).await;
     let newest = AskNewestChanges { changes_max: 1, ..AskNewestChanges::default() };
-    let newest = outlets.newest_changes.ask(newest, ASK_TIMEOUT).await.unwrap_or_default();
-    newest.first().map_or(0, |change| change.epoch)
+    let newest = outlets.newest_changes.ask(newest, ASK_TIMEOUT).await;
+    if let (Ok(unrecorded), Ok(newest)) = (&unrecorded, newest)
+        && unrecorded.is_empty()
+        && newest.first().map_or(0, |change| change.epoch) < since_epoch
+    {
+        return None;
+    }
+    let recorded = AskChanges { since_epoch, publisher: None, changes_max };
+    let recorded = outlets.changes.ask(recorded, ASK_TIMEOUT).await;
+    let mut is_cut = unrecorded.is_err() || recorded.is_err();
+    let mut changes = recorded.unwrap_or_default();
+    is_cut |= changes.len() >= changes_max;
+    let newest = changes.last().map_or(since_epoch, |change| change.epoch);
+    changes.extend(unrecorded.unwrap_or_default().into_iter().filter(|change| change.epoch > newest));
+    is_cut |= changes.len() > changes_max;
+    changes.truncate(changes_max);
+    Some(Past { changes, is_cut })
 }
 
 async fn changes(
@@ -133,32 +163,28 @@ async fn changes(
     // Subscribed before the past is asked for, so that nothing falls between.
     let live = outlets.live.subscribe();
     let last_event_id = request.headers().get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
-    let mut last_seen = last_event_id.or(wanted.after);
-    let past = match last_seen {
-        None => Vec::new(),
-        // A journal that was begun anew counts from 1 again: nothing of it would be told.
-        Some(since_epoch) if newest_epoch(&outlets).await < since_epoch => {
-            last_seen = None;
-            Vec::new()
-        }
-        Some(since_epoch) => {
-            let question = AskChanges { since_epoch, publisher: None, changes_max: REPLAY_CHANGES_MAX };
-            outlets.changes.ask(question, ASK_TIMEOUT).await.unwrap_or_default()
-        }
+    let (past, last_seen) = match last_event_id.or(wanted.after) {
+        None => (Past::default(), None),
+        Some(since_epoch) => match past(&outlets, since_epoch).await {
+            Some(past) => (past, Some(since_epoch)),
+            None => (Past::default(), None),
+        },
     };
     let course = Course {
         live,
-        told: past.last().map_or(last_seen.unwrap_or(0), |change| change.epoch),
+        told: past.changes.last().map_or(last_seen.unwrap_or(0), |change| change.epoch),
         snapshots: wanted.pulse.then_some(snapshots),
         shown: None,
         next_pulse: Instant::now() + if wanted.pulse { Duration::ZERO } else { KEEP_ALIVE },
         started_at: streams.started_at,
         _place: place,
     };
-    let replay = stream::iter(past).map(|change| event(&change));
+    let replay = stream::iter(past.changes).map(|change| event(&change));
     let follow = stream::unfold(course, |mut course| async move { Some((course.next().await?, course)) });
     let begin = stream::iter([Bytes::from_static(b"retry: 1000\n\n")]);
-    let body = begin.chain(replay).chain(follow).map(Ok::<_, Infallible>);
+    // How many is not known.
+    let missed = stream::iter(past.is_cut.then(|| Bytes::from_static(b"event: missed\ndata: null\n\n")));
+    let body = begin.chain(replay).chain(missed).chain(follow).map(Ok::<_, Infallible>);
     HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header(("Cache-Control", "no-store"))

@@ -20,7 +20,8 @@ pub use self::table::{Table, WatchdogConfig};
 use crate::domain::maintenance::{WINDOW_MAX, Window};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
-use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, PublisherStatus, StatusReply};
+use crate::domain::verdict::Change;
+use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, AskUnrecorded, PublisherStatus, StatusReply};
 use crate::messages::beats::{Beats, Hearing, LeasesEnded};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
@@ -342,6 +343,13 @@ impl Handler<AskObserver> for Watchdog {
     type Result = MessageResult<AskObserver>;
     fn handle(&mut self, _: AskObserver, _: &mut Context<Self>) -> MessageResult<AskObserver> {
         MessageResult(self.table.borrow().observer_status())
+    }
+}
+
+impl Handler<AskUnrecorded> for Watchdog {
+    type Result = Vec<Change>;
+    fn handle(&mut self, ask: AskUnrecorded, _: &mut Context<Self>) -> Vec<Change> {
+        self.table.borrow().unrecorded(ask)
     }
 }
 

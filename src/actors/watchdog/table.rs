@@ -21,7 +21,7 @@ use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::{Change, Verdict};
 use crate::domain::watch::{Outcome, Surroundings, Transition, Watch};
-use crate::messages::ask::{ObserverState, ObserverStatus, PublisherStatus};
+use crate::messages::ask::{AskUnrecorded, ObserverState, ObserverStatus, PublisherStatus};
 use crate::messages::beats::Hearing;
 use crate::messages::change::{SetDeadlines, Standing};
 use crate::messages::maintenance::MaintenanceReply;
@@ -344,6 +344,12 @@ impl Table {
     #[must_use]
     pub fn changes_to_hand_on(&self, changes_max: usize) -> Vec<Change> {
         self.waiting.iter().take(changes_max).cloned().collect()
+    }
+
+    /// Of these, those after an epoch.
+    #[must_use]
+    pub fn unrecorded(&self, AskUnrecorded { since_epoch, changes_max }: AskUnrecorded) -> Vec<Change> {
+        self.waiting.iter().filter(|change| change.epoch > since_epoch).take(changes_max).cloned().collect()
     }
 
     /// The oldest `count` changes are durable.
