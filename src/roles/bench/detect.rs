@@ -5,6 +5,7 @@
 //! are there for what the monitor has to do besides.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::footprint::beat;
 use super::load::client;
 use super::programs::{Directory, RunningMonitor, heartwatch, whole};
+use crate::adapters::monitor::Monitor;
 use crate::console::tables::{self, Drawing};
 use crate::domain::beat::Heartbeat;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
@@ -92,14 +94,10 @@ async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measu
     let clock = Clock::start();
     let newest = all_heard(&monitor, others).await?;
     let (sender, mut changes) = mpsc::channel(CHANGES_WAITING_MAX);
-    let stream = monitor.monitor.follow(newest).await?;
+    let follows = listen(monitor.monitor.clone(), newest, sender, clock);
     let listening = actix_rt::spawn(async move {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(change) = stream.next().await {
-            if sender.send((change, clock.wall())).await.is_err() {
-                return;
-            }
-        }
+        let Err(error) = follows.await;
+        eprintln!("the changes are not followed any more: {error:#}");
     });
     let mut known: HashMap<PublisherId, Child> = HashMap::new();
     let (mut kill_known, mut kill_seen) = (Vec::new(), Vec::new());
@@ -141,6 +139,27 @@ async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measu
         Measured::of(others, "deadline to verdict", deadline_known),
         Measured::of(others, "deadline to the page", deadline_seen),
     ])
+}
+
+/// Sends on every change after an epoch and when it came, also what the stream has left out because thousands came at once.
+async fn listen(
+    monitor: Monitor,
+    mut epoch: u64,
+    changes: mpsc::Sender<Seen>,
+    clock: Clock,
+) -> anyhow::Result<Infallible> {
+    loop {
+        let mut stream = std::pin::pin!(monitor.follow(epoch).await?);
+        while let Some(change) = stream.next().await {
+            epoch = change.epoch;
+            changes.send((change, clock.wall())).await?;
+        }
+        eprintln!("changes came faster than they were read: those that were missed are asked for");
+        for change in monitor.changes(epoch).await? {
+            epoch = change.epoch;
+            changes.send((change, clock.wall())).await?;
+        }
+    }
 }
 
 /// Waits until the monitor has heard so many, and says which change was the last one.

@@ -89,6 +89,8 @@ impl RunningMonitor {
         let (mqtt_port, web_port) = (free_port()?, free_port()?);
         let mut command = heartwatch(directory)?;
         command.args(["run", "--data-dir", "data", "--web", &format!("127.0.0.1:{web_port}")]);
+        // A disk that stands still meanwhile is in the figures: whoever reads them is told.
+        command.env("RUST_LOG", "heartwatch::actors::subscriber=warn");
         match mqtt_url {
             Some(url) => command.args(["--mqtt", url]),
             None => command.args(["--mqtt-listen", &format!("127.0.0.1:{mqtt_port}")]),
