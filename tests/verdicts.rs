@@ -339,6 +339,36 @@ async fn a_publisher_in_a_container_is_not_taken_for_the_process_with_its_number
     assert!(evidence(&change, EvidenceKind::Host).contains("container"), "{change:?}");
 }
 
+/// A lock that another holds keeps every row from the disk, so that the monitor does not hear; and again before a deadline
+/// has passed.
+#[tokio::test]
+async fn a_disk_that_stands_still_again_and_again_prevents_no_verdict() {
+    let monitor = monitor().await;
+    let _light = publish(monitor.directory(), "light", monitor.mqtt_url());
+    let mut quiet = Fake::connect("quiet", monitor.mqtt_url());
+    quiet.beat(&our_host(), None).await;
+    monitor.until("light", Verdict::Alive).await;
+    monitor.until("quiet", Verdict::Alive).await;
+    let journal = rusqlite::Connection::open(monitor.directory().join("data/journal.sqlite")).unwrap();
+    journal.busy_timeout(PATIENCE).unwrap();
+    let said = |what: &str| monitor.program.stderr().matches(what).count();
+    let is_held_up = || said("the monitor's own disk takes nothing") > said("the monitor's own disk takes rows again");
+    let mut held_up = 0;
+    while monitor.publisher("quiet").await.unwrap().verdict != Verdict::Silent {
+        assert!(held_up < 20, "{:?}", monitor.course("quiet").await);
+        held_up += 1;
+        journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+        eventually("it is held up", PATIENCE, async || is_held_up()).await;
+        journal.execute_batch("ROLLBACK").unwrap();
+        eventually("it hears again", PATIENCE, async || !is_held_up()).await;
+        tokio::time::sleep(DEADLINE.mul_f64(0.6)).await;
+    }
+    assert!(held_up > 1, "not before its deadline: {:?}", monitor.course("quiet").await);
+    let change = reason(&monitor, "quiet").await;
+    assert!(evidence(&change, EvidenceKind::Silence).contains("of that do not count"), "{change:?}");
+    only(&monitor, "light", &[Verdict::Alive, Verdict::Late, Verdict::Unknown]).await;
+}
+
 /// A window over the real program: by command, kept over SIGKILL, ended by command, and what the
 /// verdicts of that run say about other deadlines.
 #[tokio::test]

@@ -13,7 +13,7 @@ use heartwatch::domain::time::Timestamp;
 use heartwatch::domain::watch::Home;
 use heartwatch::formats::envelope::{TopicKind, decode, encode_readings};
 use heartwatch::formats::line_protocol::encode_reading;
-use heartwatch::messages::beats::Hearing;
+use heartwatch::messages::beats::{Hearing, Reception};
 use heartwatch::messages::intake::IntakeEntry;
 use heartwatch::runtime::clock::Clock;
 
@@ -75,7 +75,7 @@ fn a_heartbeat() -> Step {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (live, _) = tokio::sync::broadcast::channel(1);
     let mut table = runtime.block_on(async { Table::new(config, clock, &[], 0, live) });
-    table.hearing(&Hearing { connected: true, at: clock.monotonic(), reason: String::new() });
+    table.hearing(&Hearing { reception: Reception::Open, at: clock.monotonic(), reason: String::new() });
     let beats: Vec<Beat> = (0..PUBLISHERS)
         .map(|number| Beat {
             publisher: PublisherId::parse(&format!("publisher-{number}")).unwrap(),

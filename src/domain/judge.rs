@@ -376,7 +376,14 @@ fn said_silence(case: &Case<'_>, now: Monotonic) -> String {
 fn heard_evidence(case: &Case<'_>, now: Monotonic) -> Evidence {
     let detail = match case.last_heard {
         Some((at, wall)) => {
-            format!("last heard at {}, {} ago", wall.time_of_day(), describe_duration(now.since(at)))
+            let ago = describe_duration(now.since(at));
+            let mut detail = format!("last heard at {}, {ago} ago", wall.time_of_day());
+            let left_out = case.silent_since.since(at);
+            if !left_out.is_zero() {
+                let left_out = describe_duration(left_out);
+                detail.push_str(&format!("; {left_out} of that do not count: the monitor may not have heard it then"));
+            }
+            detail
         }
         None if case.heard_before => "not heard since the monitor started".to_owned(),
         None => "never heard".to_owned(),

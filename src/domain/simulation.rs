@@ -1,7 +1,7 @@
 //! A world in which the truth is known, to count the verdicts that are not true.
 //!
 //! Publishers send with jitter, and now and then only just within their deadline; they end and start
-//! again. The monitor hitches, stands still for minutes, loses its broker, reads late what came
+//! again. The monitor hitches, stands still for minutes, loses its broker, is held up by its disk, reads late what came
 //! meanwhile, and gets the probe's answers late. Everything is decided by [`Watch`] and [`Observer`],
 //! as in the running monitor; nothing is random but the seed. The doubt about a silent crowd
 //! ([`crate::domain::crowd`]) is left out: it would only hold verdicts back.
@@ -16,7 +16,7 @@ use fastrand::Rng;
 use crate::domain::arrivals::Phi;
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::deadline::{DeadlineKind, DeadlineRule};
-use crate::domain::observer::Observer;
+use crate::domain::observer::{Observer, Reception};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::{BadName, HostName, Incarnation, PublisherId};
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
@@ -38,6 +38,8 @@ pub struct SimulationResult {
     pub stalls: u64,
     /// Losses of its broker.
     pub cuts: u64,
+    /// Times at which its own disk held up what it hears, up to a minute each.
+    pub hold_ups: u64,
     /// Questions to the probe.
     pub questions: u64,
     /// `late`, which is no accusation.
@@ -58,12 +60,12 @@ pub struct SimulationResult {
 
 impl fmt::Display for SimulationResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { publisher_hours, signs_of_life, just_in_time, stalls, cuts, deaths, .. } = self;
+        let Self { publisher_hours, signs_of_life, just_in_time, stalls, cuts, hold_ups, deaths, .. } = self;
         write!(
             f,
             "{publisher_hours} simulated publisher-hours (seed {}): {signs_of_life} signs of life, {just_in_time} just in \
-             time, {stalls} stalls of the monitor, {cuts} losses of its broker, {deaths} deaths; {} false verdicts, {} \
-             missed deaths",
+             time, {stalls} stalls of the monitor, {cuts} losses of its broker, {hold_ups} hold-ups by its disk, {deaths} \
+             deaths; {} false verdicts, {} missed deaths",
             self.seed, self.false_verdicts, self.missed_deaths
         )?;
         self.first_false.as_ref().map_or(Ok(()), |first| write!(f, "; the first false one: {first}"))?;
@@ -144,7 +146,7 @@ impl World {
         let home = Home { host: name("here", HostName::parse), boot_id: Some("boot".into()) };
         let publishers = (0..count).map(|index| Publisher::new(index, &home, &mut rng)).collect();
         let mut observer = Observer::new(pause_max, at(0));
-        observer.connection(true, "", at(0));
+        observer.receives(Reception::Open, "", at(0));
         let result = SimulationResult { seed, publisher_hours: count * hours, ..SimulationResult::default() };
         let calendar = vec![Vec::new(); SLOTS];
         let end = hours * HOUR;
@@ -162,6 +164,7 @@ impl World {
         }
         let mut stall_at = self.rng.u64(0..HOUR);
         let mut cut_at = self.rng.u64(0..4 * HOUR);
+        let mut held_up_at = self.rng.u64(0..HOUR);
         let mut deaf_until = None;
         while self.now < self.end {
             if self.now >= stall_at {
@@ -170,12 +173,21 @@ impl World {
             }
             match deaf_until {
                 None if self.now >= cut_at => {
-                    self.observer.connection(false, "connection refused", at(self.now));
+                    self.observer.receives(Reception::Lost, "connection refused", at(self.now));
                     self.result.cuts += 1;
-                    deaf_until = Some(self.now + self.rng.u64(SECOND..300 * SECOND));
+                    deaf_until = Some((self.now + self.rng.u64(SECOND..300 * SECOND), SLOT));
                 }
-                Some(until) if self.now >= until => {
-                    self.observer.connection(true, "", at(self.now));
+                None if self.now >= held_up_at => {
+                    self.observer.receives(Reception::HeldUp, "its own disk takes nothing", at(self.now));
+                    self.result.hold_ups += 1;
+                    let lasts = self.rng.u64(SECOND / 2..60 * SECOND);
+                    deaf_until = Some((self.now + lasts, lasts));
+                    // One seldom comes alone.
+                    let pause = if self.rng.u32(0..4) > 0 { 2 * lasts } else { self.rng.u64(SECOND..4 * HOUR) };
+                    held_up_at = self.now + lasts + pause;
+                }
+                Some((until, _)) if self.now >= until => {
+                    self.observer.receives(Reception::Open, "", at(self.now));
                     deaf_until = None;
                     cut_at = self.now + self.rng.u64(SECOND..4 * HOUR);
                 }
@@ -211,7 +223,8 @@ impl World {
         }
     }
 
-    fn live_through_slot(&mut self, deaf_until: Option<u64>) {
+    /// While it is deaf: until when, and within what time it then hears what has waited.
+    fn live_through_slot(&mut self, deaf_until: Option<(u64, u64)>) {
         let slot_end = (self.now / SLOT + 1) * SLOT;
         while self.slot * SLOT < slot_end {
             let slot = (self.slot % SLOTS_U64) as usize;
@@ -226,9 +239,9 @@ impl World {
             self.soon.pop();
             self.now = self.now.max(due);
             match (what, deaf_until) {
-                // What was sent meanwhile comes when the broker is back.
-                (What::Sign, Some(until)) => {
-                    let then = until + self.rng.u64(SLOT..2 * SLOT);
+                // What was sent meanwhile comes when the broker is back, or the disk takes it.
+                (What::Sign, Some((until, within))) => {
+                    let then = until + SLOT + self.rng.u64(0..within);
                     self.plan(then, who, What::Sign, which);
                 }
                 (What::Sign, None) => self.sign(due, who, which),
@@ -313,7 +326,7 @@ impl World {
             publisher.lives = self.rng.u32(0..100) > 0;
             self.result.deaths += u64::from(!publisher.lives);
         } else {
-            let silent_since = at(publisher.last_read).max(self.observer.hears_since()).max(self.observer.settled_at());
+            let silent_since = self.observer.counts_from(at(publisher.last_read)).max(self.observer.settled_at());
             // Twice the deadline: at the first look the monitor may have been deaf.
             let was_due = at(now).since(silent_since) > publisher.watch.deadline() * 2;
             // One whose heartbeat has not come yet has not said which process it is: it can only be silent, or
@@ -361,7 +374,7 @@ impl World {
             Verdict::Late => self.result.late += 1,
             _ if !publisher.lives => {}
             verdict => {
-                let silent_since = at(publisher.last_read).max(self.observer.hears_since());
+                let silent_since = self.observer.counts_from(at(publisher.last_read));
                 let too_late = at(self.now).since(silent_since) >= publisher.watch.deadline();
                 if verdict == Verdict::Silent && publisher.is_adaptive && too_late {
                     self.result.too_late += 1;
@@ -469,7 +482,7 @@ mod tests {
         assert_eq!((result.false_verdicts, result.missed_deaths), (0, 0), "{result}");
         assert_eq!(result.publisher_hours, hours);
         assert!(result.signs_of_life > 20 * hours && result.just_in_time > hours / 10, "{result:?}");
-        assert!(result.deaths > hours / 200 && result.stalls > 3, "{result:?}");
+        assert!(result.deaths > hours / 200 && result.stalls > 3 && result.hold_ups > 3, "{result:?}");
         assert!(result.questions > result.deaths, "{result:?}");
     }
 

@@ -36,6 +36,12 @@ impl Monotonic {
         self.0.get() - 1
     }
 
+    /// The instant so long before this one; the clock's first when there is none.
+    #[must_use]
+    pub fn earlier_by(self, duration: Duration) -> Self {
+        Self::from_nanos(self.as_nanos().saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// How long after `earlier` this is; zero when it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

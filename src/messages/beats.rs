@@ -6,6 +6,7 @@ use actix::Message;
 
 pub use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::nodes::NodeBeat;
+pub use crate::domain::observer::Reception;
 use crate::domain::time::Monotonic;
 
 /// A batch of signs of life.
@@ -18,12 +19,12 @@ pub struct Beats(pub Arc<Vec<Beat>>);
 #[rtype(result = "()")]
 pub struct LeasesEnded(pub Arc<Vec<NodeBeat>>);
 
-/// transport → watchdog: whether the monitor itself hears anything at all.
+/// transport → watchdog: whether what is sent reaches the monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct Hearing {
-    /// Whether our subscription is up.
-    pub connected: bool,
+    /// Whether our subscription is up, and our disk takes what comes over it.
+    pub reception: Reception,
     /// Since when, on the clock that decides.
     pub at: Monotonic,
     /// Why, in words.

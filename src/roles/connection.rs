@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::actors::subscriber;
 use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Will};
-use crate::messages::beats::Hearing;
+use crate::messages::beats::{Hearing, Reception};
 use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::ports::{Transport, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -104,7 +104,7 @@ impl Connection {
         wanted.config.validate()?;
         self.close().await;
         let reason = "its connection to the broker is being replaced".to_owned();
-        let hearing = Hearing { connected: false, at: self.clock.monotonic(), reason };
+        let hearing = Hearing { reception: Reception::Lost, at: self.clock.monotonic(), reason };
         takers.hearing.deliver(hearing).await?;
         let mut next = Current::open(wanted, self.clock)?;
         next.pump(takers.clone(), self.clock);

@@ -2,8 +2,7 @@
 //! each in order when its rows are safe, and tells the watchdog whether the monitor hears at all.
 //!
 //! While our own disk takes nothing, nothing is acknowledged, and a broker sends no more than its
-//! window. So a batch that waits for too long is told to the watchdog like a lost connection: what is
-//! not heard then is our fault.
+//! window. So the watchdog is told of a batch that waits for too long: what is not heard then is our fault.
 //!
 //! Invariant: a delivery is acknowledged only after the subscriber has answered for it, or after it
 //! has proved to be poison (its reader panics on it) and was reported.
@@ -18,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::formats::envelope::TopicKind;
-use crate::messages::beats::Hearing;
+use crate::messages::beats::{Hearing, Reception};
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
 use crate::ports::{Receipt, Transport, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -188,7 +187,7 @@ impl Ears {
         self.connected = connected;
         // While the disk stalls it stays as it is; that is told when the stall ends.
         if !connected || !self.stalled {
-            self.tell(connected, reason).await;
+            self.tell(if connected { Reception::Open } else { Reception::Lost }, reason).await;
         }
     }
 
@@ -202,24 +201,22 @@ impl Ears {
                 "the monitor's own disk takes nothing; silence is no evidence meanwhile"
             );
         } else {
-            tracing::info!("the monitor's own disk takes rows again; silence counts from now");
+            tracing::info!("the monitor's own disk takes rows again; silence counts again");
         }
         if self.connected {
-            self.tell(!stalled, "its own disk takes nothing at the moment").await;
+            let reception = if stalled { Reception::HeldUp } else { Reception::Open };
+            self.tell(reception, "its own disk takes nothing at the moment").await;
         }
     }
 
-    async fn tell(&self, connected: bool, reason: &str) {
-        if let Some(watchdog) = &self.watchdog {
-            hear(watchdog, connected, reason, self.clock).await;
+    async fn tell(&self, reception: Reception, reason: &str) {
+        let Some(watchdog) = &self.watchdog else { return };
+        let now = self.clock.monotonic();
+        // It is told only once the batch has waited for so long.
+        let at = if reception == Reception::HeldUp { now.earlier_by(STALL_MAX) } else { now };
+        if let Err(error) = watchdog.deliver(Hearing { reception, at, reason: reason.to_owned() }).await {
+            tracing::error!(%error, "the watchdog was not told about the connection");
         }
-    }
-}
-
-async fn hear(watchdog: &Outlet<Hearing>, connected: bool, reason: &str, clock: Clock) {
-    let hearing = Hearing { connected, at: clock.monotonic(), reason: reason.to_owned() };
-    if let Err(error) = watchdog.deliver(hearing).await {
-        tracing::error!(%error, "the watchdog was not told about the connection");
     }
 }
 

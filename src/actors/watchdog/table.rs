@@ -172,7 +172,7 @@ impl Table {
 
     /// The monitor's own hearing came or went.
     pub fn hearing(&mut self, hearing: &Hearing) {
-        self.observer.connection(hearing.connected, &hearing.reason, hearing.at);
+        self.observer.receives(hearing.reception, &hearing.reason, hearing.at);
     }
 
     /// Notes that the monitor runs, or that it stood still.

@@ -10,6 +10,7 @@ use crate::domain::restart::RestartLimits;
 use crate::domain::verdict::{Change, Verdict};
 use crate::domain::watch::Home;
 use crate::messages::ask::ObserverState;
+use crate::messages::beats::Reception;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 
 /// Stands in for the probe: no real process can be made to change its state under a paused clock.
@@ -117,7 +118,11 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
 
 impl House {
     async fn hears(&self) {
-        let hearing = Hearing { connected: true, at: self.clock.monotonic(), reason: String::new() };
+        self.receives(Reception::Open).await;
+    }
+
+    async fn receives(&self, reception: Reception) {
+        let hearing = Hearing { reception, at: self.clock.monotonic(), reason: String::new() };
         self.watchdog.address.outlet().deliver(hearing).await.unwrap();
     }
 
@@ -232,6 +237,26 @@ fn after_a_stall_of_its_own_the_monitor_accuses_nobody() {
         house.beat().await;
         pass(Duration::from_secs(1)).await;
         assert_eq!(house.verdicts(), [(8, Verdict::Alive)]);
+    });
+}
+
+#[test]
+fn a_disk_that_stands_still_again_and_again_delays_a_verdict_and_does_not_prevent_it() {
+    on_one_thread(async {
+        let house = house(ProcessState::Sleeping, vec![]);
+        house.hears().await;
+        house.beat().await;
+        for _ in 0..20 {
+            pass(Duration::from_millis(1_500)).await;
+            house.receives(Reception::HeldUp).await;
+            pass(Duration::from_millis(600)).await;
+            house.hears().await;
+        }
+        assert_eq!(house.verdicts(), [(8, Verdict::Alive), (9, Verdict::Late), (10, Verdict::Silent)], "and it stands");
+        // Four times 600 ms were held up, and it took as long to hear what had waited; 5 s are left of 9.8.
+        let silent = house.changes.borrow()[2].clone();
+        let said = silent.evidence.iter().any(|fact| fact.detail.contains("9.8 s ago; 4.8 s of that do not count"));
+        assert!(said && silent.summary.contains("silent 5 s"), "{silent:?}");
     });
 }
 

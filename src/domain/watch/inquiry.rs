@@ -139,6 +139,13 @@ impl Watch {
             return None;
         }
         let first = matches!(self.verdict, Verdict::Alive | Verdict::Late | Verdict::Unknown);
+        if judgement.verdict == Verdict::Unknown {
+            // A doubt holds a verdict back; it does not take one back that all else still speaks for.
+            let undoubted = Case { doubt: None, ..case.clone() };
+            if judge_after_deadline(&undoubted, now).verdict == self.verdict {
+                return None;
+            }
+        }
         let (at, trigger) = if first && judgement.verdict != Verdict::Unknown {
             ((case.silent_since + case.deadline).max(self.grace_until()).min(now), Trigger::Deadline)
         } else {

@@ -88,7 +88,7 @@ impl Watch {
     }
 
     pub(super) fn silent_since(&self, observer: &Observer) -> Monotonic {
-        self.last_heard.map_or(self.watched_since, |(at, _)| at).max(observer.hears_since())
+        observer.counts_from(self.last_heard.map_or(self.watched_since, |(at, _)| at))
     }
 
     pub(super) fn grace_until(&self) -> Monotonic {
@@ -107,7 +107,7 @@ impl Watch {
         let tells = matches!(self.verdict, Verdict::Alive | Verdict::Late | Verdict::Silent);
         let after = self
             .last_heard
-            .filter(|(heard, _)| tells && !is_new_life && *heard >= observer.hears_since())
+            .filter(|(heard, _)| tells && !is_new_life && observer.has_heard_since(*heard))
             .map(|(heard, _)| at.since(heard));
         self.deadline = fit.heard(after, interval).into();
     }

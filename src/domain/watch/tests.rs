@@ -12,7 +12,7 @@ use crate::domain::arrivals::Phi;
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::deadline::DeadlineKind;
 use crate::domain::evidence::EvidenceKind;
-use crate::domain::observer::Observer;
+use crate::domain::observer::{Observer, Reception};
 use crate::domain::process::{ProbeAnswer, ProcessState};
 use crate::domain::publisher::PublisherId;
 
@@ -28,7 +28,7 @@ fn home() -> Home {
 
 fn hearing_since(millis: u64) -> Observer {
     let mut observer = Observer::new(Duration::from_secs(3600), at(millis));
-    observer.connection(true, "", at(millis));
+    observer.receives(Reception::Open, "", at(millis));
     observer
 }
 

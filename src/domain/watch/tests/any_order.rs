@@ -19,6 +19,7 @@ enum Step {
     Exit,
     Start,
     Deaf,
+    HeldUp,
     Hears,
 }
 
@@ -36,7 +37,8 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         1 => Just(Step::Exit),
         1 => Just(Step::Start),
         1 => Just(Step::Deaf),
-        1 => Just(Step::Hears),
+        1 => Just(Step::HeldUp),
+        2 => Just(Step::Hears),
     ];
     prop::collection::vec((0_u64..3_000, step), 1..200)
 }
@@ -100,8 +102,9 @@ proptest! {
                 Step::Exit if !lives => { watch.exited(sees, &process, &answer(ProcessState::Gone), at(now)); }
                 Step::Exit => {}
                 Step::Start => if !lives { (lives, stopped, life) = (true, false, life + 1); },
-                Step::Deaf => observer.connection(false, "cut", at(now)),
-                Step::Hears => observer.connection(true, "", at(now)),
+                Step::Deaf => observer.receives(Reception::Lost, "cut", at(now)),
+                Step::HeldUp => observer.receives(Reception::HeldUp, "its own disk", at(now)),
+                Step::Hears => observer.receives(Reception::Open, "", at(now)),
             }
             let is_known = watch.process().is_some_and(|known| known.start_ticks == life);
             if lives && is_known {

@@ -7,22 +7,39 @@ fn while_the_monitor_is_deaf_silence_decides_nothing_and_the_process_does() {
     let home = home();
     let mut observer = hearing_since(0);
     let mut watch = heard_once();
-    observer.connection(false, "connection refused", at(2_000));
+    observer.receives(Reception::Lost, "connection refused", at(2_000));
     assert_eq!(watch.look_again_at(&observer), Some(at(3_500)));
     assert!(watch.look(around(&home, &observer), at(8_000)).ask.is_some());
     let doubt = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(8_001)).unwrap();
     assert_eq!(doubt.judgement.verdict, Verdict::Unknown);
-    observer.connection(true, "", at(9_000));
+    observer.receives(Reception::Open, "", at(9_000));
     assert_eq!(
         watch.look(around(&home, &observer), at(10_000)),
         Outcome::default(),
         "the deadline is extended by what was missed"
     );
     let mut watch = heard_once();
-    observer.connection(false, "connection refused", at(11_000));
+    observer.receives(Reception::Lost, "connection refused", at(11_000));
     assert!(watch.look(around(&home, &observer), at(20_000)).ask.is_some());
     let dead = watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(20_001)).unwrap();
     assert_eq!(dead.judgement.verdict, Verdict::Dead, "direct evidence outweighs doubt");
+}
+
+#[test]
+fn what_our_own_disk_held_up_is_taken_out_of_a_silence_and_teaches_nothing() {
+    let home = home();
+    let mut observer = hearing_since(0);
+    let mut watch = heard_once();
+    observer.receives(Reception::HeldUp, "its own disk takes nothing", at(4_500));
+    assert!(watch.look(around(&home, &observer), at(5_000)).ask.is_some());
+    let doubt = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(5_001)).unwrap();
+    assert_eq!(doubt.judgement.verdict, Verdict::Unknown);
+    observer.receives(Reception::Open, "", at(5_500));
+    assert_eq!(watch.deadline_at(&observer), at(7_000), "a second, and another to hear what has waited");
+    assert_eq!(watch.look(around(&home, &observer), at(6_999)), Outcome::default());
+    assert!(watch.look(around(&home, &observer), at(7_000)).ask.is_some());
+    let silent = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(7_001)).unwrap();
+    assert_eq!((silent.judgement.verdict, silent.at), (Verdict::Silent, at(7_000)));
 }
 
 #[test]
@@ -47,7 +64,7 @@ fn an_answer_after_our_standstill_decides_nothing_about_silence() {
     let mut observer = hearing_since(0);
     let mut watch = heard_once();
     assert!(watch.look(around(&home, &observer), at(5_000)).ask.is_some());
-    observer.connection(true, "", at(60_000));
+    observer.receives(Reception::Open, "", at(60_000));
     assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(60_001)), None);
     assert!(watch.look(around(&home, &observer), at(65_000)).ask.is_some(), "it is asked again when it is due");
     let gone = answer(ProcessState::Gone);
