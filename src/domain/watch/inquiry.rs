@@ -27,7 +27,7 @@ impl Watch {
                 None => Outcome { change: self.decide(around, None, now), ..Outcome::default() },
             };
         };
-        if judgement.verdict != Verdict::Late || self.last_heard.is_none() {
+        if judgement.verdict != Verdict::Late || self.last_heard.is_none() || !around.observer.hears() {
             return Outcome::default();
         }
         let mut outcome = match here {

@@ -49,10 +49,10 @@ impl Watch {
         .into();
     }
 
-    /// Whether it has been silent for longer than is usual.
+    /// Whether it has been silent for longer than is usual, as far as a monitor can tell that hears.
     #[must_use]
     pub fn is_late(&self, observer: &Observer, now: Monotonic) -> bool {
-        !self.ended && now >= self.late_at(observer)
+        !self.ended && observer.hears() && now >= self.late_at(observer)
     }
 
     /// From when on its silence is longer than is usual, unless it is heard before.

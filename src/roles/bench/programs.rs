@@ -20,11 +20,12 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// A new one below `parent`.
+    /// A new one below `parent`, once all that was written before is on the disk: it would be in the figures.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn below(parent: &Path) -> anyhow::Result<Self> {
+        rustix::fs::sync();
         let path = parent.join(format!("heartwatch-bench-{}-{:08x}", std::process::id(), fastrand::u32(..)));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))

@@ -30,16 +30,20 @@ fn what_our_own_disk_held_up_is_taken_out_of_a_silence_and_teaches_nothing() {
     let home = home();
     let mut observer = hearing_since(0);
     let mut watch = heard_once();
-    observer.receives(Reception::HeldUp, "its own disk takes nothing", at(4_500));
-    assert!(watch.look(around(&home, &observer), at(5_000)).ask.is_some());
-    let doubt = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(5_001)).unwrap();
-    assert_eq!(doubt.judgement.verdict, Verdict::Unknown);
-    observer.receives(Reception::Open, "", at(5_500));
-    assert_eq!(watch.deadline_at(&observer), at(7_000), "a second, and another to hear what has waited");
-    assert_eq!(watch.look(around(&home, &observer), at(6_999)), Outcome::default());
+    observer.receives(Reception::HeldUp, "its own disk takes nothing", at(1_000));
+    assert!(!watch.is_late(&observer, at(1_500)) && watch.look(around(&home, &observer), at(1_500)) == Outcome::default());
+    observer.receives(Reception::Open, "", at(2_000));
+    assert_eq!(watch.look_again_at(&observer), Some(at(3_500)), "late, had it not been held up");
+    observer.receives(Reception::HeldUp, "its own disk takes nothing", at(6_500));
     assert!(watch.look(around(&home, &observer), at(7_000)).ask.is_some());
-    let silent = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(7_001)).unwrap();
-    assert_eq!((silent.judgement.verdict, silent.at), (Verdict::Silent, at(7_000)));
+    let doubt = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(7_001)).unwrap();
+    assert_eq!(doubt.judgement.verdict, Verdict::Unknown);
+    observer.receives(Reception::Open, "", at(7_500));
+    assert_eq!(watch.deadline_at(&observer), at(9_000), "each second, and another to hear what has waited");
+    assert_eq!(watch.look(around(&home, &observer), at(8_999)), Outcome::default());
+    assert!(watch.look(around(&home, &observer), at(9_000)).ask.is_some());
+    let silent = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(9_001)).unwrap();
+    assert_eq!((silent.judgement.verdict, silent.at), (Verdict::Silent, at(9_000)));
 }
 
 #[test]
