@@ -343,7 +343,9 @@ async fn a_publisher_in_a_container_is_not_taken_for_the_process_with_its_number
 /// has passed.
 #[tokio::test]
 async fn a_disk_that_stands_still_again_and_again_prevents_no_verdict() {
-    let monitor = monitor().await;
+    let deadline = Duration::from_secs(6);
+    let monitor = Running::start(RunOptions { deadline, ..RunOptions::default() }).await;
+    hears(&monitor).await;
     let _light = publish(monitor.directory(), "light", monitor.mqtt_url());
     let mut quiet = Fake::connect("quiet", monitor.mqtt_url());
     quiet.beat(&our_host(), None).await;
@@ -361,7 +363,7 @@ async fn a_disk_that_stands_still_again_and_again_prevents_no_verdict() {
         eventually("it is held up", PATIENCE, async || is_held_up()).await;
         journal.execute_batch("ROLLBACK").unwrap();
         eventually("it hears again", PATIENCE, async || !is_held_up()).await;
-        tokio::time::sleep(DEADLINE.mul_f64(0.6)).await;
+        tokio::time::sleep(deadline.mul_f64(0.75)).await;
     }
     assert!(held_up > 1, "not before its deadline: {:?}", monitor.course("quiet").await);
     let change = reason(&monitor, "quiet").await;

@@ -175,10 +175,10 @@ mod tests {
         observer.receives(Reception::Open, "", at(1));
         observer.receives(Reception::HeldUp, "its own disk", at(11));
         assert_eq!((observer.hears(), observer.reason()), (false, "its own disk"));
-        observer.receives(Reception::Open, "", at(13));
+        observer.receives(Reception::Open, "", at(12));
         assert_eq!((observer.hears(), observer.reason()), (true, ""));
-        assert_eq!(observer.counts_from(at(1)), at(5), "two seconds, and as many to hear what has waited");
-        assert_eq!(observer.settled_at(), at(13) + SETTLING);
+        assert_eq!(observer.counts_from(at(1)), at(6), "a second, and four to hear what has waited");
+        assert_eq!(observer.settled_at(), at(12) + SETTLING);
 
         observer.receives(Reception::HeldUp, "its own disk", at(20));
         observer.receives(Reception::Lost, "connection refused", at(21));

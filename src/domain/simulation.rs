@@ -181,9 +181,9 @@ impl World {
                     self.observer.receives(Reception::HeldUp, "its own disk takes nothing", at(self.now));
                     self.result.hold_ups += 1;
                     let lasts = self.rng.u64(SECOND / 2..60 * SECOND);
-                    deaf_until = Some((self.now + lasts, lasts));
+                    deaf_until = Some((self.now + lasts, 4 * lasts));
                     // One seldom comes alone.
-                    let pause = if self.rng.u32(0..4) > 0 { 2 * lasts } else { self.rng.u64(SECOND..HOUR) };
+                    let pause = if self.rng.u32(0..4) > 0 { 6 * lasts } else { self.rng.u64(SECOND..HOUR) };
                     held_up_at = self.now + lasts + pause;
                 }
                 Some((until, _)) if self.now >= until => {
@@ -482,7 +482,7 @@ mod tests {
         assert_eq!((result.false_verdicts, result.missed_deaths), (0, 0), "{result}");
         assert_eq!(result.publisher_hours, hours);
         assert!(result.signs_of_life > 20 * hours && result.just_in_time > hours / 10, "{result:?}");
-        assert!(result.deaths > hours / 200 && result.stalls > 3 && result.hold_ups > 3, "{result:?}");
+        assert!(result.deaths > hours / 200 && result.stalls > 2 && result.hold_ups > 10, "{result:?}");
         assert!(result.questions > result.deaths, "{result:?}");
     }
 
@@ -496,7 +496,7 @@ mod tests {
     /// So that the nought above means something.
     #[test]
     fn a_monitor_that_does_not_notice_its_own_standstills_accuses_falsely() {
-        let result = World::new(1, 30_000, Duration::MAX).run();
+        let result = World::new(1, 50_000, Duration::MAX).run();
         assert!(result.false_verdicts > 20, "{result:?}");
         assert!(result.first_false.is_some_and(|first| first.contains("silent")));
     }
