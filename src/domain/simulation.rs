@@ -373,6 +373,12 @@ impl World {
             Verdict::Alive | Verdict::Unknown | Verdict::Ended => {}
             Verdict::Late => self.result.late += 1,
             _ if !publisher.lives => {}
+            // Of the life before, while the first word of this one is still on its way.
+            Verdict::Dead
+                if publisher
+                    .watch
+                    .process()
+                    .is_some_and(|process| process.start_ticks != u64::from(publisher.life)) => {}
             verdict => {
                 let silent_since = self.observer.counts_from(at(publisher.last_read));
                 let too_late = at(self.now).since(silent_since) >= publisher.watch.deadline();
