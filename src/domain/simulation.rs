@@ -308,7 +308,9 @@ impl World {
     fn answer(&mut self, who: u32) {
         self.observer.tick(at(self.now));
         let publisher = &mut self.publishers[who as usize];
-        let known = publisher.watch.process().is_some_and(|process| process.start_ticks == u64::from(publisher.life));
+        // About a process that was replaced meanwhile: the watchdog drops that one.
+        let Some(process) = publisher.watch.process() else { return };
+        let known = process.start_ticks == u64::from(publisher.life);
         let state = if publisher.lives && known { ProcessState::Sleeping } else { ProcessState::Gone };
         let cpu_time = Some(Duration::from_nanos(self.now / 1_000));
         let answer = ProbeAnswer { state, cpu_time, looked_at: Timestamp::default() };
