@@ -1,4 +1,4 @@
-//! Who may import whom. A room imports rooms on lower floors only, and on its own floor none but
+//! Every file is compiled, and who may import whom. A room imports rooms on lower floors only, and on its own floor none but
 //! what is written here. The plan of the house is in ARCHITECTURE.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
@@ -130,6 +130,59 @@ fn rooms_import_lower_floors_only() {
         }
     }
     assert!(objections.is_empty(), "\n{}\n", objections.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+/// Whether `text`, the file that a folder belongs to, makes `file` of that folder a module.
+fn declares(text: &str, file: &str) -> bool {
+    let declaration = format!("mod {};", file.trim_end_matches(".rs"));
+    let path = format!("#[path = \"{file}\"]");
+    text.lines().map(str::trim).any(|line| {
+        let is_declaration = line.strip_suffix(declaration.as_str()).is_some_and(|visibility| {
+            visibility.is_empty() || (visibility.starts_with("pub") && visibility.ends_with(' '))
+        });
+        is_declaration || line == path
+    })
+}
+
+/// A file that no `mod` names is not compiled, and its tests pass by never being run.
+#[test]
+fn every_file_is_a_module_of_its_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        rust_files(&root.join(folder), &mut files);
+    }
+    // Cargo finds these by itself; what lies beside them is a module of whichever of them needs it.
+    let is_target = |file: &&PathBuf| ["tests", "benches"].iter().any(|name| file.parent() == Some(&root.join(name)));
+    let targets: Vec<PathBuf> = files.iter().filter(is_target).cloned().collect();
+    let mut orphans = BTreeSet::new();
+    for file in files {
+        let mut folder = file.parent().unwrap().to_owned();
+        let mut name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let is_root = ["main.rs", "lib.rs"].contains(&name.as_str());
+        if is_root || targets.contains(&file) {
+            continue;
+        }
+        if name == "mod.rs" {
+            name = format!("{}.rs", folder.file_name().unwrap().to_str().unwrap());
+            folder = folder.parent().unwrap().to_owned();
+        }
+        let owners = ["mod.rs", "lib.rs", "main.rs"].map(|owner| folder.join(owner));
+        let beside = targets.iter().filter(|target| target.parent() == Some(&folder));
+        let of_its_name = folder.with_extension("rs");
+        let mut owners = owners.iter().chain([&of_its_name]).chain(beside);
+        if !owners.any(|owner| std::fs::read_to_string(owner).is_ok_and(|text| declares(&text, &name))) {
+            orphans.insert(format!("{}: no `mod {};`", file.display(), name.trim_end_matches(".rs")));
+        }
+    }
+    assert!(orphans.is_empty(), "\n{}\n", orphans.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn a_comment_or_another_name_declares_no_module() {
+    assert!(declares("mod watch;", "watch.rs") && declares("    pub(super) mod watch;", "watch.rs"));
+    assert!(declares("#[cfg(not(kafka))]\n#[path = \"without_kafka.rs\"]\nmod kafka;", "without_kafka.rs"));
+    assert!(!declares("// mod watch;\nmod stopwatch;\nmod watch { }", "watch.rs"));
 }
 
 #[test]

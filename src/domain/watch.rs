@@ -199,3 +199,6 @@ impl Watch {
         Box::new(Transition { from, judgement, at, trigger })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,9 @@ fn what_our_own_disk_held_up_is_taken_out_of_a_silence_and_teaches_nothing() {
     let mut observer = hearing_since(0);
     let mut watch = heard_once();
     observer.receives(Reception::HeldUp, "its own disk takes nothing", at(1_400));
-    assert!(!watch.is_late(&observer, at(1_500)) && watch.look(around(&home, &observer), at(1_500)) == Outcome::default());
+    assert!(
+        !watch.is_late(&observer, at(1_500)) && watch.look(around(&home, &observer), at(1_500)) == Outcome::default()
+    );
     observer.receives(Reception::Open, "", at(1_600));
     assert_eq!(watch.look_again_at(&observer), Some(at(2_500)), "late, had it not been held up");
     observer.receives(Reception::HeldUp, "its own disk takes nothing", at(5_500));
@@ -40,7 +42,9 @@ fn what_our_own_disk_held_up_is_taken_out_of_a_silence_and_teaches_nothing() {
     assert_eq!(doubt.judgement.verdict, Verdict::Unknown);
     observer.receives(Reception::Open, "", at(6_100));
     assert_eq!(watch.deadline_at(&observer), at(9_000), "800 ms, and four times as long to hear what has waited");
-    assert_eq!(watch.look(around(&home, &observer), at(8_999)), Outcome::default());
+    assert_eq!(watch.look(around(&home, &observer), at(8_999)).change, None);
+    let unmoved = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(8_999));
+    assert_eq!(unmoved, None, "the doubt stands until its deadline");
     assert!(watch.look(around(&home, &observer), at(9_000)).ask.is_some());
     let silent = watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(9_001)).unwrap();
     assert_eq!((silent.judgement.verdict, silent.at), (Verdict::Silent, at(9_000)));
