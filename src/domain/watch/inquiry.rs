@@ -66,7 +66,13 @@ impl Watch {
             _ => self.decide_by_process(around, asked_for, answer, now),
         };
         if let Some(cpu_time) = answer.cpu_time {
-            self.trouble().cpu = Some((cpu_time, now));
+            let heard_at = self.last_heard.map(|(at, _)| at);
+            let cpu = &mut self.trouble().cpu;
+            // While it is silent and uses none, the first of these looks tells for how long: the last may just have been.
+            let stands_still = cpu.is_some_and(|(before, at)| before == cpu_time && Some(at) >= heard_at);
+            if !stands_still {
+                *cpu = Some((cpu_time, now));
+            }
         }
         transition
     }

@@ -137,6 +137,33 @@ fn a_lease_that_ends_makes_us_look_and_says_nothing_by_itself() {
 }
 
 #[test]
+fn looks_in_a_doubt_do_not_shorten_how_long_it_has_used_no_cpu_time() {
+    let (home, observer) = (home(), hearing_since(0));
+    let doubting = Surroundings { doubt: Some("3 of 4 fell silent at once"), ..around(&home, &observer) };
+    let used = |nanos| ProbeAnswer { cpu_time: Some(Duration::from_nanos(nanos)), ..answer(ProcessState::Sleeping) };
+    for (last, verdict) in [(7_000, Verdict::Hung), (7_001, Verdict::Silent)] {
+        let mut watch = heard_once();
+        for look in [1_500, 5_000, 6_000] {
+            watch.look(doubting, at(look));
+            watch.answered(doubting, &used(7_000), at(look));
+        }
+        assert_eq!(watch.verdict(), Verdict::Unknown);
+        watch.look(around(&home, &observer), at(6_100));
+        let change = watch.answered(around(&home, &observer), &used(last), at(6_101)).unwrap();
+        assert_eq!(change.judgement.verdict, verdict, "{change:?}");
+    }
+    let mut heard = heard_once();
+    heard.look(doubting, at(1_500));
+    heard.answered(doubting, &used(7_000), at(1_500));
+    hear(&mut heard, &heartbeat(2_000, 1));
+    heard.look(doubting, at(7_000));
+    heard.answered(doubting, &used(7_000), at(7_000));
+    heard.look(around(&home, &observer), at(7_100));
+    let change = heard.answered(around(&home, &observer), &used(7_000), at(7_100)).unwrap();
+    assert_eq!(change.judgement.verdict, Verdict::Silent, "what it used before it was heard says nothing: {change:?}");
+}
+
+#[test]
 fn no_cpu_time_between_late_and_deadline_is_hung() {
     let (home, observer) = (home(), hearing_since(0));
     let with_cpu =
