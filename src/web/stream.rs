@@ -139,9 +139,10 @@ async fn past(outlets: &Outlets, since_epoch: u64) -> Option<Past> {
     }
     let recorded = AskChanges { since_epoch, publisher: None, changes_max };
     let recorded = outlets.changes.ask(recorded, ASK_TIMEOUT).await;
-    let mut is_cut = unrecorded.is_err() || recorded.is_err();
+    let is_whole = |answer: Option<usize>, changes_max| answer.is_some_and(|changes| changes < changes_max);
+    let mut is_cut = !is_whole(unrecorded.as_ref().ok().map(Vec::len), told.changes_max)
+        || !is_whole(recorded.as_ref().ok().map(Vec::len), changes_max);
     let mut changes = recorded.unwrap_or_default();
-    is_cut |= changes.len() >= changes_max;
     let newest = changes.last().map_or(since_epoch, |change| change.epoch);
     changes.extend(unrecorded.unwrap_or_default().into_iter().filter(|change| change.epoch > newest));
     is_cut |= changes.len() > changes_max;
