@@ -68,11 +68,11 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 
 bench: dist kafka ## measure the program as it is handed to users, on this machine
 	./$(DIST) bench ingest
-	./$(DIST) bench ingest --batch 500 --apart
+	./$(DIST) bench ingest --batch 500 --apart --times 3
 	./$(DIST) bench cpu
 	./$(DIST) bench delivery
 	./$(DIST) bench detect
-	./$(DIST) bench recover
+	./$(DIST) bench recover --times 3
 	./$(DIST) bench watch
 	./$(DIST) bench watch --processes --publishers 1000000
 	./$(DIST) bench footprint

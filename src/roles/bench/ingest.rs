@@ -13,6 +13,7 @@ use super::load::{BROKER_SETTINGS, Load, MEASUREMENT_TIMEOUT};
 use super::processes::{Used, cores_of_machine, idle_seconds, pid_of};
 use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
 use super::reference::{bare_subscriber, influxdb_alone};
+use super::repeated::Middle;
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
 use crate::adapters::monitor::AskError;
 use crate::console::tables::{self, Drawing};
@@ -53,24 +54,43 @@ pub(super) struct Measured {
     pub influxdb_alone_cpu_seconds_per_million: f64,
 }
 
+impl Measured {
+    fn of_bare(&self) -> f64 {
+        self.rows_per_second / self.bare_rows_per_second
+    }
+
+    fn of_influxdb(&self) -> f64 {
+        self.rows_per_second / self.influxdb_rows_per_second
+    }
+
+    /// What is asked about: with one reading a message the broker is the limit, with batches it is InfluxDB.
+    fn of_its_limit(&self) -> f64 {
+        if self.readings_per_message == 1 { self.of_bare() } else { self.of_influxdb() }
+    }
+}
+
 /// Measures every combination; none where a server is missing, which is said.
-async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Measured>> {
+async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Middle<Measured>>> {
     let mut measured = Vec::new();
     let cores = if args.apart { Some(Cores::apart()?) } else { None };
     for &readings_per_message in &args.batch {
         for &publishers in &args.publishers {
             let rows = if readings_per_message == 1 { args.rows / SINGLE_ONE_OF } else { args.rows };
             let load = Load { publishers, readings_per_message, rows };
-            let Some(this) = measure(&load, cores.as_ref()).await? else {
-                eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
-                return Ok(measured);
-            };
-            if args.json {
-                println!("{}", serde_json::to_string(&this)?);
-            } else {
-                eprintln!("{publishers} publishers with {readings_per_message} a message measured");
+            let mut times = Vec::new();
+            for _ in 0..args.times {
+                let Some(this) = measure(&load, cores.as_ref()).await? else {
+                    eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
+                    return Ok(measured);
+                };
+                if args.json {
+                    println!("{}", serde_json::to_string(&this)?);
+                } else {
+                    eprintln!("{publishers} publishers with {readings_per_message} a message measured");
+                }
+                times.push(this);
             }
-            measured.push(this);
+            measured.extend(Middle::of(times, Measured::of_its_limit));
         }
     }
     Ok(measured)
@@ -190,8 +210,8 @@ fn pace(meanwhile: Duration, came: u64, left: u64) -> Duration {
     due.clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
 }
 
-fn rates(measured: &[Measured], drawing: Drawing) -> String {
-    let titles = [
+fn rates(measured: &[Middle<Measured>], drawing: Drawing) -> String {
+    let mut titles = vec![
         "PUBLISHERS",
         "A MESSAGE",
         "ROWS",
@@ -203,24 +223,28 @@ fn rates(measured: &[Measured], drawing: Drawing) -> String {
         "OF ITS CPU",
         "IDLE",
     ];
-    let rows = measured.iter().map(|m| {
-        vec![
+    titles.extend(Middle::titles(measured));
+    let rows = measured.iter().map(|line| {
+        let m = &line.measured;
+        let mut cells = vec![
             m.publishers.to_string(),
             m.readings_per_message.to_string(),
             m.rows.to_string(),
             format!("{:.0}", m.rows_per_second),
             format!("{:.0}", m.bare_rows_per_second),
-            format!("{:.2}", m.rows_per_second / m.bare_rows_per_second),
+            format!("{:.2}", m.of_bare()),
             format!("{:.0}", m.influxdb_rows_per_second),
-            format!("{:.2}", m.rows_per_second / m.influxdb_rows_per_second),
+            format!("{:.2}", m.of_influxdb()),
             format!("{:.2}", m.of_influxdb_cpu_left),
             format!("{:.0} %", m.idle_share * 100.0),
-        ]
+        ];
+        cells.extend(line.cells(measured));
+        cells
     });
     tables::plain(&titles, rows, drawing)
 }
 
-fn costs(measured: &[Measured], drawing: Drawing) -> String {
+fn costs(measured: &[Middle<Measured>], drawing: Drawing) -> String {
     let titles = [
         "PUBLISHERS",
         "A MESSAGE",
@@ -232,7 +256,8 @@ fn costs(measured: &[Measured], drawing: Drawing) -> String {
         "ALL OF BARE",
         "INFLUXDB ALONE",
     ];
-    let rows = measured.iter().map(|m| {
+    let rows = measured.iter().map(|line| {
+        let m = &line.measured;
         vec![
             m.publishers.to_string(),
             m.readings_per_message.to_string(),

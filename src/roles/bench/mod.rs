@@ -10,6 +10,7 @@ mod processes;
 mod programs;
 mod recover;
 mod reference;
+mod repeated;
 mod sender;
 #[cfg(feature = "hosts")]
 mod server;

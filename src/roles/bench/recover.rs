@@ -13,6 +13,7 @@ use super::load::{BROKER_SETTINGS, Load, client};
 use super::processes::{resident_bytes, resident_bytes_max};
 use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
 use super::reference::influxdb_alone;
+use super::repeated::Middle;
 use super::sender::Sender;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::console::tables;
@@ -44,21 +45,31 @@ struct Measured {
     resident_mib_after: f64,
 }
 
+impl Measured {
+    fn of_influxdb(&self) -> f64 {
+        self.rows_per_second / self.influxdb_rows_per_second
+    }
+}
+
 /// Makes an outage of each size, ends it, and prints how the monitor recovers.
 pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
     let mut measured = Vec::new();
     for &rows in &args.rows {
         let load = Load { publishers: PUBLISHERS, readings_per_message: READINGS_PER_MESSAGE, rows };
-        let Some(this) = measure(&load).await? else {
-            eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
-            return Ok(0);
-        };
-        if args.json {
-            println!("{}", serde_json::to_string(&this)?);
-        } else {
-            eprintln!("a backlog of {rows} rows measured");
+        let mut times = Vec::new();
+        for _ in 0..args.times {
+            let Some(this) = measure(&load).await? else {
+                eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
+                return Ok(0);
+            };
+            if args.json {
+                println!("{}", serde_json::to_string(&this)?);
+            } else {
+                eprintln!("a backlog of {rows} rows measured");
+            }
+            times.push(this);
         }
-        measured.push(this);
+        measured.extend(Middle::of(times, Measured::of_influxdb));
     }
     if !args.json {
         print!("{}", table(&measured));
@@ -66,20 +77,32 @@ pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn table(measured: &[Measured]) -> String {
-    let titles =
-        ["BACKLOG ROWS", "ROWS/S", "INFLUXDB", "OF INFLUXDB", "LIVE AGE MAX", "MEMORY BEFORE", "OUTAGE MAX", "AFTER"];
-    let rows = measured.iter().map(|m| {
-        vec![
+fn table(measured: &[Middle<Measured>]) -> String {
+    let mut titles = vec![
+        "BACKLOG ROWS",
+        "ROWS/S",
+        "INFLUXDB",
+        "OF INFLUXDB",
+        "LIVE AGE MAX",
+        "MEMORY BEFORE",
+        "OUTAGE MAX",
+        "AFTER",
+    ];
+    titles.extend(Middle::titles(measured));
+    let rows = measured.iter().map(|line| {
+        let m = &line.measured;
+        let mut cells = vec![
             m.backlog_rows.to_string(),
             format!("{:.0}", m.rows_per_second),
             format!("{:.0}", m.influxdb_rows_per_second),
-            format!("{:.2}", m.rows_per_second / m.influxdb_rows_per_second),
+            format!("{:.2}", m.of_influxdb()),
             format!("{:.0} ms", m.live_age_max_ms),
             format!("{:.1} MiB", m.resident_mib_before),
             format!("{:.1} MiB", m.resident_mib_outage_max),
             format!("{:.1} MiB", m.resident_mib_after),
-        ]
+        ];
+        cells.extend(line.cells(measured));
+        cells
     });
     tables::plain(&titles, rows, drawing())
 }

@@ -96,6 +96,9 @@ pub struct IngestBenchArgs {
     /// Give InfluxDB the last core, and everything else the others: as with a database on a machine of its own
     #[arg(long)]
     pub apart: bool,
+    /// How often each is measured; the one in the middle is shown, with the lowest and the highest ratio
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub times: usize,
     /// Print JSON, one object a measurement
     #[arg(long)]
     pub json: bool,
@@ -137,6 +140,9 @@ pub struct RecoverBenchArgs {
     /// Rows that wait when InfluxDB comes back, one measurement each
     #[arg(long, value_name = "READINGS,…", value_delimiter = ',', default_values_t = [1_000_000, 3_000_000, 10_000_000], value_parser = at_least_five_thousand)]
     pub rows: Vec<usize>,
+    /// How often each is measured; the one in the middle is shown, with the lowest and the highest ratio
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub times: usize,
     /// Print JSON, one object a measurement
     #[arg(long)]
     pub json: bool,
