@@ -10,7 +10,7 @@
 //!   `dead`; only direct evidence about its process can say so earlier;
 //! - an answer older than the last sign of life decides nothing, unless it says that the process is
 //!   gone: that cannot be taken back;
-//! - what a dead process had still sent does not revive it.
+//! - what a dead process had still sent does not revive it, however long it was on its way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,22 @@ struct Position {
 struct Death {
     incarnation: Option<Incarnation>,
     at: Monotonic,
+    /// The first and the last sign of that life which came too late to have just been on its way.
+    heard: Option<(Monotonic, Monotonic)>,
+}
+
+impl Death {
+    /// Takes in a sign of the life that has ended; whether they go on. What has waited somewhere, at a broker or in a network that
+    /// was cut, comes in one burst, however late; so one sign is not believed, nor many at once. Those that come `apart`
+    /// from each other, at most, belong together.
+    fn goes_on(&mut self, at: Monotonic, late_after: Duration, apart: Duration) -> bool {
+        if at.since(self.at) < late_after {
+            return false;
+        }
+        let first = self.heard.filter(|(_, last)| at.since(*last) <= apart).map_or(at, |(first, _)| first);
+        self.heard = Some((first, at));
+        at.since(first) >= late_after
+    }
 }
 
 /// What the watchdog knows of one publisher. There may be a million: what a beat needs is in here and small,
@@ -193,7 +209,7 @@ impl Watch {
     fn change(&mut self, judgement: Judgement, at: Monotonic, trigger: Trigger) -> Box<Transition> {
         if judgement.verdict == Verdict::Dead {
             let incarnation = self.incarnation();
-            self.trouble().death = Some(Death { incarnation, at });
+            self.trouble().death = Some(Death { incarnation, at, heard: None });
         }
         let from = std::mem::replace(&mut self.verdict, judgement.verdict);
         Box::new(Transition { from, judgement, at, trigger })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Outcome, Position, Surroundings, Transition, Watch, Whereabouts};
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::judge::{judge_goodbye, judge_heard, judge_moving, judge_stuck};
-use crate::domain::process::AskedFor;
+use crate::domain::process::{AskedFor, ProcessIdentity};
 use crate::domain::publisher::Incarnation;
 use crate::domain::time::Monotonic;
 use crate::domain::verdict::{Trigger, Verdict};
@@ -20,7 +20,7 @@ impl Watch {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation),
             BeatKind::LastWill { incarnation } => return self.hear_last_will(beat, *incarnation, around),
             BeatKind::Readings { incarnation } => {
-                if self.is_from_a_past_life(*incarnation, beat.at) {
+                if self.is_from_a_past_life(*incarnation, None, beat.at) {
                     return Outcome::default();
                 }
                 if incarnation.is_some() && *incarnation > life_before {
@@ -36,7 +36,7 @@ impl Watch {
                 }
             }
             BeatKind::Heartbeat(heartbeat) => {
-                if self.is_from_a_past_life(Some(heartbeat.incarnation), beat.at) {
+                if self.is_from_a_past_life(Some(heartbeat.incarnation), heartbeat.process.as_ref(), beat.at) {
                     return Outcome::default();
                 }
                 was = self.hear_heartbeat(heartbeat, beat.at);
@@ -136,12 +136,25 @@ impl Watch {
 
     /// What is no sign of life: readings and heartbeats of an earlier life (a replayed backlog), of the
     /// life that has said goodbye (overtaken by it), or of a process that was just found to have ended
-    /// (still on their way). If the latter go on coming, it was another process that ended: believe them.
-    fn is_from_a_past_life(&self, incarnation: Option<Incarnation>, at: Monotonic) -> bool {
+    /// (still on their way). If the latter go on coming, or name another process, it was another one that ended: believe them.
+    fn is_from_a_past_life(
+        &mut self,
+        incarnation: Option<Incarnation>,
+        process: Option<&ProcessIdentity>,
+        at: Monotonic,
+    ) -> bool {
         let (Some(speaks), Some(known)) = (incarnation, self.incarnation()) else { return false };
-        let death = self.trouble.as_ref().and_then(|trouble| trouble.death);
-        let on_its_way =
-            death.is_some_and(|death| death.incarnation == Some(speaks) && at.since(death.at) < self.late_after());
-        speaks < known || (speaks == known && (self.ended || on_its_way))
+        if speaks != known || self.ended {
+            return speaks <= known;
+        }
+        let Some(mut death) = self.trouble.as_ref().and_then(|trouble| trouble.death) else { return false };
+        let names_another = process.is_some() && process != self.process.as_ref();
+        if death.incarnation != Some(speaks) || names_another {
+            return false;
+        }
+        let apart = self.deadline() + self.interval().unwrap_or_default();
+        let goes_on = death.goes_on(at, self.late_after(), apart);
+        self.trouble().death = Some(death);
+        !goes_on
     }
 }

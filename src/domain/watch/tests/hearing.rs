@@ -43,8 +43,27 @@ fn what_a_dead_process_had_sent_does_not_revive_it_and_what_goes_on_does() {
     assert!(watch.exited(around(&home, &observer), &process, &gone, at(300)).is_some());
     assert_eq!(hear(&mut watch, &readings(310, 1)), None);
     assert_eq!(watch.verdict(), Verdict::Dead);
-    let back = hear(&mut watch, &heartbeat(1_900, 1)).unwrap();
+    for burst in [1_900, 1_950, 3_000] {
+        assert_eq!(hear(&mut watch, &heartbeat(burst, 1)), None, "it has waited at the broker, say");
+    }
+    assert_eq!(watch.last_heard().unwrap().0, at(0));
+    assert_eq!(hear(&mut watch, &heartbeat(20_000, 1)), None, "another burst, much later");
+    assert_eq!(hear(&mut watch, &heartbeat(21_000, 1)), None);
+    let back = hear(&mut watch, &heartbeat(22_000, 1)).unwrap();
     assert_eq!(back.judgement.verdict, Verdict::Alive, "it was another process that ended");
+}
+
+#[test]
+fn a_heartbeat_that_names_another_process_than_the_dead_one_is_believed_at_once() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    let process = watch.process().unwrap().clone();
+    assert!(watch.exited(around(&home, &observer), &process, &answer(ProcessState::Gone), at(300)).is_some());
+    let mut of_its_child = heartbeat(400, 1);
+    if let BeatKind::Heartbeat(heartbeat) = &mut of_its_child.kind {
+        heartbeat.process = Some(ProcessIdentity { pid: 813, ..process });
+    }
+    assert_eq!(hear(&mut watch, &of_its_child).unwrap().judgement.verdict, Verdict::Alive);
 }
 
 #[test]
