@@ -86,6 +86,30 @@ async fn sigint_is_like_sigterm() {
 }
 
 #[tokio::test]
+async fn a_measurement_that_is_ended_leaves_neither_programs_nor_files() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut measurement = command(directory.path());
+        measurement.env("TMPDIR", directory.path()).args(["bench", "footprint", "--publishers", "1"]);
+        let mut program = Program::start(measurement);
+        let left = || std::fs::read_dir(directory.path()).unwrap().count();
+        let mut children = Vec::new();
+        eventually("its monitor has written something", PATIENCE, async || {
+            children = children_of(program.pid());
+            let folder = std::fs::read_dir(directory.path()).unwrap().flatten().next();
+            children.len() == 1 && folder.is_some_and(|folder| folder.path().join("data/journal.sqlite").exists())
+        })
+        .await;
+        program.signal(signal);
+        let status = program.exit(PATIENCE).await;
+        assert_eq!((status.code(), status.signal()), (Some(1), None), "{}", program.stderr());
+        program.says("ended by a signal before all was measured").await;
+        all_ended(&children).await;
+        assert_eq!(left(), 0, "{signal:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_does_not_answer_costs_no_more_than_the_grace_period() {
     let (_listener, arguments) = mute_database();
     let config = format!("grace = '2s'\n{}", feed("child", ""));

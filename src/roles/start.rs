@@ -83,7 +83,11 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
         Command::WebUser(args) => manual::web_user(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
-        Command::Bench(args) => asking(bench::bench(&args)),
+        Command::Bench(args) => {
+            log(LevelFilter::WARN, Time::Told);
+            let requests = signals::listen()?;
+            on_this_thread(bench::bench(&args, requests))
+        }
         Command::Backtest(args) => {
             let flags = Overrides { data_dir: args.data_dir.clone(), ..Overrides::default() };
             let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), flags))?;

@@ -21,6 +21,12 @@ pub enum Request {
     Reload,
 }
 
+/// Waits until a program is asked to end that reads no configuration: SIGHUP is no reload for it, its terminal has gone.
+pub async fn told_to_end(requests: &mut mpsc::Receiver<Request>) {
+    // None: nobody listens any more, which is an end as well.
+    let _ = requests.recv().await;
+}
+
 /// Starts to listen. Call it once, before anything is started that would have to be stopped.
 ///
 /// # Errors

@@ -16,7 +16,10 @@ mod sender;
 mod server;
 mod watch;
 
+use tokio::sync::mpsc;
+
 use crate::roles::cli::{Bench, BenchArgs};
+use crate::runtime::signals::{Request, told_to_end};
 
 #[cfg(not(feature = "hosts"))]
 mod server {
@@ -29,8 +32,16 @@ mod server {
 /// Measures and prints; the answer is the exit code.
 ///
 /// # Errors
-/// When a program that takes part cannot start or does not finish.
-pub async fn bench(args: &BenchArgs) -> anyhow::Result<u8> {
+/// When a program that takes part cannot start or does not finish, or a signal ended it.
+pub async fn bench(args: &BenchArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+    // What is dropped here ends its programs and removes its directories.
+    tokio::select! {
+        exit = measure(args) => exit,
+        () = told_to_end(&mut requests) => anyhow::bail!("ended by a signal before all was measured"),
+    }
+}
+
+async fn measure(args: &BenchArgs) -> anyhow::Result<u8> {
     match &args.bench {
         Bench::Delivery(args) => delivery::delivery(args).await,
         Bench::Ingest(args) => ingest::ingest(args).await,

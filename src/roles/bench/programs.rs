@@ -16,6 +16,10 @@ use crate::roles::prove::program::{find, free_port};
 /// How long a program may take to answer for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How often, and how long apart, it is tried to remove a directory.
+const REMOVAL_ATTEMPTS_MAX: u32 = 50;
+const REMOVAL_EVERY: Duration = Duration::from_millis(20);
+
 /// A directory that goes away with the measurement.
 pub struct Directory(PathBuf);
 
@@ -39,9 +43,19 @@ impl Directory {
 }
 
 impl Drop for Directory {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it waits for a condition, at most a second, where nothing can be awaited"
+    )]
     fn drop(&mut self) {
-        // What is left is the system's temporary directory's business.
-        let _ = std::fs::remove_dir_all(&self.0);
+        // Where a signal ended the measurement, a program that was just killed may still be writing its last file.
+        for _ in 0..REMOVAL_ATTEMPTS_MAX {
+            if std::fs::remove_dir_all(&self.0).is_ok() || !self.0.exists() {
+                return;
+            }
+            std::thread::sleep(REMOVAL_EVERY);
+        }
+        eprintln!("{} could not be removed: it may be deleted", self.0.display());
     }
 }
 

@@ -35,7 +35,7 @@ use super::program::{find, find_library};
 use crate::buffer::outbox;
 use crate::roles::ask::drawing;
 use crate::roles::cli::ProveArgs;
-use crate::runtime::signals::Request;
+use crate::runtime::signals::{Request, told_to_end};
 
 /// How long after healing every row has to be stored or named.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -82,7 +82,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     });
     let findings = tokio::select! {
         findings = try_join_all(work) => findings?,
-        () = told_to_stop(&mut requests) => anyhow::bail!("ended by a signal before all faults were injected"),
+        () = told_to_end(&mut requests) => anyhow::bail!("ended by a signal before all faults were injected"),
     };
     progress.finish_and_clear();
     let outcomes: Vec<_> = findings.iter().flat_map(|found| found.outcomes.clone()).collect();
@@ -131,10 +131,6 @@ fn stages(influxdb: bool, mosquitto: bool, faketime: bool) -> (Vec<StagePlan>, B
         stages.push(("mosquitto", possible(true)));
     }
     (stages, skipped)
-}
-
-async fn told_to_stop(requests: &mut mpsc::Receiver<Request>) {
-    while requests.recv().await == Some(Request::Reload) {}
 }
 
 fn progress(args: &ProveArgs) -> anyhow::Result<ProgressBar> {

@@ -32,7 +32,7 @@ use crate::roles::ask::drawing;
 use crate::roles::cli::{FaultKind, ProveArgs};
 use crate::roles::prove::folder::Folder;
 use crate::runtime::clock::Clock;
-use crate::runtime::signals::Request;
+use crate::runtime::signals::{Request, told_to_end};
 
 /// Publishers of the broker that is killed.
 const BROKER_PUBLISHERS: u16 = 6;
@@ -54,7 +54,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     let proof = Proof { args, folder: &folder.path, clock, bystander, progress: &progress };
     let findings = tokio::select! {
         findings = proof.run(&plan, mosquitto.as_deref(), &mut random) => findings?,
-        () = told_to_stop(&mut requests) => anyhow::bail!("ended by a signal before all faults were injected"),
+        () = told_to_end(&mut requests) => anyhow::bail!("ended by a signal before all faults were injected"),
     };
     let took = clock.monotonic();
     let simulation = match args.simulated_hours {
@@ -71,7 +71,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
             })?;
             tokio::select! {
                 simulated = simulated => Some(simulated.context("the simulation ended before its time")?),
-                () = told_to_stop(&mut requests) => anyhow::bail!("ended by a signal during the simulation"),
+                () = told_to_end(&mut requests) => anyhow::bail!("ended by a signal during the simulation"),
             }
         }
     };
@@ -83,10 +83,6 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
         anstream::println!("{}", report.text(drawing()).trim_end());
     }
     Ok(u8::from(!report.passed))
-}
-
-async fn told_to_stop(requests: &mut mpsc::Receiver<Request>) {
-    while requests.recv().await == Some(Request::Reload) {}
 }
 
 fn progress(args: &ProveArgs, rounds: u64) -> anyhow::Result<ProgressBar> {
