@@ -120,11 +120,13 @@ impl Etcd {
 
     /// SIGSTOP: its connections stay, it answers nothing.
     pub fn pause(&self, member: usize) {
-        self.signal(member, Signal::STOP);
+        self.members[member].stopped.set(true);
+        super::stop(self.members[member].child.as_ref().expect("it runs"));
     }
 
     /// SIGCONT.
     pub fn resume(&self, member: usize) {
+        self.members[member].stopped.set(false);
         self.signal(member, Signal::CONT);
     }
 
@@ -189,7 +191,6 @@ impl Etcd {
     }
 
     fn signal(&self, member: usize, signal: Signal) {
-        self.members[member].stopped.set(signal == Signal::STOP);
         let child = self.members[member].child.as_ref().expect("it runs");
         kill_process(Pid::from_child(child), signal).unwrap();
     }

@@ -83,7 +83,7 @@ impl Influxd {
 
     /// SIGSTOP: connections are accepted by the kernel, nothing answers.
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        super::stop(self.child.as_ref().expect("influxd runs"));
     }
 
     /// SIGCONT.

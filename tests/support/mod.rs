@@ -15,8 +15,10 @@ pub mod terminal;
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::time::Instant;
 
 /// A TCP port on loopback that nobody listens on at this moment.
@@ -31,6 +33,14 @@ pub async fn eventually(what: &str, deadline: Duration, mut condition: impl Asyn
         assert!(Instant::now() < end, "after {deadline:?} it is still not so: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// SIGSTOP to a child that runs, until it stands still: kill(2) returns before each of its threads has stopped.
+pub fn stop(child: &Child) {
+    let pid = Pid::from_child(child);
+    kill_process(pid, Signal::STOP).unwrap();
+    let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().expect("it changes its state");
+    assert!(status.stopped(), "it has ended: {status:?}");
 }
 
 /// Whether a server is installed. A test without its server says that it skips and returns, unless

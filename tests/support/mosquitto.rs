@@ -91,7 +91,7 @@ impl Mosquitto {
 
     /// SIGSTOP: connections stay, nothing answers.
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        super::stop(self.child.as_ref().expect("mosquitto runs"));
     }
 
     /// SIGCONT.
