@@ -323,16 +323,14 @@ impl World {
     fn noted(&mut self, who: u32, change: Option<Box<Transition>>) {
         let Some(change) = change else { return };
         let publisher = &self.publishers[who as usize];
+        let known = publisher.watch.process();
+        let is_of_the_life_before = known.is_some_and(|process| process.start_ticks != u64::from(publisher.life));
         match change.judgement.verdict {
             Verdict::Alive | Verdict::Unknown | Verdict::Ended => {}
             Verdict::Late => self.result.late += 1,
             _ if !publisher.lives => {}
-            // Of the life before, while the first word of this one is still on its way.
-            Verdict::Dead
-                if publisher
-                    .watch
-                    .process()
-                    .is_some_and(|process| process.start_ticks != u64::from(publisher.life)) => {}
+            // While the first word of this life is still on its way.
+            Verdict::Dead if is_of_the_life_before => {}
             verdict => {
                 let silent_since = self.observer.counts_from(at(publisher.last_read));
                 let too_late = at(self.now).since(silent_since) >= publisher.watch.deadline();

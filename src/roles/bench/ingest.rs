@@ -77,20 +77,11 @@ async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Middle<Measur
         for &publishers in &args.publishers {
             let rows = if readings_per_message == 1 { args.rows / SINGLE_ONE_OF } else { args.rows };
             let load = Load { publishers, readings_per_message, rows };
-            let mut times = Vec::new();
-            for _ in 0..args.times {
-                let Some(this) = measure(&load, cores.as_ref()).await? else {
-                    eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
-                    return Ok(measured);
-                };
-                if args.json {
-                    println!("{}", serde_json::to_string(&this)?);
-                } else {
-                    eprintln!("{publishers} publishers with {readings_per_message} a message measured");
-                }
-                times.push(this);
-            }
-            measured.extend(Middle::of(times, Measured::of_its_limit));
+            let name = format!("{publishers} publishers with {readings_per_message} a message");
+            let measure = || measure(&load, cores.as_ref());
+            let middle = Middle::of_times(args.times, args.json, &name, measure, Measured::of_its_limit).await?;
+            let Some(middle) = middle else { return Ok(measured) };
+            measured.push(middle);
         }
     }
     Ok(measured)

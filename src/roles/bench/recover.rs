@@ -56,20 +56,11 @@ pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
     let mut measured = Vec::new();
     for &rows in &args.rows {
         let load = Load { publishers: PUBLISHERS, readings_per_message: READINGS_PER_MESSAGE, rows };
-        let mut times = Vec::new();
-        for _ in 0..args.times {
-            let Some(this) = measure(&load).await? else {
-                eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
-                return Ok(0);
-            };
-            if args.json {
-                println!("{}", serde_json::to_string(&this)?);
-            } else {
-                eprintln!("a backlog of {rows} rows measured");
-            }
-            times.push(this);
-        }
-        measured.extend(Middle::of(times, Measured::of_influxdb));
+        let name = format!("a backlog of {rows} rows");
+        let measure = || measure(&load);
+        let middle = Middle::of_times(args.times, args.json, &name, measure, Measured::of_influxdb).await?;
+        let Some(middle) = middle else { return Ok(0) };
+        measured.push(middle);
     }
     if !args.json {
         print!("{}", table(&measured));

@@ -13,8 +13,39 @@ pub(super) struct Middle<T> {
 }
 
 impl<T> Middle<T> {
+    /// Measures so many times, and tells of each as it comes, as JSON or by its name; none where a server is missing, which
+    /// is said.
+    ///
+    /// # Errors
+    /// What a measurement says.
+    pub async fn of_times(
+        times: usize,
+        json: bool,
+        name: &str,
+        measure: impl AsyncFn() -> anyhow::Result<Option<T>>,
+        ratio: impl Fn(&T) -> f64,
+    ) -> anyhow::Result<Option<Self>>
+    where
+        T: serde::Serialize,
+    {
+        let mut all = Vec::new();
+        for _ in 0..times {
+            let Some(measured) = measure().await? else {
+                eprintln!("skipped: it needs mosquitto and influxd (Debian: apt-get install mosquitto influxdb)");
+                return Ok(None);
+            };
+            if json {
+                println!("{}", serde_json::to_string(&measured)?);
+            } else {
+                eprintln!("{name} measured");
+            }
+            all.push(measured);
+        }
+        Ok(Self::of(all, ratio))
+    }
+
     /// Of an even number the lower one of the two in the middle; none of none.
-    pub fn of(mut all: Vec<T>, ratio: impl Fn(&T) -> f64) -> Option<Self> {
+    fn of(mut all: Vec<T>, ratio: impl Fn(&T) -> f64) -> Option<Self> {
         all.sort_by(|one, other| ratio(one).total_cmp(&ratio(other)));
         let (times, lowest, highest) = (all.len(), ratio(all.first()?), ratio(all.last()?));
         Some(Self { measured: all.swap_remove((times - 1) / 2), times, lowest, highest })
