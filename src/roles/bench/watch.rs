@@ -86,8 +86,9 @@ pub(super) async fn watch(args: &WatchBenchArgs) -> anyhow::Result<u8> {
 async fn measure_apart(publishers: usize, processes: bool) -> anyhow::Result<Measured> {
     let mut command = heartwatch(Path::new("."))?;
     command.args(["bench", "watch", "--json", "--publishers", &publishers.to_string()]);
-    command.args(processes.then_some("--processes")).stderr(Stdio::inherit());
-    let output = command.output().await?;
+    command.args(processes.then_some("--processes")).stdout(Stdio::piped());
+    // Not `output`, which would take what it says of itself, too.
+    let output = command.spawn()?.wait_with_output().await?;
     anyhow::ensure!(output.status.success(), "the measurement of {publishers} publishers ended with {}", output.status);
     serde_json::from_slice(&output.stdout).context("the measurement said something unexpected")
 }
