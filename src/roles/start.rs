@@ -84,9 +84,12 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
         Command::Bench(args) => {
-            // The watchdog's table is measured in this process, and would tell each of 100,000 verdicts.
-            let is_of_the_table = matches!(args.bench, Bench::Watch(_));
-            log(if is_of_the_table { LevelFilter::ERROR } else { LevelFilter::WARN }, Time::Told);
+            let level = match args.bench {
+                // The watchdog's table is measured in this process, and would tell each of 100,000 verdicts.
+                Bench::Watch(_) => LevelFilter::ERROR,
+                _ => LevelFilter::WARN,
+            };
+            log(level, Time::Told);
             let requests = signals::listen()?;
             on_this_thread(bench::bench(&args, requests))
         }

@@ -21,8 +21,8 @@ use crate::formats::envelope::{Prefix, TopicKind, encode_readings};
 
 /// Connections that the publishers share: they are simulated, the broker is not what is measured.
 const CONNECTIONS_MAX: usize = 8;
-/// Readings that have not arrived, of all publishers: real ones wait for confirmations, too, and a broker that keeps
-/// hundreds of megabytes in memory is not what is measured.
+/// Readings that have not arrived where the measurement ends, in the journal or in InfluxDB, of all publishers: real ones wait for
+/// confirmations, too, and a broker that keeps hundreds of megabytes in memory is not what is measured.
 pub(super) const READINGS_ON_THEIR_WAY_MAX: usize = 300_000;
 /// Readings of what one connection sends at once; a message at least.
 const READINGS_AT_ONCE_MAX: usize = 250;
