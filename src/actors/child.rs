@@ -9,12 +9,10 @@
 
 mod output;
 
-use std::cell::Cell;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +56,8 @@ pub struct ChildConfig {
     pub limits: RestartLimits,
     /// Longest line of output that is logged whole, in bytes.
     pub output_line_bytes_max: usize,
+    /// Most lines of each stream that are logged within 10 s.
+    pub output_lines_max: u64,
     /// How long before a drain's deadline SIGKILL is sent, so that the end is known by the deadline.
     pub kill_margin: Duration,
     /// Who is told how a process ended: the watchdog, when there is one.
@@ -78,6 +78,7 @@ impl ChildConfig {
             policy: RestartPolicy::default(),
             limits: RestartLimits::default(),
             output_line_bytes_max: 8 * 1024,
+            output_lines_max: 1_000,
             kill_margin: Duration::from_millis(250),
             report: None,
             gave_up: None,
@@ -95,7 +96,7 @@ pub struct Child {
     identity: Option<ProcessIdentity>,
     starts: u64,
     last_end: Option<ChildEnd>,
-    lines_cut: Rc<Cell<u64>>,
+    output: output::Counts,
     /// Drains that wait for the end. While there is one, nothing is started.
     draining: Option<Vec<oneshot::Sender<()>>>,
     /// The process that was told to end so that another takes its place.
@@ -116,7 +117,7 @@ impl Child {
             identity: None,
             starts: 0,
             last_end: None,
-            lines_cut: Rc::default(),
+            output: output::Counts::default(),
             draining: None,
             replacing: None,
         }
@@ -147,8 +148,10 @@ impl Child {
 
         let output = Output {
             publisher: publisher.clone(),
+            clock: self.clock,
             line_bytes_max: self.config.output_line_bytes_max,
-            lines_cut: self.lines_cut.clone(),
+            lines_max: self.config.output_lines_max,
+            counts: self.output.clone(),
         };
         let (has_ended, ended) = oneshot::channel();
         ctx.spawn(output.log(child.stdout.take(), child.stderr.take(), ended).into_actor(self));
@@ -303,7 +306,8 @@ impl Handler<AskChild> for Child {
             identity: self.identity.clone(),
             starts: self.starts,
             last_end: self.last_end.clone(),
-            lines_cut: self.lines_cut.get(),
+            lines_cut: self.output.cut.get(),
+            lines_left_out: self.output.left_out.get(),
         })
     }
 }

@@ -57,6 +57,8 @@ pub struct ChildStatus {
     pub last_end: Option<ChildEnd>,
     /// Lines of its output that were longer than the limit and were cut.
     pub lines_cut: u64,
+    /// Lines of its output that were not logged, because there were too many.
+    pub lines_left_out: u64,
 }
 
 /// A signal that makes sense for a child.

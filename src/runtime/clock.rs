@@ -38,4 +38,12 @@ impl Clock {
     pub fn instant(&self, at: Monotonic) -> Instant {
         self.start + at.since(Monotonic::START)
     }
+
+    /// Waits until then; for ever when that is never.
+    pub async fn sleep_until(&self, at: Option<Monotonic>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(self.instant(at)).await,
+            None => std::future::pending().await,
+        }
+    }
 }

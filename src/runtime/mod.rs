@@ -3,6 +3,8 @@
 pub mod begun;
 pub mod clock;
 pub mod directory;
+pub mod line_limit;
+pub mod lines;
 pub mod log;
 pub mod outlet;
 pub mod own_thread;

@@ -4,24 +4,40 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::AsyncRead;
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::oneshot;
 use tracing::Level;
 
 use crate::domain::publisher::PublisherId;
+use crate::runtime::clock::Clock;
+use crate::runtime::line_limit::LineLimit;
+use crate::runtime::lines::Lines;
 
 /// How long after the child's end its output is still read: a program that it started may hold the
 /// pipe open for ever.
 const AFTER_THE_END: Duration = Duration::from_millis(500);
+/// For how long the lines of one stream are counted together.
+const LINES_PERIOD: Duration = Duration::from_secs(10);
 
-/// Where the lines of one child go, and how long they may be.
+/// Where the lines of one child go, how long they may be, and how many are logged.
 #[derive(Clone)]
 pub(super) struct Output {
     pub(super) publisher: PublisherId,
+    pub(super) clock: Clock,
     pub(super) line_bytes_max: usize,
+    /// Of each stream in each [`LINES_PERIOD`].
+    pub(super) lines_max: u64,
+    pub(super) counts: Counts,
+}
+
+/// What was not logged, or not whole. Clones count together.
+#[derive(Clone, Default)]
+pub(super) struct Counts {
     /// Lines that were cut.
-    pub(super) lines_cut: Rc<Cell<u64>>,
+    pub(super) cut: Rc<Cell<u64>>,
+    /// Lines that were left out, because there were too many.
+    pub(super) left_out: Rc<Cell<u64>>,
 }
 
 impl Output {
@@ -42,52 +58,68 @@ impl Output {
     async fn log_one(&self, stream: &'static str, pipe: Option<impl AsyncRead + Unpin>) {
         let Some(pipe) = pipe else { return };
         let publisher = &self.publisher;
-        let logged = self.lines(pipe, |line| match split_level(line) {
-            (Some(Level::ERROR), line) => tracing::error!(%publisher, "{line}"),
-            (Some(Level::WARN), line) => tracing::warn!(%publisher, "{line}"),
-            (Some(Level::INFO), line) => tracing::info!(%publisher, "{line}"),
-            (Some(Level::DEBUG), line) => tracing::debug!(%publisher, "{line}"),
-            (Some(Level::TRACE), line) => tracing::trace!(%publisher, "{line}"),
-            (None, line) => tracing::info!(%publisher, stream, "{line}"),
+        let logged = self.lines(pipe, |said| match said {
+            Said::Line(line) => match split_level(line) {
+                (Some(Level::ERROR), line) => tracing::error!(%publisher, "{line}"),
+                (Some(Level::WARN), line) => tracing::warn!(%publisher, "{line}"),
+                (Some(Level::INFO), line) => tracing::info!(%publisher, "{line}"),
+                (Some(Level::DEBUG), line) => tracing::debug!(%publisher, "{line}"),
+                (Some(Level::TRACE), line) => tracing::trace!(%publisher, "{line}"),
+                (None, line) => tracing::info!(%publisher, stream, "{line}"),
+            },
+            Said::LeftOut(lines) => {
+                let lines_max = self.lines_max;
+                tracing::warn!(%publisher, stream, lines, lines_max, "lines of the child's output are left out");
+            }
         });
         if let Err(error) = logged.await {
             tracing::warn!(%publisher, stream, %error, "the child's output cannot be read");
         }
     }
 
-    /// Reads lines in bounded memory: what is over the limit is read and thrown away.
-    async fn lines(&self, pipe: impl AsyncRead + Unpin, mut each: impl FnMut(&str)) -> std::io::Result<()> {
-        let mut reader = BufReader::new(pipe);
-        let mut line: Vec<u8> = Vec::new();
-        let mut cut = 0_usize;
+    async fn lines(&self, pipe: impl AsyncRead + Unpin, mut each: impl FnMut(Said<'_>)) -> std::io::Result<()> {
+        let mut lines = Lines::new(pipe, self.line_bytes_max);
+        let mut limit = LineLimit::new(self.lines_max, LINES_PERIOD);
         loop {
-            let available = reader.fill_buf().await?;
-            let at_end = available.is_empty();
-            let line_end = available.iter().position(|byte| *byte == b'\n');
-            let part = &available[..line_end.unwrap_or(available.len())];
-            let kept = part.len().min(self.line_bytes_max - line.len());
-            line.extend_from_slice(&part[..kept]);
-            cut += part.len() - kept;
-            let consumed = part.len() + usize::from(line_end.is_some());
-            reader.consume(consumed);
-            if line_end.is_some() || at_end {
-                // A child can write anything; control characters would reach a person's terminal.
-                let text = String::from_utf8_lossy(&line);
-                let text: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                if cut > 0 {
-                    self.lines_cut.set(self.lines_cut.get() + 1);
-                    each(&format!("{text} … ({cut} bytes cut)"));
-                } else if !text.is_empty() {
-                    each(&text);
+            let line = tokio::select! {
+                biased;
+                () = self.clock.sleep_until(limit.over_at()) => {
+                    if let Some(lines) = limit.left_out(self.clock.monotonic()) {
+                        each(Said::LeftOut(lines));
+                    }
+                    continue;
                 }
-                line.clear();
-                cut = 0;
-            }
-            if at_end {
+                line = lines.next() => line?,
+            };
+            let Some(line) = line else {
+                if let Some(lines) = limit.left_out_at_end() {
+                    each(Said::LeftOut(lines));
+                }
                 return Ok(());
+            };
+            if line.bytes_cut() > 0 {
+                self.counts.cut.update(|cut| cut + 1);
+            }
+            let text = line.text();
+            if text.is_empty() {
+                continue;
+            }
+            if limit.admits(self.clock.monotonic()) {
+                each(Said::Line(&text));
+            } else {
+                self.counts.left_out.update(|left_out| left_out + 1);
             }
         }
     }
+}
+
+/// What comes of a child's output.
+#[derive(Debug, PartialEq, Eq)]
+enum Said<'a> {
+    /// A line to log.
+    Line(&'a str),
+    /// How many were not.
+    LeftOut(u64),
 }
 
 /// The level that a log line begins with (our own children's do), and the rest of it.
@@ -112,16 +144,33 @@ mod tests {
         assert_eq!(split_level("  INFORMATION"), (None, "  INFORMATION"));
     }
 
+    async fn said(bytes: &str, lines_max: u64) -> (Vec<String>, Counts) {
+        let publisher = PublisherId::parse("light-1").unwrap();
+        let counts = Counts::default();
+        let output = Output { publisher, clock: Clock::start(), line_bytes_max: 8, lines_max, counts: counts.clone() };
+        let mut all = Vec::new();
+        let each = |said: Said<'_>| {
+            all.push(match said {
+                Said::Line(line) => line.to_owned(),
+                Said::LeftOut(lines) => format!("({lines} left out)"),
+            });
+        };
+        output.lines(bytes.as_bytes(), each).await.unwrap();
+        (all, counts)
+    }
+
     #[tokio::test]
     async fn lines_are_bounded_and_harmless() {
-        let lines_cut = Rc::new(Cell::new(0));
-        let publisher = PublisherId::parse("light-1").unwrap();
-        let output = Output { publisher, line_bytes_max: 8, lines_cut: lines_cut.clone() };
         let long = "x".repeat(100_000);
-        let bytes = format!("one\r\n\n{long}\n\x1b[31mred\nexactly8\nlast");
-        let mut lines = Vec::new();
-        output.lines(bytes.as_bytes(), |line| lines.push(line.to_owned())).await.unwrap();
+        let (lines, counts) = said(&format!("one\r\n\n{long}\n\x1b[31mred\nexactly8\nlast"), 10).await;
         assert_eq!(lines, ["one", "xxxxxxxx … (99992 bytes cut)", " [31mred", "exactly8", "last"]);
-        assert_eq!(lines_cut.get(), 1);
+        assert_eq!((counts.cut.get(), counts.left_out.get()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn of_too_many_lines_the_first_are_logged_and_the_others_counted() {
+        let (lines, counts) = said(&"yes\n".repeat(100_000), 3).await;
+        assert_eq!(lines, ["yes", "yes", "yes", "(99997 left out)"]);
+        assert_eq!((counts.cut.get(), counts.left_out.get()), (0, 99_997));
     }
 }

@@ -26,6 +26,7 @@ use crate::messages::beats::Hearing;
 use crate::messages::change::{SetDeadlines, Standing};
 use crate::messages::maintenance::MaintenanceReply;
 use crate::runtime::clock::Clock;
+use crate::runtime::line_limit::LineLimit;
 
 use self::calm::{Calm, Draft};
 pub use self::config::WatchdogConfig;
@@ -42,6 +43,9 @@ mod hosts;
 mod silence;
 mod status;
 mod timers;
+
+/// For how long the verdicts in the log are counted together: a host with many publishers may end at once.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// A question that the actor is to ask about a publisher's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +81,7 @@ pub struct Table {
     paused_for: Option<(Duration, Monotonic)>,
     unwatched: u64,
     given_up_changes: u64,
+    log: LineLimit,
     agents: Agents,
 }
 
@@ -132,6 +137,7 @@ impl Table {
             paused_for: None,
             unwatched: 0,
             given_up_changes: 0,
+            log: LineLimit::new(config.log_lines_max, LOG_PERIOD),
             agents: Agents::default(),
             config,
         };
@@ -187,6 +193,7 @@ impl Table {
             self.count_the_silent(now);
         }
         self.calm_down(now);
+        self.log_left_out(now);
     }
 
     /// The next thing that is due is done: `Ready` when something was, `Pending` when nothing is due.
@@ -443,7 +450,7 @@ impl Table {
 
     /// Hands a change on to whoever listens now, and to the journal.
     fn publish(&mut self, change: Change) {
-        log(&change);
+        self.log(&change);
         if self.waiting.len() >= self.config.changes_waiting_max {
             self.waiting.pop_front();
             self.given_up_changes += 1;
@@ -458,14 +465,27 @@ impl Table {
         let _ = self.live.send(change.clone());
         self.waiting.push_back(change);
     }
-}
 
-fn log(change: &Change) {
-    let (publisher, from, to) = (&change.publisher, change.from, change.to);
-    match to {
-        Verdict::Alive | Verdict::Ended | Verdict::Late => {
-            tracing::info!(%publisher, %from, %to, summary = change.summary, "verdict");
+    fn log(&mut self, change: &Change) {
+        let now = self.clock.monotonic();
+        self.log_left_out(now);
+        if !self.log.admits(now) {
+            return;
         }
-        _ => tracing::warn!(%publisher, %from, %to, summary = change.summary, "verdict"),
+        let (publisher, from, to) = (&change.publisher, change.from, change.to);
+        match to {
+            Verdict::Alive | Verdict::Ended | Verdict::Late => {
+                tracing::info!(%publisher, %from, %to, summary = change.summary, "verdict");
+            }
+            _ => tracing::warn!(%publisher, %from, %to, summary = change.summary, "verdict"),
+        }
+    }
+
+    /// Says how many verdicts are not in the log, once those that count together are over.
+    fn log_left_out(&mut self, now: Monotonic) {
+        if let Some(verdicts) = self.log.left_out(now) {
+            let lines_max = self.config.log_lines_max;
+            tracing::warn!(verdicts, lines_max, "more verdicts within 10 s: `heartwatch events` has them all");
+        }
     }
 }

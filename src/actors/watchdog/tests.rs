@@ -406,3 +406,43 @@ fn a_host_that_is_gone_is_one_word_not_one_for_each_publisher_on_it() {
         assert_eq!(of_one, [Verdict::Alive, Verdict::Late], "nothing of its loss and its return");
     });
 }
+
+/// Where log lines are kept for a test.
+#[derive(Clone, Default)]
+struct Logged(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn of_a_crowd_of_verdicts_the_log_has_the_first_and_how_many_more() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _logging = tracing::subscriber::set_default(lines);
+    let changes = Rc::new(Cell::new(0));
+    let counted = changes.clone();
+    on_one_thread(async move {
+        let house = house(ProcessState::Gone, vec![]);
+        house.hears().await;
+        for number in 0..1_100 {
+            house.beat_of(&PublisherId::parse(&format!("light-{number}")).unwrap()).await;
+        }
+        pass(Duration::from_millis(10_500)).await;
+        counted.set(house.changes.borrow().len());
+    });
+    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let (first, rest) = text.split_once("more verdicts within 10 s").unwrap();
+    let lines = |text: &str| text.lines().filter(|line| line.contains(" verdict publisher=light-")).count();
+    assert_eq!(lines(first), 1_000);
+    let more = rest.lines().next().unwrap().split_once("verdicts=").unwrap().1;
+    let more: usize = more.split(' ').next().unwrap().parse().unwrap();
+    assert!(more >= 100, "{more}");
+    assert_eq!(1_000 + more + lines(rest), changes.get(), "each is recorded, and logged or counted");
+}

@@ -5,7 +5,6 @@
 //! same line over and over, it is started again, after a wait that grows. It is never given up: while
 //! it is not there nothing comes, so its publisher's position stands still, and the monitor says `hung`.
 
-mod lines;
 mod program;
 mod reader;
 mod udp;

@@ -8,13 +8,14 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::lines::{Line, Lines};
 use super::reader::Reader;
 use super::udp::Udp;
 use super::{ExecConfig, ExecError};
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartDecision, RestartIntensity};
 use crate::runtime::clock::Clock;
+use crate::runtime::line_limit::LineLimit;
+use crate::runtime::lines::{Line, Lines};
 use crate::runtime::tied::tie_to_this_thread;
 use crate::sources::arrivals::Arrivals;
 
@@ -132,7 +133,7 @@ impl Program {
     /// One life, from its start to its end.
     async fn live(&mut self, running: Running) -> End {
         let Running { group, mut child, mut lines, errors } = running;
-        let mut log = Log::new(self.config.publisher.clone(), self.config.log_lines_max, errors);
+        let mut log = Log::new(&self.config, self.clock, errors);
         self.reader.begin();
         let mut open = true;
         let mut ended: Option<(End, Instant)> = None;
@@ -237,26 +238,35 @@ fn spawn(config: &ExecConfig) -> Result<Running, ExecError> {
 /// Its standard error, into our log.
 struct Log {
     publisher: PublisherId,
+    clock: Clock,
     lines: Option<Lines<ChildStderr>>,
+    limit: LineLimit,
     lines_max: u64,
-    since: Instant,
-    told: u64,
-    left_out: u64,
 }
 
 impl Log {
-    fn new(publisher: PublisherId, lines_max: u64, lines: Option<Lines<ChildStderr>>) -> Self {
-        Self { publisher, lines, lines_max, since: Instant::now(), told: 0, left_out: 0 }
+    fn new(config: &ExecConfig, clock: Clock, lines: Option<Lines<ChildStderr>>) -> Self {
+        let lines_max = config.log_lines_max;
+        let limit = LineLimit::new(lines_max, LOG_PERIOD);
+        Self { publisher: config.publisher.clone(), clock, lines, limit, lines_max }
     }
 
     const fn is_open(&self) -> bool {
         self.lines.is_some()
     }
 
-    /// Tells the next line, or counts it.
+    /// Tells the next line, or how many were not told.
     async fn next(&mut self) {
         let Some(lines) = &mut self.lines else { return };
-        match lines.next().await {
+        let line = tokio::select! {
+            biased;
+            () = self.clock.sleep_until(self.limit.over_at()) => {
+                let left_out = self.limit.left_out(self.clock.monotonic());
+                return self.tell_left_out(left_out);
+            }
+            line = lines.next() => line,
+        };
+        match line {
             Ok(Some(line)) => self.tell(&line),
             Ok(None) | Err(_) => self.lines = None,
         }
@@ -270,41 +280,24 @@ impl Log {
             }
         };
         let _ = tokio::time::timeout(Duration::from_millis(20), all).await;
-        self.tell_left_out();
+        let left_out = self.limit.left_out_at_end();
+        self.tell_left_out(left_out);
     }
 
     fn tell(&mut self, line: &Line) {
-        if self.since.elapsed() >= LOG_PERIOD {
-            self.tell_left_out();
-            (self.since, self.told) = (Instant::now(), 0);
-        }
-        if self.told >= self.lines_max {
-            self.left_out += 1;
+        let text = line.text();
+        if text.is_empty() {
             return;
         }
-        let (bytes, cut) = match line {
-            Line::Whole(bytes) => (bytes, 0),
-            Line::Cut { beginning, bytes_cut } => (beginning, *bytes_cut),
-        };
-        // A program can write anything; control characters would reach a person's terminal.
-        let text = String::from_utf8_lossy(bytes);
-        let text: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if text.is_empty() && cut == 0 {
-            return;
-        }
-        self.told += 1;
-        if cut > 0 {
-            tracing::warn!(publisher = %self.publisher, "its standard error: {text} … ({cut} bytes cut)");
-        } else {
+        if self.limit.admits(self.clock.monotonic()) {
             tracing::warn!(publisher = %self.publisher, "its standard error: {text}");
         }
     }
 
-    fn tell_left_out(&mut self) {
-        if self.left_out > 0 {
-            let (lines, lines_max) = (self.left_out, self.lines_max);
-            tracing::warn!(publisher = %self.publisher, lines, lines_max, "lines of its standard error are not told");
-            self.left_out = 0;
+    fn tell_left_out(&self, left_out: Option<u64>) {
+        if let Some(lines) = left_out {
+            let (publisher, lines_max) = (&self.publisher, self.lines_max);
+            tracing::warn!(%publisher, lines, lines_max, "lines of its standard error are not told");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A program's lines → rows: what is behind the pipe, without the pipe.
 
 use super::ExecConfig;
-use super::lines::Line;
 use super::udp::Udp;
 use crate::domain::error_metric::{SENSOR_DEFECT, casting_error};
 use crate::domain::reading::{FieldValue, Reading};
 use crate::domain::time::Timestamp;
 use crate::formats::sensor_line::SensorLine;
+use crate::runtime::lines::Line;
 use crate::sources::arrivals::Arrival;
 use crate::sources::{BadRow, SourceRow};
 

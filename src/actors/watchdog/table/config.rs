@@ -35,6 +35,8 @@ pub struct WatchdogConfig {
     pub publishers_max: usize,
     /// Most changes that wait to be recorded; at the limit the oldest are counted and given up.
     pub changes_waiting_max: usize,
+    /// Most verdicts in the log within 10 s; how many more there were is logged afterwards.
+    pub log_lines_max: u64,
 }
 
 impl WatchdogConfig {
@@ -52,6 +54,7 @@ impl WatchdogConfig {
             standing_every: Duration::from_secs(10),
             publishers_max: 1_000_000,
             changes_waiting_max: 1_000_000,
+            log_lines_max: 1_000,
         }
     }
 

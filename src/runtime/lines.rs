@@ -4,15 +4,44 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 /// One line without its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// All of it.
     Whole(Vec<u8>),
     /// It was longer than allowed: its beginning, and how many bytes were thrown away.
-    Cut { beginning: Vec<u8>, bytes_cut: usize },
+    Cut {
+        /// As many bytes as are allowed.
+        beginning: Vec<u8>,
+        /// How many more there were.
+        bytes_cut: usize,
+    },
+}
+
+impl Line {
+    /// How many bytes were thrown away.
+    #[must_use]
+    pub const fn bytes_cut(&self) -> usize {
+        match self {
+            Self::Whole(_) => 0,
+            Self::Cut { bytes_cut, .. } => *bytes_cut,
+        }
+    }
+
+    /// The line for a log: a program can write anything, and control characters would reach a person's terminal.
+    /// Empty when there is nothing to say.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (Self::Whole(bytes) | Self::Cut { beginning: bytes, .. }) = self;
+        let text = String::from_utf8_lossy(bytes);
+        let text: String = text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        match self.bytes_cut() {
+            0 => text,
+            bytes_cut => format!("{text} … ({bytes_cut} bytes cut)"),
+        }
+    }
 }
 
 /// Reads lines; a wait that is given up loses nothing.
-pub(super) struct Lines<R> {
+pub struct Lines<R> {
     reader: BufReader<R>,
     line_bytes_max: usize,
     line: Vec<u8>,
@@ -20,12 +49,17 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(pipe: R, line_bytes_max: usize) -> Self {
+    /// Lines of at most `line_bytes_max` bytes; longer ones are cut.
+    #[must_use]
+    pub fn new(pipe: R, line_bytes_max: usize) -> Self {
         Self { reader: BufReader::new(pipe), line_bytes_max, line: Vec::new(), bytes_cut: 0 }
     }
 
     /// The next line; none at the end. What stands behind the last line end is a line too.
-    pub(super) async fn next(&mut self) -> std::io::Result<Option<Line>> {
+    ///
+    /// # Errors
+    /// When the pipe cannot be read.
+    pub async fn next(&mut self) -> std::io::Result<Option<Line>> {
         loop {
             let available = self.reader.fill_buf().await?;
             if available.is_empty() {
@@ -75,5 +109,7 @@ mod tests {
         let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
         let cut = Line::Cut { beginning: b"xxxxxxxx".to_vec(), bytes_cut: 99_992 };
         assert_eq!(all, [whole("one"), whole(""), cut, whole("exactly8"), whole("last")]);
+        assert_eq!(all[2].text(), "xxxxxxxx … (99992 bytes cut)");
+        assert_eq!(whole("\x1b[31mred \t").text(), " [31mred", "harmless");
     }
 }
