@@ -40,4 +40,5 @@ pub mod server;
 pub mod server;
 mod session;
 pub mod start;
+mod stolen;
 pub mod top;

@@ -19,6 +19,7 @@ mod watch;
 use tokio::sync::mpsc;
 
 use crate::roles::cli::{Bench, BenchArgs};
+use crate::roles::stolen::Stolen;
 use crate::runtime::signals::{Request, told_to_end};
 
 #[cfg(not(feature = "hosts"))]
@@ -34,9 +35,13 @@ mod server {
 /// # Errors
 /// When a program that takes part cannot start or does not finish, or a signal ended it.
 pub async fn bench(args: &BenchArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+    let before = Stolen::now();
     // What is dropped here ends its programs and removes its directories.
     tokio::select! {
-        exit = measure(args) => exit,
+        exit = measure(args) => {
+            Stolen::tell_since(before);
+            exit
+        }
         () = told_to_end(&mut requests) => anyhow::bail!("ended by a signal before all was measured"),
     }
 }

@@ -1,6 +1,7 @@
 //! What a process has used so far, from `/proc` (proc(5)): Linux only.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -22,6 +23,12 @@ pub(super) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let mut next =
         || -> anyhow::Result<u64> { Ok(fields.next().context("too few fields in /proc/PID/stat")?.parse()?) };
     Ok(whole(next()? + next()?) / whole(rustix::param::clock_ticks_per_second()))
+}
+
+/// CPU time of the thread that asks. What others on the host of a virtual machine got is not in it where the kernel knows of it.
+pub(super) fn cpu_time_of_this_thread() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// CPU seconds in which nothing ran on this core, or on any when none is named (fields 4 and 5 of its line in

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::broadcast;
 
-use super::processes::resident_bytes;
+use super::processes::{cpu_time_of_this_thread, resident_bytes};
 use super::programs::{heartwatch, whole};
 use crate::actors::watchdog::{TICK, Table, WatchdogConfig};
 use crate::console::tables::{self, Drawing};
@@ -54,6 +54,7 @@ const SCATTER: usize = 514_229;
 struct Measured {
     publishers: usize,
     beats_per_second: f64,
+    beats_per_cpu_second: f64,
     bytes_per_publisher: f64,
     died: usize,
     judged: usize,
@@ -115,15 +116,17 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     let bytes_per_publisher = whole(after.saturating_sub(before)) / whole(publishers as u64);
 
     // The beats of a batch are made while the clock stands: reading them from messages is the subscriber's work.
-    let (mut heard, mut took) = (0, Duration::ZERO);
+    let (mut heard, mut took, mut took_cpu) = (0, Duration::ZERO, Duration::ZERO);
     while heard < BEATS_MEASURED_MIN {
         made.fill(&mut batch, (heard..heard + BATCH_BEATS).map(|turn| turn.wrapping_mul(SCATTER) % publishers))?;
-        let start = clock.monotonic();
+        let (start, cpu_start) = (clock.monotonic(), cpu_time_of_this_thread());
         watched.hear(&batch, start, clock.wall());
+        took_cpu += cpu_time_of_this_thread().saturating_sub(cpu_start);
         took += clock.monotonic().since(start);
         heard += batch.len();
     }
     let beats_per_second = whole(heard as u64) / took.as_secs_f64();
+    let beats_per_cpu_second = whole(heard as u64) / took_cpu.as_secs_f64();
     forget_changes(&mut watched);
 
     // All are heard once more; from then on every tenth is silent and the others go on.
@@ -169,6 +172,7 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     Ok(Measured {
         publishers,
         beats_per_second,
+        beats_per_cpu_second,
         bytes_per_publisher,
         died,
         judged,
@@ -212,11 +216,13 @@ impl Made {
 }
 
 fn table(measured: &[Measured], drawing: Drawing) -> String {
-    let titles = ["PUBLISHERS", "BEATS/S", "BYTES EACH", "SILENT", "JUDGED", "LATE MEDIAN", "P99", "MAX"];
+    let titles =
+        ["PUBLISHERS", "BEATS/S", "BEATS/CPU S", "BYTES EACH", "SILENT", "JUDGED", "LATE MEDIAN", "P99", "MAX"];
     let rows = measured.iter().map(|m| {
         vec![
             m.publishers.to_string(),
             format!("{:.0}", m.beats_per_second),
+            format!("{:.0}", m.beats_per_cpu_second),
             format!("{:.0}", m.bytes_per_publisher),
             m.died.to_string(),
             m.judged.to_string(),

@@ -10,6 +10,7 @@ mod verdicts;
 use tokio::sync::mpsc;
 
 use crate::roles::cli::ProveArgs;
+use crate::roles::stolen::Stolen;
 use crate::runtime::signals::Request;
 
 /// Proves the verdicts, or with `--rows` the account of every row; the answer is the exit code: 1 when
@@ -18,5 +19,8 @@ use crate::runtime::signals::Request;
 /// # Errors
 /// When a part cannot be started.
 pub async fn prove(args: &ProveArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
-    if args.rows { rows::prove(args, requests).await } else { verdicts::prove(args, requests).await }
+    let before = Stolen::now();
+    let exit = if args.rows { rows::prove(args, requests).await } else { verdicts::prove(args, requests).await };
+    Stolen::tell_since(before);
+    exit
 }
