@@ -522,6 +522,55 @@ async fn a_refused_subscription_is_not_a_connection() {
     open(config(&web, "monitor"), &["load/+"]).disconnected().await;
 }
 
+/// A broker with so much for its client that it never pauses: not before it was asked to subscribe, nor for a while after that.
+/// A real one does so when a session has more in it than can be read in the time for which its answer is waited for.
+fn flooding_broker(after_subscribe: Duration) -> String {
+    use std::io::{Read as _, Write as _};
+    // session present
+    const CONNACK: &[u8] = &[0x20, 2, 1, 0];
+    const PUBLISH: &[u8] = b"\x30\x0a\x00\x06load/a17";
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("mqtt://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut reading = stream.try_clone().unwrap();
+            let _ = reading.read(&mut [0; 1_000]);
+            let (asks, asked) = std::sync::mpsc::sync_channel(1);
+            std::thread::spawn(move || {
+                let mut packet = [0; 1_000];
+                while let Ok(length @ 1..) = reading.read(&mut packet) {
+                    // SUBSCRIBE, and the number that it has
+                    if let Some(at) = packet[..length].iter().position(|byte| *byte == 0x82) {
+                        let _ = asks.send([packet[at + 2], packet[at + 3]]);
+                    }
+                }
+            });
+            let flood = PUBLISH.repeat(1_000);
+            let mut subscribed = None;
+            let _ = stream.write_all(CONNACK);
+            while stream.write_all(&flood).is_ok() {
+                subscribed = subscribed.or_else(|| Some((asked.try_recv().ok()?, Instant::now())));
+                if let Some(([high, low], at)) = subscribed
+                    && at.elapsed() >= after_subscribe
+                {
+                    let _ = stream.write_all(&[0x90, 3, high, low, 1]);
+                    break;
+                }
+            }
+            let _ = stream.flush();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_backlog_without_a_pause_keeps_neither_a_subscription_nor_its_answer_from_coming() {
+    let url = flooding_broker(Duration::from_millis(2_500));
+    let connect_timeout = Duration::from_secs(1);
+    let mut monitor = open(MqttConfig { connect_timeout, ..config(&url, "monitor") }, &["load/+"]);
+    assert_eq!(monitor.connected().await, (1, true), "the first connection is the one that lasts");
+}
+
 #[tokio::test]
 async fn a_port_taken_by_mosquitto_is_named_with_the_way_to_use_it() {
     let Some(mosquitto) = Mosquitto::start().await else { return };

@@ -37,7 +37,7 @@ pub(super) struct Ends {
 enum Phase {
     /// There is none.
     Down,
-    /// The broker took us; its SUBACK is due by then.
+    /// The broker took us; its SUBACK is due by then, unless something else comes before.
     Subscribing { session_present: bool, due: Instant },
     /// It works, since then.
     Up { since: Monotonic },
@@ -166,13 +166,14 @@ impl Link {
         }
     }
 
-    /// Sends all acknowledgements that are due in one piece. rumqttc would send each one alone: a system call for
-    /// us, a packet on the wire, and a wake-up of the broker.
+    /// Sends all acknowledgements that are due in one piece; rumqttc would send each one alone.
     async fn acknowledge(&mut self, eventloop: &mut EventLoop) -> Result<(), ConnectionError> {
         if self.acknowledging || !self.may_acknowledge() {
             return Ok(());
         }
-        let Some(network) = &mut eventloop.network else { return Ok(()) };
+        if eventloop.network.is_none() {
+            return Ok(());
+        }
         let mut due = Vec::new();
         {
             let mut receipts = self.shared.receipts();
@@ -181,19 +182,7 @@ impl Link {
                 receipts.sent();
             }
         }
-        if due.is_empty() {
-            return Ok(());
-        }
-        let send = async {
-            for packet_id in due {
-                network.write(Packet::PubAck(PubAck::new(packet_id))).await?;
-            }
-            network.flush().await
-        };
-        match tokio::time::timeout(self.config.connect_timeout, send).await {
-            Ok(sent) => Ok(sent?),
-            Err(_) => Err(ConnectionError::FlushTimeout),
-        }
+        self.send_at_once(eventloop, due.into_iter().map(|packet_id| Packet::PubAck(PubAck::new(packet_id)))).await
     }
 
     fn may_acknowledge(&self) -> bool {

@@ -28,7 +28,14 @@ impl Link {
     /// Takes all that has come, without waiting for more. Returns why the connection is of no use, where it is not.
     pub(super) async fn read(&mut self, eventloop: &mut EventLoop, first: Event) -> Option<(Kind, String)> {
         let came = (self.clock.monotonic(), self.clock.wall());
+        if let Phase::Subscribing { session_present, .. } = self.phase {
+            // what waits for us at the broker comes first, however long that takes
+            self.phase = self.subscribing(session_present);
+        }
         let mut failure = self.events(eventloop, Some(first), came);
+        if failure.is_none() {
+            failure = self.send_pending(eventloop).await.err().map(|error| describe(&error));
+        }
         // rumqttc reads ten packets a turn, and copies each of them for its own events
         for _ in 0..READ_ON_PACKETS_MAX {
             let Some(network) = eventloop.network.as_mut().filter(|_| failure.is_none() && !self.paused) else { break };
@@ -36,7 +43,7 @@ impl Link {
                 None => break,
                 // nothing for rumqttc to do: it is we who acknowledge
                 Some(Ok(Packet::Publish(publish))) if publish.qos != QoS::ExactlyOnce => self.delivery(publish, came),
-                Some(Ok(packet)) => match answer(eventloop, packet, self.config.connect_timeout).await {
+                Some(Ok(packet)) => match self.answer(eventloop, packet).await {
                     Ok(()) => failure = self.events(eventloop, None, came),
                     Err(error) => failure = Some(describe(&error)),
                 },
@@ -90,13 +97,13 @@ impl Link {
                 }
                 self.queue.hold();
                 let filters = self.filters.iter().map(|path| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce));
-                // first of all, and not through the queue, which may be full
+                // first of all, and not through the queue, which may be full (see `send_pending`)
                 eventloop.pending.push_front(Request::Subscribe(Subscribe::new_many(filters)));
                 if !self.config.filters_over.is_empty() {
                     let topics = self.config.filters_over.clone();
                     eventloop.pending.push_front(Request::Unsubscribe(Unsubscribe { pkid: 0, topics }));
                 }
-                self.phase = Phase::Subscribing { session_present, due: self.later(self.config.connect_timeout) };
+                self.phase = self.subscribing(session_present);
             }
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
             Event::Incoming(Packet::Publish(publish)) => self.delivery(publish, came),
@@ -111,6 +118,24 @@ impl Link {
             _ => {}
         }
         None
+    }
+
+    fn subscribing(&self, session_present: bool) -> Phase {
+        Phase::Subscribing { session_present, due: self.later(self.config.connect_timeout) }
+    }
+
+    /// Sends what a connection begins with: our subscriptions, and what the broker has not confirmed on the one before.
+    /// rumqttc has that wait for a millisecond in which nothing comes, and everything else of ours wait behind it: where a
+    /// backlog comes without a pause, neither a subscription nor an acknowledgement would ever be sent.
+    async fn send_pending(&self, eventloop: &mut EventLoop) -> Result<(), ConnectionError> {
+        let mut packets = Vec::new();
+        // a message whose packet id is in use waits in rumqttc until it is free, and there is room for one
+        while eventloop.state.collision.is_none()
+            && let Some(request) = eventloop.pending.pop_front()
+        {
+            packets.extend(eventloop.state.handle_outgoing_packet(request)?);
+        }
+        self.send_at_once(eventloop, packets).await
     }
 
     fn subscribed(&mut self, suback: &SubAck) -> Option<(Kind, String)> {
@@ -167,15 +192,28 @@ impl Link {
             }
         }
     }
-}
 
-/// Gives a packet to rumqttc, and sends what it answers.
-async fn answer(eventloop: &mut EventLoop, packet: Packet, timeout: Duration) -> Result<(), ConnectionError> {
-    let answer = eventloop.state.handle_incoming_packet(packet)?;
-    let (Some(answer), Some(network)) = (answer, &mut eventloop.network) else { return Ok(()) };
-    let send = async {
-        network.write(answer).await?;
-        network.flush().await
-    };
-    tokio::time::timeout(timeout, send).await.map_err(|_| ConnectionError::FlushTimeout)?.map_err(Into::into)
+    /// Gives a packet to rumqttc, and sends what it answers.
+    async fn answer(&self, eventloop: &mut EventLoop, packet: Packet) -> Result<(), ConnectionError> {
+        let answer = eventloop.state.handle_incoming_packet(packet)?;
+        self.send_at_once(eventloop, answer).await
+    }
+
+    /// Sends packets in one piece: one by one, each would be a system call for us and a wake-up of the broker.
+    pub(super) async fn send_at_once(
+        &self,
+        eventloop: &mut EventLoop,
+        packets: impl IntoIterator<Item = Packet>,
+    ) -> Result<(), ConnectionError> {
+        let mut packets = packets.into_iter().peekable();
+        let Some(network) = eventloop.network.as_mut().filter(|_| packets.peek().is_some()) else { return Ok(()) };
+        let send = async {
+            for packet in packets {
+                network.write(packet).await?;
+            }
+            network.flush().await
+        };
+        let sent = tokio::time::timeout(self.config.connect_timeout, send).await;
+        Ok(sent.map_err(|_| ConnectionError::FlushTimeout)??)
+    }
 }
