@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::arrivals::{Arrivals, Phi};
 use crate::domain::publisher::PublisherId;
-use crate::domain::time::{Monotonic, describe_duration};
+use crate::domain::time::{Monotonic, Span, describe_duration};
 
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 256;
@@ -165,7 +165,8 @@ impl DeadlineKind {
                 interval.map_or(unpromised, |interval| interval.saturating_mul(count).max(floor).min(ceiling))
             }
             Self::Adaptive { phi, floor, ceiling } => {
-                let usual = interval.map_or(Duration::ZERO, |interval| late_after(Some(interval), ceiling));
+                let usual =
+                    interval.map_or(Duration::ZERO, |interval| late_after(Some(interval.into()), ceiling.into()).get());
                 arrivals.deadline(phi).map_or(ceiling, |deadline| deadline.max(usual).max(floor).min(ceiling))
             }
         }
@@ -316,14 +317,16 @@ impl Fit {
     }
 }
 
+/// The least that a network's jitter is allowed.
+const JITTER_LEAST: Span = Span::from_millis(250);
+
 /// How long after its last sign of life a publisher becomes `late`: its promised interval and half
 /// of it again (at least 250 ms) for the jitter of a healthy network, and never past its deadline.
 /// Without a promise the deadline itself.
 #[must_use]
-pub fn late_after(interval: Option<Duration>, deadline: Duration) -> Duration {
+pub fn late_after(interval: Option<Span>, deadline: Span) -> Span {
     let Some(interval) = interval else { return deadline };
-    let grace = (interval / 2).max(Duration::from_millis(250));
-    interval.saturating_add(grace).min(deadline)
+    (interval + interval.half().max(JITTER_LEAST)).min(deadline)
 }
 
 #[cfg(test)]
@@ -400,7 +403,8 @@ mod tests {
             for gap in millis {
                 let deadline = fit.heard(Some(Duration::from_millis(gap)), interval);
                 prop_assert!((floor..=ceiling).contains(&deadline), "{:?}", deadline);
-                prop_assert!(deadline >= late_after(interval, ceiling).min(ceiling) || interval.is_none());
+                let usual = late_after(interval.map(Span::from), ceiling.into()).get();
+                prop_assert!(deadline >= usual.min(ceiling) || interval.is_none());
             }
             prop_assert!(fit.basis(interval).is_some());
         }
@@ -409,9 +413,13 @@ mod tests {
     #[test]
     fn lateness_never_passes_the_deadline() {
         let seconds = Duration::from_secs;
+        let late_after = |interval: Option<Duration>, deadline: Duration| {
+            late_after(interval.map(Span::from), deadline.into()).get()
+        };
         assert_eq!(late_after(Some(seconds(2)), seconds(50)), seconds(3));
         assert_eq!(late_after(Some(Duration::from_millis(100)), seconds(5)), Duration::from_millis(350));
         assert_eq!(late_after(Some(seconds(9)), seconds(5)), seconds(5));
         assert_eq!(late_after(None, seconds(5)), seconds(5));
+        assert_eq!(late_after(Some(Duration::MAX), Duration::MAX), Span::from(Duration::MAX).get(), "no overflow");
     }
 }

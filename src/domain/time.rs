@@ -58,7 +58,7 @@ impl Add<Duration> for Monotonic {
 
 /// A length of time in eight bytes, for where a million of them are kept: nanoseconds, 584 years at most. An
 /// `Option` of it takes no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(NonZeroU64);
 
 impl From<Duration> for Span {
@@ -71,7 +71,38 @@ impl Span {
     /// As everybody else writes it.
     #[must_use]
     pub const fn get(self) -> Duration {
-        Duration::from_nanos(self.0.get() - 1)
+        Duration::from_nanos(self.nanos())
+    }
+
+    const fn nanos(self) -> u64 {
+        self.0.get() - 1
+    }
+
+    /// So many milliseconds.
+    #[must_use]
+    pub const fn from_millis(millis: u32) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(millis as u64 * 1_000_000))
+    }
+
+    /// Half of it.
+    #[must_use]
+    pub const fn half(self) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(self.nanos() / 2))
+    }
+}
+
+impl Add for Span {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.nanos()))
+    }
+}
+
+// Without a `Duration` in between, whose seconds and nanoseconds are a division each: a heartbeat does this several times.
+impl Add<Span> for Monotonic {
+    type Output = Self;
+    fn add(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.nanos()))
     }
 }
 

@@ -72,7 +72,7 @@ impl Watch {
         }
         let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;
         // What it did while nothing was heard of it is not known: the count starts again.
-        let unheard = self.last_heard.is_some_and(|(heard, _)| at.since(heard) >= self.late_after());
+        let unheard = self.last_heard.is_some_and(|(heard, _)| at >= heard + self.late_after());
         let moved = self.position.is_none_or(|before| (before.sequence, before.cursor) != (sequence, cursor));
         let since = match self.position {
             Some(before) if !moved && !idle && !unheard => before.since,
@@ -86,19 +86,19 @@ impl Watch {
     fn judge_position(&mut self, beat: &Beat, silent_before: Option<Duration>) -> Option<Box<Transition>> {
         let beats = matches!(beat.kind, BeatKind::Heartbeat(_));
         if let Some(position) = self.position.filter(|_| beats) {
-            let still_for = beat.at.since(position.since);
-            let stuck_after = self.deadline_kind().stuck_after(self.deadline());
+            let still_for = || beat.at.since(position.since);
+            let stuck_after = self.stuck_after();
             let stuck_at = (position.since + stuck_after).max(self.grace_until());
             if beat.at >= stuck_at {
                 if self.verdict == Verdict::Hung {
                     return None;
                 }
-                let judgement = judge_stuck(position.cursor, still_for, stuck_after);
+                let judgement = judge_stuck(position.cursor, still_for(), stuck_after.get());
                 return Some(self.change(judgement, stuck_at, Trigger::Heartbeat));
             }
             let was_stuck = self.verdict == Verdict::Hung && silent_before.is_some_and(|gap| gap < self.deadline());
             if was_stuck {
-                let judgement = judge_moving(still_for.max(self.deadline()));
+                let judgement = judge_moving(still_for().max(self.deadline()));
                 return Some(self.change(judgement, beat.at, Trigger::Heartbeat));
             }
         }
@@ -153,7 +153,7 @@ impl Watch {
             return false;
         }
         let apart = self.deadline() + self.interval().unwrap_or_default();
-        let goes_on = death.goes_on(at, self.late_after(), apart);
+        let goes_on = death.goes_on(at, self.late_after().get(), apart);
         self.trouble().death = Some(death);
         !goes_on
     }

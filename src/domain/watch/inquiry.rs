@@ -209,7 +209,7 @@ impl Watch {
             last_heard: self.last_heard,
             heard_before: self.heard_before,
             silent_since: self.silent_since(around.observer),
-            late_after: self.late_after(),
+            late_after: self.late_after().get(),
             deadline: self.deadline(),
             late_at: self.late_at(around.observer),
             deadline_at: self.deadline_at(around.observer),

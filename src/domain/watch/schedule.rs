@@ -67,24 +67,29 @@ impl Watch {
         if self.ended {
             return None;
         }
-        let (late_at, deadline_at) = (self.late_at(observer), self.deadline_at(observer));
-        match self.looked_at {
-            None => Some(late_at),
-            Some(looked_at) if looked_at < late_at => Some(late_at),
-            Some(looked_at) if looked_at < deadline_at => Some(deadline_at),
+        let late_at = self.late_at(observer);
+        let Some(looked_at) = self.looked_at.filter(|looked_at| *looked_at >= late_at) else { return Some(late_at) };
+        let deadline_at = self.deadline_at(observer);
+        Some(match self.verdict {
+            _ if looked_at < deadline_at => deadline_at,
             // Doubt is looked at again soon: it ends when the others are heard.
-            Some(looked_at) if self.verdict == Verdict::Unknown => Some(looked_at + self.deadline().min(DOUBT_AGAIN)),
-            Some(looked_at) => Some(looked_at + self.deadline()),
-        }
+            Verdict::Unknown => looked_at + self.deadline().min(DOUBT_AGAIN),
+            _ => looked_at + self.deadline,
+        })
+    }
+
+    /// How long its source may stand still.
+    pub(super) fn stuck_after(&self) -> Span {
+        self.fit.as_ref().map_or(self.deadline, |fit| fit.rule().kind.stuck_after(self.deadline()).into())
     }
 
     /// How much silence makes it late.
-    pub(super) fn late_after(&self) -> Duration {
-        late_after(self.interval(), self.deadline())
+    pub(super) fn late_after(&self) -> Span {
+        late_after(self.interval, self.deadline)
     }
 
     pub(super) fn deadline_at(&self, observer: &Observer) -> Monotonic {
-        (self.silent_since(observer) + self.deadline()).max(self.grace_until()).max(observer.settled_at())
+        (self.silent_since(observer) + self.deadline).max(self.grace_until()).max(observer.settled_at())
     }
 
     pub(super) fn silent_since(&self, observer: &Observer) -> Monotonic {
