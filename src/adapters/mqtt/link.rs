@@ -58,6 +58,8 @@ enum Woken {
     Polled(Result<Event, ConnectionError>),
     /// Acknowledgements are due, and no poll is under way.
     Acknowledged,
+    /// Nothing is read, and the broker has not heard of us for long.
+    PingDue,
     /// No SUBACK came.
     Unsubscribed,
     /// The owner wants an end in order, or has gone.
@@ -86,6 +88,8 @@ pub(super) struct Link {
     dropped_now: u64,
     /// Whether reading stopped because the queue is full.
     paused: bool,
+    /// Until then the broker has heard of us, where reading stopped: rumqttc, which does not run meanwhile, sends no pings.
+    ping_due: Option<Instant>,
     /// That it did was said, and the queue has not been empty since.
     said_paused: bool,
     /// Taken from the queue while there was no room.
@@ -120,6 +124,7 @@ impl Link {
             queue,
             dropped_now: 0,
             paused: false,
+            ping_due: None,
             said_paused: false,
             held: None,
             unconfirmed: 0,
@@ -138,6 +143,7 @@ impl Link {
             let failure = match woken {
                 Woken::Polled(Ok(event)) => self.read(&mut eventloop, event).await,
                 Woken::Acknowledged => None,
+                Woken::PingDue => self.ping(&mut eventloop).await.err().map(|error| describe(&error)),
                 Woken::Polled(Err(_)) if matches!(self.stopping, Stopping::Closing { .. }) => break,
                 Woken::Polled(Err(error)) => Some(describe(&error)),
                 Woken::Unsubscribed => Some((Kind::Refused, "it does not answer our subscription".to_owned())),
@@ -185,6 +191,12 @@ impl Link {
         self.send_at_once(eventloop, due.into_iter().map(|packet_id| Packet::PubAck(PubAck::new(packet_id)))).await
     }
 
+    /// Tells the broker that we are there.
+    async fn ping(&mut self, eventloop: &mut EventLoop) -> Result<(), ConnectionError> {
+        self.ping_due = Some(self.later(self.config.keep_alive / 2));
+        self.send_at_once(eventloop, [Packet::PingReq]).await
+    }
+
     fn may_acknowledge(&self) -> bool {
         !matches!(self.phase, Phase::Down) && !matches!(self.stopping, Stopping::Closing { .. })
     }
@@ -205,6 +217,8 @@ impl Link {
                 polled = &mut poll, if !self.paused && self.rests_until.is_none() => return Woken::Polled(polled),
                 () = sleep_until(self.rests_until) => self.rests_until = None,
                 () = sleep_until(subscribe_due), if !self.paused => return Woken::Unsubscribed,
+                // a poll that stands here was never begun: reading does not stop while one is under way
+                () = sleep_until(self.ping_due), if self.paused && self.may_acknowledge() => return Woken::PingDue,
                 () = self.shared.acknowledged.notified() => {
                     if self.rests_until.is_some() {
                         return Woken::Acknowledged;

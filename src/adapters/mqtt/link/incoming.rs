@@ -32,6 +32,7 @@ impl Link {
             // what waits for us at the broker comes first, however long that takes
             self.phase = self.subscribing(session_present);
         }
+        let mut heard = matches!(first, Event::Incoming(_));
         let mut failure = self.events(eventloop, Some(first), came);
         if failure.is_none() {
             failure = self.send_pending(eventloop).await.err().map(|error| describe(&error));
@@ -39,7 +40,9 @@ impl Link {
         // rumqttc reads ten packets a turn, and copies each of them for its own events
         for _ in 0..READ_ON_PACKETS_MAX {
             let Some(network) = eventloop.network.as_mut().filter(|_| failure.is_none() && !self.paused) else { break };
-            match network.read().now_or_never() {
+            let read = network.read().now_or_never();
+            heard |= matches!(read, Some(Ok(_)));
+            match read {
                 None => break,
                 // nothing for rumqttc to do: it is we who acknowledge
                 Some(Ok(Packet::Publish(publish))) if publish.qos != QoS::ExactlyOnce => self.delivery(publish, came),
@@ -49,6 +52,10 @@ impl Link {
                 },
                 Some(Err(error)) => failure = Some(describe(&error.into())),
             }
+        }
+        if heard {
+            // the answer to a ping stands behind all that waits for us: whoever sends is there
+            eventloop.state.await_pingresp = false;
         }
         if self.shared.receipts().waiting() >= REST_FROM_MESSAGES {
             self.rests_until = Some(self.later(REST));
@@ -184,6 +191,7 @@ impl Link {
         }
         if self.queue.is_full() && acknowledged && !self.paused {
             self.paused = true;
+            self.ping_due = Some(self.later(self.config.keep_alive / 2));
             if !std::mem::replace(&mut self.said_paused, true) {
                 tracing::warn!(
                     broker = %self.broker, messages = self.queue.messages(), bytes = self.queue.bytes(),
