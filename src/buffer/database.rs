@@ -7,6 +7,10 @@
 //!    can be read of it is copied into a new one, row by row ([`super::salvage`]).
 //! 3. A crash at any point of that leaves either the damaged file or the complete new one in its place.
 //! 4. A file that is not ours, or from a newer version, is an error, and is left alone.
+//! 5. A file of an earlier version is copied whole into one of this version, which takes its place
+//!    ([`super::upgrade`]); that is no damage.
+//! 6. Rows of the tables that are [`Layout::sealed`] have a checksum each ([`super::seal`]): one that is not
+//!    what was written is taken out and named.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{salvage, write_ahead_log};
+use super::{salvage, seal, upgrade, write_ahead_log};
 
 /// What the tables of one kind of file are.
 #[derive(Debug)]
@@ -29,6 +33,17 @@ pub(super) struct Layout {
     pub(super) create: &'static str,
     /// The tables to save from a damaged file; each has an integer primary key.
     pub(super) tables: &'static [&'static str],
+    /// Those of them that have a column `checksum` over the others of the row.
+    pub(super) sealed: &'static [&'static str],
+    /// What the tables were in earlier versions. A later version may have more tables and more columns.
+    pub(super) earlier: &'static [Self],
+}
+
+impl Layout {
+    /// This one and the earlier ones.
+    pub(super) fn versions(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.earlier)
+    }
 }
 
 /// An open file, its lock, and what was found damaged.
@@ -76,7 +91,7 @@ pub(super) fn first_use<T>(
     drop(connection);
     damage.push(format!("{} is damaged ({found})", path.display()));
     damage.extend(salvage::salvage(path, layout)?);
-    let mut connection = open_checked(path, layout)?;
+    let mut connection = open_checked(path, layout, damage)?;
     let used = first_use(&mut connection, damage).map_err(|error| error.to_string())?;
     Ok((connection, used))
 }
@@ -84,22 +99,23 @@ pub(super) fn first_use<T>(
 /// Opens the file again, whose lock is held, after an error that may mean damage.
 pub(super) fn open_locked(path: &Path, layout: &Layout) -> Result<(Connection, Vec<String>), String> {
     salvage::finish_interrupted(path)?;
+    upgrade::finish_interrupted(path)?;
     let mut damage = Vec::new();
     damage.extend(write_ahead_log::damage(path));
-    let found = match open_checked(path, layout) {
+    let found = match open_checked(path, layout, &mut damage) {
         Ok(connection) => return Ok((connection, damage)),
         Err(Refusal::Damaged(found)) => found,
         Err(Refusal::Other(reason)) => return Err(reason),
     };
     damage.push(format!("{} is damaged ({found})", path.display()));
     damage.extend(salvage::salvage(path, layout)?);
-    match open_checked(path, layout) {
+    match open_checked(path, layout, &mut damage) {
         Ok(connection) => Ok((connection, damage)),
         Err(Refusal::Damaged(reason) | Refusal::Other(reason)) => Err(reason),
     }
 }
 
-fn open_checked(path: &Path, layout: &Layout) -> Result<Connection, Refusal> {
+fn open_checked(path: &Path, layout: &Layout, damage: &mut Vec<String>) -> Result<Connection, Refusal> {
     let mut connection = connect(path)?;
     // the full check compares the indexes as well, which decide what is delivered; a file has few, large
     // rows, so that reading it is what takes the time either way
@@ -107,10 +123,24 @@ fn open_checked(path: &Path, layout: &Layout) -> Result<Connection, Refusal> {
     if found != "ok" {
         return Err(Refusal::Damaged(found.replace('\n', " ")));
     }
-    make_tables(&mut connection, layout)?;
+    match check_owner(&connection, layout)? {
+        None => make_tables(&mut connection, layout)?,
+        Some(version) if version < layout.version => {
+            let earlier = layout.earlier.iter().find(|earlier| earlier.version == version);
+            let expected = earlier.map(expected_schema).transpose()?;
+            if expected != Some(schema(&connection)?) {
+                return Err(Refusal::Damaged("its list of tables is not what was written".to_owned()));
+            }
+            drop(connection);
+            upgrade::upgrade(path, layout)?;
+            return open_checked(path, layout, damage);
+        }
+        Some(_) => {}
+    }
     if schema(&connection)? != expected_schema(layout)? {
         return Err(Refusal::Damaged("its list of tables is not what was written".to_owned()));
     }
+    seal::begin(&mut connection, layout, damage)?;
     Ok(connection)
 }
 
@@ -166,6 +196,7 @@ impl From<Refusal> for String {
 pub(super) fn open_in_memory(layout: &Layout) -> Result<Opened, String> {
     let mut connection = Connection::open_in_memory().map_err(|error| error.to_string())?;
     make_tables(&mut connection, layout)?;
+    seal::begin(&mut connection, layout, &mut Vec::new()).map_err(|error| error.to_string())?;
     Ok(Opened { connection, lock: None, damage: Vec::new() })
 }
 
@@ -181,9 +212,8 @@ pub(super) fn open_read_only(path: &Path, layout: &Layout) -> Result<Connection,
     Ok(connection)
 }
 
-/// Makes the tables in a new file; refuses a file that is not ours.
+/// Makes the tables in a new file.
 pub(super) fn make_tables(connection: &mut Connection, layout: &Layout) -> Result<(), Refusal> {
-    check_owner(connection, layout)?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(layout.create)?;
     transaction.pragma_update(None, "application_id", layout.application_id)?;
@@ -209,19 +239,32 @@ const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// A write-ahead log that grew beyond this is cut back once it is in the file.
 const WAL_BYTES_KEPT_MAX: i64 = 64 * 1024 * 1024;
 
-fn check_owner(connection: &Connection, layout: &Layout) -> Result<(), Refusal> {
+/// The version of the file's tables; none where it has no tables yet. A file that has exactly our tables is ours,
+/// whatever its marks say: then they are what has changed.
+fn check_owner(connection: &Connection, layout: &Layout) -> Result<Option<i32>, Refusal> {
     let read = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let found = schema(connection)?;
     let (application_id, version) = (read("application_id")?, read("user_version")?);
     let (known, what) = (layout.version, layout.what);
-    if application_id != layout.application_id && (application_id != 0 || tables > 0) {
+    if application_id == layout.application_id && (1..=known).contains(&version) {
+        return Ok(Some(version));
+    }
+    if found.is_empty() && application_id == 0 {
+        return Ok(None);
+    }
+    for layout in layout.versions() {
+        if found == expected_schema(layout)? {
+            return Err(Refusal::Damaged("the marks of whose file it is are not what was written".to_owned()));
+        }
+    }
+    if application_id != layout.application_id {
         return Err(Refusal::Other(format!("the file is an SQLite database, but not {what} of heartwatch")));
     }
     if version > known {
         let text = format!("{what} has version {version}, this heartwatch knows up to {known}: use a newer heartwatch");
         return Err(Refusal::Other(text));
     }
-    Ok(())
+    Err(Refusal::Damaged("its version is not what was written".to_owned()))
 }
 
 fn take_lock(path: &Path) -> Result<File, String> {

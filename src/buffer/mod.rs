@@ -7,5 +7,8 @@ pub mod journal;
 pub mod maintenance;
 pub mod notifications;
 pub mod outbox;
+mod records;
 mod salvage;
+mod seal;
+mod upgrade;
 mod write_ahead_log;

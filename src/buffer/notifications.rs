@@ -10,6 +10,7 @@
 //!    also after a restart, has the same content and the same id.
 
 mod account;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 pub use self::account::{Account, RECENT_MAX};
-use super::database::{self, Layout};
+use self::schema::LAYOUT;
+use super::database;
 use crate::domain::notice::Notice;
 use crate::domain::time::Timestamp;
 
@@ -28,41 +30,6 @@ use crate::domain::time::Timestamp;
 pub const WAITING_NOTICES_MAX: u64 = 10_000;
 /// Most notices in one message.
 pub const MESSAGE_NOTICES_MAX: u64 = 1_000;
-
-const LAYOUT: Layout = Layout {
-    what: "a store of notifications",
-    application_id: 0x4857_4e54, // "HWNT"
-    version: 1,
-    create: "
-        CREATE TABLE IF NOT EXISTS progress (
-            id INTEGER PRIMARY KEY CHECK (id = 1),
-            mark INTEGER NOT NULL,
-            messages INTEGER NOT NULL
-        ) STRICT;
-        CREATE TABLE IF NOT EXISTS accounts (
-            id INTEGER PRIMARY KEY,
-            target TEXT NOT NULL UNIQUE,
-            taken INTEGER NOT NULL DEFAULT 0,
-            sent INTEGER NOT NULL DEFAULT 0,
-            given_up INTEGER NOT NULL DEFAULT 0,
-            messages INTEGER NOT NULL DEFAULT 0,
-            failures INTEGER NOT NULL DEFAULT 0,
-            last_error TEXT NOT NULL DEFAULT '',
-            last_given_up TEXT NOT NULL DEFAULT '',
-            last_sent INTEGER,
-            recent TEXT NOT NULL DEFAULT '[]'
-        ) STRICT;
-        CREATE TABLE IF NOT EXISTS waiting (
-            id INTEGER PRIMARY KEY,
-            target TEXT NOT NULL,
-            known_at INTEGER NOT NULL,
-            message INTEGER,
-            notice TEXT NOT NULL
-        ) STRICT;
-        CREATE INDEX IF NOT EXISTS waiting_by_target ON waiting (target, id);
-    ",
-    tables: &["progress", "accounts", "waiting"],
-};
 
 /// Why the store could not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,7 @@ const PROBES_MAX: u32 = 10_000;
 /// The new file is complete and synced as `NAME.salvaged` before the damaged one is moved, so that
 /// [`finish_interrupted`] can tell after a crash how far it came.
 pub(super) fn salvage(path: &Path, layout: &Layout) -> Result<Vec<String>, String> {
+    let layout = version_of(path, layout);
     let (in_progress, complete) = (beside(path, ".salvaging"), beside(path, ".salvaged"));
     remove_database(&in_progress);
     let mut damage = Vec::new();
@@ -40,6 +41,18 @@ pub(super) fn salvage(path: &Path, layout: &Layout) -> Result<Vec<String>, Strin
     let kept_as = put_in_place(path)?;
     damage.push(format!("the damaged file is kept as {}", kept_as.display()));
     Ok(damage)
+}
+
+/// The version whose tables the damaged file has: as they are listed in it, or as its header says, or the newest.
+fn version_of<'a>(path: &Path, layout: &'a Layout) -> &'a Layout {
+    let listed = Connection::open(path).and_then(|connection| schema(&connection)).ok();
+    let has_tables_of = |version: &&Layout| listed.is_some() && listed == expected_schema(version).ok();
+    let mut header = [0; 64];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    // <https://www.sqlite.org/fileformat2.html#the_database_header>: the user version is at 60
+    let said = header.last_chunk::<4>().filter(|_| read.is_ok()).map(|bytes| i32::from_be_bytes(*bytes));
+    let said_so = |version: &&Layout| Some(version.version) == said;
+    layout.versions().find(has_tables_of).or_else(|| layout.versions().find(said_so)).unwrap_or(layout)
 }
 
 /// Ends a salvage that a crash interrupted.
@@ -181,12 +194,12 @@ fn copy_rows(
     Ok(())
 }
 
-fn remove_database(path: &Path) {
+pub(super) fn remove_database(path: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(beside(path, suffix));
     }
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), String> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), String> {
     fs::rename(from, to).map_err(|error| format!("cannot rename {} to {}: {error}", from.display(), to.display()))
 }

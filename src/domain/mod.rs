@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod error_metric;
 pub mod evidence;
 pub mod flapping;
+pub mod journal_id;
 pub mod judge;
 pub mod ledger;
 pub mod maintenance;

@@ -25,6 +25,7 @@ mod committer;
 mod draft;
 mod fresh;
 mod history;
+mod identity;
 mod incarnation;
 mod known;
 mod readings;
@@ -53,6 +54,7 @@ pub use self::history::{History, HistoryBlock, recorded_changes};
 pub use self::snapshot::{Snapshot, snapshot};
 use self::store::{Store, Write};
 pub use self::tail::Tail;
+use crate::domain::journal_id::JournalId;
 pub use crate::domain::ledger::NamedLoss;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
@@ -203,6 +205,7 @@ pub struct Journal {
     queue: Arc<Semaphore>,
     queue_entries_max: u32,
     limits: watch::Sender<Limits>,
+    identity: watch::Receiver<Option<JournalId>>,
     path: Arc<PathBuf>,
     plots: Arc<Semaphore>,
 }
@@ -220,6 +223,7 @@ impl Journal {
         let queue_entries_max = u32::try_from(config.queue_entries_max.max(1)).unwrap_or(u32::MAX);
         let (store, recovery) = Store::open(config)?;
         let (level_sender, level) = watch::channel(store.level());
+        let identity = store.identity();
         // entries are limited by the semaphore; the channel's own limit is for the other commands
         let (commands, receiver) = mpsc::channel(1_024);
         let (takes, taken) = mpsc::channel(TAKES_WAITING_MAX);
@@ -232,7 +236,7 @@ impl Journal {
         let queue = Arc::new(Semaphore::new(queue_entries_max as usize));
         let plots = Arc::new(Semaphore::new(PLOTS_AT_ONCE_MAX));
         let path = Arc::new(journal_path);
-        Ok((Self { commands, takes, level, queue, queue_entries_max, limits, path, plots }, recovery))
+        Ok((Self { commands, takes, level, queue, queue_entries_max, limits, identity, path, plots }, recovery))
     }
 
     /// New limits from the next commit on.
@@ -385,6 +389,12 @@ impl Journal {
     pub fn queue_entries(&self) -> (u64, u64) {
         let waiting = (self.queue_entries_max as usize).saturating_sub(self.queue.available_permits());
         (waiting as u64, u64::from(self.queue_entries_max))
+    }
+
+    /// Which journal it is; none until its file could be opened.
+    #[must_use]
+    pub fn identity(&self) -> Option<JournalId> {
+        *self.identity.borrow()
     }
 
     /// How full it is; cheap.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::sync::watch;
 
 use super::block::Index;
 use super::draft::{Changed, Draft};
@@ -13,9 +14,10 @@ use super::incarnation::Unwritten;
 use super::known::Known;
 use super::schema::LAYOUT;
 use super::touched::Incarnations;
-use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, recovery};
+use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, identity, recovery};
 use crate::buffer::database;
 use crate::buffer::encoding::{checksum, unsealed};
+use crate::domain::journal_id::JournalId;
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
@@ -69,6 +71,7 @@ pub(super) struct Store {
     moved_readings: u64,
     /// Writes so far.
     kept: u64,
+    identity: watch::Sender<Option<JournalId>>,
     _lock: Option<File>,
 }
 
@@ -84,9 +87,10 @@ impl Store {
         let database::Opened { connection, lock, mut damage } =
             database::open(&config.path, &LAYOUT).map_err(failed)?;
         let load = |connection: &mut Connection, damage: &mut Vec<String>| {
-            Ok((recovery::load(connection, damage)?, recovery::last_changes(connection)?))
+            let identity = identity::load(connection, None)?;
+            Ok((identity, recovery::load(connection, damage)?, recovery::last_changes(connection)?))
         };
-        let (connection, (known, last_changes)) =
+        let (connection, (identity, known, last_changes)) =
             database::first_use(&config.path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
         let last_epoch = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0);
         let recovery = Recovery { undelivered_rows: known.level.undelivered_rows, last_changes, last_epoch, damage };
@@ -99,9 +103,14 @@ impl Store {
             refusing: false,
             moved_readings: 0,
             kept: 0,
+            identity: watch::Sender::new(Some(identity)),
             _lock: lock,
         };
         Ok((store, recovery))
+    }
+
+    pub(super) fn identity(&self) -> watch::Receiver<Option<JournalId>> {
+        self.identity.subscribe()
     }
 
     pub(super) const fn level(&self) -> Level {
@@ -227,8 +236,13 @@ impl Store {
         };
         let path = &self.config.path;
         let (connection, mut damage) = database::open_locked(path, &LAYOUT).map_err(failed)?;
-        let (connection, known) =
-            database::first_use(path, &LAYOUT, connection, &mut damage, recovery::load).map_err(failed)?;
+        let known_identity = *self.identity.borrow();
+        let load = |connection: &mut Connection, damage: &mut Vec<String>| {
+            Ok((identity::load(connection, known_identity)?, recovery::load(connection, damage)?))
+        };
+        let (connection, (identity, known)) =
+            database::first_use(path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
+        self.identity.send_replace(Some(identity));
         let refused_rows = self.known.level.refused_rows;
         self.known = known;
         self.known.level.refused_rows = refused_rows;

@@ -6,6 +6,7 @@ mod limits;
 mod model;
 mod on_the_way;
 mod stamps;
+mod upgrade;
 
 use std::path::Path;
 use std::sync::Arc;
