@@ -196,10 +196,23 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
 /// The ledger: one line an incarnation, and whether it balances.
 #[must_use]
 pub fn ledger(view: &LedgerView, drawing: Drawing) -> String {
-    let titles =
-        ["PUBLISHER", "INCARNATION", "PRODUCED", "RECEIVED", "STORED", "BUFFERED", "MISSING", "LOST", "DUPLICATES"];
+    let titles = [
+        "PUBLISHER",
+        "INCARNATION",
+        "PRODUCED",
+        "RECEIVED",
+        "STORED",
+        "BUFFERED",
+        "MISSING",
+        "LOST",
+        "EXPIRED",
+        "DUPLICATES",
+        "CONFLICTS",
+    ];
     let mut table = drawing.table(&titles);
-    let numbers = |a: &Account| [a.produced, a.received, a.stored, a.buffered, a.missing, a.lost, a.duplicates];
+    let numbers = |a: &Account| {
+        [a.produced, a.received, a.stored, a.buffered, a.missing, a.lost, a.expired, a.duplicates, a.conflicts]
+    };
     for line in &view.accounts {
         let mut row = vec![Cell::new(&line.publisher), Cell::new(line.incarnation)];
         row.extend(numbers(&line.account).map(number));
@@ -209,9 +222,9 @@ pub fn ledger(view: &LedgerView, drawing: Drawing) -> String {
     total.extend(numbers(&view.total).map(number));
     table.add_row(total);
     let balance = if view.balances {
-        "balanced: produced = stored + buffered + missing + lost"
+        "balanced: produced = stored + buffered + missing + lost + expired"
     } else {
-        "NOT balanced: produced differs from stored + buffered + missing + lost"
+        "NOT balanced: produced differs from stored + buffered + missing + lost + expired"
     };
     format!("{}{}{}{balance}\n", trimmed(&table), sinks(&view.sinks), losses(view))
 }

@@ -1,4 +1,4 @@
-//! The account of every row: for each publisher, produced = stored + buffered + missing + lost.
+//! The account of every row: for each publisher, produced = stored + buffered + missing + lost + expired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,12 @@ use crate::domain::reading::Sequence;
 
 /// The account of one publisher, in rows (readings; heartbeats and verdicts are not counted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Account {
-    /// Highest sequence number that the publisher is known to have given out, over all incarnations.
+    /// Rows that are known to exist: the highest sequence number that the publisher is known to have given out, and
+    /// rows that came without a number of their own.
     pub produced: u64,
-    /// Distinct readings that reached the monitor's disk.
+    /// Distinct rows that reached the monitor's disk.
     pub received: u64,
     /// Readings that the final store has confirmed: InfluxDB, or the embedded store without one.
     pub stored: u64,
@@ -24,6 +26,10 @@ pub struct Account {
     pub missing: u64,
     /// Readings that are gone for good; each range has its reason in the store.
     pub lost: u64,
+    /// Rows that were stored in the monitor's own store alone, and have made room there for newer ones.
+    pub expired: u64,
+    /// Readings that came with a number that another one had; both are kept.
+    pub conflicts: u64,
 }
 
 impl Account {
@@ -31,20 +37,22 @@ impl Account {
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {
-            produced: self.produced + other.produced,
-            received: self.received + other.received,
-            stored: self.stored + other.stored,
-            buffered: self.buffered + other.buffered,
-            duplicates: self.duplicates + other.duplicates,
-            missing: self.missing + other.missing,
-            lost: self.lost + other.lost,
+            produced: self.produced.saturating_add(other.produced),
+            received: self.received.saturating_add(other.received),
+            stored: self.stored.saturating_add(other.stored),
+            buffered: self.buffered.saturating_add(other.buffered),
+            duplicates: self.duplicates.saturating_add(other.duplicates),
+            missing: self.missing.saturating_add(other.missing),
+            lost: self.lost.saturating_add(other.lost),
+            expired: self.expired.saturating_add(other.expired),
+            conflicts: self.conflicts.saturating_add(other.conflicts),
         }
     }
 
     /// Every count under its public name, in the order in which they are shown.
     #[must_use]
-    pub const fn counts(self) -> [(&'static str, u64); 7] {
-        let Self { produced, received, stored, buffered, duplicates, missing, lost } = self;
+    pub const fn counts(self) -> [(&'static str, u64); 9] {
+        let Self { produced, received, stored, buffered, duplicates, missing, lost, expired, conflicts } = self;
         [
             ("produced", produced),
             ("received", received),
@@ -53,13 +61,17 @@ impl Account {
             ("duplicates", duplicates),
             ("missing", missing),
             ("lost", lost),
+            ("expired", expired),
+            ("conflicts", conflicts),
         ]
     }
 
     /// Whether every row that was produced is accounted for.
     #[must_use]
     pub const fn balances(self) -> bool {
-        self.produced == self.stored + self.buffered + self.missing + self.lost
+        let here = self.stored.saturating_add(self.buffered);
+        let gone = self.lost.saturating_add(self.expired);
+        self.produced == here.saturating_add(gone).saturating_add(self.missing)
     }
 }
 
@@ -112,7 +124,8 @@ pub fn reconcile(
         let least = before.get(publisher).map_or(0, |account| account.stored);
         let Account { stored, buffered, .. } = after.get(publisher).copied().unwrap_or_default();
         // an account that was put right after damage may have gone back in between
-        let (least, most) = (least.min(stored + buffered), stored + buffered);
+        let most = stored.saturating_add(buffered);
+        let least = least.min(most);
         let expected = counted.clamp(least, most);
         let difference = i64::try_from(counted).unwrap_or(i64::MAX) - i64::try_from(expected).unwrap_or(i64::MAX);
         let exact = counted == stored && buffered == 0 && least == stored;
@@ -127,6 +140,20 @@ mod tests {
 
     fn one(stored: u64, buffered: u64) -> BTreeMap<String, Account> {
         BTreeMap::from([("light".to_owned(), Account { stored, buffered, ..Account::default() })])
+    }
+
+    #[test]
+    fn sums_stop_at_the_largest_number_and_balance_with_what_has_expired() {
+        let huge = Account { produced: u64::MAX, stored: u64::MAX - 1, expired: 1, conflicts: 3, ..Account::default() };
+        assert!(huge.balances());
+        assert!(!Account { expired: 0, ..huge }.balances());
+        let both = huge.plus(huge);
+        assert_eq!((both.produced, both.stored, both.expired, both.conflicts), (u64::MAX, u64::MAX, 2, 6));
+        assert!(both.balances());
+        let counted = BTreeMap::from([("light".to_owned(), u64::MAX)]);
+        assert!(!reconcile(&one(1, 0), &counted, &one(u64::MAX, 9)).is_empty());
+        let old: Account = serde_json::from_str(r#"{"produced":2,"received":2,"stored":2,"buffered":0}"#).unwrap();
+        assert!(old.balances(), "an account that an earlier version wrote");
     }
 
     #[test]

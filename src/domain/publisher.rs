@@ -85,6 +85,11 @@ name!(HostName, "host name");
 #[serde(transparent)]
 pub struct Incarnation(pub u64);
 
+impl Incarnation {
+    /// The one in whose account rows are that no life of a publisher has numbered.
+    pub const UNNUMBERED: Self = Self(0);
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -115,6 +115,37 @@ impl<L: AsRef<[u8]>> FromIterator<(Sequence, L)> for NumberedLines {
     }
 }
 
+/// What a source calls one of its messages, so that it is known when it comes again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SourceMark {
+    /// A message of a Kafka topic: the same offset is always the same message.
+    Kafka {
+        /// The topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+        /// The place in it.
+        offset: i64,
+    },
+    /// A message that a broker sends with QoS 1 or 2: only with the mark of a duplicate can it be the one of the same
+    /// packet id before it.
+    Mqtt {
+        /// Which session with which broker.
+        session: Arc<str>,
+        /// Its packet id, which is used again after the acknowledgement.
+        packet_id: u16,
+        /// Whether the broker says that it may have sent it before.
+        duplicate: bool,
+    },
+    /// A message of a stream that counts its messages.
+    Counted {
+        /// Which stream.
+        stream: Arc<str>,
+        /// The place in it, from 1 on.
+        number: u64,
+    },
+}
+
 /// What is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IntakeEntry {
@@ -150,6 +181,17 @@ pub enum IntakeEntry {
         last: Sequence,
         /// Why, in the publisher's words.
         reason: String,
+    },
+    /// What one message of a publisher says that does not number its readings: they are in its account by their count.
+    Arrived {
+        /// Whose rows.
+        publisher: PublisherId,
+        /// The encoded rows, each ended by `\n`.
+        lines: Vec<u8>,
+        /// How many they are.
+        rows: u64,
+        /// What tells whether the same message came before; none where its source has no such mark.
+        mark: Option<SourceMark>,
     },
     /// Rows outside the ledger (heartbeats, counters, error metrics): line protocol, one row a line.
     Unnumbered {

@@ -37,12 +37,12 @@ pub(super) struct Pulse<'a> {
     gone: Vec<&'a PublisherId>,
 }
 
-/// An account as a list: produced, received, stored, buffered, duplicates, missing, lost.
-type Numbers = [u64; 7];
+/// An account as a list: produced, received, stored, buffered, duplicates, missing, lost, expired, conflicts.
+type Numbers = [u64; 9];
 
 const fn numbers(account: &Account) -> Numbers {
-    let Account { produced, received, stored, buffered, duplicates, missing, lost } = *account;
-    [produced, received, stored, buffered, duplicates, missing, lost]
+    let Account { produced, received, stored, buffered, duplicates, missing, lost, expired, conflicts } = *account;
+    [produced, received, stored, buffered, duplicates, missing, lost, expired, conflicts]
 }
 
 const fn millis(time: Timestamp) -> i64 {

@@ -161,9 +161,15 @@ fn translate_foreign(reading: ForeignReading, delivery: &Delivery) -> Translatio
     let ForeignReading { publisher, host, lines, rows, problem } = reading;
     let kind = BeatKind::Readings { incarnation: None };
     let newest = line_protocol::Rows::of(&lines).last().map(|row| (publisher.clone(), row.to_vec()));
+    let entries = arrived(&publisher, lines, rows);
     let beat = Beat { publisher, host, at: delivery.at, wall: delivery.wall, kind };
-    let entries = if rows > 0 { vec![IntakeEntry::Unnumbered { lines, rows }] } else { Vec::new() };
     Translation { beat: Some(beat), entries, problem, newest, ..Translation::default() }
+}
+
+/// Rows of a publisher that does not number them.
+fn arrived(publisher: &PublisherId, lines: Vec<u8>, rows: u64) -> Vec<IntakeEntry> {
+    let entry = IntakeEntry::Arrived { publisher: publisher.clone(), lines, rows, mark: None };
+    if rows > 0 { vec![entry] } else { Vec::new() }
 }
 
 /// A message of Kafka's: numbered by a heartwatch before us, or some other writer's.
@@ -183,9 +189,9 @@ fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translat
             let mut lines = Vec::with_capacity(96);
             match line_protocol::encode_reading(&mut lines, &publisher, &host, &reading) {
                 Ok(()) => {
-                    meaning.newest = Some((publisher, lines.clone()));
+                    meaning.newest = Some((publisher.clone(), lines.clone()));
                     lines.push(b'\n');
-                    meaning.entries.push(IntakeEntry::Unnumbered { lines, rows: 1 });
+                    meaning.entries = arrived(&publisher, lines, 1);
                 }
                 Err(error) => meaning.problem = Some(format!("this reading cannot be stored: {error}")),
             }

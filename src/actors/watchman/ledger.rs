@@ -95,11 +95,11 @@ mod tests {
             let produced = stored + 1;
             format!(
                 "heartwatch_ledger,host=h1,publisher=light produced={produced}i,received={stored}i,stored={stored}i,\
-                 buffered=0i,duplicates=0i,missing=1i,lost=0i 7\n"
+                 buffered=0i,duplicates=0i,missing=1i,lost=0i,expired=0i,conflicts=0i 7\n"
             )
         };
         let quiet = "heartwatch_ledger,publisher=quiet produced=0i,received=0i,stored=0i,buffered=0i,duplicates=0i,\
-                     missing=0i,lost=0i 7\n";
+                     missing=0i,lost=0i,expired=0i,conflicts=0i 7\n";
         assert_eq!(due(4, 0), light(4) + quiet);
         assert_eq!(due(4, 2), "");
         assert_eq!(due(5, 4), light(5));

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use hashbrown::HashMap;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, line_time};
+use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, Part, line_time};
 use super::fresh::FreshBlock;
 use super::incarnation::{IncarnationState, Unwritten};
 use super::known::Known;
@@ -16,10 +16,11 @@ use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
 use crate::buffer::encoding::checksum;
 use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::reading::Sequence;
 use crate::domain::sequence::Accepted;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
-use crate::formats::line_protocol::EncodeError;
+use crate::formats::line_protocol::{EncodeError, Rows};
 use crate::messages::change::Standing;
 use crate::messages::intake::{DeliveryState, IntakeEntry, NumberedLine, NumberedLines};
 
@@ -51,6 +52,8 @@ pub(super) struct Draft<'a> {
 #[derive(Default)]
 pub(super) struct Changed {
     pub(super) incarnations: Touched,
+    /// The block that was written last.
+    pub(super) last_block: i64,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
     pub(super) level: Level,
     /// Readings that the publishers keep.
@@ -76,7 +79,7 @@ impl<'a> Draft<'a> {
         known: &'a Known,
         bytes: usize,
     ) -> Self {
-        let changed = Changed { level: known.level, ..Changed::default() };
+        let changed = Changed { level: known.level, last_block: known.last_block, ..Changed::default() };
         Self { transaction, config, known, builder: BlockBuilder::expecting(bytes), appends: 0, changed }
     }
 
@@ -118,7 +121,8 @@ impl<'a> Draft<'a> {
                     }
                     answers.add(&mut self.changed.incarnations, number, 0);
                 }
-                IntakeEntry::Unnumbered { lines, rows } => self.unnumbered(lines, *rows)?,
+                IntakeEntry::Arrived { publisher, lines, rows, .. } => self.arrived(publisher, lines, *rows)?,
+                IntakeEntry::Unnumbered { lines, rows } => self.outside(lines, *rows)?,
             }
         }
         Ok(answers.states(&mut self.changed.incarnations))
@@ -172,7 +176,29 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn unnumbered(&mut self, lines: &[u8], rows: u64) -> rusqlite::Result<()> {
+    /// What one message says that does not number its readings. Nobody sends it again: what has no room is lost.
+    fn arrived(&mut self, publisher: &PublisherId, lines: &[u8], rows: u64) -> rusqlite::Result<()> {
+        if rows == 0 || lines.is_empty() {
+            return Ok(());
+        }
+        let has_room = self.has_room(lines.len())?;
+        let number = self.number_of(publisher, Incarnation::UNNUMBERED);
+        let TouchedIncarnation { owner, state, .. } = self.changed.incarnations.get_mut(number);
+        if !has_room {
+            state.refused += rows;
+            state.differs(Unwritten::More);
+            self.changed.given_up_rows += rows;
+            return Ok(());
+        }
+        state.unnumbered += rows;
+        state.stored += if self.config.has_sink { 0 } else { rows };
+        state.differs(Unwritten::Readings);
+        self.builder.push_unnumbered(number, owner, lines, rows);
+        self.changed.accepted_rows += rows;
+        self.end_full_block()
+    }
+
+    fn outside(&mut self, lines: &[u8], rows: u64) -> rusqlite::Result<()> {
         if rows == 0 || lines.is_empty() {
             return Ok(());
         }
@@ -222,7 +248,7 @@ impl<'a> Draft<'a> {
 
     /// Marks blocks as delivered, counts their readings as stored, and keeps what the sink refused.
     pub(super) fn delivered(&mut self, block_ids: &[i64], dead_letters: &[DeadLetter]) -> rusqlite::Result<()> {
-        let mut rows_by_line: HashMap<Vec<u8>, Vec<(Owner, u64)>> = HashMap::new();
+        let mut rows_by_line: HashMap<Vec<u8>, Vec<(Owner, Option<Sequence>)>> = HashMap::new();
         let mut blocks = Vec::new();
         for &id in block_ids {
             let rows_of = (!dead_letters.is_empty()).then_some(&mut blocks);
@@ -230,10 +256,10 @@ impl<'a> Draft<'a> {
         }
         for (index, lines) in &blocks {
             for row in &index.rows {
-                let owner =
-                    row.reading.and_then(|(owner, sequence)| Some((index.owners.get(owner)?.clone(), sequence)));
-                if let (Some(owner), Some(line)) = (owner, row.whole(lines)) {
-                    rows_by_line.entry(line.trim_ascii_end().to_vec()).or_default().push(owner);
+                let (Some(owner), Some(chunk)) = (index.owner_of(row), row.whole(lines)) else { continue };
+                let sequence = row.whose.reading().map(|(_, sequence)| sequence);
+                for line in Rows::of(chunk) {
+                    rows_by_line.entry(line.trim_ascii_end().to_vec()).or_default().push((owner.clone(), sequence));
                 }
             }
         }
@@ -246,7 +272,7 @@ impl<'a> Draft<'a> {
                 state.rejected += 1;
                 state.differs(Unwritten::More);
             }
-            let (owner, sequence) = named.unzip();
+            let (owner, sequence) = named.map_or((None, None), |(owner, sequence)| (Some(owner), sequence));
             self.transaction
                 .prepare_cached(
                     "INSERT INTO dead_letters (refused_at, publisher, incarnation, sequence, reason, line)
@@ -279,9 +305,10 @@ impl<'a> Draft<'a> {
             self.drop_aged()?;
         }
         let blocks_wait = self.config.has_sink;
+        let last_block = self.changed.last_block;
         for TouchedIncarnation { owner, state, .. } in self.changed.incarnations.iter_mut() {
             if state.has_to_be_written() || !blocks_wait {
-                state.write(self.transaction, owner)?;
+                state.write(self.transaction, owner, last_block)?;
             }
         }
         Ok(self.changed)
@@ -295,11 +322,11 @@ impl<'a> Draft<'a> {
         &mut self.changed.incarnations.get_mut(number).state
     }
 
-    /// So many readings more of it no longer wait in a block.
-    fn stored(&mut self, owner: &Owner, count: u64) {
+    /// What it has in a block no longer waits.
+    fn stored(&mut self, owner: &Owner, part: Part) {
         let number = self.changed.incarnations.number_of(&self.known.incarnations, owner);
         let state = self.state(number);
-        state.stored += count;
+        state.stored += part.rows;
         state.differs(Unwritten::More);
     }
 
@@ -348,14 +375,15 @@ impl<'a> Draft<'a> {
                 checksum(lines),
                 lines
             ])?;
+        self.changed.last_block = self.transaction.last_insert_rowid();
         let level = &mut self.changed.level;
         level.bytes += block.bytes();
         if !delivered {
             level.undelivered_rows += block.rows;
             level.undelivered_bytes += block.bytes();
-            let (id, bytes) = (self.transaction.last_insert_rowid(), block.bytes());
-            let Block { rows, readings, lines, .. } = block;
-            self.changed.fresh.push((id, FreshBlock { rows, bytes, readings, lines }));
+            let (id, bytes) = (self.changed.last_block, block.bytes());
+            let Block { rows, parts, lines, .. } = block;
+            self.changed.fresh.push((id, FreshBlock { rows, bytes, parts, lines }));
         }
         Ok(())
     }
@@ -420,8 +448,8 @@ impl<'a> Draft<'a> {
         let known = self.known;
         let (rows, bytes, index) = match known.fresh.get(id) {
             Some(fresh) if rows_of.is_none() && !self.changed.delivered.contains(&id) => {
-                for (owner, count) in &fresh.readings {
-                    self.stored(owner, *count);
+                for (owner, part) in &fresh.parts {
+                    self.stored(owner, *part);
                 }
                 (fresh.rows, fresh.bytes, None)
             }
@@ -437,8 +465,8 @@ impl<'a> Draft<'a> {
                 let found = self.transaction.prepare_cached(sql)?.query_row([id], read).optional()?;
                 let Some((rows, bytes, index, lines)) = found else { return Ok(false) };
                 let index = Index::read(&index).unwrap_or(Index { owners: Vec::new(), rows: Vec::new() });
-                for (owner, count) in index.readings() {
-                    self.stored(&owner, count);
+                for (owner, part) in index.parts() {
+                    self.stored(&owner, part);
                 }
                 (rows.cast_unsigned(), bytes.cast_unsigned(), Some((index, lines)))
             }

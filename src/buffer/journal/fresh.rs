@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::block::Owner;
+use super::block::{Owner, Part};
 
 /// Most bytes of rows that are kept.
 const FRESH_BYTES_MAX: usize = 8 << 20;
@@ -16,8 +16,8 @@ pub(super) struct FreshBlock {
     pub(super) rows: u64,
     /// What it counts against the limit.
     pub(super) bytes: u64,
-    /// How many readings of each owner it holds.
-    pub(super) readings: Vec<(Owner, u64)>,
+    /// What each owner has in it.
+    pub(super) parts: Vec<(Owner, Part)>,
     pub(super) lines: Vec<u8>,
 }
 
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_kept_within_its_limit_until_it_is_delivered() {
-        let block = || FreshBlock { rows: 1, bytes: 9, readings: Vec::new(), lines: vec![b'x'; FRESH_BYTES_MAX / 2] };
+        let block = || FreshBlock { rows: 1, bytes: 9, parts: Vec::new(), lines: vec![b'x'; FRESH_BYTES_MAX / 2] };
         let mut fresh = Fresh::default();
         fresh.adopt(vec![(1, block()), (2, block()), (3, block())], &HashSet::new());
         assert!(fresh.get(1).is_some() && fresh.get(2).is_some() && fresh.get(3).is_none());

@@ -10,7 +10,11 @@ use crate::domain::sequence::{RANGES_MAX, SavedTracker, SequenceTracker};
 use crate::messages::ask::LedgerLine;
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 
-/// `received = stored + buffered + rejected + damaged`, where `buffered` is what undelivered blocks hold.
+/// `received = stored + buffered + rejected + damaged + expired`, where `buffered` is what undelivered blocks hold.
+/// Received are the tracker's numbers and `unnumbered`. The state of [`Incarnation::UNNUMBERED`] can have both: a publisher
+/// may say that this is its incarnation.
+///
+/// [`Incarnation::UNNUMBERED`]: crate::domain::publisher::Incarnation::UNNUMBERED
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct IncarnationState {
     /// Its row in the file, so that it is not looked for by its name at every commit; none before its first.
@@ -18,12 +22,21 @@ pub(super) struct IncarnationState {
     /// How far that row is behind.
     pub(super) unwritten: Unwritten,
     pub(super) tracker: SequenceTracker,
-    /// Readings in blocks that the sink has confirmed.
+    /// Rows in blocks that the sink has confirmed.
     pub(super) stored: u64,
-    /// Readings that the sink refused for good: each is a dead letter.
+    /// Rows that the sink refused for good: each is a dead letter.
     pub(super) rejected: u64,
-    /// Readings that were safe and whose bytes the disk has changed since.
+    /// Rows that were safe and whose bytes the disk has changed since.
     pub(super) damaged: u64,
+    /// Rows that came without a number of their own; `conflicts` of them with the number of another reading.
+    pub(super) unnumbered: u64,
+    pub(super) conflicts: u64,
+    /// Rows without a number of their own for which there was no room.
+    pub(super) refused: u64,
+    /// Rows that were stored here alone and have made room.
+    pub(super) expired: u64,
+    /// `unnumbered` counts those of the blocks up to this one. Numbers tell by themselves whether they were counted.
+    pub(super) counted_through: i64,
 }
 
 /// What an incarnation's row in the file does not say.
@@ -45,13 +58,31 @@ struct Saved {
     stored: u64,
     rejected: u64,
     damaged: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    unnumbered: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    conflicts: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    refused: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    expired: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    counted_through: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl IncarnationState {
     /// JSON with a checksum after it.
     pub(super) fn save(&self) -> Vec<u8> {
+        let &Self { stored, rejected, damaged, unnumbered, conflicts, refused, expired, .. } = self;
+        let counted_through = if unnumbered > 0 { self.counted_through.cast_unsigned() } else { 0 };
+        let tracker = self.tracker.save();
         let saved =
-            Saved { tracker: self.tracker.save(), stored: self.stored, rejected: self.rejected, damaged: self.damaged };
+            Saved { tracker, stored, rejected, damaged, unnumbered, conflicts, refused, expired, counted_through };
         sealed(serde_json::to_vec(&saved).unwrap_or_default())
     }
 
@@ -65,8 +96,14 @@ impl IncarnationState {
         self.row_id.is_none() || self.unwritten == Unwritten::More
     }
 
-    /// Writes it into the file.
-    pub(super) fn write(&mut self, transaction: &Transaction<'_>, owner: &Owner) -> rusqlite::Result<()> {
+    /// Writes it into the file, whose last block this is.
+    pub(super) fn write(
+        &mut self,
+        transaction: &Transaction<'_>,
+        owner: &Owner,
+        last_block: i64,
+    ) -> rusqlite::Result<()> {
+        self.counted_through = last_block;
         let state = self.save();
         self.unwritten = Unwritten::Nothing;
         if let Some(id) = self.row_id {
@@ -94,27 +131,44 @@ impl IncarnationState {
             stored: saved.stored,
             rejected: saved.rejected,
             damaged: saved.damaged,
+            unnumbered: saved.unnumbered,
+            conflicts: saved.conflicts,
+            refused: saved.refused,
+            expired: saved.expired,
+            counted_through: saved.counted_through.cast_signed(),
         })
     }
 
-    /// Readings that wait for the sink, as the numbers say.
+    /// Rows that came, as the numbers and counts say.
+    pub(super) const fn received(&self) -> u64 {
+        self.tracker.counts().received.saturating_add(self.unnumbered)
+    }
+
+    /// Rows that are neither here nor in the sink any more.
+    const fn gone(&self) -> u64 {
+        self.rejected.saturating_add(self.damaged).saturating_add(self.expired)
+    }
+
+    /// Rows that wait for the sink, as the numbers say.
     pub(super) const fn buffered(&self) -> u64 {
-        self.tracker.counts().received.saturating_sub(self.stored + self.rejected + self.damaged)
+        self.received().saturating_sub(self.stored.saturating_add(self.gone()))
     }
 
     /// The line of the ledger. Without a sink, what is here is stored.
     pub(super) fn ledger_line(&self, owner: &Owner, has_sink: bool) -> LedgerLine {
         let counts = self.tracker.counts();
         let buffered = if has_sink { self.buffered() } else { 0 };
-        let gone = self.rejected + self.damaged;
+        let received = self.received();
         let account = Account {
-            produced: counts.produced,
-            received: counts.received,
-            stored: counts.received.saturating_sub(gone + buffered),
+            produced: counts.produced.saturating_add(self.unnumbered).saturating_add(self.refused),
+            received,
+            stored: received.saturating_sub(self.gone().saturating_add(buffered)),
             buffered,
             duplicates: counts.duplicates,
             missing: counts.missing,
-            lost: counts.lost + gone,
+            lost: [counts.lost, self.rejected, self.damaged, self.refused].into_iter().fold(0, u64::saturating_add),
+            expired: self.expired,
+            conflicts: self.conflicts,
         };
         LedgerLine { publisher: owner.0.clone(), incarnation: owner.1, account }
     }
@@ -133,8 +187,9 @@ impl IncarnationState {
         let summed = [
             (self.rejected, "refused by the sink: see the dead letters"),
             (self.damaged, "the disk changed its bytes"),
+            (self.refused, "the journal had reached its limit, and nobody sends it again"),
         ];
-        let highest = self.tracker.highest();
+        let highest = self.tracker.highest().saturating_add(self.unnumbered).saturating_add(self.refused);
         let summed = summed.into_iter().filter(|(count, _)| *count > 0);
         tracked.chain(summed.map(|(count, reason)| named(1, highest, count, reason.to_owned()))).collect()
     }

@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub(super) missing: HashMap<PublisherId, BTreeSet<Incarnation>>,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
     pub(super) level: Level,
+    /// The block that was written last, also where it is gone.
+    pub(super) last_block: i64,
     /// The points that are taken.
     pub(super) stamps: Stamps,
     /// What was committed of late and waits for the sink.

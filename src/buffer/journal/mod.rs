@@ -11,7 +11,8 @@
 //! 3. **Undelivered rows are never dropped** for room or age; only delivered ones are. At the limit new
 //!    readings are refused (their publishers keep them) and rows outside the ledger are given up, both
 //!    counted. Verdict changes are never refused.
-//! 4. **The account balances** for every incarnation: produced = stored + buffered + missing + lost.
+//! 4. **The account balances** for every incarnation: produced = stored + buffered + missing + lost
+//!    + expired. Rows that their publisher does not number are in its account by their count.
 //! 5. **Damage is named.** Each row has a checksum; a row that is not what was written is taken out and
 //!    counted as lost, its whole neighbours are kept, and the journal starts anyway.
 //! 6. **One reading, one point.** No two readings that are remembered have one series and time

@@ -106,10 +106,10 @@ impl Plot {
         let Some(index) = Index::read(index) else { return };
         let owners: Vec<bool> = index.owners.iter().map(|(owner, _)| owner == publisher).collect();
         for row in &index.rows {
-            match row.reading {
-                Some((owner, _)) if owners.get(owner).copied().unwrap_or(false) => {
+            match row.whose.owner() {
+                Some(owner) if owners.get(owner).copied().unwrap_or(false) => {
                     // a damaged row has no place in a plot
-                    if let Some(line) = row.whole(lines) {
+                    for line in row.whole(lines).into_iter().flat_map(Rows::of) {
                         self.add_reading(committed_at, line);
                     }
                 }

@@ -26,9 +26,11 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
     let was_salvaged = !damage.is_empty();
     let transaction = connection.transaction()?;
     let mut incarnations = Incarnations::default();
-    let ledger_is_whole = load_incarnations(&transaction, &mut incarnations, damage)?;
+    let last_block = last_block(&transaction)?;
+    let ledger_is_whole = load_incarnations(&transaction, last_block, &mut incarnations, damage)?;
     let mut changed = HashSet::new();
-    let waiting = check_waiting(&transaction, damage, |index| accept(index, false, &mut incarnations, &mut changed))?;
+    let waiting =
+        check_waiting(&transaction, damage, |id, index| accept(id, index, false, &mut incarnations, &mut changed))?;
     if was_salvaged || !ledger_is_whole {
         accept_what_is_there(&transaction, &mut incarnations, &mut changed)?;
     }
@@ -51,7 +53,7 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
     }
     for owner in &changed {
         if let Some(state) = incarnations.get_mut(owner) {
-            state.write(&transaction, owner)?;
+            state.write(&transaction, owner, last_block)?;
         }
     }
     let level = read_level(&transaction)?;
@@ -59,7 +61,7 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
     let verdicts =
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
     let stamps = Stamps::read(connection)?;
-    let mut known = Known { verdicts, level, stamps, ..Known::default() };
+    let mut known = Known { verdicts, level, last_block, stamps, ..Known::default() };
     known.begin(incarnations);
     Ok(known)
 }
@@ -83,6 +85,7 @@ pub(super) fn last_changes(connection: &Connection) -> rusqlite::Result<Vec<Chan
 /// Says whether every record of the ledger could be read.
 fn load_incarnations(
     transaction: &Transaction<'_>,
+    last_block: i64,
     incarnations: &mut Incarnations,
     damage: &mut Vec<String>,
 ) -> rusqlite::Result<bool> {
@@ -94,7 +97,9 @@ fn load_incarnations(
         let publisher = row.get_ref(1)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());
         let state = row.get_ref(3)?.as_blob().ok().and_then(|bytes| IncarnationState::restore(id, bytes));
         match (publisher, state) {
-            (Some(publisher), Some(state)) => {
+            (Some(publisher), Some(mut state)) => {
+                // a salvaged file may begin anew with its blocks' numbers
+                state.counted_through = state.counted_through.min(last_block);
                 incarnations.insert((publisher, Incarnation(incarnation.cast_unsigned())), state);
             }
             (publisher, _) => {
@@ -115,7 +120,7 @@ fn load_incarnations(
 fn check_waiting(
     transaction: &Transaction<'_>,
     damage: &mut Vec<String>,
-    mut came: impl FnMut(&Index),
+    mut came: impl FnMut(i64, &Index),
 ) -> rusqlite::Result<HashMap<Owner, u64>> {
     let mut waiting = HashMap::new();
     let mut repairs = Vec::new();
@@ -127,11 +132,11 @@ fn check_waiting(
         let (id, count): (i64, i64) = (row.get(0)?, row.get(1)?);
         let (index, lines) =
             (row.get_ref(3)?.as_blob().unwrap_or_default(), row.get_ref(4)?.as_blob().unwrap_or_default());
-        let mut readings = Vec::new();
+        let mut parts = Vec::new();
         let index = Index::read(index);
-        index.iter().for_each(&mut came);
+        index.iter().for_each(|index| came(id, index));
         match index {
-            Some(index) if index.all_whole(lines) => readings = index.readings(),
+            Some(index) if index.all_whole(lines) => parts = index.parts(),
             Some(index) => {
                 let (repaired, gone) = index.repaired(lines);
                 let lost: Vec<_> =
@@ -160,8 +165,8 @@ fn check_waiting(
                 repairs.push((id, BlockBuilder::default()));
             }
         }
-        for (owner, count) in readings {
-            *waiting.entry(owner).or_insert(0) += count;
+        for (owner, part) in parts {
+            *waiting.entry(owner).or_insert(0) += part.rows;
         }
     }
     for (id, repaired) in repairs {
@@ -169,8 +174,8 @@ fn check_waiting(
             transaction.execute("DELETE FROM blocks WHERE id = ?1", [id])?;
             continue;
         };
-        for (owner, count) in Index::read(&block.index).map(|index| index.readings()).unwrap_or_default() {
-            *waiting.entry(owner).or_insert(0) += count;
+        for (owner, part) in &block.parts {
+            *waiting.entry(owner.clone()).or_insert(0) += part.rows;
         }
         transaction.execute(
             "UPDATE blocks SET rows = ?2, bytes = ?3, row_index = ?4, lines_checksum = ?5, lines = ?6 WHERE id = ?1",
@@ -194,25 +199,41 @@ fn check_waiting(
     Ok(waiting)
 }
 
-/// Takes every reading that is in a block for received, where the ledger does not know of it.
+/// Takes every row that is in a block for received, where the ledger does not know of it.
 fn accept_what_is_there(
     transaction: &Transaction<'_>,
     incarnations: &mut Incarnations,
     changed: &mut HashSet<Owner>,
 ) -> rusqlite::Result<()> {
-    let mut select = transaction.prepare("SELECT delivered, row_index FROM blocks ORDER BY id")?;
+    // those that wait are known already
+    let mut select = transaction.prepare("SELECT id, row_index FROM blocks WHERE delivered <> 0 ORDER BY id")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        let delivered: bool = row.get(0)?;
         let Some(index) = Index::read(row.get_ref(1)?.as_blob().unwrap_or_default()) else { continue };
-        accept(&index, delivered, incarnations, changed);
+        accept(row.get(0)?, &index, true, incarnations, changed);
     }
     Ok(())
 }
 
-/// Takes every reading of a block for received, where the ledger does not know of it; `changed` is told whose.
-pub(super) fn accept(index: &Index, delivered: bool, incarnations: &mut Incarnations, changed: &mut HashSet<Owner>) {
-    for (owner, sequence) in index.rows.iter().filter_map(|row| row.reading) {
+/// Takes every row of a block for received, where the ledger does not know of it; `changed` is told whose.
+pub(super) fn accept(
+    block: i64,
+    index: &Index,
+    delivered: bool,
+    incarnations: &mut Incarnations,
+    changed: &mut HashSet<Owner>,
+) {
+    for (owner, part) in index.parts().into_iter().filter(|(_, part)| part.unnumbered > 0) {
+        if incarnations.get(&owner).is_some_and(|state| block <= state.counted_through) {
+            continue;
+        }
+        let state = incarnations.entry(owner.clone()).or_default();
+        state.unnumbered += part.unnumbered;
+        state.conflicts += part.conflicts;
+        state.stored += if delivered { part.unnumbered } else { 0 };
+        changed.insert(owner);
+    }
+    for (owner, sequence) in index.rows.iter().filter_map(|row| row.whose.reading()) {
         let Some(owner) = index.owners.get(owner) else { continue };
         if incarnations.get(owner).is_some_and(|state| state.tracker.is_received(sequence)) {
             continue;
@@ -222,6 +243,13 @@ pub(super) fn accept(index: &Index, delivered: bool, incarnations: &mut Incarnat
         state.stored += u64::from(delivered);
         changed.insert(owner.clone());
     }
+}
+
+/// The block that was written last, also where it is gone.
+fn last_block(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    let sql = "SELECT max(coalesce((SELECT max(id) FROM blocks), 0),
+                          coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'blocks'), 0))";
+    transaction.query_row(sql, [], |row| row.get(0))
 }
 
 fn read_level(transaction: &Transaction<'_>) -> rusqlite::Result<Level> {

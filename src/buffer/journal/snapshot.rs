@@ -52,12 +52,13 @@ pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
             _ => damaged_accounts += 1,
         }
     }
-    let sql = "SELECT row_index FROM blocks WHERE delivered = 0 ORDER BY id";
+    let sql = "SELECT row_index, id FROM blocks WHERE delivered = 0 ORDER BY id";
     let mut waiting = transaction.prepare(sql).map_err(failed)?;
     let mut rows = waiting.query([]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let index = row.get_ref(0).map_err(failed)?.as_blob().ok().and_then(Index::read);
-        index.iter().for_each(|index| recovery::accept(index, false, &mut incarnations, &mut HashSet::new()));
+        let id = row.get(1).map_err(failed)?;
+        index.iter().for_each(|index| recovery::accept(id, index, false, &mut incarnations, &mut HashSet::new()));
     }
     Ok(Snapshot {
         accounts: ledger_lines(&incarnations, has_sink),

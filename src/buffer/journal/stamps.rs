@@ -214,7 +214,7 @@ impl Stamps {
             let lines = row.get_ref(1)?.as_blob().unwrap_or_default();
             bytes += lines.len();
             let Some(index) = Index::read(row.get_ref(0)?.as_blob().unwrap_or_default()) else { continue };
-            let readings = index.rows.iter().filter(|row| row.reading.is_some());
+            let readings = index.rows.iter().filter(|row| row.whose.reading().is_some());
             let whole = readings.filter_map(|row| Point::of(&stamps.hasher, row.whole(lines)?.trim_ascii_end()));
             for point in whole {
                 points.taken.take_latest(point.series, point.time);

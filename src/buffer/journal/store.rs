@@ -46,7 +46,7 @@ impl Write {
                 .iter()
                 .map(|entry| match entry {
                     IntakeEntry::Readings { lines, .. } => lines.bytes() + lines.len(),
-                    IntakeEntry::Unnumbered { lines, .. } => lines.len(),
+                    IntakeEntry::Arrived { lines, .. } | IntakeEntry::Unnumbered { lines, .. } => lines.len(),
                     IntakeEntry::Produced { .. } | IntakeEntry::GivenUp { .. } => 64,
                 })
                 .sum(),
@@ -149,7 +149,7 @@ impl Store {
         let unwritten = self.known.incarnations.iter_mut().filter(|(_, state)| state.unwritten != Unwritten::Nothing);
         let settled = connection.transaction().and_then(|transaction| {
             for (owner, state) in unwritten {
-                state.write(&transaction, owner)?;
+                state.write(&transaction, owner, self.known.last_block)?;
             }
             transaction.commit()
         });
@@ -210,6 +210,7 @@ impl Store {
             tracing::info!(refused_rows, "the journal has room again");
         }
         self.known.adopt(changed.incarnations);
+        self.known.last_block = changed.last_block;
         self.known.stamps.adopt(changed.points);
         self.known.fresh.adopt(changed.fresh, &changed.delivered);
         self.known.verdicts.extend(changed.verdicts);

@@ -7,7 +7,7 @@ import { table } from "./table.js";
 import { count, exactTime, time } from "./words.js";
 
 const EVERY = 2000;
-const NUMBERS = ["produced", "received", "stored", "buffered", "missing", "lost", "duplicates"];
+const NUMBERS = ["produced", "received", "stored", "buffered", "missing", "lost", "expired", "duplicates", "conflicts"];
 
 export function ledger(main) {
   const verdict = el("p", { class: "balance", role: "status" });
@@ -42,7 +42,7 @@ export function ledger(main) {
       wrong.textContent = "";
       for (const name of NUMBERS) setText(parts[name].text, count(view.total[name]));
       setClass(parts.lost.box, view.total.lost ? "fact loud" : "fact");
-      setText(verdict, view.balances ? "It balances: produced = stored + buffered + missing + lost." : "It does NOT balance: produced differs from stored + buffered + missing + lost.");
+      setText(verdict, view.balances ? "It balances: produced = stored + buffered + missing + lost + expired." : "It does NOT balance: produced differs from stored + buffered + missing + lost + expired.");
       setClass(verdict, view.balances ? "balance" : "balance wrong");
       const fresh = JSON.stringify([view.accounts, gone.losses]);
       if (fresh === key) return;

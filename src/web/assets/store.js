@@ -92,11 +92,11 @@ function onPulse(event) {
     for (const id of store.publishers.keys()) if (!there.has(id)) store.publishers.delete(id);
   }
   for (const publisher of pulse.publishers) note(publisher);
-  for (const [id, seen, [produced, received, stored, buffered, duplicates, missing, lost]] of pulse.seen) {
+  for (const [id, seen, [produced, received, stored, buffered, duplicates, missing, lost, expired, conflicts]] of pulse.seen) {
     const publisher = store.publishers.get(id);
     if (!publisher) continue;
     publisher.seenMs = seen;
-    publisher.ledger = { produced, received, stored, buffered, duplicates, missing, lost };
+    publisher.ledger = { produced, received, stored, buffered, duplicates, missing, lost, expired, conflicts };
   }
   for (const id of pulse.gone) store.publishers.delete(id);
   const { observer, sinks, totals, messages, malformed, oversized, rules, alarms } = pulse;

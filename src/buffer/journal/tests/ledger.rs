@@ -31,7 +31,16 @@ async fn readings_alone_are_not_written_into_the_ledger_and_known_after_a_crash(
     append(&journal, vec![readings("a", [4, 5, 8]), readings("b", [2])]).await;
     assert_eq!((written(path, "a"), written(path, "b")), (3, 1), "their blocks say the rest");
 
-    let expected = Account { produced: 8, received: 6, stored: 0, buffered: 6, duplicates: 0, missing: 2, lost: 0 };
+    let expected = Account {
+        produced: 8,
+        received: 6,
+        stored: 0,
+        buffered: 6,
+        duplicates: 0,
+        missing: 2,
+        lost: 0,
+        ..Account::default()
+    };
     assert_eq!(account(&journal, "a").await, expected);
     let accounts = snapshot(&config(path).path, true).unwrap().accounts;
     assert_eq!(accounts, journal.accounts().await.unwrap());

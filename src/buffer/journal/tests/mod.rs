@@ -6,6 +6,7 @@ mod limits;
 mod model;
 mod on_the_way;
 mod stamps;
+mod unnumbered;
 mod upgrade;
 
 use std::path::Path;
@@ -118,7 +119,16 @@ async fn readings_are_stored_once_confirmed_and_accounted_for() {
     };
     let state = append(&journal, vec![readings("a", [2, 5]), produced, given_up]).await;
     assert_eq!((state[0].through, state[0].highest, &state[0].gaps[..]), (6, 6, &[][..]));
-    let expected = Account { produced: 10, received: 5, stored: 0, buffered: 5, duplicates: 2, missing: 4, lost: 1 };
+    let expected = Account {
+        produced: 10,
+        received: 5,
+        stored: 0,
+        buffered: 5,
+        duplicates: 2,
+        missing: 4,
+        lost: 1,
+        ..Account::default()
+    };
     assert_eq!(account(&journal, "a").await, expected);
     let rows = waiting(&journal).await;
     assert_eq!(rows.len(), 6);
@@ -219,7 +229,16 @@ async fn a_refused_row_is_a_dead_letter_and_its_reading_is_lost_by_number() {
     let foreign = DeadLetter { line: b"x y=1 1".to_vec(), ..letter.clone() };
     journal.delivered(batch.block_ids.clone(), vec![letter.clone(), foreign]).await.unwrap();
     journal.delivered(batch.block_ids, vec![]).await.unwrap();
-    let expected = Account { produced: 10, received: 10, stored: 9, buffered: 0, duplicates: 0, missing: 0, lost: 1 };
+    let expected = Account {
+        produced: 10,
+        received: 10,
+        stored: 9,
+        buffered: 0,
+        duplicates: 0,
+        missing: 0,
+        lost: 1,
+        ..Account::default()
+    };
     assert_eq!(account(&journal, "a").await, expected);
     assert_eq!(account(&journal, "b").await.stored, 10);
     assert_eq!(journal.level().dead_letters, 2);
