@@ -62,7 +62,9 @@ pub fn host_name() -> anyhow::Result<HostName> {
 pub fn broker(mqtt: &MqttSettings) -> Option<BrokerConfig> {
     match mqtt.broker {
         BrokerSettings::Embedded { listen } => {
-            Some(BrokerConfig { listen, prefix: mqtt.prefix.clone(), ..BrokerConfig::default() })
+            // A test of the whole program makes its broker panic; nobody else can.
+            let panics_at = std::env::var("HEARTWATCH_TEST_BROKER_PANICS_AT").ok().filter(|_| cfg!(debug_assertions));
+            Some(BrokerConfig { listen, prefix: mqtt.prefix.clone(), panics_at, ..BrokerConfig::default() })
         }
         BrokerSettings::At(_) => None,
     }

@@ -325,6 +325,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         restarts: restarts.clone(),
         live,
         queues: queues(&opened, &connection.transport()),
+        broker: broker.as_ref().map(EmbeddedBroker::counts),
     };
     let server: PageServer = Rc::default();
     if let Some(config) = assemble::web(settings) {
@@ -423,7 +424,7 @@ impl Pipeline {
             }
         };
         tokio::select! {
-            () = broker_died => "the embedded broker has died".to_owned(),
+            () = broker_died => "the embedded broker cannot be started again".to_owned(),
             escalation = self.escalations.recv() => match escalation {
                 Some(escalation) => format!("the {} failed too often: {}", escalation.actor, escalation.reason),
                 None => std::future::pending().await,

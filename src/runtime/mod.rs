@@ -1,6 +1,7 @@
 //! Floor 3: how actors live and end. The runtime is a value: no statics, no registry.
 
 pub mod begun;
+pub mod broker_counts;
 pub mod clock;
 pub mod directory;
 pub mod line_limit;

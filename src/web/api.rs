@@ -15,6 +15,7 @@ use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, Obser
 use crate::messages::child::AskChild;
 use crate::messages::notice::TargetStatus;
 use crate::messages::page::AskNewestChanges;
+use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::outlet::Undelivered;
 use crate::runtime::queues::Depth;
 
@@ -217,6 +218,32 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     metric("heartwatch_actor_restarts_total", "counter", "Restarts of the monitor's actors.", &plain(restarts));
     let stuck = view.monitor.actors.iter().map(|actor| actor.stuck).sum();
     metric("heartwatch_actor_stuck_total", "counter", "Of these, because one no longer answered.", &plain(stuck));
+    if let Some(broker) = &outlets.broker {
+        for (name, kind, help, counter) in [
+            (
+                "restarts_total",
+                "counter",
+                "Times that the embedded broker failed and was started again.",
+                &broker.restarts,
+            ),
+            ("clients", "gauge", "Clients that are connected to the embedded broker.", &broker.clients),
+            ("refused_total", "counter", "Connections and messages that the embedded broker refused.", &broker.refused),
+            (
+                "dropped_total",
+                "counter",
+                "Messages that the embedded broker dropped for slow subscribers.",
+                &broker.dropped,
+            ),
+            (
+                "taken_over_total",
+                "counter",
+                "Clients of the embedded broker that lost their session.",
+                &broker.taken_over,
+            ),
+        ] {
+            metric(&format!("heartwatch_broker_{name}"), kind, help, &plain(BrokerCounts::get(counter)));
+        }
+    }
     // Several children share a name.
     let mut waiting = BTreeMap::<&str, u64>::new();
     view.monitor.actors.iter().for_each(|actor| *waiting.entry(&actor.actor).or_default() += actor.waiting);

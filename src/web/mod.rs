@@ -37,6 +37,7 @@ use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications};
 use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, ProbeNow};
 use crate::messages::progress::AskMonitor;
+use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
@@ -124,6 +125,8 @@ pub struct Outlets {
     pub live: broadcast::Sender<Change>,
     /// How full the queues are.
     pub queues: Queues,
+    /// What the embedded broker counts, when there is one.
+    pub broker: Option<Arc<BrokerCounts>>,
 }
 
 /// Why the page cannot be served.
