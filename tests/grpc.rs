@@ -223,6 +223,13 @@ async fn an_existing_agent_is_numbered_and_gets_a_command_without_sending_again(
     // A value that no database takes is handed on to be counted, and does not end the stream.
     out.send(data("cpu", f64::NAN)).await.unwrap();
     assert!(String::from_utf8_lossy(&delivery(&mut server.events).await.payload).contains("cpu"));
+    // Nor does a name that alarms rest on, which gets no number.
+    for metric in ["heartwatch_internal", "sensor_defect", "connectivity_error", "sensor.error.cpu"] {
+        out.send(data(metric, 1.0)).await.unwrap();
+        let refused = delivery(&mut server.events).await.payload;
+        let said = String::from_utf8_lossy(&refused);
+        assert!(said.contains(metric) && said.contains("take another name"), "{said}");
+    }
     // Nobody is nobody.
     out.send(wire::MonitoringData { client_id: " ".to_owned(), ..data("cpu", 1.0) }).await.unwrap();
     let status = timeout(DEADLINE, commands.message()).await.unwrap().unwrap_err();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::domain::deadline::IdPattern;
+use crate::domain::error_metric;
 use crate::domain::metrics::MetricSet;
 use crate::domain::time::{describe_duration, parse_duration};
 use crate::formats::envelope::Prefix;
@@ -341,12 +342,7 @@ pub fn id_pattern(text: &str) -> Result<IdPattern, String> {
 /// What would be right.
 pub fn measurement(text: &str) -> Result<String, String> {
     let measurement = name(text)?;
-    if measurement.starts_with("heartwatch_") {
-        return Err(format!(
-            "'{text}' is one of the monitor's own: take a name that does not start with 'heartwatch_'"
-        ));
-    }
-    Ok(measurement)
+    error_metric::reserved(&measurement).map_or(Ok(measurement), Err)
 }
 
 /// Metrics of a host: names with commas between them.
@@ -448,7 +444,7 @@ mod tests {
         }
         assert!(id_pattern("light-*").is_ok());
         assert!(id_pattern("light *").is_err());
-        assert!(measurement("heartwatch_verdict").is_err());
+        assert!(measurement("heartwatch_verdict").is_err() && measurement("sensor_defect").is_err());
         assert!(measurement("light").is_ok());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::PublisherConfig;
 use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
 use crate::domain::delivery::Run;
-use crate::domain::error_metric::{SENSOR_DEFECT, casting_error};
+use crate::domain::error_metric::{self, SENSOR_DEFECT, casting_error};
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::Timestamp;
@@ -242,7 +242,8 @@ impl Worker {
         // Checked before it gets a number, so that no number names what nobody can store.
         let storable = line_protocol::check_reading(&reading).map_err(|error| error.to_string());
         let sendable = envelope::check(&reading).map_err(|problem| problem.to_string());
-        if let Err(reason) = storable.and(sendable).and_then(|()| self.fits_a_message(&reading)) {
+        let allowed = error_metric::forbidden(&reading).map_or(Ok(()), Err);
+        if let Err(reason) = storable.and(sendable).and(allowed).and_then(|()| self.fits_a_message(&reading)) {
             let from = self.source.origin();
             let bad = BadRow { from, line, reason, measurement: own, tags: reading.tags, time };
             return self.hold_error(bad, now);

@@ -2,6 +2,7 @@
 //! where text from outside becomes types that can't be wrong.
 
 use crate::domain::beat::{Beat, BeatKind};
+use crate::domain::error_metric;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::{Monotonic, Timestamp};
@@ -129,7 +130,9 @@ pub fn translate(
                 },
             ));
             meaning.entries.extend(heartbeat_row(&publisher, &note, late_by, delivery.wall));
-            meaning.entries.extend(error_rows(&publisher, &note));
+            let (errors, problem) = error_rows(&publisher, &note);
+            meaning.entries.extend(errors);
+            meaning.problem = problem;
             meaning.confirmed = Some((publisher.clone(), incarnation, note.confirmed));
             meaning.beat = Some(beat(&note.host, BeatKind::Heartbeat(Box::new(note.heartbeat))));
         }
@@ -185,6 +188,10 @@ fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translat
             keep_readings(&mut meaning, rules, &publisher, &host, incarnation, vec![reading]);
         }
         (Some(reading), None) => {
+            if let Some(reason) = error_metric::reserved(&reading.measurement) {
+                meaning.problem = Some(reason);
+                return Ok(meaning);
+            }
             // The same message again is the same point.
             let mut lines = Vec::with_capacity(96);
             match line_protocol::encode_reading(&mut lines, &publisher, &host, &reading) {
@@ -216,7 +223,9 @@ fn keep_readings<'t, T>(
     let mut lines = NumberedLines::with_capacity(readings.len(), readings.len() * ROW_BYTES_USUAL);
     let mut encoder = line_protocol::ReadingEncoder::new(publisher, host);
     for reading in &readings {
-        if let Err(error) = lines.push_with(reading.sequence, reading.time, |out| encoder.encode(out, reading)) {
+        if let Some(reason) = error_metric::forbidden(reading) {
+            meaning.unstorable.push((reading.sequence, reason));
+        } else if let Err(error) = lines.push_with(reading.sequence, reading.time, |out| encoder.encode(out, reading)) {
             meaning.unstorable.push((reading.sequence, error.to_string()));
         }
     }
@@ -236,11 +245,15 @@ fn keep_readings<'t, T>(
     }
 }
 
-/// Error metrics, each at the time at which it happened.
-fn error_rows(publisher: &PublisherId, note: &envelope::HeartbeatNote) -> Option<IntakeEntry> {
-    let (mut lines, mut rows) = (Vec::new(), 0);
+/// Error metrics, each at the time at which it happened, and why some are none of a publisher's.
+fn error_rows(publisher: &PublisherId, note: &envelope::HeartbeatNote) -> (Option<IntakeEntry>, Option<String>) {
+    let (mut lines, mut rows, mut problem) = (Vec::new(), 0, None);
     let env = note.errors.env.as_deref().map(|env| ("env", env));
     for count in &note.errors.counts {
+        if let Some(reason) = error_metric::no_error(&count.measurement) {
+            problem = Some(reason);
+            continue;
+        }
         let tags = env.into_iter().chain([("host", note.host.as_str()), ("publisher", publisher.as_str())]);
         let value = FieldValue::Integer(i64::try_from(count.value).unwrap_or(i64::MAX));
         // a name or time that no row can have was made up: the heartbeat itself is as good as any
@@ -251,7 +264,7 @@ fn error_rows(publisher: &PublisherId, note: &envelope::HeartbeatNote) -> Option
             rows += 1;
         }
     }
-    (rows > 0).then_some(IntakeEntry::Unnumbered { lines, rows })
+    ((rows > 0).then_some(IntakeEntry::Unnumbered { lines, rows }), problem)
 }
 
 fn heartbeat_row(
@@ -273,4 +286,116 @@ fn heartbeat_row(
     line_protocol::encode(&mut lines, "heartwatch_heartbeat", tags.into_iter(), fields, time).ok()?;
     lines.push(b'\n');
     Some(IntakeEntry::Unnumbered { lines, rows: 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ports::Receipt;
+
+    fn read(topic: &str, payload: &str) -> Translation {
+        try_read(topic, payload).unwrap()
+    }
+
+    fn try_read(topic: &str, payload: &str) -> Result<Translation, Unreadable> {
+        let prefix = Prefix::default();
+        let rules = Rules { prefix: &prefix, foreign: &[], numbers_in_rows: false };
+        let delivery = Delivery {
+            topic: topic.to_owned(),
+            payload: payload.as_bytes().to_vec(),
+            retained: false,
+            at: Monotonic::START,
+            wall: Timestamp::from_nanos(5),
+            receipt: Receipt { connection_epoch: 1, packet_id: 0 },
+        };
+        translate(&rules, &delivery, |_, _, _| Duration::ZERO)
+    }
+
+    /// Every row that would be written, as text.
+    fn rows(meaning: &Translation) -> String {
+        let mut text = String::new();
+        for entry in &meaning.entries {
+            match entry {
+                IntakeEntry::Readings { lines, .. } => {
+                    lines.iter().for_each(|row| text += &String::from_utf8_lossy(row.line))
+                }
+                IntakeEntry::Unnumbered { lines, .. } | IntakeEntry::Arrived { lines, .. } => {
+                    text += &String::from_utf8_lossy(lines)
+                }
+                _ => {}
+            }
+        }
+        text
+    }
+
+    const MADE_UP: [&str; 8] = [
+        "heartwatch_internal",
+        "heartwatch_verdict",
+        "heartwatch_heartbeat",
+        "connectivity_error",
+        "dead_letter_error",
+        "dropped_error",
+        "sensor_defect",
+        "sensor.error.light",
+    ];
+
+    #[test]
+    fn no_reading_writes_what_alarms_rest_on_and_those_beside_it_are_kept() {
+        for measurement in MADE_UP {
+            let reading = |seq: u32, measurement: &str| {
+                format!(r#"{{"seq":{seq},"time":{seq},"measurement":"{measurement}","fields":{{"value":0}}}}"#)
+            };
+            let (wrong, right) = (reading(1, measurement), reading(2, "light"));
+            let batch = format!(r#"{{"v":1,"host":"h","incarnation":17,"readings":[{wrong},{right}]}}"#);
+            let meaning = read("heartwatch/v1/p/readings", &batch);
+            assert_eq!(rows(&meaning), "light,host=h,publisher=p value=0i 2", "{measurement}");
+            assert_eq!(meaning.unstorable[0].0, 1);
+            // it is not asked for again, and the ledger says why
+            let given_up = meaning.entries.iter().any(|entry| matches!(entry, IntakeEntry::GivenUp { first: 1, last: 1, reason, .. } if reason.contains(measurement)));
+            assert!(given_up && meaning.beat.is_some(), "{meaning:?}");
+
+            for numbers in ["", r#","seq":3,"incarnation":17"#] {
+                let text = format!(
+                    r#"{{"timestamp":5,"client_id":"p","hostname":"h","metric":"{measurement}","value":1.0{numbers}}}"#
+                );
+                let meaning = read(monitoring_data::DELIVERY_TOPIC, &text);
+                assert_eq!(rows(&meaning), "", "{text}");
+                assert!(meaning.problem.is_some() || !meaning.unstorable.is_empty(), "{text}");
+            }
+        }
+        let text = r#"{"v":1,"host":"h","incarnation":17,"readings":[{"seq":1,"time":1,"measurement":"sensor_defect","fields":{"value":1}}]}"#;
+        assert!(
+            rows(&read("heartwatch/v1/p/readings", text)).starts_with("sensor_defect,"),
+            "a source says it of itself"
+        );
+    }
+
+    #[test]
+    fn a_heartbeat_counts_a_publishers_errors_only() {
+        let beat = |measurement: &str| {
+            let text = format!(
+                r#"{{"v":1,"host":"h","incarnation":17,"sequence":0,"confirmed":0,"cursor":0,"idle":false,"interval_ms":1000,"errors":[["{measurement}",0,7]]}}"#
+            );
+            try_read("heartwatch/v1/p/heartbeat", &text)
+        };
+        for measurement in ["heartwatch_internal", "heartwatch_alarm"] {
+            assert!(beat(measurement).is_err(), "it is not read at all: {measurement}");
+        }
+        for measurement in ["dead_letter_error", "light"] {
+            let meaning = beat(measurement).unwrap();
+            assert!(!rows(&meaning).contains(" value="), "{measurement}: {}", rows(&meaning));
+            assert!(meaning.problem.unwrap().contains(measurement) && meaning.beat.is_some());
+        }
+        for measurement in ["connectivity_error", "sensor_defect", "sensor.error.light"] {
+            let meaning = beat(measurement).unwrap();
+            assert!(
+                rows(&meaning).contains(&format!("{measurement},host=h,publisher=p value=0i 7")),
+                "{}",
+                rows(&meaning)
+            );
+            assert_eq!(meaning.problem, None);
+        }
+    }
 }

@@ -22,6 +22,7 @@ mod topic;
 #[cfg(test)]
 mod tests;
 
+use crate::domain::error_metric;
 use crate::domain::publisher::{HostName, NAME_BYTES_MAX, PublisherId};
 use crate::domain::reading::{FieldValue, Reading};
 use crate::domain::time::Timestamp;
@@ -256,8 +257,8 @@ impl Foreign {
 
 impl ForeignReading {
     fn add(&mut self, reading: &Reading) -> Result<(), String> {
-        if reading.measurement.starts_with("heartwatch_") {
-            return Err(format!("the measurement '{}' is one of the monitor's own", reading.measurement));
+        if let Some(reason) = error_metric::reserved(&reading.measurement) {
+            return Err(reason);
         }
         envelope::check(reading).map_err(|problem| problem.to_string())?;
         let mut line = Vec::with_capacity(128);

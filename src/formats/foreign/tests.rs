@@ -93,6 +93,7 @@ fn line_protocol_keeps_its_measurements_tags_and_times() {
     );
     assert!(reading.problem.unwrap().contains("byte 4"));
     assert!(refused(&device, "lp/x", "heartwatch_verdict level=0i").contains("the monitor's own"));
+    assert!(refused(&device, "lp/x", "sensor_defect value=1i").contains("the error metrics"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tonic::Status;
 use super::agents::{Answers, Protocol};
 use super::{AgentEvent, Shared};
 use crate::domain::command::CommandResult;
+use crate::domain::error_metric;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::Timestamp;
@@ -174,8 +175,10 @@ impl Intake {
             tags: Vec::new(),
             fields: vec![("value".to_owned(), FieldValue::Float(value))],
         };
-        let payloads =
-            envelope::encode_readings(&host, self.incarnation, std::slice::from_ref(&reading), PAYLOAD_BYTES_MAX);
+        let encode =
+            || envelope::encode_readings(&host, self.incarnation, std::slice::from_ref(&reading), PAYLOAD_BYTES_MAX);
+        let allowed = error_metric::reserved(&reading.measurement).map_or(Ok(()), Err);
+        let payloads = allowed.and_then(|()| encode().map_err(|problem| problem.to_string()));
         match payloads {
             Ok(payloads) => {
                 speaker.numbered = reading.sequence;
