@@ -106,6 +106,10 @@ pub trait Transport: Send + Sync + 'static {
     fn acknowledge(&self, receipts: Vec<Receipt>);
     /// Sends what is queued, says DISCONNECT (so that no last will is published) and ends.
     fn disconnect(&self) -> BoxFuture<'_, ()>;
+    /// Most bytes of one payload: a larger one is [`TransportError::Unsendable`].
+    fn payload_bytes_max(&self) -> usize {
+        usize::MAX
+    }
     /// What waits at this moment; none where the transport does not tell.
     fn waiting(&self) -> Option<TransportWaiting> {
         None

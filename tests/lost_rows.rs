@@ -5,17 +5,25 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use heartwatch::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, contents};
+use heartwatch::domain::reading::{FieldValue, Reading};
+use heartwatch::domain::time::Timestamp;
 use heartwatch::formats::api::LedgerView;
 use support::eventually;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, finished, fixture};
 
 fn publish(running: &Running, more: &[&str]) -> Program {
+    Program::start(publish_command(running, more))
+}
+
+fn publish_command(running: &Running, more: &[&str]) -> Command {
     let mut command = command(running.directory());
     command.args(["publish", "--id", "light", "--mqtt", running.mqtt_url(), "--heartbeat", "200ms"]);
     command.args(["--interval", "5ms"]).arg("--csv").arg(fixture("light-1.csv"));
     command.arg("--data-dir").arg(running.directory().join("data")).args(more);
-    Program::start(command)
+    command
 }
 
 fn outbox(running: &Running, suffix: &str) -> PathBuf {
@@ -106,6 +114,68 @@ async fn a_full_outbox_gives_up_the_oldest_and_the_ledger_names_them() {
     let account = view.accounts[0].account;
     assert!(account.lost > 0 && account.balances() && account.produced == 4_000, "{account:?}");
     assert!(view.losses.iter().all(|loss| loss.reason.contains("outbox was full")), "{:?}", view.losses);
+}
+
+/// What a program prints as Telegraf does: a row with a tag `host`, and one that no database can hold.
+#[tokio::test]
+async fn a_program_may_print_tags_of_the_monitors_and_rows_that_nobody_can_hold() {
+    let running = Running::start(RunOptions::default()).await;
+    let mut command = command(running.directory());
+    command.args(["publish", "--id", "poison", "--mqtt", running.mqtt_url(), "--heartbeat", "200ms"]);
+    command.args(["--schema", r#"{"format":"line-protocol"}"#, "--exec-restart", "never", "--data-dir", "pub"]);
+    let lines =
+        r"printf 'm,room=a v=1\nm,host=web1,room=a v=2\nm,host=a,source_host=b v=3\nm,room=a time=4\nm,room=a v=5\n'";
+    command.args(["--exec", lines]);
+    let mut publisher = Program::start(command);
+    eventually("all rows and both errors are stored", PATIENCE, async || running.ledger().await.total.stored == 5)
+        .await;
+    let total = running.ledger().await.total;
+    assert_eq!((total.produced, total.lost, total.missing), (5, 0, 0), "{total:?}");
+    assert!(!publisher.stderr().contains("cannot be sent"), "{}", publisher.stderr());
+    publisher.kill();
+    assert_eq!(contents(&running.directory().join("pub/outbox/poison.sqlite")).unwrap().waiting, []);
+}
+
+/// Errors of rows were kept with the tags of the rows, and no message could carry them: nothing behind them was sent.
+#[tokio::test]
+async fn an_outbox_that_was_blocked_heals_at_the_next_start_and_what_no_message_can_carry_is_lost_by_name() {
+    let running = Running::start(RunOptions::default()).await;
+    let path = outbox(&running, "");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let config = OutboxConfig { path: Some(path.clone()), bytes_max: 1 << 20, full_policy: FullPolicy::RefuseNew };
+    let (mut blocked, life) = Outbox::open(config, 1_000).unwrap();
+    let reading = |sequence, (key, value): (&str, &str), text: usize| Reading {
+        sequence,
+        time: Timestamp::from_nanos(1_763_683_203_000_000_000 + i64::try_from(sequence).unwrap()),
+        measurement: "m".to_owned(),
+        tags: vec![(key.to_owned(), value.to_owned())],
+        fields: vec![("detail".to_owned(), FieldValue::Text("x".repeat(text)))],
+    };
+    let plain = ("room", "a");
+    let left: Vec<_> = [plain, ("host", "web1"), plain, ("room", "a\nb"), ("room", "a\nb"), plain, plain]
+        .into_iter()
+        .zip(1..)
+        .map(|(tag, number)| reading(number, tag, if number == 6 { 10_000 } else { 1 }))
+        .collect();
+    blocked.keep(&left).unwrap();
+    drop(blocked);
+
+    let mut command = publish_command(&running, &["--limit", "50"]);
+    command.env("HEARTWATCH_MQTT_MESSAGE_BYTES_MAX", "4096");
+    let mut publisher = Program::start(command);
+    assert!(publisher.exit(PATIENCE).await.success());
+    let view = until_settled(&running).await;
+    let (earlier, now) = (&view.accounts[0], &view.accounts[1]);
+    assert_eq!((earlier.incarnation, earlier.account.produced, earlier.account.stored), (life, 7, 4), "{view:?}");
+    assert_eq!((now.account.stored, now.account.lost), (50, 0), "{view:?}");
+    let named: Vec<_> = view.losses.iter().map(|loss| (loss.first, loss.last)).collect();
+    assert_eq!(named, [(4, 5), (6, 6)], "{view:?}");
+    assert!(view.losses[0].reason.contains("tags.room") && view.losses[1].reason.contains("message_bytes_max"));
+    let said = publisher.stderr();
+    assert_eq!(said.matches("can never be sent").count(), 1, "{said}");
+    assert!(said.contains("left=0"), "{said}");
+    let contents = contents(&path).unwrap();
+    assert!(contents.waiting.is_empty() && contents.given_up == 0, "{contents:?}");
 }
 
 /// Rows that fill 256 KiB many times.

@@ -51,6 +51,21 @@ impl Reading<Cow<'_, str>> {
     }
 }
 
+impl Reading {
+    /// The same as it would be read from a message.
+    #[must_use]
+    pub fn into_cow<'a>(self) -> Reading<Cow<'a, str>> {
+        let Self { sequence, time, measurement, tags, fields } = self;
+        Reading {
+            sequence,
+            time,
+            measurement: measurement.into(),
+            tags: tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            fields: fields.into_iter().map(|(key, value)| (key.into(), value)).collect(),
+        }
+    }
+}
+
 /// Whether a text has a line break, a tab or another control character: no name in a row may.
 #[must_use]
 pub fn has_control_character(text: &str) -> bool {

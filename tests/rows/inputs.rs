@@ -79,6 +79,32 @@ async fn bad_messages(monitor: Running) {
 }
 
 #[tokio::test]
+async fn a_reading_that_cannot_be_taken_costs_its_message_nothing_and_is_lost_by_name() {
+    let monitor = Running::start(RunOptions::default()).await;
+    let good = |seq: u64| format!(r#"{{"seq":{seq},"time":{seq},"measurement":"m","fields":{{"a":1.5}}}}"#);
+    let readings = [
+        good(1),
+        r#"{"seq":2,"time":2,"measurement":"m","fields":{"a":18446744073709551615}}"#.to_owned(),
+        r#"{"seq":3,"time":3,"measurement":"m","tags":{"host":"x"},"fields":{"a":1}}"#.to_owned(),
+        r#"{"seq":4,"time":4,"measurement":"m","fields":{"time":1}}"#.to_owned(),
+        good(5),
+    ];
+    let payload = format!(r#"{{"v":1,"host":"h","incarnation":7,"readings":[{}]}}"#, readings.join(","));
+    send(monitor.mqtt_url(), &[("heartwatch/v1/typed/readings", payload.into_bytes())]).await;
+    eventually("the good ones are stored", Duration::from_secs(20), async || monitor.ledger().await.total.stored == 2)
+        .await;
+    let ledger = monitor.ledger().await;
+    let total = ledger.total;
+    assert_eq!((total.produced, total.lost, total.missing, ledger.balances), (5, 3, 0, true), "{ledger:?}");
+    let reasons: Vec<_> = ledger.losses.iter().map(|loss| (loss.first, loss.reason.as_str())).collect();
+    for (number, words) in [(2, "64-bit signed"), (3, "tags.host"), (4, "keeps for itself")] {
+        assert!(reasons.iter().any(|(first, reason)| *first == number && reason.contains(words)), "{reasons:?}");
+    }
+    let counted = monitor.status().await.subscriber;
+    assert_eq!(counted.malformed, 3, "each is shown to a person: {counted:?}");
+}
+
+#[tokio::test]
 async fn bad_messages_through_the_embedded_broker_are_counted_and_everything_else_goes_on() {
     bad_messages(Running::start(RunOptions::default()).await).await;
 }

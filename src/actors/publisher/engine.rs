@@ -8,6 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::errors::Errors;
+use super::messages::{Messages, messages};
+use super::setback::Setback;
 use super::worker::{Produced, Worker};
 use super::{Ended, PublisherConfig};
 use crate::buffer::outbox::GivenUpRange;
@@ -44,6 +46,8 @@ pub(super) struct Engine {
     pub config: PublisherConfig,
     pub worker: Arc<Mutex<Worker>>,
     pub delivery: Delivery,
+    /// What keeps everything that waits from being sent.
+    pub setback: Setback,
     pub given_up: Vec<GivenUpRange>,
     /// When the monitor was last told what was given up.
     pub given_up_told: Instant,
@@ -200,7 +204,7 @@ impl Engine {
         if let (Some(first), Some(last)) = (readings.first(), readings.last()) {
             let incarnation = self.config.incarnation;
             let run = Run { incarnation, first: first.sequence, last: last.sequence };
-            if self.delivery.produced(run, self.clock.monotonic()) && !self.send(run, &readings) {
+            if self.delivery.produced(run, self.clock.monotonic()) && !self.send(run, &readings).await {
                 self.delivery.put_back(run);
             }
         }
@@ -217,14 +221,21 @@ impl Engine {
 
     async fn send_backlog(&mut self) {
         let readings_max = self.config.batch_readings_max;
+        if self.setback.lasts() {
+            return;
+        }
         while let Some(run) = self.delivery.next_waiting(readings_max as u64, self.clock.monotonic()) {
             let kept = off_thread(&self.worker, move |worker| worker.kept(run, readings_max)).await;
-            let Some(Ok(readings)) = kept else {
-                self.delivery.put_back(run);
-                return;
+            let readings = match kept {
+                Some(Ok(readings)) => readings,
+                Some(Err(error)) => {
+                    self.delivery.put_back(run);
+                    return self.setback.happened(&error);
+                }
+                None => return self.delivery.put_back(run),
             };
             self.forget_absent(run, &readings);
-            if !readings.is_empty() && !self.send(run, &readings) {
+            if !readings.is_empty() && !self.send(run, &readings).await {
                 self.delivery.put_back(run);
                 return;
             }
@@ -242,28 +253,68 @@ impl Engine {
         }
     }
 
-    fn send(&self, run: Run, readings: &[Reading]) -> bool {
-        let host = &self.config.host;
-        let payloads = match envelope::encode_readings(host, run.incarnation, readings, self.config.message_bytes_max) {
-            Ok(payloads) => payloads,
-            Err(error) => {
-                tracing::error!(%error, "readings cannot be sent");
+    /// Hands readings to the connection; what of them no message can carry is given up. False: they wait.
+    async fn send(&mut self, run: Run, readings: &[Reading]) -> bool {
+        if self.setback.lasts() {
+            return false;
+        }
+        let bytes_max = self.config.message_bytes_max.min(self.transport.payload_bytes_max());
+        let Messages { payloads, unsendable } = match messages(&self.config.host, run, readings, bytes_max) {
+            Ok(messages) => messages,
+            Err(problem) => {
+                self.setback.happened(&problem);
                 return false;
             }
         };
-        payloads.into_iter().all(|payload| self.publish(TopicKind::Readings, payload, true))
+        if !unsendable.is_empty() && !self.give_up(run.incarnation, unsendable).await {
+            return false;
+        }
+        for payload in payloads {
+            match self.publish(TopicKind::Readings, payload, true) {
+                Ok(()) => self.setback.ended(),
+                Err(TransportError::Full { .. } | TransportError::Closed) => return false,
+                Err(error @ TransportError::Unsendable { .. }) => {
+                    self.setback.happened(&error);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
-    fn publish(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) -> bool {
-        let topic = self.config.prefix.topic(&self.config.id, kind);
-        match self.transport.try_publish(Outgoing { topic, payload, at_least_once }) {
-            Ok(()) => true,
-            // Left by a life with a larger limit: it must not hold up what comes behind it, and is said at every turn.
-            Err(error @ TransportError::Unsendable { .. }) => {
-                tracing::error!(%error, "a message stays in the outbox");
-                true
+    /// Readings that can never be sent hold up nothing: they are lost, and the monitor is told why.
+    async fn give_up(&mut self, incarnation: Incarnation, unsendable: Vec<(Sequence, String)>) -> bool {
+        let given_up = off_thread(&self.worker, move |worker| worker.give_up(incarnation, &unsendable)).await;
+        let ranges = match given_up {
+            Some(Ok(ranges)) => ranges,
+            Some(Err(error)) => {
+                self.setback.happened(&error);
+                return false;
             }
-            Err(TransportError::Full { .. } | TransportError::Closed) => false,
+            None => return false,
+        };
+        let readings: u64 = ranges.iter().map(|range| range.last - range.first + 1).sum();
+        if let Some(GivenUpRange { first, last, reason, .. }) = ranges.first() {
+            tracing::error!(%incarnation, first, last, reason, readings, "readings can never be sent: given up");
+            self.errors.happened(DROPPED_ERROR, readings, self.clock.wall());
+        }
+        for range in &ranges {
+            self.delivery.forget(Run { incarnation, first: range.first, last: range.last });
+        }
+        self.given_up.extend(ranges);
+        self.tell_given_up();
+        true
+    }
+
+    fn publish(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) -> Result<(), TransportError> {
+        let topic = self.config.prefix.topic(&self.config.id, kind);
+        self.transport.try_publish(Outgoing { topic, payload, at_least_once })
+    }
+
+    /// Says something that is said again when it was not heard: one that finds no room is no news.
+    fn tell(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) {
+        if let Err(error) = self.publish(kind, payload, at_least_once) {
+            tracing::debug!(%error, %kind, "a message was not sent");
         }
     }
 
@@ -387,7 +438,8 @@ impl Engine {
         self.errors.were_readings(erred);
         self.errors.happened(DROPPED_ERROR, dropped.saturating_sub(self.dropped), at);
         self.dropped = self.dropped.max(dropped);
-        let errors = self.errors.tell(now, at);
+        let bytes_max = self.config.message_bytes_max.min(self.transport.payload_bytes_max());
+        let errors = self.errors.tell(now, at, bytes_max / 2);
         let heartbeat = Heartbeat {
             incarnation: self.config.incarnation,
             process: self.process.clone(),
@@ -404,7 +456,7 @@ impl Engine {
         }
         let note =
             HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed, earlier, errors };
-        self.publish(TopicKind::Heartbeat, envelope::encode_heartbeat(&note), false);
+        self.tell(TopicKind::Heartbeat, envelope::encode_heartbeat(&note), false);
     }
 
     fn tell_given_up(&mut self) {
@@ -420,7 +472,7 @@ impl Engine {
                 last: range.last,
                 reason: range.reason.clone(),
             };
-            self.publish(TopicKind::GivenUp, envelope::encode_given_up(&given_up), true);
+            self.tell(TopicKind::GivenUp, envelope::encode_given_up(&given_up), true);
         }
     }
 
@@ -430,7 +482,7 @@ impl Engine {
         }
         let sequence = off_thread(&self.worker, |worker| worker.last_sequence()).await.unwrap_or_default();
         let goodbye = Goodbye { host: self.config.host.clone(), incarnation: self.config.incarnation, sequence };
-        self.publish(TopicKind::Goodbye, envelope::encode_goodbye(&goodbye), true);
+        self.tell(TopicKind::Goodbye, envelope::encode_goodbye(&goodbye), true);
         if tokio::time::timeout(DISCONNECT_TIMEOUT, self.transport.disconnect()).await.is_err() {
             tracing::warn!("the broker did not take the goodbye in time");
         }

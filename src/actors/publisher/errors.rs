@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
 use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::envelope::{ERRORS_MAX, ErrorCount, ErrorNote};
+use crate::formats::envelope::{ERRORS_MAX, ErrorCount, ErrorNote, check_error_env, check_error_metric};
 
 /// How often a metric is told to be 0.
 const QUIET_EVERY: Duration = Duration::from_secs(10);
@@ -18,6 +18,8 @@ const QUIET_EVERY: Duration = Duration::from_secs(10);
 const TOLD_TIMES: u32 = 3;
 /// Most counts that wait; beyond it the latest of a metric takes further ones up.
 const WAITING_MAX: usize = ERRORS_MAX / 2;
+/// What a count takes in a heartbeat beside its name: its value, its time, and what stands between them.
+const COUNT_OVERHEAD_BYTES: usize = 48;
 
 pub(super) struct Errors {
     env: Option<String>,
@@ -33,8 +35,15 @@ impl Errors {
     /// An account of every publisher's own metrics and of these of the source, in all [`WAITING_MAX`] at most.
     pub(super) fn new(of_source: Vec<String>, env: Option<String>) -> Self {
         let mut metrics = [CONNECTIVITY_ERROR, BATCH_SENDING_ERROR, DROPPED_ERROR].map(ToOwned::to_owned).to_vec();
-        metrics.extend(of_source);
+        // One that the monitor refuses would cost the whole heartbeat, and the publisher its life.
+        let (tellable, untold): (Vec<_>, Vec<_>) =
+            of_source.into_iter().partition(|metric| check_error_metric(metric).is_ok());
+        for problem in untold.iter().filter_map(|metric| check_error_metric(metric).err()) {
+            tracing::warn!(%problem, "an error metric cannot be told");
+        }
+        metrics.extend(tellable);
         metrics.truncate(WAITING_MAX);
+        let env = env.filter(|env| check_error_env(env).map_err(|problem| tracing::warn!(%problem)).is_ok());
         Self { env, metrics, waiting: VecDeque::new(), quiet_told: None, since_quiet: BTreeSet::new() }
     }
 
@@ -62,10 +71,18 @@ impl Errors {
         self.since_quiet.extend(metrics);
     }
 
-    /// What a heartbeat tells.
-    pub(super) fn tell(&mut self, now: Monotonic, at: Timestamp) -> ErrorNote {
+    /// What a heartbeat tells, in about so many bytes at most.
+    pub(super) fn tell(&mut self, now: Monotonic, at: Timestamp, bytes_max: usize) -> ErrorNote {
         let mut counts = Vec::new();
+        let mut bytes = 0;
+        let mut fits = |measurement: &str| {
+            bytes += measurement.len() + COUNT_OVERHEAD_BYTES;
+            bytes <= bytes_max
+        };
         for (count, told) in self.waiting.iter_mut().take(ERRORS_MAX - self.metrics.len()) {
+            if !fits(&count.measurement) {
+                break;
+            }
             counts.push(count.clone());
             *told += 1;
         }
@@ -73,7 +90,7 @@ impl Errors {
         if self.quiet_told.is_none_or(|told| now.since(told) >= QUIET_EVERY) {
             self.quiet_told = Some(now);
             let wrong = std::mem::take(&mut self.since_quiet);
-            let quiet = self.metrics.iter().filter(|metric| !wrong.contains(*metric));
+            let quiet = self.metrics.iter().filter(|metric| !wrong.contains(*metric) && fits(metric));
             counts.extend(quiet.map(|metric| ErrorCount { measurement: metric.clone(), value: 0, at }));
         }
         ErrorNote { env: self.env.clone(), counts }
@@ -86,7 +103,7 @@ mod tests {
 
     fn told(errors: &mut Errors, second: u64) -> Vec<(String, u64, i64)> {
         let now = Monotonic::from_nanos(second * 1_000_000_000);
-        let note = errors.tell(now, Timestamp::from_nanos(i64::try_from(second).unwrap()));
+        let note = errors.tell(now, Timestamp::from_nanos(i64::try_from(second).unwrap()), 100_000);
         note.counts.into_iter().map(|count| (count.measurement, count.value, count.at.as_nanos())).collect()
     }
 
@@ -105,6 +122,19 @@ mod tests {
         let quiet: Vec<_> = told(&mut errors, 12).into_iter().map(|(metric, ..)| metric).collect();
         assert_eq!(quiet, [BATCH_SENDING_ERROR, DROPPED_ERROR], "the others were not quiet since the last time");
         assert_eq!(told(&mut errors, 23).len(), 4);
+    }
+
+    #[test]
+    fn a_heartbeat_with_errors_of_any_names_is_one_that_the_monitor_takes_and_that_fits() {
+        let long: Vec<String> = (0..60).map(|number| format!("{number}{}", "m".repeat(200))).collect();
+        let refused = ["x".repeat(300), "heartwatch_own".to_owned(), "a\nb".to_owned()];
+        let mut errors = Errors::new([long.as_slice(), &refused].concat(), Some("e".repeat(300)));
+        errors.happened(CONNECTIVITY_ERROR, 1, Timestamp::from_nanos(5));
+        let note = errors.tell(Monotonic::from_nanos(1), Timestamp::from_nanos(1), 2_048);
+        assert!(note.env.is_none() && note.counts[0].measurement == CONNECTIVITY_ERROR && note.counts.len() > 5);
+        assert!(note.counts.iter().all(|count| check_error_metric(&count.measurement).is_ok()));
+        let bytes: usize = note.counts.iter().map(|count| count.measurement.len()).sum();
+        assert!(bytes < 2_048, "{bytes}");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 mod engine;
 mod errors;
+mod messages;
+mod setback;
 mod worker;
 
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 
 use self::engine::Engine;
 use self::errors::Errors;
+use self::setback::Setback;
 pub use self::worker::KEPT_LOG;
 use self::worker::Worker;
 use crate::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
@@ -192,6 +195,7 @@ impl Actor for Publisher {
         let engine = Engine {
             worker: Arc::new(Mutex::new(worker)),
             delivery,
+            setback: Setback::default(),
             given_up,
             given_up_told: Instant::now(),
             earlier,

@@ -53,6 +53,8 @@ pub struct Worker {
     /// Read from the source and refused by the outbox: numbered, not yet durable.
     held: Vec<Reading>,
     bad_rows: u64,
+    /// Bad rows that not even an error metric can name.
+    nameless_rows: u64,
     /// Error metrics that became readings since somebody asked.
     erred: BTreeSet<String>,
 }
@@ -76,6 +78,7 @@ impl Worker {
             last_time: Timestamp::from_nanos(0),
             held: Vec::new(),
             bad_rows: 0,
+            nameless_rows: 0,
             erred: BTreeSet::new(),
         }
     }
@@ -133,7 +136,20 @@ impl Worker {
     /// When the outbox cannot be read.
     pub fn kept(&self, run: Run, readings_max: usize) -> Result<Vec<Reading>, OutboxError> {
         let kept = self.outbox.range(run.incarnation, run.first, run.last, readings_max)?;
-        Ok(kept.into_iter().map(|kept| kept.reading).collect())
+        // An earlier version kept error metrics with the tags of the row that they tell of.
+        Ok(kept.into_iter().map(|kept| with_source_tags(kept.reading)).collect())
+    }
+
+    /// Gives up readings that can never be sent, each for its reason.
+    ///
+    /// # Errors
+    /// When the outbox cannot write: they are still there.
+    pub fn give_up(
+        &mut self,
+        incarnation: Incarnation,
+        readings: &[(Sequence, String)],
+    ) -> Result<Vec<GivenUpRange>, OutboxError> {
+        self.outbox.give_up(incarnation, readings)
     }
 
     /// What earlier lives have left.
@@ -190,10 +206,10 @@ impl Worker {
         std::mem::take(&mut self.erred)
     }
 
-    /// Rows that the source could not keep.
+    /// Rows that the source could not keep, and those that nothing can tell of.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.source.dropped()
+        self.source.dropped() + self.nameless_rows
     }
 
     /// Has the source take nothing more from the outside.
@@ -239,11 +255,7 @@ impl Worker {
         let SourceRow { line, measurement, tags, time, fields } = row;
         let own = measurement.clone();
         let reading = self.stamp(Stamped { measurement, tags, time, fields }, now);
-        // Checked before it gets a number, so that no number names what nobody can store.
-        let storable = line_protocol::check_reading(&reading).map_err(|error| error.to_string());
-        let sendable = envelope::check(&reading).map_err(|problem| problem.to_string());
-        let allowed = error_metric::forbidden(&reading).map_or(Ok(()), Err);
-        if let Err(reason) = storable.and(sendable).and(allowed).and_then(|()| self.fits_a_message(&reading)) {
+        if let Err(reason) = self.check(&reading) {
             let from = self.source.origin();
             let bad = BadRow { from, line, reason, measurement: own, tags: reading.tags, time };
             return self.hold_error(bad, now);
@@ -256,6 +268,14 @@ impl Worker {
         if let Some(left) = &mut self.readings_left {
             *left -= 1;
         }
+    }
+
+    /// Checked before it gets a number, so that no number names what nobody can send or store.
+    fn check(&self, reading: &Reading) -> Result<(), String> {
+        line_protocol::check_reading(reading).map_err(|error| error.to_string())?;
+        envelope::check(reading).map_err(|problem| problem.to_string())?;
+        error_metric::forbidden(reading).map_or(Ok(()), Err)?;
+        self.fits_a_message(reading)
     }
 
     /// Whether it can be sent at all: a message that no broker takes would hold up all that follow.
@@ -287,16 +307,24 @@ impl Worker {
         let detail = reason.chars().take(DETAIL_CHARS_MAX).collect();
         let fields =
             vec![("value".to_owned(), FieldValue::Integer(1)), ("detail".to_owned(), FieldValue::Text(detail))];
-        let measurement = Some(casting_error(measurement.as_deref().unwrap_or(&self.measurement)));
-        let mut reading = self.stamp(Stamped { measurement, tags, time, fields }, now);
-        if self.fits_a_message(&reading).is_err() {
-            reading.fields.truncate(1);
+        let of_publisher = Some(casting_error(&self.measurement));
+        let of_row = measurement.as_deref().map(casting_error).or_else(|| of_publisher.clone());
+        let told = Stamped { measurement: of_row, tags, time, fields: fields.clone() };
+        // What is wrong with the row may be wrong with its error as well: its name, its tags, its time.
+        let plainly = Stamped { measurement: of_publisher, tags: Vec::new(), time: None, fields };
+        for stamped in [told, plainly] {
+            let mut reading = self.stamp(stamped, now);
+            if self.check(&reading).is_err() {
+                reading.fields.truncate(1);
+            }
+            if self.check(&reading).is_ok() {
+                self.next_sequence += 1;
+                self.erred.insert(reading.measurement.clone());
+                self.held.push(reading);
+                return;
+            }
         }
-        if line_protocol::check_reading(&reading).is_ok() {
-            self.next_sequence += 1;
-            self.erred.insert(reading.measurement.clone());
-            self.held.push(reading);
-        }
+        self.nameless_rows += 1;
     }
 
     fn stamp(&mut self, row: Stamped, now: Timestamp) -> Reading {
@@ -308,8 +336,19 @@ impl Worker {
             self.last_time = now.max(after_last);
             self.last_time
         });
-        Reading { sequence: self.next_sequence, time, measurement, tags, fields }
+        with_source_tags(Reading { sequence: self.next_sequence, time, measurement, tags, fields })
     }
+}
+
+/// A source's own tags `publisher` and `host` under the names under which they are kept.
+fn with_source_tags(mut reading: Reading) -> Reading {
+    for (key, _) in &mut reading.tags {
+        let kept_as = line_protocol::source_tag(key);
+        if kept_as != key {
+            *key = kept_as.to_owned();
+        }
+    }
+    reading
 }
 
 /// What becomes a reading with a number and a time.
@@ -396,6 +435,63 @@ mod tests {
         let measurements: Vec<_> = readings.iter().map(|reading| reading.measurement.as_str()).collect();
         assert_eq!(measurements, ["light", "sensor.error.light", "light"], "{readings:?}");
         assert!(matches!(&readings[1].fields[1].1, FieldValue::Text(detail) if detail.contains("message_bytes_max")));
+    }
+
+    #[test]
+    fn a_row_with_tags_of_the_monitors_is_kept_and_no_error_of_a_row_is_worse_than_the_row() {
+        let arrivals = Arrivals::new("a program", 100);
+        let mut worker = of_source(SourceConfig::Arrivals(arrivals.clone()), 1 << 20, 4_096, None);
+        let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let plain = SourceRow {
+            measurement: Some("m".to_owned()),
+            tags: vec![tag("host", "web1"), tag("publisher", "telegraf"), tag("room", "a")],
+            time: None,
+            fields: vec![("v".to_owned(), FieldValue::Float(2.0))],
+            line: 1,
+        };
+        let long = "m".repeat(250);
+        let worse = [
+            SourceRow { tags: vec![tag("host", "web1"), tag("source_host", "web2")], ..plain.clone() },
+            SourceRow { tags: vec![tag("room", "a\nb")], ..plain.clone() },
+            SourceRow { tags: vec![tag("room", &"r".repeat(1_025))], ..plain.clone() },
+            SourceRow { measurement: Some("m\t".to_owned()), ..plain.clone() },
+            SourceRow { measurement: Some("m".repeat(300)), ..plain.clone() },
+            SourceRow { measurement: Some(long), fields: Vec::new(), ..plain.clone() },
+            SourceRow { time: Some(Timestamp::from_nanos(i64::MIN)), ..plain.clone() },
+            SourceRow { tags: (0..65).map(|number| tag(&format!("t{number}"), "x")).collect(), ..plain.clone() },
+            SourceRow { fields: vec![("v".to_owned(), FieldValue::Text("x".repeat(5_000)))], ..plain.clone() },
+        ];
+        let bad = worse.len();
+        arrivals.push([plain.clone()].into_iter().chain(worse).chain([plain]).map(Ok));
+        let readings = worker.produce(100, Timestamp::from_nanos(7)).readings;
+        assert_eq!(readings.len(), bad + 2, "each error has a row: {readings:?}");
+        let tags: Vec<_> = readings[0].tags.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(tags, ["source_host", "source_publisher", "room"]);
+        for (index, reading) in readings.iter().enumerate() {
+            assert_eq!(reading.sequence, index as u64 + 1, "no number names what nobody can send");
+            assert_eq!(worker.check(reading), Ok(()), "{reading:?}");
+            assert_eq!(reading.measurement.starts_with("sensor.error."), (1..=bad).contains(&index), "{reading:?}");
+        }
+        assert_eq!((worker.dropped(), worker.take_erred().len()), (0, 2));
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_with_tags_of_the_monitors_is_sent_as_it_would_be_kept_today() {
+        let mut worker = worker("1\n", 1 << 20, PAYLOAD_BYTES_MAX, None);
+        let fields = vec![("value".to_owned(), FieldValue::Integer(1))];
+        let tags = vec![("host".to_owned(), "web1".to_owned())];
+        let poison =
+            Reading { sequence: 1, time: Timestamp::from_nanos(5), measurement: "sensor.error.m".into(), tags, fields };
+        worker.outbox.keep(std::slice::from_ref(&poison)).unwrap();
+        let run = Run { incarnation: worker.incarnation, first: 1, last: 1 };
+        let kept = worker.kept(run, 10).unwrap();
+        assert!(worker.check(&poison).is_err() && worker.check(&kept[0]).is_ok(), "{kept:?}");
+        assert_eq!(kept[0].tags[0].0, "source_host");
+        let given_up =
+            worker.give_up(run.incarnation, &[(1, "never".to_owned()), (2, "not there".to_owned())]).unwrap();
+        assert_eq!((given_up.len(), given_up[0].last), (1, 1));
+        assert_eq!(worker.given_up().unwrap(), given_up, "durable until the monitor has been told");
+        assert!(worker.kept(run, 10).unwrap().is_empty());
     }
 
     #[test]

@@ -113,8 +113,13 @@ pub fn translate(
     match message {
         Message::Readings(batch) => {
             meaning.beat = Some(beat(&batch.host, BeatKind::Readings { incarnation: Some(batch.incarnation) }));
-            let first = batch.readings.iter().map(|reading| reading.sequence).min().unwrap_or(Sequence::MAX);
-            meaning.confirmed = Some((publisher.clone(), batch.incarnation, first.saturating_sub(1)));
+            let refused = batch.refused.iter().map(|(number, _)| *number);
+            let first = batch.readings.iter().map(|reading| reading.sequence).chain(refused).min();
+            let before_first = first.unwrap_or(Sequence::MAX).saturating_sub(1);
+            meaning.confirmed = Some((publisher.clone(), batch.incarnation, before_first));
+            meaning.problem = batch.problem.map(|problem| problem.to_string());
+            meaning.unstorable =
+                batch.refused.into_iter().map(|(number, problem)| (number, problem.to_string())).collect();
             keep_readings(&mut meaning, rules, &publisher, &batch.host, batch.incarnation, batch.readings);
         }
         Message::Heartbeat(note) => {
@@ -380,10 +385,7 @@ mod tests {
             );
             try_read("heartwatch/v1/p/heartbeat", &text)
         };
-        for measurement in ["heartwatch_internal", "heartwatch_alarm"] {
-            assert!(beat(measurement).is_err(), "it is not read at all: {measurement}");
-        }
-        for measurement in ["dead_letter_error", "light"] {
+        for measurement in ["heartwatch_internal", "heartwatch_alarm", "dead_letter_error", "light"] {
             let meaning = beat(measurement).unwrap();
             assert!(!rows(&meaning).contains(" value="), "{measurement}: {}", rows(&meaning));
             assert!(meaning.problem.unwrap().contains(measurement) && meaning.beat.is_some());

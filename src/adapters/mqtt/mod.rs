@@ -193,6 +193,10 @@ impl MqttTransport {
 }
 
 impl Transport for MqttTransport {
+    fn payload_bytes_max(&self) -> usize {
+        self.message_bytes_max
+    }
+
     fn waiting(&self) -> Option<TransportWaiting> {
         Some(TransportWaiting {
             to_send: self.send_queue_messages_max.saturating_sub(self.sends.capacity()) as u64,

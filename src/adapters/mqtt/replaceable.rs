@@ -44,6 +44,10 @@ impl Transport for ReplaceableTransport {
         Box::pin(async move { current.disconnect().await })
     }
 
+    fn payload_bytes_max(&self) -> usize {
+        self.current().payload_bytes_max()
+    }
+
     fn waiting(&self) -> Option<TransportWaiting> {
         self.current().waiting()
     }

@@ -60,6 +60,30 @@ pub(super) fn give_up_oldest(
     Ok((ranges, gone))
 }
 
+/// Removes these readings and names them, each with its reason; one that is not there is left alone.
+pub(super) fn give_up_some(
+    transaction: &Transaction<'_>,
+    incarnation: Incarnation,
+    readings: &[(Sequence, String)],
+) -> rusqlite::Result<(Vec<GivenUpRange>, Size)> {
+    let mut ranges: Vec<GivenUpRange> = Vec::new();
+    let mut gone = Size::default();
+    let life = incarnation.0.cast_signed();
+    for (sequence, reason) in readings {
+        let sql = "DELETE FROM readings WHERE incarnation = ?1 AND sequence = ?2 RETURNING length(reading)";
+        let bytes: Option<i64> =
+            transaction.prepare_cached(sql)?.query_row([life, sequence.cast_signed()], |row| row.get(0)).optional()?;
+        let Some(bytes) = bytes else { continue };
+        gone.add(bytes.cast_unsigned());
+        add_given_up(transaction, life, sequence.cast_signed(), reason)?;
+        match ranges.last_mut() {
+            Some(range) if range.last + 1 == *sequence && range.reason == *reason => range.last = *sequence,
+            _ => ranges.push(GivenUpRange { incarnation, first: *sequence, last: *sequence, reason: reason.clone() }),
+        }
+    }
+    Ok((ranges, gone))
+}
+
 /// Records one number as given up, in the range that it continues where there is one.
 pub(super) fn add_given_up(
     transaction: &Transaction<'_>,

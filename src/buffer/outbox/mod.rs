@@ -26,7 +26,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 pub use self::contents::{Contents, contents};
 pub use self::given_up::GivenUpRange;
-use self::given_up::{REASON_FULL, give_up_oldest};
+use self::given_up::{REASON_FULL, give_up_oldest, give_up_some};
 use self::last_number::LastNumber;
 pub use self::lives::LIVES_REMEMBERED_MAX;
 use self::lives::start_life;
@@ -367,6 +367,21 @@ impl Outbox {
             }
             Ok(())
         })
+    }
+
+    /// Gives up readings that can never be sent, each for its reason. Returns the ranges that they make;
+    /// they stay recorded until [`Outbox::given_up_told`].
+    ///
+    /// # Errors
+    /// [`OutboxError::Write`]: they are still there.
+    pub fn give_up(
+        &mut self,
+        incarnation: Incarnation,
+        readings: &[(Sequence, String)],
+    ) -> Result<Vec<GivenUpRange>, OutboxError> {
+        let (ranges, gone) = self.transact(|transaction| give_up_some(transaction, incarnation, readings))?;
+        self.shrink(gone);
+        Ok(ranges)
     }
 
     /// Gives up everything that waits, for a reason that the monitor is told; answers how many readings it was.

@@ -101,6 +101,12 @@ pub(super) fn problem(kind: TopicKind, payload: &[u8], error: &serde_json::Error
     object("", &value, keys(kind)).err().unwrap_or_else(not_json)
 }
 
+/// Says what is wrong with a reading that has no form.
+pub(super) fn reading(index: usize, reading: &Value, error: &serde_json::Error) -> Problem {
+    let not_json = || Problem::NotJson { reason: error.to_string() };
+    object(&format!("readings[{index}]"), reading, READING).err().unwrap_or_else(not_json)
+}
+
 fn object(path: &str, value: &Value, keys: &[Key]) -> Result<(), Problem> {
     let Value::Object(map) = value else {
         let name = if path.is_empty() { "(the payload)" } else { path };

@@ -2,6 +2,7 @@
 
 use super::error::Problem;
 use crate::domain::reading::{FieldValue, Reading, has_control_character};
+use crate::domain::sequence::SEQUENCE_MAX;
 
 /// Most bytes of one payload. A larger one is refused before it is parsed.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
@@ -83,13 +84,38 @@ pub fn check<T: AsRef<str>>(reading: &Reading<T>) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether a heartbeat may have an error metric of this name; one that it may not have costs the whole heartbeat.
+///
+/// # Errors
+/// What would be right.
+pub fn check_error_metric(measurement: &str) -> Result<(), Problem> {
+    if measurement.starts_with("heartwatch_") {
+        return Err(wrong("errors", "a measurement that is not the monitor's own", measurement));
+    }
+    name("errors", measurement)
+}
+
+/// Whether a heartbeat may have this tag `env` for its error metrics.
+///
+/// # Errors
+/// What would be right.
+pub fn check_error_env(env: &str) -> Result<(), Problem> {
+    name("env", env)
+}
+
 fn text_bytes(value: &FieldValue) -> usize {
     if let FieldValue::Text(text) = value { text.len() } else { 0 }
 }
 
 /// [`check`], and that its number is one.
-pub(super) fn check_numbered<T: AsRef<str>>(reading: &Reading<T>) -> Result<(), Problem> {
-    number("seq", reading.sequence, 1)?;
+///
+/// # Errors
+/// As [`check`].
+pub fn check_numbered<T: AsRef<str>>(reading: &Reading<T>) -> Result<(), Problem> {
+    if reading.sequence < 1 || reading.sequence > SEQUENCE_MAX {
+        let right = format!("a number from 1 to {SEQUENCE_MAX}");
+        return Err(wrong("seq", &right, &reading.sequence.to_string()));
+    }
     check(reading)
 }
 

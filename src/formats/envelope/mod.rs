@@ -52,7 +52,7 @@ mod tests;
 pub use error::{EnvelopeError, Problem};
 pub use limits::{
     FIELDS_MAX, KEY_BYTES_MAX, NUMBER_MAX, PAYLOAD_BYTES_MAX, READING_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX,
-    TAG_VALUE_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, check,
+    TAG_VALUE_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, check, check_error_env, check_error_metric, check_numbered,
 };
 pub use topic::{BadPrefix, Prefix, Topic, TopicError, TopicKind};
 pub use wire::{

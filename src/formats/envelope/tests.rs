@@ -7,6 +7,7 @@ use super::*;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading};
+use crate::domain::sequence::SEQUENCE_MAX;
 use crate::domain::time::Timestamp;
 use crate::messages::beats::Heartbeat;
 use crate::messages::intake::DeliveryState;
@@ -93,8 +94,16 @@ fn the_documented_payloads_are_read() {
 
 #[test]
 fn an_error_names_the_key_and_what_would_be_right() {
-    let readings = |reading: &str| {
-        said(TopicKind::Readings, &format!(r#"{{"v":1,"host":"h","incarnation":1,"readings":[{reading}]}}"#))
+    let message = |readings: &str| format!(r#"{{"v":1,"host":"h","incarnation":1,"readings":[{readings}]}}"#);
+    let readings = |reading: &str| said(TopicKind::Readings, &message(reading));
+    // one with a number is refused by it
+    let refused = |reading: &str| {
+        let payload = message(reading);
+        let read = decode(TopicKind::Readings, &publisher(), payload.as_bytes());
+        let Ok(Message::Readings(batch)) = read else { panic!("{read:?}") };
+        let [(1, problem)] = batch.refused.as_slice() else { panic!("{batch:?}") };
+        assert!(batch.readings.is_empty() && batch.problem.is_none());
+        format!("'light-1': {problem}")
     };
     for (text, words) in [
         (said(TopicKind::Readings, "{"), "the payload is not JSON"),
@@ -105,17 +114,42 @@ fn an_error_names_the_key_and_what_would_be_right() {
         (said(TopicKind::Goodbye, r#"{"v":1,"host":"h","incarnation":1}"#), "key 'sequence' should be a whole"),
         (said(TopicKind::Confirm, "{}"), "only the monitor"),
         (readings(""), "key 'readings' should be 1 to"),
-        (readings(r#"{"seq":1,"time":1.5,"measurement":"m","fields":{"a":1}}"#), "'readings[0].time' should be"),
+        (readings("{}"), "'readings[0].seq' should be"),
+        (readings(r#"{"seq":-1,"time":1,"measurement":"m","fields":{"a":1}}"#), "'readings[0].seq' should be"),
+        (readings(r#"{"seq":9007199254740993,"time":1,"measurement":"m","fields":{"a":1}}"#), "from 1 to 90071992547"),
+        (refused(r#"{"seq":1,"time":1.5,"measurement":"m","fields":{"a":1}}"#), "'readings[0].time' should be"),
         (readings(r#"{"seq":0,"time":1,"measurement":"m","fields":{"a":1}}"#), "'readings[0].seq' should be"),
-        (readings(r#"{"seq":1,"time":1,"measurement":"m","fields":{}}"#), "'readings[0].fields' should be 1 to"),
-        (readings(r#"{"seq":1,"time":1,"measurement":"","fields":{"a":1}}"#), "'readings[0].measurement'"),
-        (readings(r#"{"seq":1,"time":1,"measurement":"m","fields":{"a":null}}"#), "'readings[0].fields.a'"),
-        (readings(r#"{"seq":1,"time":1,"measurement":"m","fields":{"a":1,"a":2}}"#), "found it twice"),
-        (readings(r#"{"seq":1,"time":1,"measurement":"m","fields":{"a":9223372036854775808}}"#), "64-bit signed"),
-        (readings(r#"{"seq":1,"time":1,"measurement":"m","tags":{"host":"x"},"fields":{"a":1}}"#), "tags.host"),
-        (readings(r#"{"seq":1,"time":1,"measurement":"m","tags":{"x":"a\nb"},"fields":{"a":1}}"#), "tags.x"),
+        (refused(r#"{"seq":1,"time":1,"measurement":"m","fields":{}}"#), "'readings[0].fields' should be 1 to"),
+        (refused(r#"{"seq":1,"time":1,"measurement":"","fields":{"a":1}}"#), "'readings[0].measurement'"),
+        (refused(r#"{"seq":1,"time":1,"measurement":"m","fields":{"a":null}}"#), "'readings[0].fields.a'"),
+        (refused(r#"{"seq":1,"time":1,"measurement":"m","fields":{"a":1,"a":2}}"#), "found it twice"),
+        (refused(r#"{"seq":1,"time":1,"measurement":"m","fields":{"a":9223372036854775808}}"#), "64-bit signed"),
+        (refused(r#"{"seq":1,"time":1,"measurement":"m","tags":{"host":"x"},"fields":{"a":1}}"#), "tags.host"),
+        (refused(r#"{"seq":1,"time":1,"measurement":"m","tags":{"x":"a\nb"},"fields":{"a":1}}"#), "tags.x"),
     ] {
         assert!(text.contains(words) && text.contains("'light-1'"), "{text} / {words}");
+    }
+}
+
+#[test]
+fn a_reading_that_cannot_be_taken_costs_its_neighbours_nothing() {
+    let good = |seq: u64| format!(r#"{{"seq":{seq},"time":1,"measurement":"m","fields":{{"a":1.5}}}}"#);
+    let bad_value = r#"{"seq":2,"time":1,"measurement":"m","fields":{"a":18446744073709551615}}"#;
+    let bad_tag = r#"{"seq":3,"time":1,"measurement":"m","tags":{"host":"x"},"fields":{"a":1}}"#;
+    for (bad, numbers, nameless) in [
+        (bad_value.to_owned(), vec![2], false),
+        (bad_tag.to_owned(), vec![3], false),
+        (format!("{bad_value},{bad_tag}"), vec![2, 3], false),
+        (format!("{bad_tag},7,{{}}"), vec![3], true),
+        ("null".to_owned(), vec![], true),
+    ] {
+        let payload = format!(r#"{{"v":1,"host":"h","incarnation":1,"readings":[{},{bad},{}]}}"#, good(1), good(9));
+        let read = decode(TopicKind::Readings, &publisher(), payload.as_bytes());
+        let Ok(Message::Readings(batch)) = read else { panic!("{bad}: {read:?}") };
+        assert_eq!(batch.readings.iter().map(|reading| reading.sequence).collect::<Vec<_>>(), [1, 9], "{bad}");
+        assert_eq!(batch.readings[1].fields, [("a".into(), FieldValue::Float(1.5))]);
+        assert_eq!(batch.refused.iter().map(|(number, _)| *number).collect::<Vec<_>>(), numbers, "{bad}");
+        assert_eq!(batch.problem.is_some(), nameless, "{bad}");
     }
 }
 
@@ -195,12 +229,14 @@ fn any_reading() -> impl Strategy<Value = Reading> {
     let name = "[^\\p{Cc}]{1,20}";
     let tags = btree_map("t[^\\p{Cc}]{0,8}", "[^\\p{Cc}]{0,12}", 0..4);
     let fields = btree_map(name, value(), 1..6);
-    (1..=NUMBER_MAX, any::<i64>(), name, tags, fields).prop_map(|(sequence, time, measurement, tags, fields)| Reading {
-        sequence,
-        time: Timestamp::from_nanos(time),
-        measurement,
-        tags: tags.into_iter().collect(),
-        fields: fields.into_iter().collect(),
+    (1..=SEQUENCE_MAX, any::<i64>(), name, tags, fields).prop_map(|(sequence, time, measurement, tags, fields)| {
+        Reading {
+            sequence,
+            time: Timestamp::from_nanos(time),
+            measurement,
+            tags: tags.into_iter().collect(),
+            fields: fields.into_iter().collect(),
+        }
     })
 }
 

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{EnvelopeError, Problem};
 use super::limits::{
-    BOOT_ID_BYTES_MAX, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_numbered, number, wrong,
+    BOOT_ID_BYTES_MAX, PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_error_env, check_numbered, number, wrong,
 };
 use super::reading;
 use super::topic::TopicKind;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{Reading, Sequence};
+use crate::domain::sequence::SEQUENCE_MAX;
 use crate::domain::time::Timestamp;
 use crate::messages::beats::Heartbeat;
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
@@ -33,8 +34,12 @@ pub struct ReadingBatch<'a> {
     pub host: HostName,
     /// Which of its lives numbered them.
     pub incarnation: Incarnation,
-    /// The readings, at least one.
+    /// The readings that can be taken.
     pub readings: Vec<Reading<Cow<'a, str>>>,
+    /// Numbers of readings that can't be, and why. With `readings` at least one.
+    pub refused: Vec<(Sequence, Problem)>,
+    /// What is wrong with a reading that does not even have a number.
+    pub problem: Option<Problem>,
 }
 
 /// A heartbeat with what only the delivery needs.
@@ -320,7 +325,8 @@ pub fn encode_confirm(state: &DeliveryState) -> Vec<u8> {
 /// Reads what a publisher says. `publisher` and `kind` come from its topic.
 ///
 /// # Errors
-/// [`EnvelopeError`]; nothing of a message with an error is taken.
+/// [`EnvelopeError`]; nothing of a message with an error is taken. A reading that can't be taken is no error of its
+/// message: see [`ReadingBatch::refused`].
 pub fn decode<'a>(kind: TopicKind, publisher: &PublisherId, payload: &'a [u8]) -> Result<Message<'a>, EnvelopeError> {
     let message = match kind {
         TopicKind::Readings => decode_readings(payload).map(Message::Readings),
@@ -372,18 +378,72 @@ pub fn decode_confirm(publisher: &PublisherId, payload: &[u8]) -> Result<Deliver
 }
 
 fn decode_readings(payload: &[u8]) -> Result<ReadingBatch<'_>, Problem> {
-    let wire: ReadingsWire<'_, reading::In<'_>> =
-        parse(TopicKind::Readings, payload, |wire: &ReadingsWire<'_, _>| wire.v)?;
-    let (host, incarnation) = life(&wire.host, wire.incarnation)?;
-    if wire.readings.is_empty() || wire.readings.len() > READINGS_MAX {
-        let right = format!("1 to {READINGS_MAX} readings");
-        return Err(wrong("readings", &right, &wire.readings.len().to_string()));
+    let read: Result<ReadingsWire<'_, reading::In<'_>>, _> =
+        parse(TopicKind::Readings, payload, |wire: &ReadingsWire<'_, _>| wire.v);
+    match read {
+        Ok(wire) => {
+            let mut batch = empty_batch(&wire.host, wire.incarnation, wire.readings.len())?;
+            batch.readings.extend(wire.readings.into_iter().map(Reading::from));
+            if batch.readings.iter().any(|reading| check_numbered(reading).is_err()) {
+                for (index, reading) in std::mem::take(&mut batch.readings).into_iter().enumerate() {
+                    batch.take(index, reading);
+                }
+            }
+            batch.or_problem()
+        }
+        Err(problem @ Problem::Key { .. }) => decode_one_by_one(payload, problem),
+        Err(problem) => Err(problem),
     }
-    let readings: Vec<Reading<Cow<'_, str>>> = wire.readings.into_iter().map(Reading::from).collect();
-    for (index, reading) in readings.iter().enumerate() {
-        check_numbered(reading).map_err(|problem| problem.inside(&format!("readings[{index}]")))?;
+}
+
+/// Where one reading has no form at all: its neighbours are taken, and its number is refused where it has one.
+fn decode_one_by_one(payload: &[u8], problem: Problem) -> Result<ReadingBatch<'static>, Problem> {
+    let Ok(wire) = serde_json::from_slice::<ReadingsWire<'_, serde_json::Value>>(payload) else { return Err(problem) };
+    let mut batch = empty_batch(&wire.host, wire.incarnation, wire.readings.len())?;
+    for (index, value) in wire.readings.iter().enumerate() {
+        match reading::In::deserialize(value) {
+            Ok(reading) => batch.take(index, Reading::from(reading).into_owned().into_cow()),
+            Err(error) => {
+                let problem = super::diagnose::reading(index, value, &error);
+                batch.refuse(value.get("seq").and_then(serde_json::Value::as_u64).unwrap_or(0), problem);
+            }
+        }
     }
-    Ok(ReadingBatch { host, incarnation, readings })
+    batch.or_problem()
+}
+
+fn empty_batch<'a>(host: &str, incarnation: u64, readings: usize) -> Result<ReadingBatch<'a>, Problem> {
+    let (host, incarnation) = life(host, incarnation)?;
+    if readings == 0 || readings > READINGS_MAX {
+        return Err(wrong("readings", &format!("1 to {READINGS_MAX} readings"), &readings.to_string()));
+    }
+    let readings = Vec::with_capacity(readings);
+    Ok(ReadingBatch { host, incarnation, readings, refused: Vec::new(), problem: None })
+}
+
+impl<'a> ReadingBatch<'a> {
+    fn take(&mut self, index: usize, reading: Reading<Cow<'a, str>>) {
+        match check_numbered(&reading) {
+            Ok(()) => self.readings.push(reading),
+            Err(problem) => self.refuse(reading.sequence, problem.inside(&format!("readings[{index}]"))),
+        }
+    }
+
+    fn refuse(&mut self, sequence: Sequence, problem: Problem) {
+        if (1..=SEQUENCE_MAX).contains(&sequence) {
+            self.refused.push((sequence, problem));
+        } else {
+            self.problem.get_or_insert(problem);
+        }
+    }
+
+    /// It, or why nothing of it can be taken.
+    fn or_problem(self) -> Result<Self, Problem> {
+        match self.problem {
+            Some(problem) if self.readings.is_empty() && self.refused.is_empty() => Err(problem),
+            _ => Ok(self),
+        }
+    }
 }
 
 fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
@@ -416,21 +476,14 @@ fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
     if wire.errors.len() > ERRORS_MAX {
         return Err(wrong("errors", &format!("at most {ERRORS_MAX} counts"), &wire.errors.len().to_string()));
     }
-    for (measurement, _, _) in &wire.errors {
-        if measurement.len() > KEY_BYTES_MAX || measurement.starts_with("heartwatch_") {
-            let right = format!("a measurement of at most {KEY_BYTES_MAX} bytes that is not the monitor's own");
-            return Err(wrong("errors", &right, measurement));
-        }
-    }
-    if wire.env.as_ref().is_some_and(|env| env.len() > KEY_BYTES_MAX) {
-        return Err(wrong("env", &format!("at most {KEY_BYTES_MAX} bytes"), "more"));
-    }
+    // A publisher is not silent because an error metric of it has a name that it may not have: who uses them looks.
     let counts = wire.errors.into_iter().map(|(measurement, value, at)| ErrorCount {
         measurement: measurement.into_owned(),
         value,
         at: Timestamp::from_nanos(at),
     });
-    let errors = ErrorNote { env: wire.env.map(Cow::into_owned), counts: counts.collect() };
+    let env = wire.env.filter(|env| check_error_env(env).is_ok()).map(Cow::into_owned);
+    let errors = ErrorNote { env, counts: counts.collect() };
     Ok(HeartbeatNote { host, heartbeat, confirmed: wire.confirmed, earlier, errors })
 }
 

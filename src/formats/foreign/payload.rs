@@ -7,7 +7,7 @@ use crate::domain::reading::FieldValue;
 use crate::domain::time::Timestamp;
 use crate::formats::csv_row::CellType;
 use crate::formats::envelope::FIELDS_MAX;
-use crate::formats::line_protocol::{Rows, decode};
+use crate::formats::line_protocol::{Rows, decode, source_tag};
 use crate::formats::source_time::TimeFormat;
 
 /// Characters of a value that an error repeats.
@@ -54,11 +54,7 @@ pub(super) fn rows(payload: &[u8]) -> Found {
     for row in Rows::of(payload) {
         match decode(row) {
             Ok(row) => {
-                let tags = row.tags.into_iter().map(|(key, value)| match key.as_str() {
-                    "publisher" => ("source_publisher".to_owned(), value),
-                    "host" => ("source_host".to_owned(), value),
-                    _ => (key, value),
-                });
+                let tags = row.tags.into_iter().map(|(key, value)| (source_tag(&key).to_owned(), value));
                 found.rows.push(Row {
                     measurement: Some(row.measurement),
                     tags: tags.collect(),

@@ -137,6 +137,16 @@ pub fn encode_reading<T: AsRef<str> + PartialEq>(
     ReadingEncoder::new(publisher, host).encode(out, reading)
 }
 
+/// Under which name a tag of a source's own is kept: the monitor sets `publisher` and `host` itself.
+#[must_use]
+pub fn source_tag(key: &str) -> &str {
+    match key {
+        "publisher" => "source_publisher",
+        "host" => "source_host",
+        key => key,
+    }
+}
+
 /// [`encode_reading`] for many readings of one publisher: most belong to the series of the one before, and what stands
 /// in front of the fields is copied then.
 #[derive(Debug)]
@@ -188,14 +198,7 @@ impl<'r, T: AsRef<str> + PartialEq> ReadingEncoder<'r, T> {
         }
         let mut tags: Vec<(&str, &str)> = Vec::with_capacity(reading.tags.len() + own.len());
         tags.extend(own);
-        tags.extend(reading.tags.iter().map(|(key, value)| {
-            let key = match key.as_ref() {
-                "publisher" => "source_publisher",
-                "host" => "source_host",
-                key => key,
-            };
-            (key, value.as_ref())
-        }));
+        tags.extend(reading.tags.iter().map(|(key, value)| (source_tag(key.as_ref()), value.as_ref())));
         tags.sort_unstable();
         append_series(out, reading.measurement.as_ref(), tags.iter().copied())
     }

@@ -18,7 +18,7 @@ mod decode;
 mod encode;
 
 pub use decode::{BorrowedRow, DecodeError, DecodedRow, Rows, decode, decode_borrowed};
-pub use encode::{EncodeError, NamePart, Problem, ReadingEncoder, check_reading, encode, encode_reading};
+pub use encode::{EncodeError, NamePart, Problem, ReadingEncoder, check_reading, encode, encode_reading, source_tag};
 
 #[cfg(test)]
 mod tests;

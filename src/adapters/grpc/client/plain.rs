@@ -66,6 +66,9 @@ impl Plain {
         match envelope::decode(kind, &publisher, &message.payload) {
             Ok(Message::Readings(batch)) => {
                 let readings = batch.readings.len();
+                for (number, _) in &batch.refused {
+                    let _ = self.tracker(&publisher, batch.incarnation).mark_lost(*number, *number, "");
+                }
                 for (index, reading) in batch.readings.iter().enumerate() {
                     let data = |part: Part<'_>| MonitoringData {
                         timestamp: reading.time.as_nanos().div_euclid(1_000_000_000),
