@@ -336,6 +336,7 @@ impl AgentService for Relay {
                             gaps: Vec::new(),
                             produced: through,
                             refused: 0,
+                            journal: None,
                         };
                         wire::Envelope { kind: "confirm".to_owned(), payload: encode_confirm(&state), ..envelope }
                     }

@@ -24,6 +24,8 @@ use heartwatch::wire::monitoring::agent_service_client::AgentServiceClient;
 use heartwatch::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
 use heartwatch::wire::monitoring::monitoring_service_server::{MonitoringService, MonitoringServiceServer};
 use support::free_port;
+use support::heartwatch::{PATIENCE, Program};
+use support::hosts::agent_command;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -130,6 +132,7 @@ async fn what_a_publisher_says_goes_to_the_server_and_confirmations_and_commands
         gaps: vec![],
         produced: 3,
         refused: 0,
+        journal: Some("000102030405060708090a0b0c0d0e0f".parse().unwrap()),
     };
     let topic = Prefix::default().topic(&state.publisher, TopicKind::Confirm);
     let confirm = Outgoing { topic, payload: envelope::encode_confirm(&state), at_least_once: false };
@@ -297,6 +300,42 @@ async fn an_existing_server_gets_what_its_protocol_can_carry() {
     agent.transport.disconnect().await;
     assert!(timeout(DEADLINE, came_end.recv()).await.unwrap().is_some(), "what waits is sent before the end");
     serving.abort();
+}
+
+/// What an existing server was handed is confirmed by nobody; the heartwatch server that takes its place is told so, and
+/// calls none of it lost.
+#[tokio::test]
+async fn what_an_existing_server_was_handed_is_no_loss_of_the_one_that_takes_its_place() {
+    let port = free_port();
+    let at = format!("127.0.0.1:{port}");
+    let (came, mut came_end) = mpsc::channel(1_000);
+    let service = MonitoringServiceServer::new(OldServer { came });
+    // On a runtime of its own: its end is the end of the connections as well.
+    let old_server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let serving = tonic::transport::Server::builder().add_service(service);
+    drop(old_server.spawn(serving.serve(([127, 0, 0, 1], port).into())));
+    let directory = tempfile::tempdir().unwrap();
+    let _agent = Program::start(agent_command(directory.path(), "web-1", &["--server", &at]));
+    let mut handed = 0;
+    while handed < 3 {
+        assert!(timeout(DEADLINE, came_end.recv()).await.unwrap().is_some());
+        handed += 1;
+    }
+    old_server.shutdown_background();
+
+    let mut command = support::heartwatch::command(directory.path());
+    command.args(["server", "--web", "127.0.0.1:0", "--listen", &at, "--data-dir", "server"]);
+    let server = Program::start(command);
+    server.says("heartwatch server runs").await;
+    let page = server.stderr().split("page=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let monitor = heartwatch::adapters::monitor::Monitor::at(page.parse().unwrap()).unwrap();
+    support::eventually("its rows are stored, and nothing is missing", PATIENCE, async || {
+        let total = monitor.ledger().await.unwrap().total;
+        total.stored > 0 && total.missing == 0
+    })
+    .await;
+    let view = monitor.ledger().await.unwrap();
+    assert_eq!((view.total.lost, view.losses.len(), view.balances), (0, 0, true), "{view:?}");
 }
 
 #[tokio::test]

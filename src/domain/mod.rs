@@ -9,6 +9,7 @@ pub mod backtest;
 pub mod beat;
 pub mod boot;
 pub mod command;
+pub mod confirmers;
 pub mod crowd;
 pub mod deadline;
 pub mod delivery;

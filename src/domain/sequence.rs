@@ -1,10 +1,11 @@
 //! Which numbers of one publisher's incarnation are safe, which are lost, and which are missing.
 //!
 //! Invariants, checked by the property tests in `tests.rs` against a set of plain numbers:
-//! 1. A number is exactly one of: received, lost (with a reason), missing, or never given out.
+//! 1. A number is exactly one of: received, lost (with a reason), missing, elsewhere (another monitor has confirmed
+//!    it: outside this account), or never given out.
 //! 2. `produced = received + missing + lost`, always.
 //! 3. A number is [`Accepted::New`] at most once, in any order of arrival and with any copies.
-//! 4. What [`SequenceTracker::report`] calls safe is received or lost, and nothing else, also when
+//! 4. What [`SequenceTracker::report`] calls safe is received, lost or elsewhere, and nothing else, also when
 //!    there are more gaps than fit into the report.
 
 mod saved;
@@ -64,7 +65,7 @@ pub struct LostRange {
 /// How many numbers are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SequenceCounts {
-    /// Highest number known to exist.
+    /// Numbers known to exist, but for those that are elsewhere.
     pub produced: u64,
     /// Distinct numbers received.
     pub received: u64,
@@ -94,7 +95,7 @@ struct Loss {
     reason: String,
 }
 
-/// The record of one incarnation. "Settled" means received or lost.
+/// The record of one incarnation. "Settled" means received, lost or elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceTracker {
     /// Every number up to this one is settled.
@@ -108,6 +109,9 @@ pub struct SequenceTracker {
     /// Lost numbers by their first one; all of them are settled.
     lost: BTreeMap<Sequence, Loss>,
     lost_count: u64,
+    /// Numbers that another monitor has confirmed, first to last; all of them are settled.
+    elsewhere: BTreeMap<Sequence, Sequence>,
+    elsewhere_count: u64,
     ranges_max: usize,
 }
 
@@ -129,11 +133,13 @@ impl SequenceTracker {
             duplicates: 0,
             lost: BTreeMap::new(),
             lost_count: 0,
+            elsewhere: BTreeMap::new(),
+            elsewhere_count: 0,
             ranges_max,
         }
     }
 
-    /// Takes note of a number that came. A number that was named lost and comes after all is new.
+    /// Takes note of a number that came. A number that was named lost or elsewhere and comes after all is new.
     pub fn accept(&mut self, sequence: Sequence) -> Accepted {
         if sequence == 0 || sequence > SEQUENCE_MAX {
             return Accepted::NotASequence;
@@ -145,6 +151,9 @@ impl SequenceTracker {
             return Accepted::New;
         }
         if self.is_settled(sequence) {
+            if let Some(range) = self.elsewhere_of(sequence) {
+                return self.take_from_elsewhere(sequence, range);
+            }
             if self.find_again(sequence) {
                 return Accepted::New;
             }
@@ -184,7 +193,38 @@ impl SequenceTracker {
         Ok(count)
     }
 
-    /// Whether the number is received or lost.
+    /// Those numbers of the range that are neither received nor lost were confirmed by another monitor: they are
+    /// outside this account. Says how many are newly so.
+    ///
+    /// # Errors
+    /// [`TooManyGaps`], with nothing changed.
+    pub fn mark_elsewhere(&mut self, first: Sequence, last: Sequence) -> Result<u64, TooManyGaps> {
+        let (first, last) = (first.max(1), last.min(SEQUENCE_MAX));
+        if first > last {
+            return Ok(0);
+        }
+        let unsettled = self.unsettled(first, last);
+        if self.elsewhere.len() + unsettled.len() > self.ranges_max {
+            return Err(TooManyGaps { ranges_max: self.ranges_max });
+        }
+        self.settle(first, last)?;
+        self.produced = self.produced.max(last);
+        let mut count = 0;
+        for (mut first, last) in unsettled {
+            count += last - first + 1;
+            if let Some((&start, &end)) = self.elsewhere.range(..first).next_back()
+                && end + 1 == first
+            {
+                first = start;
+            }
+            let last = self.elsewhere.remove(&(last + 1)).unwrap_or(last);
+            self.elsewhere.insert(first, last);
+        }
+        self.elsewhere_count += count;
+        Ok(count)
+    }
+
+    /// Whether the number is received, lost or elsewhere.
     #[must_use]
     pub fn is_settled(&self, sequence: Sequence) -> bool {
         sequence <= self.through || self.above.range(..=sequence).next_back().is_some_and(|(_, &last)| sequence <= last)
@@ -193,7 +233,16 @@ impl SequenceTracker {
     /// Whether the number was received.
     #[must_use]
     pub fn is_received(&self, sequence: Sequence) -> bool {
-        sequence > 0 && self.is_settled(sequence) && self.loss_of(sequence).is_none()
+        sequence > 0
+            && self.is_settled(sequence)
+            && self.loss_of(sequence).is_none()
+            && self.elsewhere_of(sequence).is_none()
+    }
+
+    /// The highest number known to exist, wherever it is.
+    #[must_use]
+    pub const fn known(&self) -> Sequence {
+        self.produced
     }
 
     /// Every number up to this one is received or lost.
@@ -237,8 +286,8 @@ impl SequenceTracker {
     pub const fn counts(&self) -> SequenceCounts {
         let settled = self.through + self.above_count;
         SequenceCounts {
-            produced: self.produced,
-            received: settled - self.lost_count,
+            produced: self.produced - self.elsewhere_count,
+            received: settled - self.lost_count - self.elsewhere_count,
             missing: self.produced - settled,
             lost: self.lost_count,
             duplicates: self.duplicates,
@@ -310,6 +359,27 @@ impl SequenceTracker {
     /// The first number of the loss that this number is in.
     fn loss_of(&self, sequence: Sequence) -> Option<Sequence> {
         self.lost.range(..=sequence).next_back().filter(|(_, loss)| sequence <= loss.last).map(|(&first, _)| first)
+    }
+
+    fn elsewhere_of(&self, sequence: Sequence) -> Option<(Sequence, Sequence)> {
+        let range = self.elsewhere.range(..=sequence).next_back().filter(|(_, last)| sequence <= **last);
+        range.map(|(&first, &last)| (first, last))
+    }
+
+    /// A number that another monitor had confirmed came here after all.
+    fn take_from_elsewhere(&mut self, sequence: Sequence, (first, last): (Sequence, Sequence)) -> Accepted {
+        if first < sequence && sequence < last && self.elsewhere.len() >= self.ranges_max {
+            return Accepted::TooManyGaps;
+        }
+        self.elsewhere.remove(&first);
+        if first < sequence {
+            self.elsewhere.insert(first, sequence - 1);
+        }
+        if sequence < last {
+            self.elsewhere.insert(sequence + 1, last);
+        }
+        self.elsewhere_count -= 1;
+        Accepted::New
     }
 
     /// A lost number came after all. In a merged range nobody knows which ones are lost, so there it stays a copy.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use actix::Message;
 
+use crate::domain::confirmers::Confirmer;
+use crate::domain::journal_id::JournalId;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::time::Timestamp;
@@ -181,6 +183,8 @@ pub enum IntakeEntry {
         last: Sequence,
         /// Why, in the publisher's words.
         reason: String,
+        /// Who has confirmed them, where the publisher says so.
+        confirmed_by: Option<Confirmer>,
     },
     /// What one message of a publisher says that does not number its readings: they are in its account by their count.
     Arrived {
@@ -235,6 +239,8 @@ pub struct DeliveryState {
     pub produced: Sequence,
     /// Rows of this batch that were refused because the disk limit is reached; the publisher keeps them.
     pub refused: u64,
+    /// The journal that confirms; none where that is not known.
+    pub journal: Option<JournalId>,
 }
 
 impl DeliveryState {

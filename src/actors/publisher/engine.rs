@@ -14,6 +14,7 @@ use super::worker::{Produced, Worker};
 use super::{Ended, PublisherConfig};
 use crate::buffer::outbox::GivenUpRange;
 use crate::domain::beat::Heartbeat;
+use crate::domain::confirmers::Confirmer;
 use crate::domain::delivery::{Delivery, Run, safe_runs};
 use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
 use crate::domain::process::ProcessIdentity;
@@ -35,6 +36,7 @@ const REFUSED_RETRY: Duration = Duration::from_millis(100);
 const TELL_AGAIN_EVERY: Duration = Duration::from_secs(3);
 /// Why readings that the monitor asks for will never come.
 const REASON_CONFIRMED: &str = "they had been confirmed, so that their publisher has them no more: the monitor's own record of them was damaged or removed";
+const REASON_ELSEWHERE: &str = "another monitor has confirmed them, or a server that does not say which it is";
 const REASON_NOT_HELD: &str =
     "the publisher's outbox does not hold them any more: it was damaged or removed, or they had been confirmed";
 /// How long a connection may take to come before its absence is counted.
@@ -358,6 +360,7 @@ impl Engine {
         if life == self.config.incarnation {
             self.confirmed = self.confirmed.max(through);
         }
+        let by = Confirmer::of(state.journal);
         let safe = safe_runs(life, through, highest, &state.gaps);
         let (told, untold): (Vec<_>, Vec<_>) = self.given_up.drain(..).partition(|range| {
             safe.iter()
@@ -366,7 +369,7 @@ impl Engine {
         self.given_up = untold;
         let forgotten = off_thread(&self.worker, move |worker| {
             told.iter().try_for_each(|range| worker.given_up_told(range))?;
-            worker.confirmed(life, through, highest, &state.gaps)
+            worker.confirmed(life, &safe, by)
         });
         if let Some(Err(error)) = forgotten.await {
             tracing::warn!(%error, "confirmed readings stay in the outbox for now");
@@ -375,7 +378,8 @@ impl Engine {
     }
 
     /// The monitor lacks numbers. Those that nobody holds any more will never come: it is told so, and
-    /// why, until it counts them as lost. A number that it has after all stays what it is.
+    /// why, until it counts them as lost, or leaves them to the monitor that has confirmed them. A number that it
+    /// has after all stays what it is.
     async fn give_up_what_is_not_held(&mut self, state: &DeliveryState) {
         let life = state.incarnation;
         if life > self.config.incarnation || !state.has_missing() {
@@ -397,11 +401,21 @@ impl Engine {
         if gone.is_empty() {
             return;
         }
-        for Run { first, last, .. } in gone {
-            let was_confirmed = life == self.config.incarnation && last <= self.confirmed;
-            let reason = if was_confirmed { REASON_CONFIRMED } else { REASON_NOT_HELD };
-            tracing::error!(incarnation = %life, first, last, reason, "the monitor lacks readings that cannot be sent again");
-            self.given_up.push(GivenUpRange { incarnation: life, first, last, reason: reason.to_owned() });
+        let Some(pieces) = off_thread(&self.worker, move |worker| worker.confirmed_by(&gone)).await else { return };
+        let asks = Confirmer::of(state.journal);
+        for (Run { first, last, .. }, confirmed_by) in pieces {
+            let reason = match confirmed_by {
+                Some(by) if by != asks => REASON_ELSEWHERE,
+                Some(_) => REASON_CONFIRMED,
+                None => REASON_NOT_HELD,
+            };
+            if reason == REASON_ELSEWHERE {
+                tracing::info!(incarnation = %life, first, last, "the monitor asks for readings that another one has confirmed");
+            } else {
+                tracing::error!(incarnation = %life, first, last, reason, "the monitor lacks readings that cannot be sent again");
+            }
+            let reason = reason.to_owned();
+            self.given_up.push(GivenUpRange { incarnation: life, first, last, reason, confirmed_by });
         }
         self.tell_given_up();
     }
@@ -471,6 +485,7 @@ impl Engine {
                 first: range.first,
                 last: range.last,
                 reason: range.reason.clone(),
+                confirmed_by: range.confirmed_by,
             };
             self.tell(TopicKind::GivenUp, envelope::encode_given_up(&given_up), true);
         }

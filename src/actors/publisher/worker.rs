@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::PublisherConfig;
 use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
+use crate::domain::confirmers::Confirmer;
 use crate::domain::delivery::Run;
 use crate::domain::error_metric::{self, SENSOR_DEFECT, casting_error};
 use crate::domain::publisher::{HostName, Incarnation};
@@ -116,18 +117,18 @@ impl Worker {
         }
     }
 
-    /// The monitor has these safe.
+    /// A monitor has these safe.
     ///
     /// # Errors
     /// When the outbox cannot write; they will be confirmed again.
-    pub fn confirmed(
-        &mut self,
-        incarnation: Incarnation,
-        through: Sequence,
-        highest: Sequence,
-        gaps: &[(Sequence, Sequence)],
-    ) -> Result<(), OutboxError> {
-        self.outbox.confirmed(incarnation, through, highest, gaps)
+    pub fn confirmed(&mut self, incarnation: Incarnation, safe: &[Run], by: Confirmer) -> Result<(), OutboxError> {
+        self.outbox.confirmed(incarnation, safe, by)
+    }
+
+    /// What is held no more, with who has confirmed it.
+    #[must_use]
+    pub fn confirmed_by(&self, gone: &[Run]) -> Vec<(Run, Option<Confirmer>)> {
+        gone.iter().flat_map(|run| self.outbox.confirmed_by(*run)).collect()
     }
 
     /// Readings to send again, oldest first.
@@ -421,7 +422,8 @@ mod tests {
                 assert!(kept < 300 && worker.produce(500, Timestamp::from_nanos(1)).refused.is_some());
                 rounds += 1;
                 let incarnation = worker.incarnation;
-                worker.confirmed(incarnation, kept, kept, &[]).unwrap();
+                let safe = [Run { incarnation, first: 1, last: kept }];
+                worker.confirmed(incarnation, &safe, Confirmer::Unnamed).unwrap();
             }
         }
         assert!(kept == 300 && rounds > 1, "{kept} readings in {rounds} rounds");

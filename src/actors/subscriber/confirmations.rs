@@ -147,6 +147,7 @@ mod tests {
             gaps: vec![],
             produced: through,
             refused: 0,
+            journal: None,
         }
     }
 

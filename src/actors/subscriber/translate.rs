@@ -150,7 +150,7 @@ pub fn translate(
             meaning.beat = Some(beat(&will.host, BeatKind::LastWill { incarnation: will.incarnation }));
         }
         Message::GivenUp(given_up) => {
-            let envelope::GivenUp { incarnation, first, last, reason, .. } = given_up;
+            let envelope::GivenUp { incarnation, first, last, reason, confirmed_by, .. } = given_up;
             meaning.asked = Some((publisher.clone(), incarnation));
             meaning.entries.push(IntakeEntry::GivenUp {
                 publisher: publisher.clone(),
@@ -158,6 +158,7 @@ pub fn translate(
                 first,
                 last,
                 reason,
+                confirmed_by,
             });
         }
     }
@@ -242,6 +243,7 @@ fn keep_readings<'t, T>(
             first: *number,
             last: *number,
             reason: reason.clone(),
+            confirmed_by: None,
         });
     }
     if !lines.is_empty() {

@@ -15,6 +15,8 @@ use super::touched::{Answers, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
 use crate::buffer::encoding::checksum;
+use crate::domain::confirmers::Confirmer;
+use crate::domain::journal_id::JournalId;
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::sequence::Accepted;
@@ -42,6 +44,8 @@ pub(super) struct Draft<'a> {
     transaction: &'a Transaction<'a>,
     config: &'a JournalConfig,
     known: &'a Known,
+    /// Which journal this is.
+    identity: Option<JournalId>,
     builder: BlockBuilder,
     /// Writes with rows so far.
     appends: usize,
@@ -77,10 +81,11 @@ impl<'a> Draft<'a> {
         transaction: &'a Transaction<'a>,
         config: &'a JournalConfig,
         known: &'a Known,
+        identity: Option<JournalId>,
         bytes: usize,
     ) -> Self {
         let changed = Changed { level: known.level, last_block: known.last_block, ..Changed::default() };
-        Self { transaction, config, known, builder: BlockBuilder::expecting(bytes), appends: 0, changed }
+        Self { transaction, config, known, identity, builder: BlockBuilder::expecting(bytes), appends: 0, changed }
     }
 
     pub(super) fn append(&mut self, entries: &[IntakeEntry]) -> rusqlite::Result<Vec<DeliveryState>> {
@@ -96,7 +101,7 @@ impl<'a> Draft<'a> {
                 IntakeEntry::Produced { publisher, incarnation, produced } => {
                     let number = self.number_of(publisher, *incarnation);
                     let state = self.state(number);
-                    if *produced > state.tracker.counts().produced {
+                    if *produced > state.tracker.known() {
                         state.tracker.know_produced(*produced);
                         state.differs(Unwritten::More);
                     }
@@ -112,11 +117,19 @@ impl<'a> Draft<'a> {
                         answers.add(&mut self.changed.incarnations, number, 0);
                     }
                 }
-                IntakeEntry::GivenUp { publisher, incarnation, first, last, reason } => {
+                IntakeEntry::GivenUp { publisher, incarnation, first, last, reason, confirmed_by } => {
                     let number = self.number_of(publisher, *incarnation);
+                    let own = self.identity.map(Confirmer::Journal);
                     let state = self.state(number);
                     state.differs(Unwritten::More);
-                    if let Err(error) = state.tracker.mark_lost(*first, *last, reason) {
+                    // What another monitor has confirmed is no loss. What this one had confirmed and lacks is.
+                    let is_elsewhere = confirmed_by.is_some() && *confirmed_by != own;
+                    let named = if is_elsewhere {
+                        state.tracker.mark_elsewhere(*first, *last)
+                    } else {
+                        state.tracker.mark_lost(*first, *last, reason)
+                    };
+                    if let Err(error) = named {
                         tracing::warn!(%publisher, first, last, %error, "a loss cannot be named yet: the publisher says it again");
                     }
                     answers.add(&mut self.changed.incarnations, number, 0);

@@ -203,8 +203,9 @@ impl IncarnationState {
             through: report.through,
             highest: report.highest,
             gaps: report.gaps,
-            produced: self.tracker.counts().produced,
+            produced: self.tracker.known(),
             refused,
+            journal: None,
         }
     }
 }

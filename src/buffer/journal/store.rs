@@ -129,7 +129,14 @@ impl Store {
                 self.adopt(changed);
                 let first = self.kept + 1;
                 self.kept += answers.len() as u64;
-                Ok((first..).zip(answers).map(|(number, states)| Kept { number, states }).collect())
+                let journal = *self.identity.borrow();
+                Ok((first..)
+                    .zip(answers)
+                    .map(|(number, mut states)| {
+                        states.iter_mut().for_each(|state| state.journal = journal);
+                        Kept { number, states }
+                    })
+                    .collect())
             }
             Err(error) => {
                 let reason = error.to_string();
@@ -162,7 +169,8 @@ impl Store {
         let connection = self.connection.as_mut().ok_or(rusqlite::Error::InvalidQuery)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let bytes = group.iter().map(|write| write.bytes()).sum();
-        let mut draft = Draft::new(&transaction, &self.config, &self.known, bytes);
+        let identity = *self.identity.borrow();
+        let mut draft = Draft::new(&transaction, &self.config, &self.known, identity, bytes);
         let mut answers = Vec::with_capacity(group.len());
         for write in group {
             answers.push(match write {

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::Size;
+use crate::domain::confirmers::Confirmer;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::Sequence;
 
@@ -22,6 +23,16 @@ pub struct GivenUpRange {
     pub last: Sequence,
     /// Why.
     pub reason: String,
+    /// Who has confirmed them, where they are not lost for that.
+    pub confirmed_by: Option<Confirmer>,
+}
+
+impl GivenUpRange {
+    /// Numbers that are lost.
+    #[must_use]
+    pub fn lost(incarnation: Incarnation, first: Sequence, last: Sequence, reason: impl Into<String>) -> Self {
+        Self { incarnation, first, last, reason: reason.into(), confirmed_by: None }
+    }
 }
 
 /// Removes the oldest readings until `over` bytes are free, and names them.
@@ -54,7 +65,7 @@ pub(super) fn give_up_oldest(
         let (incarnation, sequence) = (Incarnation(incarnation.cast_unsigned()), sequence.cast_unsigned());
         match ranges.last_mut() {
             Some(range) if range.incarnation == incarnation && range.last + 1 == sequence => range.last = sequence,
-            _ => ranges.push(GivenUpRange { incarnation, first: sequence, last: sequence, reason: reason.to_owned() }),
+            _ => ranges.push(GivenUpRange::lost(incarnation, sequence, sequence, reason)),
         }
     }
     Ok((ranges, gone))
@@ -78,7 +89,7 @@ pub(super) fn give_up_some(
         add_given_up(transaction, life, sequence.cast_signed(), reason)?;
         match ranges.last_mut() {
             Some(range) if range.last + 1 == *sequence && range.reason == *reason => range.last = *sequence,
-            _ => ranges.push(GivenUpRange { incarnation, first: *sequence, last: *sequence, reason: reason.clone() }),
+            _ => ranges.push(GivenUpRange::lost(incarnation, *sequence, *sequence, reason.clone())),
         }
     }
     Ok((ranges, gone))

@@ -1,14 +1,30 @@
 //! The lives of a publisher, as the file knows them: a new one begins with each opening.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::given_up::{REASON_DAMAGED, add_given_up};
 use super::{Size, kept_reading};
+use crate::buffer::records;
+use crate::domain::confirmers::Confirmers;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::Sequence;
 
 /// Lives whose last number is remembered.
 pub const LIVES_REMEMBERED_MAX: usize = 8;
+
+/// The names of the records that say who has confirmed what of a life, before its number.
+const CONFIRMERS: &str = "confirmers:";
+
+/// A life that has begun.
+pub(super) struct Started {
+    pub(super) incarnation: Incarnation,
+    /// What earlier ones have left.
+    pub(super) size: Size,
+    /// Who has confirmed what of them.
+    pub(super) confirmers: BTreeMap<Incarnation, Confirmers>,
+}
 
 /// Begins a new incarnation, gives up what was damaged, and measures what is there.
 pub(super) fn start_life(
@@ -16,7 +32,7 @@ pub(super) fn start_life(
     damage: &mut Vec<String>,
     now_micros: u64,
     noted: &[(Incarnation, Sequence)],
-) -> rusqlite::Result<(Incarnation, u64, u64)> {
+) -> rusqlite::Result<Started> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut size = Size::default();
     let mut damaged = Vec::new();
@@ -53,8 +69,34 @@ pub(super) fn start_life(
          WHERE last > 0 OR incarnation = ?1 ORDER BY incarnation DESC LIMIT ?2)",
         [incarnation.0.cast_signed(), LIVES_REMEMBERED_MAX as i64 + 1],
     )?;
+    let confirmers = load_confirmers(&transaction)?;
     transaction.commit()?;
-    Ok((incarnation, size.readings, size.bytes))
+    Ok(Started { incarnation, size, confirmers })
+}
+
+/// Writes down who has confirmed what of a life.
+pub(super) fn save_confirmers(
+    transaction: &Transaction<'_>,
+    Incarnation(life): Incarnation,
+    confirmers: &Confirmers,
+) -> rusqlite::Result<()> {
+    records::write(transaction, &format!("{CONFIRMERS}{life}"), &confirmers.save())
+}
+
+/// What is known of the lives that are remembered; of others it is forgotten.
+fn load_confirmers(transaction: &Transaction<'_>) -> rusqlite::Result<BTreeMap<Incarnation, Confirmers>> {
+    let mut select = transaction.prepare("SELECT incarnation FROM lives")?;
+    let lives: BTreeSet<u64> =
+        select.query_map([], |row| row.get(0).map(i64::cast_unsigned))?.collect::<rusqlite::Result<_>>()?;
+    let mut known = BTreeMap::new();
+    for (life, saved) in records::read_all(transaction, CONFIRMERS)? {
+        let number = life.parse().ok().filter(|number| lives.contains(number));
+        match number.zip(Confirmers::restore(&saved)) {
+            Some((number, confirmers)) => drop(known.insert(Incarnation(number), confirmers)),
+            None => records::remove(transaction, &format!("{CONFIRMERS}{life}"))?,
+        }
+    }
+    Ok(known)
 }
 
 /// Puts the last numbers right where the file was torn: a number that is here, or was noted beside the

@@ -7,7 +7,8 @@
 //!    is given up is in exactly one named range, in the same commit, until the monitor has been told.
 //! 3. Each opening has a larger incarnation than every one before it, also where the clock went back.
 //! 4. What comes out is what went in: a reading whose bytes the disk has changed is given up by number.
-//! 5. It knows the last number of each of its latest lives, also when the file that held the readings was
+//! 5. Of what was confirmed it knows which monitor has confirmed it ([`Outbox::confirmed_by`]), in the same commit.
+//! 6. It knows the last number of each of its latest lives, also when the file that held the readings was
 //!    torn or is gone ([`last_number`]): so a number that was given out never just disappears.
 
 mod contents;
@@ -19,6 +20,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -29,10 +31,11 @@ pub use self::given_up::GivenUpRange;
 use self::given_up::{REASON_FULL, give_up_oldest, give_up_some};
 use self::last_number::LastNumber;
 pub use self::lives::LIVES_REMEMBERED_MAX;
-use self::lives::start_life;
+use self::lives::{Started, start_life};
 use self::schema::LAYOUT;
 use super::database;
-use crate::domain::delivery::safe_runs;
+use crate::domain::confirmers::{Confirmer, Confirmers};
+use crate::domain::delivery::Run;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::{Reading, Sequence};
 
@@ -132,6 +135,8 @@ pub struct Outbox {
     bytes: u64,
     damage: Vec<String>,
     last_number: Option<LastNumber>,
+    /// Who has confirmed what, by life.
+    confirmers: BTreeMap<Incarnation, Confirmers>,
     _lock: Option<File>,
 }
 
@@ -165,9 +170,19 @@ impl Outbox {
         for damage in &damage {
             tracing::error!(path = %path.display(), damage, "the outbox was damaged");
         }
-        let (incarnation, readings, bytes) = started;
-        let outbox =
-            Self { connection, incarnation, bytes_max, full_policy, readings, bytes, damage, last_number, _lock: lock };
+        let Started { incarnation, size: Size { readings, bytes }, confirmers } = started;
+        let outbox = Self {
+            connection,
+            incarnation,
+            bytes_max,
+            full_policy,
+            readings,
+            bytes,
+            damage,
+            last_number,
+            confirmers,
+            _lock: lock,
+        };
         Ok((outbox, incarnation))
     }
 
@@ -225,35 +240,45 @@ impl Outbox {
         Ok(given_up)
     }
 
-    /// Forgets what the monitor has confirmed: every number up to `through`, and those up to
-    /// `highest` that are not in `gaps`; see [`safe_runs`].
+    /// Forgets the readings in these runs of one life: a monitor has confirmed them. Which one is remembered.
     ///
     /// # Errors
     /// [`OutboxError::Write`]: they will be confirmed again.
-    pub fn confirmed(
-        &mut self,
-        incarnation: Incarnation,
-        through: Sequence,
-        highest: Sequence,
-        gaps: &[(Sequence, Sequence)],
-    ) -> Result<(), OutboxError> {
-        let safe = safe_runs(incarnation, through, highest, gaps);
+    pub fn confirmed(&mut self, incarnation: Incarnation, safe: &[Run], by: Confirmer) -> Result<(), OutboxError> {
+        let mut confirmers = self.confirmers.get(&incarnation).cloned().unwrap_or_default();
         let gone = self.transact(|transaction| {
             let mut gone = Size::default();
             let mut delete = transaction.prepare_cached(
-                "DELETE FROM readings WHERE incarnation = ?1 AND sequence BETWEEN ?2 AND ?3 RETURNING length(reading)",
+                "DELETE FROM readings WHERE incarnation = ?1 AND sequence BETWEEN ?2 AND ?3
+                 RETURNING sequence, length(reading)",
             )?;
             for run in safe {
                 let (first, last) = (to_column(run.first), to_column(run.last));
-                let mut lengths = delete.query(params![incarnation.0.cast_signed(), first, last])?;
-                while let Some(row) = lengths.next()? {
-                    gone.add(row.get::<_, i64>(0)?.cast_unsigned());
+                let mut deleted = delete.query(params![incarnation.0.cast_signed(), first, last])?;
+                let (mut lowest, mut highest) = (Sequence::MAX, 0);
+                while let Some(row) = deleted.next()? {
+                    let sequence = row.get::<_, i64>(0)?.cast_unsigned();
+                    (lowest, highest) = (lowest.min(sequence), highest.max(sequence));
+                    gone.add(row.get::<_, i64>(1)?.cast_unsigned());
                 }
+                confirmers.note(lowest, highest, by);
+            }
+            if gone.readings > 0 {
+                lives::save_confirmers(transaction, incarnation, &confirmers)?;
             }
             Ok(gone)
         })?;
+        self.confirmers.insert(incarnation, confirmers);
         self.shrink(gone);
         Ok(())
+    }
+
+    /// Numbers that are held no more, in pieces: each with the monitor that has confirmed it, where that is known.
+    #[must_use]
+    pub fn confirmed_by(&self, run: Run) -> Vec<(Run, Option<Confirmer>)> {
+        let Some(confirmers) = self.confirmers.get(&run.incarnation) else { return vec![(run, None)] };
+        let pieces = confirmers.split(run.first, run.last).into_iter();
+        pieces.map(|(first, last, by)| (Run { first, last, ..run }, by)).collect()
     }
 
     /// Readings of one incarnation with numbers from `first` to `last`, in order, at most `readings_max`.
@@ -332,7 +357,7 @@ impl Outbox {
             let sql = "SELECT incarnation, first, last, reason FROM given_up ORDER BY incarnation, first";
             let range = |row: &rusqlite::Row<'_>| {
                 let (incarnation, first, last) = range_of(row)?;
-                Ok(GivenUpRange { incarnation, first, last, reason: row.get(3)? })
+                Ok(GivenUpRange::lost(incarnation, first, last, row.get::<_, String>(3)?))
             };
             self.connection.prepare_cached(sql)?.query_map([], range)?.collect()
         };

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::given_up::REASON_DAMAGED;
 use super::*;
 use crate::buffer::database::beside;
+use crate::domain::delivery::safe_runs;
+use crate::domain::journal_id::JournalId;
 use crate::domain::reading::FieldValue;
 use crate::domain::time::Timestamp;
 
@@ -39,6 +41,16 @@ fn numbers(outbox: &Outbox, incarnation: Incarnation) -> Vec<Sequence> {
     kept.iter().map(|kept| kept.reading.sequence).collect()
 }
 
+fn confirm(
+    outbox: &mut Outbox,
+    life: Incarnation,
+    through: Sequence,
+    highest: Sequence,
+    gaps: &[(Sequence, Sequence)],
+) {
+    outbox.confirmed(life, &safe_runs(life, through, highest, gaps), Confirmer::Unnamed).unwrap();
+}
+
 /// What one reading counts.
 fn reading_bytes() -> u64 {
     let (mut outbox, _) =
@@ -53,7 +65,7 @@ fn readings_stay_over_a_restart_until_they_are_confirmed() {
     let (mut outbox, first_life) = Outbox::open(config(directory.path()), 1_000).unwrap();
     assert_eq!(first_life, Incarnation(1_000));
     assert_eq!(outbox.keep(&readings(1..=10)), Ok(vec![]));
-    outbox.confirmed(first_life, 2, 8, &[(3, 4), (7, 7)]).unwrap();
+    confirm(&mut outbox, first_life, 2, 8, &[(3, 4), (7, 7)]);
     assert_eq!(numbers(&outbox, first_life), [3, 4, 7, 9, 10]);
     assert_eq!(outbox.level().0, 5);
     assert_eq!(outbox.range(first_life, 4, 9, 2).unwrap().len(), 2);
@@ -67,7 +79,7 @@ fn readings_stay_over_a_restart_until_they_are_confirmed() {
     outbox.keep(&readings(1..=3)).unwrap();
     assert_eq!(outbox.earlier().unwrap(), [(first_life, 3, 10)]);
     assert_eq!(numbers(&outbox, first_life), [3, 4, 7, 9, 10]);
-    outbox.confirmed(first_life, 10, 10, &[]).unwrap();
+    confirm(&mut outbox, first_life, 10, 10, &[]);
     assert_eq!(outbox.earlier().unwrap(), []);
     assert_eq!(numbers(&outbox, second_life), [1, 2, 3]);
 }
@@ -85,7 +97,7 @@ fn a_full_outbox_refuses_or_gives_up_the_oldest_by_name() {
 
     let giving_up = OutboxConfig { full_policy: FullPolicy::GiveUpOldest, ..refusing };
     let (mut outbox, life) = Outbox::open(giving_up.clone(), 2_000).unwrap();
-    let range = |incarnation, first, last| GivenUpRange { incarnation, first, last, reason: REASON_FULL.to_owned() };
+    let range = |incarnation, first, last| GivenUpRange::lost(incarnation, first, last, REASON_FULL);
     assert_eq!(outbox.keep(&readings(1..=5)), Ok(vec![range(first_life, 1, 3)]));
     assert_eq!(outbox.keep(&readings(6..=12)), Ok(vec![range(first_life, 4, 8), range(life, 1, 2)]));
     assert_eq!(numbers(&outbox, life), (3..=12).collect::<Vec<_>>());
@@ -103,7 +115,7 @@ fn in_memory_it_works_the_same() {
     let config = OutboxConfig { path: None, bytes_max: 1 << 20, full_policy: FullPolicy::RefuseNew };
     let (mut outbox, life) = Outbox::open(config, 5).unwrap();
     outbox.keep(&readings(1..=3)).unwrap();
-    outbox.confirmed(life, 1, 1, &[]).unwrap();
+    confirm(&mut outbox, life, 1, 1, &[]);
     assert_eq!(numbers(&outbox, life), [2, 3]);
 }
 
@@ -131,10 +143,7 @@ fn a_damaged_reading_is_given_up_by_number_and_a_torn_file_starts() {
     changed[at + 15] ^= 1;
     fs::write(&path, changed).unwrap();
     let (outbox, _) = Outbox::open(config(directory.path()), 1).unwrap();
-    assert_eq!(
-        outbox.given_up().unwrap(),
-        [GivenUpRange { incarnation: life, first: 1_000, last: 1_000, reason: REASON_DAMAGED.to_owned() }]
-    );
+    assert_eq!(outbox.given_up().unwrap(), [GivenUpRange::lost(life, 1_000, 1_000, REASON_DAMAGED)]);
     assert_eq!(numbers(&outbox, life).len(), 1_999);
     assert_eq!(outbox.damage().len(), 1);
     drop(outbox);
@@ -156,7 +165,7 @@ fn a_number_that_was_given_out_is_known_also_when_the_file_was_torn_or_is_gone()
     let path = config(directory.path()).path.unwrap();
     let (mut outbox, first) = Outbox::open(config(directory.path()), 1_000).unwrap();
     outbox.keep(&readings(1..=5)).unwrap();
-    outbox.confirmed(first, 5, 5, &[]).unwrap();
+    confirm(&mut outbox, first, 5, 5, &[]);
     drop(outbox);
     let (mut outbox, second) = Outbox::open(config(directory.path()), 2_000).unwrap();
     assert_eq!(outbox.earlier_lives().unwrap(), [(first, 5)], "also when all of them are confirmed");
@@ -189,12 +198,34 @@ fn a_number_that_was_given_out_is_known_also_when_the_file_was_torn_or_is_gone()
 }
 
 #[test]
+fn which_monitor_has_confirmed_what_is_known_over_a_restart_and_not_where_the_file_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut outbox, life) = Outbox::open(config(directory.path()), 1_000).unwrap();
+    outbox.keep(&readings(1..=10)).unwrap();
+    let run = |first, last| Run { incarnation: life, first, last };
+    let of = |bits| Confirmer::Journal(JournalId::from_bits(bits));
+    outbox.confirmed(life, &[run(1, 4), run(7, 7)], of(1)).unwrap();
+    // another monitor has what was confirmed before as well: that does not make it the first
+    outbox.confirmed(life, &[run(1, 6)], of(2)).unwrap();
+    drop(outbox);
+    let (outbox, _) = Outbox::open(config(directory.path()), 2_000).unwrap();
+    let pieces = [(run(1, 4), Some(of(1))), (run(5, 6), Some(of(2))), (run(7, 7), Some(of(1))), (run(8, 12), None)];
+    assert_eq!(outbox.confirmed_by(run(1, 12)), pieces);
+    drop(outbox);
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(&config(directory.path()).path.unwrap(), suffix));
+    }
+    let (outbox, _) = Outbox::open(config(directory.path()), 3_000).unwrap();
+    assert_eq!(outbox.confirmed_by(run(1, 12)), [(run(1, 12), None)]);
+}
+
+#[test]
 fn of_many_lives_the_latest_are_known() {
     let directory = tempfile::tempdir().unwrap();
     for life in 1..=20 {
         let (mut outbox, _) = Outbox::open(config(directory.path()), life).unwrap();
         outbox.keep(&readings(1..=life)).unwrap();
-        outbox.confirmed(Incarnation(life), life, life, &[]).unwrap();
+        confirm(&mut outbox, Incarnation(life), life, life, &[]);
     }
     let (outbox, _) = Outbox::open(config(directory.path()), 30).unwrap();
     let expected: Vec<_> = (13..=20).map(|life| (Incarnation(life), life)).collect();
@@ -233,6 +264,7 @@ proptest! {
         let mut kept: BTreeSet<(Incarnation, Sequence)> = BTreeSet::new();
         let mut named: BTreeSet<(Incarnation, Sequence)> = BTreeSet::new();
         let mut last: BTreeMap<Incarnation, Sequence> = BTreeMap::from([(life, 0)]);
+        let mut confirmed = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Keep(count) => {
@@ -257,8 +289,12 @@ proptest! {
                 Step::Confirm(which, through, highest, gaps) => {
                     let lives: Vec<_> = last.keys().copied().collect();
                     let which = lives[which.index(lives.len())];
-                    outbox.confirmed(which, through, highest, &gaps).unwrap();
-                    for run in safe_runs(which, through, highest, &gaps) {
+                    let by = Confirmer::of((through % 3 > 0).then(|| JournalId::from_bits((through % 3).into())));
+                    let safe = safe_runs(which, through, highest, &gaps);
+                    outbox.confirmed(which, &safe, by).unwrap();
+                    for run in safe {
+                        let theirs = kept.range((which, run.first)..=(which, run.last));
+                        confirmed.extend(theirs.map(|number| (*number, by)));
                         kept.retain(|(life, number)| *life != which || !(run.first..=run.last).contains(number));
                     }
                 }
@@ -293,6 +329,11 @@ proptest! {
                 prop_assert_eq!(numbers(&outbox, which), expected);
             }
             prop_assert_eq!(outbox.level(), (kept.len() as u64, kept.len() as u64 * reading_bytes()));
+            let known: Vec<_> = outbox.earlier_lives().unwrap().into_iter().map(|(life, _)| life).chain([life]).collect();
+            for (&(incarnation, number), &by) in confirmed.iter().filter(|((life, _), _)| known.contains(life)) {
+                let run = Run { incarnation, first: number, last: number };
+                prop_assert_eq!(outbox.confirmed_by(run), [(run, Some(by))]);
+            }
             let recorded = outbox.given_up().unwrap();
             let count: u64 = recorded.iter().map(|range| range.last - range.first + 1).sum();
             prop_assert_eq!(count, named.len() as u64);

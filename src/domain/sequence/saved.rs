@@ -21,6 +21,9 @@ pub struct SavedTracker {
     /// Named losses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostRange>,
+    /// Numbers that another monitor has confirmed: first and last of each range.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<(Sequence, Sequence)>,
 }
 
 /// A saved tracker contradicts itself: it was damaged.
@@ -44,6 +47,7 @@ impl SequenceTracker {
             produced: self.produced,
             duplicates: self.duplicates,
             lost: self.losses().collect(),
+            elsewhere: self.elsewhere.iter().map(|(&first, &last)| (first, last)).collect(),
         }
     }
 
@@ -84,7 +88,16 @@ impl SequenceTracker {
             tracker.lost_count += count;
             after = last;
         }
-        if tracker.lost_count > tracker.through + tracker.above_count {
+        let mut after = 0;
+        for &(first, last) in &saved.elsewhere {
+            if first <= after || last < first || last > SEQUENCE_MAX {
+                return Err(BadSavedTracker("no range of numbers that are elsewhere"));
+            }
+            tracker.elsewhere.insert(first, last);
+            tracker.elsewhere_count += last - first + 1;
+            after = last;
+        }
+        if tracker.lost_count + tracker.elsewhere_count > tracker.through + tracker.above_count {
             return Err(BadSavedTracker("more lost than settled"));
         }
         Ok(tracker)

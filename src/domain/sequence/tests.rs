@@ -11,6 +11,7 @@ use super::*;
 struct Model {
     received: BTreeSet<Sequence>,
     lost: BTreeSet<Sequence>,
+    elsewhere: BTreeSet<Sequence>,
     produced: Sequence,
     duplicates: u64,
 }
@@ -19,6 +20,7 @@ struct Model {
 enum Step {
     Accept(Sequence),
     Lose(Sequence, Sequence),
+    Elsewhere(Sequence, Sequence),
     Produced(Sequence),
     SaveAndRestore,
 }
@@ -27,6 +29,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (1..60_u64).prop_map(Step::Accept),
         1 => (0..60_u64, 0..8_u64).prop_map(|(first, more)| Step::Lose(first, first + more)),
+        1 => (0..60_u64, 0..8_u64).prop_map(|(first, more)| Step::Elsewhere(first, first + more)),
         1 => (0..70_u64).prop_map(Step::Produced),
         1 => Just(Step::SaveAndRestore),
     ];
@@ -34,9 +37,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn agrees(tracker: &SequenceTracker, model: &Model) {
-    let settled: BTreeSet<_> = model.received.union(&model.lost).copied().collect();
+    let settled: BTreeSet<_> =
+        [&model.received, &model.lost, &model.elsewhere].into_iter().flatten().copied().collect();
     let counts = tracker.counts();
-    assert_eq!(counts.produced, model.produced);
+    assert_eq!(tracker.known(), model.produced);
+    assert_eq!(counts.produced, model.produced - model.elsewhere.len() as u64);
+    for number in 0..70 {
+        assert_eq!(tracker.is_received(number), model.received.contains(&number), "{number}");
+    }
     assert_eq!(counts.received, model.received.len() as u64);
     assert_eq!(counts.lost, model.lost.len() as u64);
     assert_eq!(counts.duplicates, model.duplicates);
@@ -69,14 +77,24 @@ proptest! {
                     prop_assert_eq!(tracker.accept(number), expected);
                     model.duplicates += u64::from(expected == Accepted::Duplicate);
                     model.lost.remove(&number);
+                    model.elsewhere.remove(&number);
                     model.received.insert(number);
                     model.produced = model.produced.max(number);
                 }
                 Step::Lose(first, last) => {
                     let fresh: Vec<_> = (first.max(1)..=last)
-                        .filter(|n| !model.received.contains(n) && !model.lost.contains(n)).collect();
+                        .filter(|n| !model.received.contains(n) && !model.lost.contains(n) && !model.elsewhere.contains(n))
+                        .collect();
                     prop_assert_eq!(tracker.mark_lost(first, last, &format!("reason {}", first % 3)), Ok(fresh.len() as u64));
                     model.lost.extend(fresh);
+                    if last > 0 { model.produced = model.produced.max(last); }
+                }
+                Step::Elsewhere(first, last) => {
+                    let fresh: Vec<_> = (first.max(1)..=last)
+                        .filter(|n| !model.received.contains(n) && !model.lost.contains(n) && !model.elsewhere.contains(n))
+                        .collect();
+                    prop_assert_eq!(tracker.mark_elsewhere(first, last), Ok(fresh.len() as u64));
+                    model.elsewhere.extend(fresh);
                     if last > 0 { model.produced = model.produced.max(last); }
                 }
                 Step::Produced(produced) => {
@@ -107,16 +125,18 @@ proptest! {
                         Accepted::Duplicate => {}
                         Accepted::TooManyGaps => {
                             before.above.keys().for_each(|key| assert!(tracker.above.contains_key(key)));
-                            prop_assert!(!tracker.is_settled(number));
+                            prop_assert!(!tracker.is_received(number));
                         }
                         Accepted::NotASequence => prop_assert!(false),
                     }
                 }
                 Step::Lose(first, last) => { let _ = tracker.mark_lost(first, last, &first.to_string()); }
+                Step::Elsewhere(first, last) => { let _ = tracker.mark_elsewhere(first, last); }
                 Step::Produced(produced) => tracker.know_produced(produced),
                 Step::SaveAndRestore => prop_assert_eq!(&SequenceTracker::restore(&tracker.save(), ranges_max).unwrap(), &tracker),
             }
             prop_assert!(tracker.above.len() <= ranges_max && tracker.lost.len() <= ranges_max);
+            prop_assert!(tracker.elsewhere.len() <= ranges_max);
             let counts = tracker.counts();
             prop_assert_eq!(counts.received, received.len() as u64);
             prop_assert_eq!(counts.produced, counts.received + counts.missing + counts.lost);
@@ -124,13 +144,32 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_record_is_refused_or_balances(through in any::<u64>(), above in prop::collection::vec(0..9_u64, 0..5), produced in any::<u64>(), first in any::<u64>(), last in any::<u64>(), count in any::<u64>()) {
+    fn a_damaged_record_is_refused_or_balances(through in any::<u64>(), above in prop::collection::vec(0..9_u64, 0..5), produced in any::<u64>(), first in any::<u64>(), last in any::<u64>(), count in any::<u64>(), elsewhere in prop::collection::vec(any::<(u64, u64)>(), 0..3)) {
         let lost = vec![LostRange { first, last, count, reason: String::new() }];
-        if let Ok(tracker) = SequenceTracker::restore(&SavedTracker { through, above, produced, duplicates: 0, lost }, 10) {
+        if let Ok(tracker) = SequenceTracker::restore(&SavedTracker { through, above, produced, duplicates: 0, lost, elsewhere }, 10) {
             let counts = tracker.counts();
             prop_assert_eq!(counts.produced, counts.received + counts.missing + counts.lost);
         }
     }
+}
+
+#[test]
+fn what_another_monitor_has_is_no_part_of_the_account_until_it_comes() {
+    let mut tracker = SequenceTracker::default();
+    tracker.know_produced(5_010);
+    for number in 5_001..=5_010 {
+        assert_eq!(tracker.accept(number), Accepted::New);
+    }
+    assert_eq!((tracker.counts().missing, tracker.through()), (5_000, 0), "nobody has said yet where they are");
+    assert_eq!(tracker.mark_elsewhere(1, 5_000), Ok(5_000));
+    assert_eq!(tracker.mark_elsewhere(1, 5_000), Ok(0), "told again");
+    let counts = tracker.counts();
+    assert_eq!((counts.produced, counts.received, counts.missing, counts.lost), (10, 10, 0, 0));
+    assert_eq!((tracker.through(), tracker.known()), (5_010, 5_010), "it is settled with its publisher");
+    assert_eq!(tracker.mark_lost(1, 5_000, "no"), Ok(0));
+    assert_eq!(tracker.accept(17), Accepted::New, "an outbox that came back from a copy");
+    assert_eq!(tracker.accept(17), Accepted::Duplicate);
+    assert_eq!((tracker.counts().produced, tracker.counts().received), (11, 11));
 }
 
 #[test]

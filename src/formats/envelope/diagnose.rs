@@ -65,8 +65,15 @@ const HEARTBEAT: &[Key] = &[
 ];
 const GOODBYE: &[Key] = &[V, HOST, INCARNATION, SEQUENCE];
 const LAST_WILL: &[Key] = &[V, HOST, INCARNATION];
-const GIVEN_UP: &[Key] =
-    &[V, HOST, INCARNATION, key("first", Right::Unsigned), key("last", Right::Unsigned), key("reason", Right::Text)];
+const GIVEN_UP: &[Key] = &[
+    V,
+    HOST,
+    INCARNATION,
+    key("first", Right::Unsigned),
+    key("last", Right::Unsigned),
+    key("reason", Right::Text),
+    optional("confirmed_by", Right::Text),
+];
 const CONFIRM: &[Key] = &[
     V,
     INCARNATION,
@@ -75,6 +82,7 @@ const CONFIRM: &[Key] = &[
     key("gaps", Right::Ranges),
     optional("produced", Right::Unsigned),
     optional("refused", Right::Unsigned),
+    optional("journal", Right::Text),
 ];
 
 const fn keys(kind: TopicKind) -> &'static [Key] {

@@ -22,7 +22,7 @@
 //! goodbye    {"v":1,"host":"h","incarnation":17,"sequence":9}
 //! last-will  {"v":1,"host":"h","incarnation":17}
 //! given-up   {"v":1,"host":"h","incarnation":17,"first":2,"last":4,"reason":"the outbox was full"}
-//! confirm    {"v":1,"incarnation":17,"through":7,"highest":9,"gaps":[[8,8]]}
+//! confirm    {"v":1,"incarnation":17,"through":7,"highest":9,"gaps":[[8,8]],"journal":"…"}
 //! ```
 //!
 //! - A number with a decimal point or an exponent is a float (`5.0`, `1e3`), any other is a 64-bit
@@ -35,6 +35,9 @@
 //!   tag `"env"`: error metrics, 0 when nothing is wrong. The same measurement and time is the same count, told again.
 //! - `heartbeat` of a host's agent has `"agent": true`: it answers questions after processes there.
 //! - `confirm` may have `"refused": n`: rows that the monitor could not take for want of disk.
+//! - `confirm` says by `journal` (32 hexadecimal digits) who confirms. A publisher that is asked for numbers which it
+//!   has no more, because they were confirmed, says by whom: `"confirmed_by":"…"` in `given-up`, `unnamed` where
+//!   whoever confirmed did not say. A monitor with another journal keeps such numbers out of its account.
 //!
 //! What [`check`] accepts, [`encode_readings`] can send and [`decode`] takes: a publisher that
 //! checks a reading before it gives it a number never leaves a gap that nobody can fill.

@@ -4,6 +4,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::confirmers::Confirmer;
+use crate::domain::journal_id::JournalId;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading};
@@ -297,7 +299,9 @@ proptest! {
         prop_assert_eq!(back, Ok(Message::LastWill(will)));
 
         let (first, last) = (numbers[1].min(numbers[2]), numbers[1].max(numbers[2]));
-        let given_up = GivenUp { host: host(), incarnation, first, last, reason };
+        let confirmed_by = [None, Some(Confirmer::Unnamed), Some(Confirmer::of(Some(JournalId::from_bits(first.into()))))];
+        let confirmed_by = confirmed_by[usize::try_from(last % 3).unwrap()];
+        let given_up = GivenUp { host: host(), incarnation, first, last, reason, confirmed_by };
         let payload = encode_given_up(&given_up);
         let back = decode(TopicKind::GivenUp, &publisher(), &payload);
         prop_assert_eq!(back, Ok(Message::GivenUp(given_up)));
@@ -315,7 +319,7 @@ proptest! {
         }
         let state = DeliveryState {
             publisher: publisher(), incarnation: Incarnation(3), through: 5, highest: at + 1, gaps,
-            produced: at + refused, refused,
+            produced: at + refused, refused, journal: (refused > 0).then(|| JournalId::from_bits(at.into())),
         };
         prop_assert_eq!(decode_confirm(&publisher(), &encode_confirm(&state)), Ok(state));
     }

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{EnvelopeError, Problem};
 use super::limits::{
-    BOOT_ID_BYTES_MAX, PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_error_env, check_numbered, number, wrong,
+    BOOT_ID_BYTES_MAX, PAYLOAD_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX, check_error_env, check_numbered, number,
+    wrong,
 };
 use super::reading;
 use super::topic::TopicKind;
+use crate::domain::confirmers::Confirmer;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{Reading, Sequence};
@@ -118,6 +120,8 @@ pub struct GivenUp {
     pub last: Sequence,
     /// Why.
     pub reason: String,
+    /// Who has confirmed them, where that is known: a monitor that did not is told that they are no loss of its.
+    pub confirmed_by: Option<Confirmer>,
 }
 
 /// A message from a publisher to the monitor.
@@ -194,6 +198,8 @@ struct GivenUpWire<'a> {
     last: u64,
     #[serde(borrow)]
     reason: Cow<'a, str>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    confirmed_by: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,6 +213,8 @@ struct ConfirmWire {
     produced: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     refused: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    journal: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -305,6 +313,7 @@ pub fn encode_given_up(given_up: &GivenUp) -> Vec<u8> {
         first: given_up.first,
         last: given_up.last,
         reason: given_up.reason[..end].into(),
+        confirmed_by: given_up.confirmed_by.map(|by| by.to_string().into()),
     })
 }
 
@@ -319,6 +328,7 @@ pub fn encode_confirm(state: &DeliveryState) -> Vec<u8> {
         gaps: state.gaps.iter().copied().take(GAPS_REPORTED_MAX).collect(),
         produced: state.produced,
         refused: state.refused,
+        journal: state.journal.map(|id| id.to_string()),
     })
 }
 
@@ -372,6 +382,8 @@ pub fn decode_confirm(publisher: &PublisherId, payload: &[u8]) -> Result<Deliver
             gaps: wire.gaps,
             produced: wire.produced,
             refused: wire.refused,
+            // one that we cannot read is nobody that we know
+            journal: wire.journal.and_then(|id| id.parse().ok()),
         })
     };
     read().map_err(|problem| said(TopicKind::Confirm, publisher, problem))
@@ -508,7 +520,9 @@ fn decode_given_up(payload: &[u8]) -> Result<GivenUp, Problem> {
     if wire.reason.len() > REASON_BYTES_MAX {
         return Err(wrong("reason", &format!("at most {REASON_BYTES_MAX} bytes"), &wire.reason));
     }
-    Ok(GivenUp { host, incarnation, first: wire.first, last: wire.last, reason: wire.reason.into_owned() })
+    let confirmed_by = wire.confirmed_by.and_then(|by| by.parse().ok());
+    let reason = wire.reason.into_owned();
+    Ok(GivenUp { host, incarnation, first: wire.first, last: wire.last, reason, confirmed_by })
 }
 
 /// Whose life speaks: what every message from a publisher begins with.

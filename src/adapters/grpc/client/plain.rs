@@ -165,6 +165,8 @@ impl Plain {
                 gaps: report.gaps,
                 produced: report.highest,
                 refused: 0,
+                // it confirms nothing: what was handed over is in nobody's journal that we know
+                journal: None,
             };
             payloads.push((publisher, encode_confirm(&state)));
         }

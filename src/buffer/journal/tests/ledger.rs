@@ -4,6 +4,8 @@ use std::fs;
 
 use super::*;
 use crate::buffer::database::beside;
+use crate::domain::confirmers::Confirmer;
+use crate::domain::journal_id::JournalId;
 
 /// How many readings the ledger's row of a publisher knows, without the blocks.
 fn written(directory: &Path, who: &str) -> u64 {
@@ -72,4 +74,38 @@ async fn without_a_sink_no_block_waits_and_all_is_written() {
     append(&journal, vec![readings("a", [4])]).await;
     assert_eq!(written(directory.path(), "a"), 4);
     journal.close().await;
+}
+
+#[tokio::test]
+async fn what_another_journal_has_confirmed_is_outside_the_account_and_what_this_one_had_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(config(directory.path())).unwrap();
+    let own = Confirmer::of(journal.identity());
+    let given_up = |first, last, confirmed_by| IntakeEntry::GivenUp {
+        publisher: publisher("a"),
+        incarnation: LIFE,
+        first,
+        last,
+        reason: "they had been confirmed".to_owned(),
+        confirmed_by,
+    };
+    let produced = IntakeEntry::Produced { publisher: publisher("a"), incarnation: LIFE, produced: 3_220 };
+    let states = append(&journal, vec![readings("a", 3_213..=3_217), produced]).await;
+    assert_eq!((states[0].missing(), states[0].journal), (vec![(1, 3_212), (3_218, 3_220)], journal.identity()));
+    let other = Some(Confirmer::of(Some(JournalId::from_bits(1))));
+    let told = vec![
+        given_up(1, 3_000, other),
+        given_up(3_001, 3_212, Some(Confirmer::Unnamed)),
+        given_up(3_218, 3_218, Some(own)),
+        given_up(3_219, 3_220, None),
+    ];
+    let states = append(&journal, told).await;
+    assert_eq!((states[0].through, states[0].missing()), (3_220, vec![]), "the publisher hears that all is settled");
+    let expected = Account { produced: 8, received: 5, buffered: 5, lost: 3, ..Account::default() };
+    assert_eq!(account(&journal, "a").await, expected);
+    journal.close().await;
+    let (journal, recovery) = Journal::open(config(directory.path())).unwrap();
+    assert_eq!((account(&journal, "a").await, recovery.damage), (expected, Vec::<String>::new()));
+    append(&journal, vec![readings("a", [5])]).await;
+    assert_eq!(account(&journal, "a").await.received, 6, "an outbox that came back from a copy");
 }

@@ -116,6 +116,7 @@ async fn readings_are_stored_once_confirmed_and_accounted_for() {
         first: 4,
         last: 4,
         reason: "the outbox was full".into(),
+        confirmed_by: None,
     };
     let state = append(&journal, vec![readings("a", [2, 5]), produced, given_up]).await;
     assert_eq!((state[0].through, state[0].highest, &state[0].gaps[..]), (6, 6, &[][..]));
