@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 
 use crate::domain::time::{Monotonic, Timestamp};
+use crate::messages::marks::SourceMark;
 use crate::ports::Receipt;
 
 /// One MQTT message as it came, before anything in it is believed.
@@ -20,6 +21,8 @@ pub struct Delivery {
     pub at: Monotonic,
     /// When it arrived, on the clock that is written down.
     pub wall: Timestamp,
+    /// How it is known when it comes again; none where it has no such mark.
+    pub mark: Option<SourceMark>,
     /// What to hand back to the transport when its content is safe on disk.
     pub receipt: Receipt,
 }

@@ -12,6 +12,7 @@ pub mod deliveries;
 pub mod drain;
 pub mod intake;
 pub mod maintenance;
+pub mod marks;
 pub mod notice;
 pub mod page;
 pub mod probe;

@@ -252,6 +252,7 @@ impl Rows {
                 retained: false,
                 at: Monotonic::from_nanos(sequence * 1_000_000_000),
                 wall: time,
+                mark: None,
                 receipt: Receipt { connection_epoch: 1, packet_id: 0 },
             };
             let rules = Rules { prefix: &prefix, foreign: &[], numbers_in_rows: false };

@@ -301,6 +301,7 @@ mod tests {
             retained: false,
             at: Monotonic::START,
             wall: Timestamp::from_nanos(0),
+            mark: None,
             receipt: Receipt { connection_epoch: 1, packet_id },
         }
     }

@@ -10,6 +10,7 @@
 mod consumer;
 mod count;
 mod everything;
+mod marks;
 mod outage;
 mod polled;
 mod producer;

@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. An offset is committed only when the receipts of it and of everything delivered before it have come.
 //! 2. A receipt of another assignment of partitions is harmless: its message comes again, and is recognised
-//!    by its number.
+//!    by its number, or by its offset where it has none.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::BadKafka;
 use super::consumer::{Member, StartAt, consumer};
+use super::marks::Marks;
 use super::outage::Outage;
 use super::questions::AgentsHeard;
 use crate::domain::publisher::PublisherId;
@@ -58,9 +59,9 @@ struct Pending {
     received: bool,
 }
 
-struct Shared {
-    consumer: Member,
-    topic: String,
+pub(super) struct Shared {
+    pub(super) consumer: Member,
+    pub(super) topic: String,
     signs_topic: String,
     pending: Mutex<VecDeque<Pending>>,
     connected: AtomicBool,
@@ -109,9 +110,10 @@ pub fn connect(
     Ok((Arc::new(KafkaTransport { shared, stop, ended }), events_end))
 }
 
-async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<TransportEvent>, clock: Clock) {
+async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<TransportEvent>, clock: Clock) {
     let outage = Outage::default();
     let mut packet_id: u16 = 0;
+    let mut marks = Marks::default();
     loop {
         let event = match shared.consumer.recv().await {
             Ok(message) => {
@@ -129,6 +131,8 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
                     }
                 }
                 let payload = message.payload().unwrap_or_default();
+                let written_at = message.timestamp().to_millis();
+                let written_at = written_at.map(|millis| Timestamp::from_nanos(millis.saturating_mul(1_000_000)));
                 let sign = if is_sign { monitoring_sign::decode(&config.prefix, payload) } else { None };
                 if let Some((topic, payload)) = &sign
                     && let Some(agent) = agent_heard(&config.prefix, topic, payload)
@@ -138,9 +142,9 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
                 // A sign that cannot be read goes on as a reading that cannot: it is counted and kept for a person.
                 let (topic, payload) = sign.unwrap_or_else(|| (DELIVERY_TOPIC.to_owned(), payload.to_vec()));
                 let wall = clock.wall();
-                let stale = message.timestamp().to_millis().is_some_and(|millis| {
-                    Timestamp::from_nanos(millis.saturating_mul(1_000_000)) < wall.earlier_by(STALE_AFTER)
-                });
+                let stale = written_at.is_some_and(|written_at| written_at < wall.earlier_by(STALE_AFTER));
+                drop(message);
+                let mark = if is_sign { None } else { Some(marks.of(shared, partition, offset, written_at).await) };
                 TransportEvent::Delivery(Delivery {
                     topic,
                     payload,
@@ -148,6 +152,7 @@ async fn read(shared: &Shared, config: &KafkaConfig, events: mpsc::Sender<Transp
                     retained: stale,
                     at: clock.monotonic(),
                     wall,
+                    mark,
                     receipt: Receipt { connection_epoch: 1, packet_id },
                 })
             }

@@ -1,6 +1,7 @@
 //! The task that polls the connection. Nothing in it waits except for several things at once.
 
 mod incoming;
+mod marks;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use rumqttc::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packe
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::marks::{Arrivals, Marks};
 use super::Shared;
 use super::config::MqttConfig;
 use super::outage::{Kind, Outage, STABLE_AFTER, describe};
@@ -100,12 +102,15 @@ pub(super) struct Link {
     acknowledging: bool,
     /// What comes is left to gather until then.
     rests_until: Option<Instant>,
+    marks: Marks,
+    arrivals: Arrivals,
 }
 
 impl Link {
     pub fn new(config: MqttConfig, broker: String, filters: Vec<String>, ends: Ends, clock: Clock) -> Self {
         let backoff = backoff(&config);
         let Ends { client, sends, stop, events, shared } = ends;
+        let marks = Marks::new(&broker, &config.client_id);
         let queue = EventQueue::new(events, config.event_queue_messages_max, config.event_queue_bytes_max);
         Self {
             config,
@@ -130,6 +135,8 @@ impl Link {
             unconfirmed: 0,
             acknowledging: false,
             rests_until: None,
+            marks,
+            arrivals: Arrivals::default(),
         }
     }
 

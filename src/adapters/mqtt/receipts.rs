@@ -3,10 +3,15 @@
 //! Invariants:
 //! 1. A packet id is released only when its receipt of *this* connection has come.
 //! 2. Packet ids are released in the order of delivery, each once.
+//! 3. What was read, and whose acknowledgement was never sent, comes again over the next connection of the same session,
+//!    under any packet id: it is known by its content, as often as it was read.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::ports::Receipt;
+
+/// A copy comes within so many messages of a connection: what the broker has sent before comes first.
+const COPIES_WITHIN_MESSAGES: u64 = 8_192;
 
 /// What is known of a packet id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +26,12 @@ enum Known {
 pub(super) struct Receipts {
     /// The connection that they came by; 0 when there is none.
     connection_epoch: u64,
-    /// In the order of delivery.
-    order: VecDeque<u16>,
+    /// In the order of delivery, with what they are.
+    order: VecDeque<(u16, u64)>,
+    /// What came over earlier connections of the session and was not acknowledged: how often, by its content.
+    owed: HashMap<u64, usize>,
+    /// Messages of this connection.
+    count: u64,
     /// By packet id; every message looks here several times.
     known: Box<[Known]>,
 }
@@ -30,32 +39,53 @@ pub(super) struct Receipts {
 impl Default for Receipts {
     fn default() -> Self {
         let known = vec![Known::Nothing; usize::from(u16::MAX) + 1].into_boxed_slice();
-        Self { connection_epoch: 0, order: VecDeque::new(), known }
+        Self { connection_epoch: 0, order: VecDeque::new(), owed: HashMap::new(), count: 0, known }
     }
 }
 
 impl Receipts {
-    /// A connection begins: whatever came by an earlier one is void.
-    pub fn begin(&mut self, connection_epoch: u64) {
+    /// A connection begins: the receipts of an earlier one are void, and where the session is another one, the broker sends
+    /// nothing again.
+    pub fn begin(&mut self, connection_epoch: u64, session_present: bool) {
+        self.end();
         self.connection_epoch = connection_epoch;
-        for id in self.order.drain(..) {
+        if !session_present {
+            self.owed.clear();
+        }
+    }
+
+    /// The connection is gone, and the receipts of all that came by it are void.
+    pub fn end(&mut self) {
+        (self.connection_epoch, self.count) = (0, 0);
+        for (id, content) in self.order.drain(..) {
             if let Some(known) = self.known.get_mut(usize::from(id)) {
                 *known = Known::Nothing;
             }
+            *self.owed.entry(content).or_default() += 1;
         }
     }
 
-    /// The connection is gone, and all that came by it is void.
-    pub fn end(&mut self) {
-        self.begin(0);
-    }
-
-    /// A delivery came. The same packet id again, before it was acknowledged, is the same delivery.
-    pub fn delivered(&mut self, packet_id: u16) {
-        let Some(known) = self.known.get_mut(usize::from(packet_id)) else { return };
-        if std::mem::replace(known, Known::Delivered) == Known::Nothing {
-            self.order.push_back(packet_id);
+    /// A delivery came. The same packet id again, before it was acknowledged, is the same delivery. Says whether it is a copy
+    /// of one that came before.
+    pub fn delivered(&mut self, packet_id: u16, content: u64) -> bool {
+        let Some(known) = self.known.get_mut(usize::from(packet_id)) else { return false };
+        if std::mem::replace(known, Known::Delivered) != Known::Nothing {
+            return self.order.contains(&(packet_id, content));
         }
+        self.order.push_back((packet_id, content));
+        if self.owed.is_empty() {
+            return false;
+        }
+        self.count += 1;
+        let is_copy = self.owed.get_mut(&content).is_some_and(|owed| {
+            let is_owed = *owed > 0;
+            *owed = owed.saturating_sub(1);
+            is_owed
+        });
+        if self.count >= COPIES_WITHIN_MESSAGES || self.owed.values().all(|owed| *owed == 0) {
+            self.owed.clear();
+        }
+        is_copy
     }
 
     /// Receipts came; those of another connection, of QoS 0, or that are not waited for are ignored.
@@ -79,12 +109,12 @@ impl Receipts {
 
     /// The next packet id that may be acknowledged.
     pub fn next(&self) -> Option<u16> {
-        self.order.front().copied().filter(|id| self.known.get(usize::from(*id)) == Some(&Known::Received))
+        self.order.front().map(|(id, _)| *id).filter(|id| self.known.get(usize::from(*id)) == Some(&Known::Received))
     }
 
     /// The packet id that [`Receipts::next`] gave is on its way.
     pub fn sent(&mut self) {
-        if let Some(id) = self.order.pop_front()
+        if let Some((id, _)) = self.order.pop_front()
             && let Some(known) = self.known.get_mut(usize::from(id))
         {
             *known = Known::Nothing;
@@ -114,9 +144,9 @@ mod tests {
     #[test]
     fn a_receipt_waits_for_earlier_ones_and_a_stale_one_is_ignored() {
         let mut receipts = Receipts::default();
-        receipts.begin(1);
+        receipts.begin(1, true);
         for id in [7, 8, 9] {
-            receipts.delivered(id);
+            receipts.delivered(id, id.into());
         }
         receipts.acknowledge(&[receipt(1, 9), receipt(1, 8), receipt(1, 0), receipt(1, 4)]);
         assert_eq!(released(&mut receipts), [0; 0]);
@@ -125,15 +155,59 @@ mod tests {
         receipts.acknowledge(&[receipt(1, 7)]);
         assert_eq!(released(&mut receipts), [0; 0], "nothing is acknowledged twice");
 
-        receipts.delivered(7);
+        receipts.delivered(7, 7);
         receipts.end();
         receipts.acknowledge(&[receipt(1, 7), receipt(0, 7)]);
-        receipts.begin(2);
-        receipts.delivered(7);
+        receipts.begin(2, true);
+        receipts.delivered(7, 7);
         receipts.acknowledge(&[receipt(1, 7)]);
         assert_eq!(released(&mut receipts), [0; 0], "it belongs to the connection before");
         receipts.acknowledge(&[receipt(2, 7)]);
         assert_eq!(released(&mut receipts), [7]);
+    }
+
+    #[test]
+    fn what_was_read_and_not_acknowledged_is_known_when_the_session_goes_on() {
+        let mut receipts = Receipts::default();
+        let came = |receipts: &mut Receipts, ids: &[(u16, u64)]| -> Vec<bool> {
+            ids.iter().map(|&(id, content)| receipts.delivered(id, content)).collect()
+        };
+        receipts.begin(1, false);
+        assert_eq!(
+            came(&mut receipts, &[(1, 50), (2, 50), (3, 60), (4, 50)]),
+            [false; 4],
+            "the same again is another one"
+        );
+        receipts.acknowledge(&[receipt(1, 1)]);
+        assert_eq!(released(&mut receipts), [1]);
+        receipts.end();
+        receipts.end();
+        receipts.begin(2, true);
+        let again = [(1, 50), (2, 60), (3, 50), (4, 50), (5, 60)];
+        assert_eq!(came(&mut receipts, &again), [true, true, true, false, false], "two 50 were owed, and one 60");
+
+        // the copies were not acknowledged either
+        receipts.begin(3, true);
+        assert_eq!(came(&mut receipts, &[(9, 60), (10, 60), (11, 60)]), [true, true, false]);
+        assert_eq!(
+            came(&mut receipts, &[(11, 60), (11, 70)]),
+            [true, false],
+            "an id again, before its acknowledgement"
+        );
+        receipts.begin(4, false);
+        assert_eq!(came(&mut receipts, &[(1, 50), (2, 60)]), [false, false], "this broker has no session");
+    }
+
+    #[test]
+    fn what_never_came_again_is_not_waited_for_for_ever() {
+        let mut receipts = Receipts::default();
+        receipts.begin(1, false);
+        receipts.delivered(1, 50);
+        receipts.begin(2, true);
+        for message in 0..COPIES_WITHIN_MESSAGES {
+            receipts.delivered((message % 60_000) as u16 + 1, 1_000 + message);
+        }
+        assert!(!receipts.delivered(65_000, 50));
     }
 
     proptest! {
@@ -144,10 +218,10 @@ mod tests {
             arrivals in proptest::collection::vec((0u64..3, 0u16..50), 0..200),
         ) {
             let mut receipts = Receipts::default();
-            receipts.begin(1);
+            receipts.begin(1, true);
             let mut expected = Vec::new();
             for id in deliveries {
-                receipts.delivered(id);
+                receipts.delivered(id, id.into());
                 if !expected.contains(&id) {
                     expected.push(id);
                 }

@@ -242,6 +242,7 @@ impl Link {
             retained: false,
             at: self.clock.monotonic(),
             wall: self.clock.wall(),
+            mark: None,
             receipt: Receipt { connection_epoch: self.epoch, packet_id: 0 },
         };
         if self.ends.events.try_send(TransportEvent::Delivery(delivery)).is_err() {

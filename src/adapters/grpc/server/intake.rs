@@ -204,6 +204,7 @@ impl Intake {
             retained: false,
             at: self.shared.clock.monotonic(),
             wall: self.shared.clock.wall(),
+            mark: None,
             receipt: Receipt { connection_epoch: 1, packet_id: 0 },
         };
         let sent = self.events.send(TransportEvent::Delivery(delivery)).await;

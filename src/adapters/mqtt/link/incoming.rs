@@ -13,6 +13,7 @@ use super::{CLOSING_MAX, Link, Phase, Stopping};
 use crate::adapters::mqtt::outage::{Kind, describe};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::messages::deliveries::Delivery;
+use crate::messages::marks::{SourceMark, content_hash};
 use crate::ports::{Receipt, TransportEvent};
 
 /// Packets that are read in one turn beyond what rumqttc reads: acknowledgements and what we send wait meanwhile.
@@ -92,8 +93,11 @@ impl Link {
         match event {
             Event::Incoming(Packet::ConnAck(connack)) => {
                 self.connection_epoch += 1;
-                self.shared.receipts().begin(self.connection_epoch);
                 let session_present = connack.session_present;
+                self.shared.receipts().begin(self.connection_epoch, session_present);
+                if !session_present {
+                    self.marks.session_began(self.clock.wall());
+                }
                 // what rumqttc still has of an earlier connection goes out again; nothing without a session
                 let again =
                     |request: &&Request| matches!(request, Request::Publish(publish) if publish.qos != QoS::AtMostOnce);
@@ -174,15 +178,15 @@ impl Link {
             return;
         }
         let packet_id = if acknowledged { publish.pkid } else { 0 };
-        if acknowledged {
-            self.shared.receipts().delivered(packet_id);
-        }
+        let mark = self.mark(&publish);
+        let wall = self.arrivals.distinct(wall);
         self.queue.push(TransportEvent::Delivery(Delivery {
             topic: publish.topic,
             payload: publish.payload.into(),
             retained: publish.retain,
             at,
             wall,
+            mark,
             receipt: Receipt { connection_epoch: self.connection_epoch, packet_id },
         }));
         if self.queue.is_full() {
@@ -199,6 +203,20 @@ impl Link {
                 );
             }
         }
+    }
+
+    /// How a message is known when it comes again.
+    fn mark(&mut self, publish: &Publish) -> Option<SourceMark> {
+        let Publish { qos, dup, retain, topic, payload, pkid, .. } = publish;
+        let mut mark = None;
+        if *qos != QoS::AtMostOnce {
+            let content = content_hash(topic.as_bytes(), payload);
+            mark = Some(SourceMark::Mqtt(self.marks.next(*pkid, *dup, content)));
+            if self.shared.receipts().delivered(*pkid, content) {
+                return Some(SourceMark::HandedOn);
+            }
+        }
+        if *retain { Some(SourceMark::Retained) } else { mark }
     }
 
     /// Gives a packet to rumqttc, and sends what it answers.

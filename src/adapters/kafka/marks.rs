@@ -1,0 +1,77 @@
+//! What each message of `monitoring-data` is known by: its cluster, topic, partition and offset.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+
+use super::transport::Shared;
+use crate::domain::time::Timestamp;
+use crate::messages::marks::SourceMark;
+
+/// How long Kafka may take to say which cluster it is, and where a partition ends.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Gives messages their marks.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// The cluster and the topic, as soon as they are known.
+    topic: Option<Arc<str>>,
+    partitions: HashMap<i32, Partition>,
+}
+
+/// What is known of a partition.
+#[derive(Debug)]
+struct Partition {
+    /// The last offset that came.
+    last: i64,
+    /// Where it ended when reading of it began, or went back.
+    end: Option<i64>,
+}
+
+impl Marks {
+    /// The mark of a message.
+    pub async fn of(
+        &mut self,
+        shared: &Arc<Shared>,
+        partition: i32,
+        offset: i64,
+        written_at: Option<Timestamp>,
+    ) -> SourceMark {
+        let topic = match &self.topic {
+            Some(topic) => Arc::clone(topic),
+            None => Arc::clone(self.topic.insert(cluster_and_topic(shared).await)),
+        };
+        let known = self.partitions.get_mut(&partition).filter(|known| known.last < offset);
+        let end = match known {
+            Some(known) => {
+                known.last = offset;
+                known.end
+            }
+            None => {
+                let end = end(shared, partition).await;
+                self.partitions.insert(partition, Partition { last: offset, end });
+                end
+            }
+        };
+        SourceMark::Kafka { topic, partition, offset, written_at, end }
+    }
+}
+
+async fn cluster_and_topic(shared: &Arc<Shared>) -> Arc<str> {
+    let asked = Arc::clone(shared);
+    let cluster = blocking(move || asked.consumer.client().fetch_cluster_id(QUESTION_TIMEOUT)).await;
+    format!("{}/{}", cluster.unwrap_or_default(), shared.topic).into()
+}
+
+/// Where a partition ends; none where Kafka does not say.
+async fn end(shared: &Arc<Shared>, partition: i32) -> Option<i64> {
+    let asked = Arc::clone(shared);
+    let look = move || asked.consumer.fetch_watermarks(&asked.topic, partition, QUESTION_TIMEOUT).ok();
+    blocking(look).await.map(|(_, end)| end)
+}
+
+async fn blocking<T: Send + 'static>(ask: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(ask).await.ok().flatten()
+}
