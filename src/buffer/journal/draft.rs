@@ -10,7 +10,7 @@ use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, Part
 use super::fresh::FreshBlock;
 use super::incarnation::{IncarnationState, Unwritten};
 use super::known::Known;
-use super::stamps::{Points, Stamped};
+use super::stamps::{Points, Stamped, Takes};
 use super::touched::{Answers, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
 use super::{DeadLetter, JournalConfig, Level};
@@ -172,7 +172,8 @@ impl<'a> Draft<'a> {
         match accepted {
             Accepted::New => {
                 state.stored += u64::from(!self.config.has_sink);
-                match self.known.stamps.distinct(&mut self.changed.points, line, time.map(Timestamp::as_nanos)) {
+                let (points, nanos) = (&mut self.changed.points, time.map(Timestamp::as_nanos));
+                match self.known.stamps.distinct(points, line, nanos, Takes::Point) {
                     Stamped::AsItIs { time } => self.builder.push_timed(number, owner, sequence, line, Some(time)),
                     Stamped::Moved { line, time } => {
                         self.changed.moved_readings += 1;

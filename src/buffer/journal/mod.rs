@@ -24,6 +24,7 @@
 mod block;
 mod committer;
 mod draft;
+mod field_sets;
 mod fresh;
 mod history;
 mod identity;

@@ -2,20 +2,25 @@
 //! store, without a word: the later one is moved by as many nanoseconds as it takes, before it is
 //! written to the journal. From there on it is the same row at every retry.
 //!
-//! Our own publishers never give a timestamp twice within one life. What remains is publishers of other
-//! makers, and lives whose clock was set back. Invariant, attacked by `tests/stamps.rs`: among the
-//! readings that are remembered here no two have the same series and time.
+//! A numbered reading takes its point as a whole: our own publishers never give a timestamp twice within one life, so that
+//! what remains is publishers of other makers, and lives whose clock was set back. A row without a number takes its fields of
+//! the point: another row may add others, as in InfluxDB. Invariants, attacked by `tests/stamps.rs`: among the readings that
+//! are remembered here no two have the same series and time, where one of them has a number, and no two rows
+//! the same series, time and field.
 //!
 //! Bounded: at least the latest [`POINTS_REMEMBERED_MIN`] readings are remembered, at most twice as many,
 //! and after a start those that are still in the file.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
 use hashbrown::DefaultHashBuilder;
 use rusqlite::Connection;
 
-use super::block::{Index, line_time};
+use super::block::{Index, Whose, line_time};
+use super::field_sets::{FieldSet, FieldSets};
+use crate::formats::line_protocol::Rows;
 
 /// How many of the latest readings are remembered at least.
 pub(super) const POINTS_REMEMBERED_MIN: usize = 1 << 18;
@@ -63,6 +68,15 @@ pub(super) enum Stamped {
     Unknown,
 }
 
+/// What of its point a row takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// All of it.
+    Point,
+    /// The fields that it has.
+    Fields,
+}
+
 /// What a commit adds.
 #[derive(Debug, Default)]
 pub(super) struct Points {
@@ -71,54 +85,68 @@ pub(super) struct Points {
     newest: ByHash<i64>,
     /// The rows that came last.
     run: Run,
+    field_sets: FieldSets,
 }
 
 /// Rows of one series, one after the other, each later than the one before: nearly all are. They are looked up once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Run {
     /// Measurement and tags as they stand in the rows; empty where there is no run.
     written: Vec<u8>,
     series: u64,
     newest: Option<i64>,
+    /// What each row takes.
+    fields: FieldSet,
     /// The points that it takes.
+    times: Vec<i64>,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self { written: Vec::new(), series: 0, newest: None, fields: FieldSet::ALL, times: Vec::new() }
+    }
+}
+
+/// Points of a series that were later than all before them, so in order.
+#[derive(Debug)]
+struct InOrder {
+    /// What is taken of each.
+    fields: FieldSet,
     times: Vec<i64>,
 }
 
 /// Points that are taken.
 #[derive(Debug, Default)]
 struct Taken {
-    /// By series: those that were later than all before them, so in order. Most are.
-    ordered: ByHash<Vec<i64>>,
-    /// How many nanoseconds from a point on are taken without a gap: of the others.
-    others: ByHash<u32>,
+    /// By series. Most are here.
+    ordered: ByHash<InOrder>,
+    /// What is taken of the others.
+    others: ByHash<FieldSet>,
+    /// From how many nanoseconds on, one after the other, a row was moved that takes the same: the next one is not tried there.
+    gaps: ByHash<u32>,
     /// How many there are.
     count: usize,
 }
 
 impl Taken {
-    /// How many nanoseconds from a point on are known to be taken.
-    fn at(&self, series: u64, time: i64, key: u64) -> Option<u32> {
-        let in_order = || self.ordered.get(&series).is_some_and(|times| times.binary_search(&time).is_ok());
-        self.others.get(&key).copied().map(|taken| taken.max(1)).or_else(|| in_order().then_some(1))
+    /// What of a point is known to be taken: at most two rows' worth.
+    fn at(&self, series: u64, time: i64, key: u64) -> impl Iterator<Item = FieldSet> {
+        let in_order = self.ordered.get(&series).filter(|ordered| ordered.times.binary_search(&time).is_ok());
+        self.others.get(&key).copied().into_iter().chain(in_order.map(|ordered| ordered.fields))
     }
 
-    /// Takes a point that is later than all others of its series.
-    fn take_latest(&mut self, series: u64, time: i64) {
-        self.ordered.entry(series).or_default().push(time);
-        self.count += 1;
-    }
-
-    fn take_other(&mut self, key: u64) {
-        self.others.insert(key, 1);
-        self.count += 1;
-    }
-
-    fn extend(&mut self, added: Self) {
-        self.others.extend(added.others);
-        for (series, mut times) in added.ordered {
-            self.ordered.entry(series).or_default().append(&mut times);
+    /// Takes points that are later than all others of their series.
+    fn take_latest(&mut self, hasher: &DefaultHashBuilder, series: u64, fields: FieldSet, times: &mut Vec<i64>) {
+        self.count += times.len();
+        match self.ordered.entry(series) {
+            Entry::Vacant(vacant) => drop(vacant.insert(InOrder { fields, times: std::mem::take(times) })),
+            Entry::Occupied(mut ordered) if ordered.get().fields == fields => ordered.get_mut().times.append(times),
+            Entry::Occupied(_) => {
+                for time in times.drain(..) {
+                    self.others.insert(Point { series, time }.key(hasher, time), fields);
+                }
+            }
         }
-        self.count += added.count;
     }
 }
 
@@ -131,41 +159,44 @@ pub(super) struct Stamps {
     /// No remembered point of a series is later than its time here. Most readings are later than all before
     /// them, and need no other look. A series is in it from its first reading on or never.
     newest: ByHash<i64>,
+    field_sets: FieldSets,
 }
 
 impl Stamps {
-    /// Takes a row's point, or the next free one after it. What is taken is noted in `added`, which
-    /// [`Stamps::adopt`] takes over. `time` is the time at the row's end, where that is known.
-    pub(super) fn distinct(&self, added: &mut Points, line: &[u8], time: Option<i64>) -> Stamped {
+    /// Takes a row's point, or the next one after it of which nothing is taken that it has. What is taken is noted in `added`,
+    /// which [`Stamps::adopt`] takes over. `time` is the time at the row's end, where that is known.
+    pub(super) fn distinct(&self, added: &mut Points, line: &[u8], time: Option<i64>, takes: Takes) -> Stamped {
         let Some(time) = time.or_else(|| line_time(line)) else { return Stamped::Unknown };
-        if !added.run.has(line) {
-            let Some(end) = series_end(line) else { return Stamped::Unknown };
-            self.begin_run(added, line.get(..end).unwrap_or_default());
-        }
+        let Some(fields) = self.begin(added, line, takes) else { return Stamped::Unknown };
         if added.run.newest.map_or(self.newest.len() < SERIES_MAX, |newest| time > newest) {
+            if added.run.fields != fields {
+                added.flush_run(&self.hasher);
+                added.run.fields = fields;
+            }
             added.run.times.push(time);
             added.run.newest = Some(time);
             return Stamped::AsItIs { time };
         }
         let point = Point { series: added.run.series, time };
-        added.end_run();
+        added.end_run(&self.hasher);
         let first = point.key(&self.hasher, point.time);
-        let Some(taken) = self.taken(added, &point, point.time, first) else {
-            added.take_other(&point, first, time);
+        if !self.is_taken(added, &point, point.time, first, fields) {
+            self.take_other(added, &point, first, time, fields);
             return Stamped::AsItIs { time };
-        };
-        let mut offset = i64::from(taken);
+        }
+        let mut offset = 1.max(self.gap(added, first, fields));
         loop {
             let Some(time) = point.time.checked_add(offset).filter(|time| *time < i64::MAX) else {
                 return Stamped::Unknown;
             };
             let key = point.key(&self.hasher, time);
-            if let Some(taken) = self.taken(added, &point, time, key) {
-                offset += i64::from(taken);
+            if self.is_taken(added, &point, time, key, fields) {
+                offset += 1.max(self.gap(added, key, fields));
                 continue;
             }
-            added.taken.others.insert(first, u32::try_from(offset + 1).unwrap_or(u32::MAX));
-            added.take_other(&point, key, time);
+            let gap = u32::try_from(offset + 1).unwrap_or(u32::MAX);
+            added.taken.gaps.insert(self.gap_key(first, fields), gap);
+            self.take_other(added, &point, key, time, fields);
             let time_begins = line.iter().rposition(|&byte| byte == b' ').map_or(0, |space| space + 1);
             let mut line = line.get(..time_begins).unwrap_or_default().to_vec();
             line.extend_from_slice(time.to_string().as_bytes());
@@ -173,23 +204,56 @@ impl Stamps {
         }
     }
 
-    fn begin_run(&self, added: &mut Points, written: &[u8]) {
-        added.end_run();
-        let series = self.hasher.hash_one(written);
-        let newest = added.newest.get(&series).max(self.newest.get(&series)).copied();
-        let run = &mut added.run;
-        run.written.extend_from_slice(written);
-        (run.series, run.newest) = (series, newest);
+    /// Whether something that a row has is taken of its point: it is a copy of what was here, or would overwrite it.
+    pub(super) fn is_here(&self, added: &mut Points, line: &[u8]) -> bool {
+        let Some(time) = line_time(line) else { return false };
+        let Some(fields) = self.begin(added, line, Takes::Fields) else { return false };
+        let point = Point { series: added.run.series, time };
+        added.flush_run(&self.hasher);
+        self.is_taken(added, &point, time, point.key(&self.hasher, time), fields)
+    }
+
+    /// Begins a run unless the row is of the one that there is; answers what the row takes. None for what is no row.
+    fn begin(&self, added: &mut Points, line: &[u8], takes: Takes) -> Option<FieldSet> {
+        if !added.run.has(line) {
+            let end = series_end(line)?;
+            added.end_run(&self.hasher);
+            let written = line.get(..end)?;
+            let series = self.hasher.hash_one(written);
+            added.run.written.extend_from_slice(written);
+            added.run.newest = added.newest.get(&series).max(self.newest.get(&series)).copied();
+            added.run.series = series;
+        }
+        Some(match takes {
+            Takes::Point => FieldSet::ALL,
+            Takes::Fields => {
+                let fields = line.get(added.run.written.len() + 1..)?;
+                self.field_sets.of(&mut added.field_sets, &self.hasher, fields)
+            }
+        })
     }
 
     /// Takes over what a commit has added.
     pub(super) fn adopt(&mut self, mut added: Points) {
-        added.end_run();
+        added.end_run(&self.hasher);
+        let Points { taken, newest, field_sets, .. } = added;
+        self.field_sets.adopt(field_sets);
         if self.young.count >= POINTS_REMEMBERED_MIN {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.extend(added.taken);
-        for (series, time) in added.newest {
+        // nothing was at these points before: they come before what others have added to them
+        for (series, InOrder { fields, mut times }) in taken.ordered {
+            self.young.take_latest(&self.hasher, series, fields, &mut times);
+        }
+        let mut united = FieldSets::default();
+        for (key, fields) in taken.others {
+            let here = self.young.others.entry(key).or_insert(fields);
+            *here = self.field_sets.union(&mut united, &self.hasher, *here, fields);
+            self.young.count += 1;
+        }
+        self.field_sets.adopt(united);
+        self.young.gaps.extend(taken.gaps);
+        for (series, time) in newest {
             let has_place = self.newest.len() < SERIES_MAX;
             match self.newest.get_mut(&series) {
                 Some(newest) => *newest = time.max(*newest),
@@ -214,46 +278,86 @@ impl Stamps {
             let lines = row.get_ref(1)?.as_blob().unwrap_or_default();
             bytes += lines.len();
             let Some(index) = Index::read(row.get_ref(0)?.as_blob().unwrap_or_default()) else { continue };
-            let readings = index.rows.iter().filter(|row| row.whose.reading().is_some());
-            let whole = readings.filter_map(|row| Point::of(&stamps.hasher, row.whole(lines)?.trim_ascii_end()));
-            for point in whole {
-                points.taken.take_latest(point.series, point.time);
-                points.note(&point, point.time);
+            for row in &index.rows {
+                let takes = match row.whose {
+                    Whose::Nobody => continue,
+                    Whose::Reading(..) | Whose::Conflict(..) => Takes::Point,
+                    Whose::Unnumbered(_) => Takes::Fields,
+                };
+                for line in row.whole(lines).into_iter().flat_map(Rows::of) {
+                    stamps.note_read(&mut points, line.trim_ascii_end(), takes);
+                }
             }
         }
-        for times in points.taken.ordered.values_mut() {
-            times.sort_unstable();
+        for ordered in points.taken.ordered.values_mut() {
+            ordered.times.sort_unstable();
         }
         stamps.adopt(points);
         Ok(stamps)
     }
 
-    fn taken(&self, added: &Points, point: &Point, time: i64, key: u64) -> Option<u32> {
-        // a count of what follows may be in one of them only, so that the largest is the one to go by
-        [&added.taken, &self.young, &self.old].into_iter().filter_map(|taken| taken.at(point.series, time, key)).max()
+    /// Notes a row of a file. They come in no order of time.
+    fn note_read(&self, points: &mut Points, line: &[u8], takes: Takes) {
+        let Some(time) = line_time(line) else { return };
+        let Some(fields) = self.begin(points, line, takes) else { return };
+        let series = points.run.series;
+        let ordered = points.taken.ordered.entry(series).or_insert_with(|| InOrder { fields, times: Vec::new() });
+        if ordered.fields == fields {
+            ordered.times.push(time);
+            points.taken.count += 1;
+            let newest = points.newest.entry(series).or_insert(time);
+            *newest = time.max(*newest);
+        } else {
+            let point = Point { series, time };
+            self.take_other(points, &point, point.key(&self.hasher, time), time, fields);
+        }
+    }
+
+    /// Whether something of these fields is taken of a point.
+    fn is_taken(&self, added: &Points, point: &Point, time: i64, key: u64, fields: FieldSet) -> bool {
+        let taken = [&added.taken, &self.young, &self.old];
+        let mut here = taken.into_iter().flat_map(|taken| taken.at(point.series, time, key));
+        here.any(|taken| self.field_sets.share(&added.field_sets, taken, fields))
+    }
+
+    /// How many nanoseconds from a point on need not be tried.
+    fn gap(&self, added: &Points, key: u64, fields: FieldSet) -> i64 {
+        let key = self.gap_key(key, fields);
+        // it may be in one of them only, so that the largest is the one to go by
+        let gaps = [&added.taken, &self.young, &self.old].into_iter().filter_map(|taken| taken.gaps.get(&key));
+        gaps.max().copied().unwrap_or(0).into()
+    }
+
+    fn gap_key(&self, key: u64, fields: FieldSet) -> u64 {
+        self.hasher.hash_one((key, fields.number()))
+    }
+
+    fn take_other(&self, added: &mut Points, point: &Point, key: u64, time: i64, fields: FieldSet) {
+        let Points { taken, newest, field_sets, .. } = added;
+        let here = taken.others.entry(key).or_insert(fields);
+        *here = self.field_sets.union(field_sets, &self.hasher, *here, fields);
+        taken.count += 1;
+        let newest = newest.entry(point.series).or_insert(time);
+        *newest = time.max(*newest);
     }
 }
 
 impl Points {
     /// Notes what the run takes. The next row begins another one.
-    fn end_run(&mut self) {
-        let Run { written, series, newest, times } = &mut self.run;
-        written.clear();
+    fn end_run(&mut self, hasher: &DefaultHashBuilder) {
+        self.flush_run(hasher);
+        self.run.written.clear();
+        self.run.fields = FieldSet::ALL;
+    }
+
+    /// Notes what the run takes; it goes on.
+    fn flush_run(&mut self, hasher: &DefaultHashBuilder) {
+        let Run { series, newest, fields, times, .. } = &mut self.run;
         if let (false, Some(newest)) = (times.is_empty(), *newest) {
-            self.taken.count += times.len();
-            self.taken.ordered.entry(*series).or_default().append(times);
-            self.newest.insert(*series, newest);
+            self.taken.take_latest(hasher, *series, *fields, times);
+            let known = self.newest.entry(*series).or_insert(newest);
+            *known = newest.max(*known);
         }
-    }
-
-    fn take_other(&mut self, point: &Point, key: u64, time: i64) {
-        self.taken.take_other(key);
-        self.note(point, time);
-    }
-
-    fn note(&mut self, point: &Point, time: i64) {
-        let newest = self.newest.entry(point.series).or_insert(time);
-        *newest = time.max(*newest);
     }
 }
 
@@ -266,18 +370,13 @@ impl Run {
 }
 
 /// A row's series, as a hash, and its time.
+#[derive(Clone, Copy)]
 struct Point {
     series: u64,
     time: i64,
 }
 
 impl Point {
-    /// None where the row leaves its time to the server.
-    fn of(hasher: &DefaultHashBuilder, line: &[u8]) -> Option<Self> {
-        let series = hasher.hash_one(line.get(..series_end(line)?)?);
-        Some(Self { series, time: line_time(line)? })
-    }
-
     fn key(&self, hasher: &DefaultHashBuilder, time: i64) -> u64 {
         hasher.hash_one((self.series, time))
     }

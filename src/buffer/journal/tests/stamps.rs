@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::buffer::database::beside;
+use crate::buffer::journal::stamps::{Points as Added, Stamped, Stamps, Takes};
 use crate::domain::reading::FieldValue;
 use crate::messages::intake::NumberedLines;
 
@@ -165,4 +166,123 @@ async fn a_series_is_not_taken_for_one_that_begins_as_it_does() {
     let entry = IntakeEntry::Readings { publisher: publisher("a"), host: host(), incarnation: Incarnation(1), lines };
     append(&journal, vec![entry]).await;
     assert_eq!(waiting(&journal).await, written, "no time was moved");
+}
+
+/// A row: which series, when, which fields, and whether it is a reading with a number.
+#[derive(Debug, Clone)]
+struct Given {
+    series: u8,
+    time: i64,
+    fields: u8,
+    numbered: bool,
+}
+
+const FIELDS: [&str; 4] = ["a", r"b\,1", "c", "d"];
+
+impl Given {
+    fn fields(&self) -> impl Iterator<Item = usize> {
+        (0..FIELDS.len()).filter(|field| self.fields & (1 << field) != 0)
+    }
+
+    fn line(&self, value: usize, backwards: bool) -> Vec<u8> {
+        let mut fields: Vec<_> = self.fields().map(|field| format!(r#"{}="x, y={value}""#, FIELDS[field])).collect();
+        if backwards {
+            fields.reverse();
+        }
+        format!(r"m\ {},publisher=a {} {}", self.series, fields.join(","), self.time).into_bytes()
+    }
+
+    fn takes(&self) -> Takes {
+        if self.numbered { Takes::Point } else { Takes::Fields }
+    }
+}
+
+fn given() -> impl Strategy<Value = Given> {
+    (0..2_u8, 0..6_i64, 1..16_u8, prop::bool::weighted(0.2)).prop_map(|(series, time, fields, numbered)| Given {
+        series,
+        time,
+        fields,
+        numbered,
+    })
+}
+
+/// What is at each point: the fields, or all of it.
+#[derive(Debug, Clone, Default)]
+struct Merged(BTreeMap<(u8, i64), u8>);
+
+impl Merged {
+    const WHOLE: u8 = 0xff;
+
+    fn of(row: &Given) -> u8 {
+        if row.numbered { Self::WHOLE } else { row.fields }
+    }
+
+    /// The first time from the row's own on at which it overwrites nothing.
+    fn first_free(&self, row: &Given) -> i64 {
+        let taken = |time: i64| self.0.get(&(row.series, time)).is_some_and(|taken| taken & Self::of(row) != 0);
+        (row.time..).find(|time| !taken(*time)).unwrap()
+    }
+
+    fn take(&mut self, row: &Given, time: i64) {
+        *self.0.entry((row.series, time)).or_default() |= Self::of(row);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    /// A commit that fails leaves nothing behind; one that does not takes exactly the first points at which nothing is overwritten.
+    #[test]
+    fn no_value_is_overwritten_and_no_row_is_moved_without_need(
+        commits in prop::collection::vec((prop::collection::vec((given(), any::<bool>()), 1..12), prop::bool::weighted(0.85)), 1..12),
+    ) {
+        let (mut stamps, mut merged) = (Stamps::default(), Merged::default());
+        for (rows, succeeds) in commits {
+            let (mut points, mut after) = (Added::default(), merged.clone());
+            for (value, (row, backwards)) in rows.iter().enumerate() {
+                let line = row.line(value, *backwards);
+                prop_assert_eq!(stamps.is_here(&mut points, &line), after.first_free(&Given { numbered: false, ..row.clone() }) != row.time);
+                let expected = after.first_free(row);
+                let time = match stamps.distinct(&mut points, &line, None, row.takes()) {
+                    Stamped::AsItIs { time } => time,
+                    Stamped::Moved { line: moved, time } => {
+                        prop_assert_eq!(&moved, &Given { time, ..row.clone() }.line(value, *backwards));
+                        prop_assert!(time > row.time);
+                        time
+                    }
+                    Stamped::Unknown => return Err(TestCaseError::fail("it has a time")),
+                };
+                prop_assert_eq!(time, expected, "{:?}", row);
+                after.take(row, time);
+            }
+            if succeeds {
+                stamps.adopt(points);
+                merged = after;
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_without_numbers_merge_where_they_have_other_fields() {
+    let mut stamps = Stamps::default();
+    let mut stamp = |line: &str| {
+        let mut points = Added::default();
+        let stamped = stamps.distinct(&mut points, line.as_bytes(), None, Takes::Fields);
+        stamps.adopt(points);
+        match stamped {
+            Stamped::AsItIs { .. } => line.to_owned(),
+            Stamped::Moved { line, .. } => String::from_utf8(line).unwrap(),
+            Stamped::Unknown => format!("{line} ?"),
+        }
+    };
+    for (line, stamped) in [
+        ("m,publisher=a t=1 7", "m,publisher=a t=1 7"),
+        ("m,publisher=a h=2 7", "m,publisher=a h=2 7"),
+        ("m,publisher=a h=2 7", "m,publisher=a h=2 8"),
+        ("m,publisher=a t=1,u=3 7", "m,publisher=a t=1,u=3 8"),
+        ("m,publisher=a t=1 7", "m,publisher=a t=1 9"),
+        ("m,publisher=b t=1 7", "m,publisher=b t=1 7"),
+    ] {
+        assert_eq!(stamp(line), stamped);
+    }
 }
