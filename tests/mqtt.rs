@@ -10,6 +10,7 @@ use std::time::Duration;
 use heartwatch::adapters::broker::{self, BrokerConfig, BrokerError, EmbeddedBroker};
 use heartwatch::adapters::mqtt::{MqttConfig, MqttTransport, Secret, Will, connect};
 use heartwatch::messages::deliveries::Delivery;
+use heartwatch::messages::marks::SourceMark;
 use heartwatch::ports::{Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use heartwatch::runtime::clock::Clock;
 use support::mosquitto::{Mosquitto, MosquittoOptions, authority};
@@ -105,6 +106,11 @@ fn number(delivery: &Delivery) -> u32 {
     String::from_utf8_lossy(&delivery.payload).parse().unwrap()
 }
 
+/// Whether the transport knows that it has handed this message on before.
+fn is_copy(delivery: &Delivery) -> bool {
+    delivery.mark == Some(SourceMark::HandedOn)
+}
+
 async fn embedded() -> EmbeddedBroker {
     broker::start(BrokerConfig { listen: "127.0.0.1:0".parse().unwrap(), ..BrokerConfig::default() }).await.unwrap()
 }
@@ -179,6 +185,8 @@ async fn what_was_not_acknowledged_comes_again_after_the_broker_was_killed() {
     // mosquitto 2.0.11 keeps to its window only roughly
     assert!(numbers.len() >= 50, "{numbers:?}");
     assert!(numbers.iter().copied().eq((21..).take(numbers.len())), "{numbers:?}");
+    let copies: Vec<u32> = again.iter().filter(|delivery| is_copy(delivery)).map(number).collect();
+    assert!(copies.len() + 20 >= first.len() && copies.iter().copied().eq((21..).take(copies.len())), "{copies:?}");
 
     // receipts of the first connection have the same packet ids; they must not count for the second
     monitor.acknowledge(&first[20..]);
@@ -201,6 +209,51 @@ async fn what_was_not_acknowledged_comes_again_after_the_broker_was_killed() {
     let mut monitor = open(config(&broker.url(), "monitor"), &["load/+"]);
     monitor.connected().await;
     assert_eq!(monitor.deliveries_until_quiet(Duration::from_millis(300)).await.len(), 0);
+}
+
+/// It is known whatever packet ids and flags a broker gives it.
+#[tokio::test]
+async fn what_the_embedded_broker_sends_again_after_a_broken_connection_is_known() {
+    let broker = embedded().await;
+    let port: u16 = broker.url().rsplit(':').next().unwrap().parse().unwrap();
+    let between = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("mqtt://{}", between.local_addr().unwrap());
+    let cut = Arc::new(tokio::sync::Notify::new());
+    let is_cut = Arc::clone(&cut);
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = between.accept().await.unwrap();
+            let mut broker = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut client, &mut broker) => {}
+                () = is_cut.notified() => {}
+            }
+        }
+    });
+    let mut monitor = open(config(&url, "monitor"), &["load/+"]);
+    monitor.connected().await;
+    let publisher = open(config(&broker.url(), "publisher"), &[]);
+    for number in [1, 2, 3, 4, 4, 5, 6] {
+        publisher.publish("load/a", number.to_string()).await;
+    }
+    let mut first = Vec::new();
+    while first.len() < 7 {
+        first.push(monitor.delivery().await);
+    }
+    assert!(!first.iter().any(is_copy), "the same content again is another message");
+    monitor.acknowledge(&first[..3]);
+    // the broker has them before the connection breaks
+    monitor.deliveries_until_quiet(Duration::from_millis(300)).await;
+    cut.notify_one();
+    monitor.disconnected().await;
+    assert!(monitor.connected().await.1);
+    publisher.publish("load/a", "5").await;
+    let mut again = Vec::new();
+    while again.len() < 5 {
+        again.push(monitor.delivery().await);
+    }
+    let seen: Vec<_> = again.iter().map(|delivery| (number(delivery), is_copy(delivery))).collect();
+    assert_eq!(seen, [(4, true), (4, true), (5, true), (6, true), (5, false)]);
 }
 
 #[tokio::test]

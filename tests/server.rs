@@ -411,6 +411,59 @@ async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
     eventually("it has ended", DEADLINE, async || verdict().await == Some(Verdict::Ended)).await;
 }
 
+/// What another writer sends: no number, and a time of whole seconds, which is the same for all.
+async fn another_writer_sends(kafka: &Kafka, values: std::ops::Range<u32>) {
+    let producer = KafkaProducer::new(&kafka.brokers()).unwrap();
+    for value in values {
+        let message = json!({"timestamp": 1_763_683_203, "client_id": "k-ten", "hostname": "h1", "metric": "cpu", "value": value});
+        producer.send("monitoring-data", "h1", message.to_string().as_bytes()).await.unwrap();
+    }
+}
+
+/// Deletes the topic of readings, and makes it again with as many partitions.
+async fn topic_made_anew(kafka: &Kafka) {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    use rdkafka::client::DefaultClientContext;
+    let admin: AdminClient<DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let deleted = admin.delete_topics(&["monitoring-data"], &options).await.unwrap();
+    assert!(deleted[0].is_ok(), "{deleted:?}");
+    let topic = NewTopic::new("monitoring-data", 2, TopicReplication::Fixed(1));
+    let made = async || admin.create_topics([&topic], &options).await.is_ok_and(|made| made[0].is_ok());
+    eventually("the topic is made again", DEADLINE, made).await;
+}
+
+#[tokio::test]
+async fn readings_of_another_writer_with_one_second_are_as_many_points_and_an_offset_is_one_row() {
+    let Some(kafka) = Kafka::start().await else { return };
+    let Some(influxd) = Influxd::start().await else { return };
+    another_writer_sends(&kafka, 0..10).await;
+    let (directory, page) = (tempfile::tempdir().unwrap(), free_port());
+    let mut behind = monitor(&directory, &kafka, &influxd, page);
+    let stored = async || influxd.count("heartwatch", "cpu", "value").await;
+    eventually("ten readings are ten points", DEADLINE, async || stored().await == 10).await;
+
+    // A group that has read nothing yet gets all of it again.
+    behind.kill();
+    std::fs::write(directory.path().join("heartwatch.toml"), "[kafka]\ngroup = 'second'\n").unwrap();
+    let mut behind = monitor(&directory, &kafka, &influxd, page);
+    let asked = Monitor::at(format!("http://127.0.0.1:{page}").parse().unwrap()).unwrap();
+    let total = async || asked.ledger().await.map(|ledger| ledger.total).unwrap_or_default();
+    eventually("they are known", DEADLINE, async || total().await.duplicates == 10).await;
+    another_writer_sends(&kafka, 3..5).await;
+    eventually("what is sent again is another message", DEADLINE, async || stored().await == 12).await;
+    assert_eq!((total().await.stored, total().await.duplicates), (12, 10));
+
+    behind.kill();
+    topic_made_anew(&kafka).await;
+    another_writer_sends(&kafka, 20..23).await;
+    std::fs::write(directory.path().join("heartwatch.toml"), "[kafka]\ngroup = 'third'\n").unwrap();
+    let behind = monitor(&directory, &kafka, &influxd, page);
+    eventually("they are other messages", DEADLINE, async || stored().await == 15).await;
+    behind.says("was made anew").await;
+}
+
 #[tokio::test]
 async fn the_analysis_counts_and_commands() {
     let Some(kafka) = Kafka::start().await else { return };

@@ -329,6 +329,9 @@ fn sinks(sinks: &[SinkStatus]) -> String {
         if sink.dead_letters > 0 {
             text.push_str(&format!(", {} rows refused and kept as dead letters", sink.dead_letters));
         }
+        if sink.moved_rows > 0 {
+            text.push_str(&format!(", {} rows moved by nanoseconds: another one had their time", sink.moved_rows));
+        }
         if !sink.last_error.is_empty() {
             text.push_str(&format!("; {}", sink.last_error));
         }

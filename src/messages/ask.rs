@@ -122,6 +122,9 @@ pub struct SinkStatus {
     /// Rows that the sink refused for good and that are kept as dead letters.
     #[serde(default)]
     pub dead_letters: u64,
+    /// Rows that came with a time that another one of their series has, and were moved by nanoseconds, since the program started.
+    #[serde(default)]
+    pub moved_rows: u64,
     /// Rows that it has confirmed since the program started.
     #[serde(default)]
     pub rows_stored: u64,

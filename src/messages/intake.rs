@@ -9,6 +9,7 @@ use crate::domain::journal_id::JournalId;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::time::Timestamp;
+use crate::messages::marks::SourceMark;
 
 /// Numbered rows of one publisher's life, already encoded as line protocol: one text, and where each row ends in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -115,37 +116,6 @@ impl<L: AsRef<[u8]>> FromIterator<(Sequence, L)> for NumberedLines {
         }
         lines
     }
-}
-
-/// What a source calls one of its messages, so that it is known when it comes again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum SourceMark {
-    /// A message of a Kafka topic: the same offset is always the same message.
-    Kafka {
-        /// The topic.
-        topic: Arc<str>,
-        /// Its partition.
-        partition: i32,
-        /// The place in it.
-        offset: i64,
-    },
-    /// A message that a broker sends with QoS 1 or 2: only with the mark of a duplicate can it be the one of the same
-    /// packet id before it.
-    Mqtt {
-        /// Which session with which broker.
-        session: Arc<str>,
-        /// Its packet id, which is used again after the acknowledgement.
-        packet_id: u16,
-        /// Whether the broker says that it may have sent it before.
-        duplicate: bool,
-    },
-    /// A message of a stream that counts its messages.
-    Counted {
-        /// Which stream.
-        stream: Arc<str>,
-        /// The place in it, from 1 on.
-        number: u64,
-    },
 }
 
 /// What is to be written.

@@ -8,7 +8,7 @@ use actix_rt::task::JoinHandle;
 use tokio::sync::mpsc;
 
 use crate::actors::subscriber;
-use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Will};
+use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Unacknowledged, Will};
 use crate::messages::beats::{Hearing, Reception};
 use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::ports::{Transport, TransportEvent};
@@ -41,6 +41,8 @@ pub struct Wanted {
 pub struct Connection {
     handle: Arc<ReplaceableTransport>,
     current: Rc<RefCell<Option<Current>>>,
+    /// What one connection leaves to the next.
+    unacknowledged: Unacknowledged,
     clock: Clock,
 }
 
@@ -57,9 +59,10 @@ impl Connection {
     /// # Errors
     /// When this can work with no broker at all: a certificate that cannot be read, for example.
     pub fn open(wanted: Wanted, clock: Clock) -> anyhow::Result<Self> {
+        let unacknowledged = wanted.config.unacknowledged.clone();
         let current = Current::open(wanted, clock)?;
         let handle = Arc::new(ReplaceableTransport::new(current.transport.clone()));
-        Ok(Self { handle, current: Rc::new(RefCell::new(Some(current))), clock })
+        Ok(Self { handle, current: Rc::new(RefCell::new(Some(current))), unacknowledged, clock })
     }
 
     /// Over a transport that is there already.
@@ -67,7 +70,8 @@ impl Connection {
     pub fn over(transport: Arc<dyn Transport>, events: mpsc::Receiver<TransportEvent>, clock: Clock) -> Self {
         let handle = Arc::new(ReplaceableTransport::new(transport.clone()));
         let current = Current { transport, events: Some(events), pump: None };
-        Self { handle, current: Rc::new(RefCell::new(Some(current))), clock }
+        let unacknowledged = Unacknowledged::default();
+        Self { handle, current: Rc::new(RefCell::new(Some(current))), unacknowledged, clock }
     }
 
     /// The handle to publish with: it stays when the connection is replaced.
@@ -88,6 +92,9 @@ impl Connection {
         let current = self.current.borrow_mut().take();
         if let Some(Current { transport, events, pump }) = current {
             transport.disconnect().await;
+            if events.is_some() {
+                self.unacknowledged.forget();
+            }
             drop(events);
             if let Some(pump) = pump {
                 let _ = pump.await;
@@ -100,8 +107,9 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::open`].
-    pub async fn replace(&self, wanted: Wanted, takers: &Takers) -> anyhow::Result<()> {
+    pub async fn replace(&self, mut wanted: Wanted, takers: &Takers) -> anyhow::Result<()> {
         wanted.config.validate()?;
+        wanted.config.unacknowledged = self.unacknowledged.clone();
         self.close().await;
         let reason = "its connection to the broker is being replaced".to_owned();
         let hearing = Hearing { reception: Reception::Lost, at: self.clock.monotonic(), reason };

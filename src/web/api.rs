@@ -203,6 +203,8 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     metric("heartwatch_sink_buffered_rows", "gauge", "Rows that wait for a sink.", &by_sink(|s| s.buffered_rows));
     metric("heartwatch_sink_buffered_bytes", "gauge", "Bytes that wait for a sink.", &by_sink(|s| s.buffered_bytes));
     metric("heartwatch_sink_dead_letters", "gauge", "Rows that a sink refused for good.", &by_sink(|s| s.dead_letters));
+    let moved = by_sink(|s| s.moved_rows);
+    metric("heartwatch_rows_moved_total", "counter", "Rows whose time another one of their series had.", &moved);
     let by_target = |value: fn(&TargetStatus) -> u64| -> Vec<_> {
         view.notifications.iter().map(|t| (format!("{{target=\"{}\"}}", t.target), value(t))).collect()
     };

@@ -15,7 +15,7 @@ pub async fn send(url: &str, messages: &[(&str, Vec<u8>)]) {
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
     let mut options = MqttOptions::new("somebody", "127.0.0.1", port);
     options.set_max_packet_size(8 << 20, 8 << 20);
-    let (client, mut connection) = AsyncClient::new(options, 100);
+    let (client, mut connection) = AsyncClient::new(options, messages.len().max(100));
     for (topic, payload) in messages {
         client.try_publish(*topic, QoS::AtLeastOnce, false, payload.clone()).unwrap();
     }

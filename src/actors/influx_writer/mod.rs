@@ -205,6 +205,7 @@ impl InfluxWriter {
             buffered_bytes: sink.map_or(0, |_| level.undelivered_bytes),
             last_error: shared.last_error(),
             dead_letters: level.dead_letters,
+            moved_rows: level.moved_rows,
             rows_stored: counters.rows_stored,
             writes: counters.writes,
             write_ms: u64::try_from(counters.write_time.as_millis()).unwrap_or(u64::MAX),

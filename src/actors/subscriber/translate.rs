@@ -170,14 +170,14 @@ fn translate_foreign(reading: ForeignReading, delivery: &Delivery) -> Translatio
     let ForeignReading { publisher, host, lines, rows, problem } = reading;
     let kind = BeatKind::Readings { incarnation: None };
     let newest = line_protocol::Rows::of(&lines).last().map(|row| (publisher.clone(), row.to_vec()));
-    let entries = arrived(&publisher, lines, rows);
+    let entries = arrived(&publisher, lines, rows, delivery);
     let beat = Beat { publisher, host, at: delivery.at, wall: delivery.wall, kind };
     Translation { beat: Some(beat), entries, problem, newest, ..Translation::default() }
 }
 
 /// Rows of a publisher that does not number them.
-fn arrived(publisher: &PublisherId, lines: Vec<u8>, rows: u64) -> Vec<IntakeEntry> {
-    let entry = IntakeEntry::Arrived { publisher: publisher.clone(), lines, rows, mark: None };
+fn arrived(publisher: &PublisherId, lines: Vec<u8>, rows: u64, delivery: &Delivery) -> Vec<IntakeEntry> {
+    let entry = IntakeEntry::Arrived { publisher: publisher.clone(), lines, rows, mark: delivery.mark.clone() };
     if rows > 0 { vec![entry] } else { Vec::new() }
 }
 
@@ -198,13 +198,12 @@ fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translat
                 meaning.problem = Some(reason);
                 return Ok(meaning);
             }
-            // The same message again is the same point.
             let mut lines = Vec::with_capacity(96);
             match line_protocol::encode_reading(&mut lines, &publisher, &host, &reading) {
                 Ok(()) => {
                     meaning.newest = Some((publisher.clone(), lines.clone()));
                     lines.push(b'\n');
-                    meaning.entries = arrived(&publisher, lines, 1);
+                    meaning.entries = arrived(&publisher, lines, 1, delivery);
                 }
                 Err(error) => meaning.problem = Some(format!("this reading cannot be stored: {error}")),
             }

@@ -58,6 +58,7 @@ pub fn internal_rows(
                 ("buffered_rows", sink.buffered_rows),
                 ("buffered_bytes", sink.buffered_bytes),
                 ("dead_letters", sink.dead_letters),
+                ("moved_rows", sink.moved_rows),
                 ("ok", u64::from(sink.state == "ok")),
             ];
             row(&format!("sink:{}", sink.name), &fields);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::receipts::Unacknowledged;
+
 /// Largest window of messages that the broker has not confirmed.
 const INFLIGHT_MESSAGES_MAX: u16 = 10_000;
 
@@ -55,6 +57,8 @@ pub struct MqttConfig {
     /// Filters of earlier subscriptions, which the broker's session of ours may still hold: it is told that
     /// they are over, at every connection.
     pub filters_over: Vec<String>,
+    /// What the connection that this one replaces has left; one of its own where it replaces none.
+    pub unacknowledged: Unacknowledged,
     /// Most QoS 1 messages that we send before the broker confirms the first.
     pub inflight_messages_max: u16,
     /// Most messages that wait to be sent.
@@ -92,6 +96,7 @@ impl MqttConfig {
             keep_alive: Duration::from_secs(10),
             clean_session: false,
             filters_over: Vec::new(),
+            unacknowledged: Unacknowledged::default(),
             inflight_messages_max: 100,
             send_queue_messages_max: 1_024,
             event_queue_messages_max: 4_096,

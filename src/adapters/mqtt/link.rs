@@ -19,6 +19,7 @@ use super::config::MqttConfig;
 use super::outage::{Kind, Outage, STABLE_AFTER, describe};
 use super::queue::EventQueue;
 use crate::domain::time::Monotonic;
+use crate::messages::marks::{SourceMark, content_hash};
 use crate::ports::{Outgoing, TransportEvent};
 use crate::runtime::clock::Clock;
 
@@ -109,8 +110,9 @@ pub(super) struct Link {
 impl Link {
     pub fn new(config: MqttConfig, broker: String, filters: Vec<String>, ends: Ends, clock: Clock) -> Self {
         let backoff = backoff(&config);
-        let Ends { client, sends, stop, events, shared } = ends;
         let marks = Marks::new(&broker, &config.client_id);
+        let Ends { client, sends, stop, events, shared } = ends;
+        shared.receipts().follow(config.unacknowledged.take(marks.session()));
         let queue = EventQueue::new(events, config.event_queue_messages_max, config.event_queue_bytes_max);
         Self {
             config,
@@ -173,7 +175,9 @@ impl Link {
                 }
             }
         }
-        self.shared.receipts().end();
+        let dropped = self.queue.left().filter(|delivery| delivery.mark != Some(SourceMark::HandedOn));
+        let dropped = dropped.map(|delivery| content_hash(delivery.topic.as_bytes(), &delivery.payload));
+        self.shared.receipts().leave(self.marks.session(), &self.config.unacknowledged, dropped);
         if let Stopping::Flushing { done, .. } | Stopping::Closing { done, .. } = self.stopping {
             let _ = done.send(());
         }

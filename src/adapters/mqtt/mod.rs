@@ -47,6 +47,7 @@ use rumqttc::{AsyncClient, LastWill, MqttOptions, QoS};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use config::{MqttConfig, MqttConfigError, Secret, Will};
+pub use receipts::Unacknowledged;
 pub use replaceable::ReplaceableTransport;
 
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent, TransportWaiting};

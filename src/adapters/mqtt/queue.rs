@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
+use crate::messages::deliveries::Delivery;
 use crate::ports::TransportEvent;
 
 /// The queue before the channel to the consumer: it is bounded by messages and by bytes.
@@ -68,6 +69,14 @@ impl EventQueue {
             std::future::pending::<()>().await;
         }
         let _ = self.events.reserve().await;
+    }
+
+    /// Deliveries that nobody was given.
+    pub fn left(&self) -> impl Iterator<Item = &Delivery> {
+        self.waiting.iter().chain(self.early.iter().flatten()).filter_map(|event| match event {
+            TransportEvent::Delivery(delivery) => Some(delivery),
+            TransportEvent::Connected { .. } | TransportEvent::Disconnected { .. } => None,
+        })
     }
 
     pub fn is_full(&self) -> bool {

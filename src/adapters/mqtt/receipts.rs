@@ -7,11 +7,45 @@
 //!    under any packet id: it is known by its content, as often as it was read.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ports::Receipt;
 
 /// A copy comes within so many messages of a connection: what the broker has sent before comes first.
 const COPIES_WITHIN_MESSAGES: u64 = 8_192;
+
+/// What came over the connection that this one replaces, and was not acknowledged: the broker sends it to this one. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Unacknowledged(Arc<Mutex<Option<(String, Owed)>>>);
+
+/// How often a message has come and was not acknowledged, by its content.
+type Owed = HashMap<u64, usize>;
+
+/// It is no setting: two configurations are the same whatever came over their connections.
+impl PartialEq for Unacknowledged {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Unacknowledged {}
+
+impl Unacknowledged {
+    /// What was read was handed on to nobody: none of it is a copy when it comes again.
+    pub fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// What the connection before has left, where it was one of the same session.
+    pub(super) fn take(&self, session: &str) -> Owed {
+        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        left.filter(|(of, _)| of == session).map(|(_, owed)| owed).unwrap_or_default()
+    }
+
+    fn put(&self, session: &str, owed: Owed) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((session.to_owned(), owed));
+    }
+}
 
 /// What is known of a packet id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +63,7 @@ pub(super) struct Receipts {
     /// In the order of delivery, with what they are.
     order: VecDeque<(u16, u64)>,
     /// What came over earlier connections of the session and was not acknowledged: how often, by its content.
-    owed: HashMap<u64, usize>,
+    owed: Owed,
     /// Messages of this connection.
     count: u64,
     /// By packet id; every message looks here several times.
@@ -63,6 +97,23 @@ impl Receipts {
             }
             *self.owed.entry(content).or_default() += 1;
         }
+    }
+
+    /// The connection is gone for good; the next one of its session is left what it needs. `dropped` was read and handed on to
+    /// nobody.
+    pub fn leave(&mut self, session: &str, to: &Unacknowledged, dropped: impl Iterator<Item = u64>) {
+        self.end();
+        for content in dropped {
+            if let Some(owed) = self.owed.get_mut(&content) {
+                *owed = owed.saturating_sub(1);
+            }
+        }
+        to.put(session, std::mem::take(&mut self.owed));
+    }
+
+    /// What the connection before has left.
+    pub fn follow(&mut self, owed: Owed) {
+        self.owed = owed;
     }
 
     /// A delivery came. The same packet id again, before it was acknowledged, is the same delivery. Says whether it is a copy
@@ -199,13 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_replaces_another_one_of_the_session_knows_what_that_one_has_read() {
+        let left = Unacknowledged::default();
+        let mut receipts = Receipts::default();
+        receipts.begin(1, true);
+        for (id, content) in [(1, 50), (2, 60), (3, 70)] {
+            receipts.delivered(id, content);
+        }
+        receipts.leave("here", &left, [70].into_iter());
+        let mut next = Receipts::default();
+        next.follow(left.take("here"));
+        next.begin(1, true);
+        let copies: Vec<bool> = [(1, 50), (2, 60), (3, 70)].map(|(id, content)| next.delivered(id, content)).into();
+        assert_eq!(copies, [true, true, false], "the last one was handed on to nobody");
+        next.leave("here", &left, std::iter::empty());
+        assert!(left.take("elsewhere").is_empty());
+    }
+
+    #[test]
     fn what_never_came_again_is_not_waited_for_for_ever() {
         let mut receipts = Receipts::default();
         receipts.begin(1, false);
         receipts.delivered(1, 50);
         receipts.begin(2, true);
         for message in 0..COPIES_WITHIN_MESSAGES {
-            receipts.delivered((message % 60_000) as u16 + 1, 1_000 + message);
+            receipts.delivered(u16::try_from(message).unwrap() + 1, 1_000 + message);
         }
         assert!(!receipts.delivered(65_000, 50));
     }

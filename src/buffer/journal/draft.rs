@@ -1,6 +1,8 @@
 //! One group commit while it is being made: what a transaction has changed, in the file and in memory.
 //! It becomes true when the transaction commits; before that it can be dropped and nothing has happened.
 
+mod arrived;
+
 use std::collections::HashSet;
 
 use hashbrown::HashMap;
@@ -10,6 +12,7 @@ use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, Part
 use super::fresh::FreshBlock;
 use super::incarnation::{IncarnationState, Unwritten};
 use super::known::Known;
+use super::marks::NewMarks;
 use super::stamps::{Points, Stamped, Takes};
 use super::touched::{Answers, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
@@ -67,8 +70,10 @@ pub(super) struct Changed {
     pub(super) accepted_rows: u64,
     /// Points that its readings take.
     pub(super) points: Points,
-    /// Readings whose time was moved because another one of their series had it.
-    pub(super) moved_readings: u64,
+    /// Messages without numbers that came.
+    pub(super) marks: NewMarks,
+    /// Rows whose time was moved because another one of their series had it.
+    pub(super) moved_rows: u64,
     /// Blocks that wait for the sink from now on.
     pub(super) fresh: Vec<(i64, FreshBlock)>,
     /// Blocks that no longer wait.
@@ -134,7 +139,9 @@ impl<'a> Draft<'a> {
                     }
                     answers.add(&mut self.changed.incarnations, number, 0);
                 }
-                IntakeEntry::Arrived { publisher, lines, rows, .. } => self.arrived(publisher, lines, *rows)?,
+                IntakeEntry::Arrived { publisher, lines, rows, mark } => {
+                    self.arrived(publisher, lines, *rows, mark.as_ref())?;
+                }
                 IntakeEntry::Unnumbered { lines, rows } => self.outside(lines, *rows)?,
             }
         }
@@ -176,7 +183,7 @@ impl<'a> Draft<'a> {
                 match self.known.stamps.distinct(points, line, nanos, Takes::Point) {
                     Stamped::AsItIs { time } => self.builder.push_timed(number, owner, sequence, line, Some(time)),
                     Stamped::Moved { line, time } => {
-                        self.changed.moved_readings += 1;
+                        self.changed.moved_rows += 1;
                         self.builder.push_timed(number, owner, sequence, &line, Some(time));
                     }
                     Stamped::Unknown => self.builder.push_timed(number, owner, sequence, line, line_time(line)),
@@ -188,28 +195,6 @@ impl<'a> Draft<'a> {
             Accepted::Duplicate => Ok(0),
             Accepted::TooManyGaps | Accepted::NotASequence => Ok(1),
         }
-    }
-
-    /// What one message says that does not number its readings. Nobody sends it again: what has no room is lost.
-    fn arrived(&mut self, publisher: &PublisherId, lines: &[u8], rows: u64) -> rusqlite::Result<()> {
-        if rows == 0 || lines.is_empty() {
-            return Ok(());
-        }
-        let has_room = self.has_room(lines.len())?;
-        let number = self.number_of(publisher, Incarnation::UNNUMBERED);
-        let TouchedIncarnation { owner, state, .. } = self.changed.incarnations.get_mut(number);
-        if !has_room {
-            state.refused += rows;
-            state.differs(Unwritten::More);
-            self.changed.given_up_rows += rows;
-            return Ok(());
-        }
-        state.unnumbered += rows;
-        state.stored += if self.config.has_sink { 0 } else { rows };
-        state.differs(Unwritten::Readings);
-        self.builder.push_unnumbered(number, owner, lines, rows);
-        self.changed.accepted_rows += rows;
-        self.end_full_block()
     }
 
     fn outside(&mut self, lines: &[u8], rows: u64) -> rusqlite::Result<()> {
@@ -318,6 +303,7 @@ impl<'a> Draft<'a> {
         if self.config.has_sink {
             self.drop_aged()?;
         }
+        self.known.marks.write(&mut self.changed.marks, self.transaction)?;
         let blocks_wait = self.config.has_sink;
         let last_block = self.changed.last_block;
         for TouchedIncarnation { owner, state, .. } in self.changed.incarnations.iter_mut() {

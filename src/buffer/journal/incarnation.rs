@@ -33,6 +33,8 @@ pub(super) struct IncarnationState {
     pub(super) conflicts: u64,
     /// Rows without a number of their own for which there was no room.
     pub(super) refused: u64,
+    /// Rows without a number of their own that were copies of what was here.
+    pub(super) copies: u64,
     /// Rows that were stored here alone and have made room.
     pub(super) expired: u64,
     /// `unnumbered` counts those of the blocks up to this one. Numbers tell by themselves whether they were counted.
@@ -65,6 +67,8 @@ struct Saved {
     #[serde(default, skip_serializing_if = "is_none")]
     refused: u64,
     #[serde(default, skip_serializing_if = "is_none")]
+    copies: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
     expired: u64,
     #[serde(default, skip_serializing_if = "is_none")]
     counted_through: u64,
@@ -78,11 +82,21 @@ const fn is_none(count: &u64) -> bool {
 impl IncarnationState {
     /// JSON with a checksum after it.
     pub(super) fn save(&self) -> Vec<u8> {
-        let &Self { stored, rejected, damaged, unnumbered, conflicts, refused, expired, .. } = self;
+        let &Self { stored, rejected, damaged, unnumbered, conflicts, refused, copies, expired, .. } = self;
         let counted_through = if unnumbered > 0 { self.counted_through.cast_unsigned() } else { 0 };
         let tracker = self.tracker.save();
-        let saved =
-            Saved { tracker, stored, rejected, damaged, unnumbered, conflicts, refused, expired, counted_through };
+        let saved = Saved {
+            tracker,
+            stored,
+            rejected,
+            damaged,
+            unnumbered,
+            conflicts,
+            refused,
+            copies,
+            expired,
+            counted_through,
+        };
         sealed(serde_json::to_vec(&saved).unwrap_or_default())
     }
 
@@ -134,6 +148,7 @@ impl IncarnationState {
             unnumbered: saved.unnumbered,
             conflicts: saved.conflicts,
             refused: saved.refused,
+            copies: saved.copies,
             expired: saved.expired,
             counted_through: saved.counted_through.cast_signed(),
         })
@@ -164,7 +179,7 @@ impl IncarnationState {
             received,
             stored: received.saturating_sub(self.gone().saturating_add(buffered)),
             buffered,
-            duplicates: counts.duplicates,
+            duplicates: counts.duplicates.saturating_add(self.copies),
             missing: counts.missing,
             lost: [counts.lost, self.rejected, self.damaged, self.refused].into_iter().fold(0, u64::saturating_add),
             expired: self.expired,

@@ -9,6 +9,7 @@ use super::Level;
 use super::block::Owner;
 use super::fresh::Fresh;
 use super::incarnation::IncarnationState;
+use super::marks::Marks;
 use super::stamps::Stamps;
 use super::touched::{Incarnations, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
@@ -24,6 +25,8 @@ pub(super) struct Known {
     pub(super) level: Level,
     /// The block that was written last, also where it is gone.
     pub(super) last_block: i64,
+    /// The messages without numbers that are here.
+    pub(super) marks: Marks,
     /// The points that are taken.
     pub(super) stamps: Stamps,
     /// What was committed of late and waits for the sink.

@@ -15,8 +15,9 @@
 //!    + expired. Rows that their publisher does not number are in its account by their count.
 //! 5. **Damage is named.** Each row has a checksum; a row that is not what was written is taken out and
 //!    counted as lost, its whole neighbours are kept, and the journal starts anyway.
-//! 6. **One reading, one point.** No two readings that are remembered have one series and time
-//!    ([`stamps`]): the row that is written here is distinct, and the same at every retry.
+//! 6. **One reading, one point.** No two readings that are remembered have one series and time, and no two rows without
+//!    numbers one series, time and field ([`stamps`]): the row that is written here overwrites nothing, and is the same
+//!    at every retry. A message that comes again is one row ([`marks`]): what it is known by is in the same transaction.
 //!
 //! One thread owns the file and commits in groups: while one group is synced the next one gathers in a
 //! queue of `queue_entries_max` entries, and senders wait for room in it.
@@ -30,6 +31,7 @@ mod history;
 mod identity;
 mod incarnation;
 mod known;
+mod marks;
 mod readings;
 mod recovery;
 mod schema;
@@ -184,6 +186,8 @@ pub struct Level {
     pub dead_letters: u64,
     /// Rows refused or given up at the limit since the start.
     pub refused_rows: u64,
+    /// Rows whose time was moved since the start, because another one of their series had it.
+    pub moved_rows: u64,
 }
 
 /// Part of the limit, in thousandths, from which intake slows down.

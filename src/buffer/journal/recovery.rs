@@ -13,6 +13,7 @@ use super::Level;
 use super::block::{BlockBuilder, Index, Owner};
 use super::incarnation::IncarnationState;
 use super::known::Known;
+use super::marks::Marks;
 use super::stamps::Stamps;
 use super::touched::Incarnations;
 use super::verdict_row::LastVerdict;
@@ -56,12 +57,13 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
             state.write(&transaction, owner, last_block)?;
         }
     }
+    Marks::forget(&transaction)?;
     let level = read_level(&transaction)?;
     transaction.commit()?;
     let verdicts =
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
-    let stamps = Stamps::read(connection)?;
-    let mut known = Known { verdicts, level, last_block, stamps, ..Known::default() };
+    let (marks, stamps) = (Marks::read(connection)?, Stamps::read(connection)?);
+    let mut known = Known { verdicts, level, last_block, marks, stamps, ..Known::default() };
     known.begin(incarnations);
     Ok(known)
 }
@@ -260,5 +262,6 @@ fn read_level(transaction: &Transaction<'_>) -> rusqlite::Result<Level> {
         bytes: sum("SELECT coalesce(sum(bytes), 0) FROM blocks")?,
         dead_letters: sum("SELECT count(*) FROM dead_letters")?,
         refused_rows: 0,
+        moved_rows: 0,
     })
 }

@@ -67,8 +67,6 @@ pub(super) struct Store {
     /// What the log has been told, so that it is told once an episode.
     failing: bool,
     refusing: bool,
-    /// Readings whose time was moved.
-    moved_readings: u64,
     /// Writes so far.
     kept: u64,
     identity: watch::Sender<Option<JournalId>>,
@@ -101,7 +99,6 @@ impl Store {
             lanes_split_at: 0,
             failing: false,
             refusing: false,
-            moved_readings: 0,
             kept: 0,
             identity: watch::Sender::new(Some(identity)),
             _lock: lock,
@@ -195,12 +192,12 @@ impl Store {
     }
 
     fn adopt(&mut self, changed: Changed) {
-        let before = self.moved_readings;
-        self.moved_readings += changed.moved_readings;
-        if self.moved_readings.checked_ilog2() != before.checked_ilog2() {
+        let before = self.known.level.moved_rows;
+        let moved_rows = before + changed.moved_rows;
+        if moved_rows.checked_ilog2() != before.checked_ilog2() {
             tracing::warn!(
-                count = self.moved_readings,
-                "readings came with a time that another one of their series has: the later one was moved by nanoseconds"
+                count = moved_rows,
+                "rows came with a time that another one of their series has: the later one was moved by nanoseconds"
             );
         }
         let refused = changed.refused_readings + changed.given_up_rows;
@@ -219,10 +216,12 @@ impl Store {
         }
         self.known.adopt(changed.incarnations);
         self.known.last_block = changed.last_block;
+        self.known.marks.adopt(changed.marks);
         self.known.stamps.adopt(changed.points);
         self.known.fresh.adopt(changed.fresh, &changed.delivered);
         self.known.verdicts.extend(changed.verdicts);
-        self.known.level = Level { refused_rows: changed.level.refused_rows + refused, ..changed.level };
+        let refused_rows = changed.level.refused_rows + refused;
+        self.known.level = Level { refused_rows, moved_rows, ..changed.level };
     }
 
     /// After an error nothing in memory is believed: the next use reads it from the file again, and
@@ -252,9 +251,9 @@ impl Store {
         let (connection, (identity, known)) =
             database::first_use(path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
         self.identity.send_replace(Some(identity));
-        let refused_rows = self.known.level.refused_rows;
+        let Level { refused_rows, moved_rows, .. } = self.known.level;
         self.known = known;
-        self.known.level.refused_rows = refused_rows;
+        (self.known.level.refused_rows, self.known.level.moved_rows) = (refused_rows, moved_rows);
         for damage in damage {
             tracing::error!(path = %self.config.path.display(), damage, "the journal was damaged");
         }

@@ -187,6 +187,7 @@ function summary() {
         if (rates.draining !== null && rates.draining < -0.5) words.push(`growing ${perSecond(-rates.draining)}/s`);
       }
       if (sink.dead_letters) words.push(`${shortCount(sink.dead_letters)} refused`);
+      if (sink.moved_rows) words.push(`${shortCount(sink.moved_rows)} moved by nanoseconds`);
       setText(text, words.join(", "));
       text.title = sink.last_error;
       setClass(box, sink.state === "ok" ? "fact" : "fact warns wide");

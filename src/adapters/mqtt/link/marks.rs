@@ -19,6 +19,11 @@ impl Marks {
         Self { session: format!("{client_id} at {broker}").into(), began: None, number: 0 }
     }
 
+    /// Which session.
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+
     /// The broker had no session of ours: it makes one.
     pub fn session_began(&mut self, now: Timestamp) {
         // distinct from the one before, also where the clock stands still

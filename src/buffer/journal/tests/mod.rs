@@ -3,6 +3,7 @@
 mod damage;
 mod ledger;
 mod limits;
+mod marks;
 mod model;
 mod on_the_way;
 mod stamps;

@@ -16,7 +16,7 @@ fn arrived(who: &str, numbers: impl IntoIterator<Item = u64>) -> IntakeEntry {
 }
 
 /// Opens the files as they are now, in another directory.
-fn crashed(directory: &Path) -> (tempfile::TempDir, Journal) {
+pub(super) fn crashed(directory: &Path) -> (tempfile::TempDir, Journal) {
     let copy = tempfile::tempdir().unwrap();
     for suffix in ["", "-wal"] {
         let from = beside(&config(directory).path, suffix);
