@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use heartwatch::formats::api::ReconciliationView;
 use serde_json::Value;
@@ -94,6 +95,59 @@ async fn right_after_kill_9_of_the_monitor_the_account_on_disk_agrees_with_influ
     let whole = reconcile(&running, &place).await;
     assert_eq!((whole.code, view(&whole).exact), (Some(0), true), "{whole:?}");
     assert_eq!(view(&whole).publishers[0].counted, 400);
+}
+
+/// Publishes as any device would, with the broker's own tool.
+fn say(running: &Running, topic: &str, payload: &str) {
+    let port = running.mqtt_url().rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
+    let mut command = Command::new(MOSQUITTO_PUB);
+    let said = command.args(["-p", &port, "-q", "1", "-t", topic, "-m", payload]).output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+}
+
+const MOSQUITTO_PUB: &str = "/usr/bin/mosquitto_pub";
+const DEVICES: &str = "[[foreign]]\ntopic = 'number/{publisher}'\nformat = 'number'\n";
+
+#[tokio::test]
+async fn devices_are_in_the_ledger_and_what_was_stored_before_it_does_not_disagree() {
+    let Some(influx) = Influxd::start().await else { return };
+    if !support::installed(MOSQUITTO_PUB) {
+        return;
+    }
+    let with_devices = || RunOptions { config: DEVICES.to_owned(), ..with_influx(&influx) };
+    let url = influx.url();
+    let place = ["--influx-url", url.as_str(), "--influx-db", "rows", "--json"];
+    let listens = "connected to the MQTT broker";
+    {
+        // another ledger's: this is what an upgrade and a new data directory find
+        let earlier = Running::start(with_devices()).await;
+        earlier.program.says(listens).await;
+        for (device, value) in [("well", "1"), ("gone", "2"), ("well", "3")] {
+            say(&earlier, &format!("number/{device}"), value);
+        }
+        let stored = async || earlier.ledger().await.total.stored == 3;
+        support::eventually("they are stored", PATIENCE, stored).await;
+    }
+    let running = Running::start(with_devices()).await;
+    running.program.says(listens).await;
+    say(&running, "number/well", "4");
+    say(&running, "number/tank", "5");
+    publish_all(&running, "light", "row\n1\n2\n3\n").await;
+    support::eventually("they are stored", PATIENCE, async || running.ledger().await.total.stored == 5).await;
+    let status = running.status().await;
+    let well = status.publishers.iter().find(|publisher| publisher.id.as_str() == "well").unwrap();
+    assert_eq!((well.ledger.received, well.ledger.stored), (1, 1), "{well:?}");
+
+    let agreed = reconcile(&running, &place).await;
+    assert_eq!((agreed.code, view(&agreed).exact), (Some(0), true), "{agreed:?}");
+    let lines = view(&agreed).publishers;
+    let counted: Vec<_> = lines.iter().map(|line| (line.publisher.as_str(), line.counted)).collect();
+    assert_eq!(counted, [("light", 3), ("tank", 1), ("well", 1)]);
+    assert_eq!(view(&agreed).older_rows, 3, "two of well and one of gone");
+
+    influx.query("rows", "DROP MEASUREMENT tank").await;
+    let lacking = reconcile(&running, &[&place[..], &["--wait", "0"]].concat()).await;
+    assert_eq!(lacking.code, Some(1), "{lacking:?}");
 }
 
 #[tokio::test]

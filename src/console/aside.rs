@@ -2,6 +2,7 @@
 //! monitor itself does. A part that has nothing to say says nothing.
 
 use super::tables::harmless;
+use crate::domain::ledger::Account;
 use crate::formats::api::StatusView;
 use crate::messages::notice::TargetStatus;
 
@@ -15,6 +16,11 @@ pub fn lines(view: &StatusView) -> String {
             text.push_str(&format!("{}: its process ended too often and is not started again ({end})\n", publisher.id));
         }
     }
+    let unusual: [(Count, &str); 2] = [
+        (|ledger| ledger.expired, "rows were stored here alone and have made room (expired)"),
+        (|ledger| ledger.conflicts, "readings came with a number that another one had, both are kept (conflicts)"),
+    ];
+    text.extend(unusual.iter().filter_map(|(count, what)| whose(view, *count, what)));
     let alarms = &view.alarms;
     for alarm in &alarms.raised {
         let (rule, severity, since) = (&alarm.rule, alarm.severity.as_str(), alarm.since);
@@ -49,6 +55,23 @@ pub fn lines(view: &StatusView) -> String {
     text
 }
 
+/// A number in a publisher's account.
+type Count = fn(&Account) -> u64;
+
+/// Most publishers that one line names.
+const NAMED_MAX: usize = 3;
+
+/// `30 rows … (expired): meter 20, light 10`; none where there are none.
+fn whose(view: &StatusView, count: Count, what: &str) -> Option<String> {
+    let mut by: Vec<_> = view.publishers.iter().map(|publisher| (count(&publisher.ledger), &publisher.id)).collect();
+    by.retain(|(rows, _)| *rows > 0);
+    by.sort_by(|(few, a), (many, b)| many.cmp(few).then_with(|| a.cmp(b)));
+    let all = by.iter().map(|(rows, _)| *rows).fold(0, u64::saturating_add);
+    let named: Vec<_> = by.iter().take(NAMED_MAX).map(|(rows, id)| format!("{id} {rows}")).collect();
+    let more = if by.len() > NAMED_MAX { format!(", and {} more", by.len() - NAMED_MAX) } else { String::new() };
+    (all > 0).then(|| format!("{all} {what}: {}{more}\n", named.join(", ")))
+}
+
 /// `notify pager (webhook): ok, 12 sent, 3 waiting, 1 given up (too old); no answer in time`.
 fn told(target: &TargetStatus) -> String {
     let TargetStatus { way, state, sent, waiting, given_up, .. } = target;
@@ -70,6 +93,24 @@ fn told(target: &TargetStatus) -> String {
 mod tests {
     use super::*;
     use crate::messages::progress::{ActorStatus, MonitorStatus};
+
+    #[test]
+    fn whose_rows_have_made_room_or_share_a_number_is_said() {
+        let publisher = |id: &str, expired: u64, conflicts: u64| {
+            serde_json::from_value(serde_json::json!({
+                "id": id, "host": "h", "pid": null, "verdict": "alive", "since": "1970-01-01T00:00:00Z",
+                "last_seen": null, "deadline_ms": 1, "ledger": { "expired": expired, "conflicts": conflicts },
+            }))
+            .unwrap()
+        };
+        let publishers = vec![publisher("a", 1, 0), publisher("b", 20, 3), publisher("c", 1, 0), publisher("d", 2, 0)];
+        let said = lines(&StatusView { publishers, ..StatusView::default() });
+        let expected = "\
+24 rows were stored here alone and have made room (expired): b 20, d 2, a 1, and 1 more
+3 readings came with a number that another one had, both are kept (conflicts): b 3
+";
+        assert_eq!(said, expected);
+    }
 
     #[test]
     fn only_what_is_to_be_said_is_said() {

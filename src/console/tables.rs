@@ -271,7 +271,13 @@ pub fn reconciliation(view: &ReconciliationView, drawing: Drawing) -> String {
         (true, false) => "they agree, apart from rows that are on their way at this moment".to_owned(),
         (false, _) => format!("they do NOT agree about {differing} publishers"),
     };
-    format!("{}the ledger of {}, rows counted in {}: {verdict}\n", trimmed(&table), view.ledger, view.store)
+    let older = match view.older_rows {
+        0 => String::new(),
+        rows => {
+            format!("{rows} rows in the store are older than what the ledger knows of their publishers: not compared\n")
+        }
+    };
+    format!("{}the ledger of {}, rows counted in {}: {verdict}\n{older}", trimmed(&table), view.ledger, view.store)
 }
 
 /// Why a publisher has its verdict, and what came before.

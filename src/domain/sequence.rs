@@ -166,6 +166,11 @@ impl SequenceTracker {
         }
     }
 
+    /// What was taken for a copy is a reading of its own.
+    pub const fn take_back_duplicate(&mut self) {
+        self.duplicates = self.duplicates.saturating_sub(1);
+    }
+
     /// Takes note that numbers up to `produced` were given out.
     pub fn know_produced(&mut self, produced: Sequence) {
         self.produced = self.produced.max(produced.min(SEQUENCE_MAX));

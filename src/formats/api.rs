@@ -138,6 +138,9 @@ pub struct LedgerView {
     /// How many more such ranges there are than fit in here.
     #[serde(default)]
     pub losses_left_out: u64,
+    /// Since when this ledger knows whose the rows without numbers are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Where rows end up, and what waits.
     pub sinks: Vec<SinkStatus>,
 }
@@ -155,6 +158,9 @@ pub struct ReconciliationView {
     pub store: String,
     /// Each publisher that the ledger or the store knows, ordered.
     pub publishers: Vec<Reconciled>,
+    /// Rows in the store that are older than what the ledger knows of their publishers: they are not compared.
+    #[serde(default)]
+    pub older_rows: u64,
 }
 
 /// `POST /api/maintenance`: opens a window from now on; one of the same pattern is replaced.
@@ -263,8 +269,8 @@ impl From<LedgerReply> for LedgerView {
     fn from(reply: LedgerReply) -> Self {
         let total = reply.accounts.iter().fold(Account::default(), |sum, line| sum.plus(line.account));
         let balances = reply.accounts.iter().all(|line| line.account.balances());
-        let LedgerReply { accounts, losses, losses_left_out, sinks } = reply;
-        Self { accounts, total, balances, losses, losses_left_out, sinks }
+        let LedgerReply { accounts, losses, losses_left_out, since, sinks } = reply;
+        Self { accounts, total, balances, losses, losses_left_out, since, sinks }
     }
 }
 
@@ -286,7 +292,7 @@ mod tests {
 
     fn line(publisher: &str, incarnation: u64, stored: u64, lost: u64) -> LedgerLine {
         let account = Account { produced: stored + lost, received: stored, stored, lost, ..Account::default() };
-        LedgerLine { publisher: PublisherId::parse(publisher).unwrap(), incarnation: Incarnation(incarnation), account }
+        LedgerLine::new(PublisherId::parse(publisher).unwrap(), Incarnation(incarnation), account)
     }
 
     #[test]

@@ -103,6 +103,23 @@ pub struct LedgerLine {
     /// The account.
     #[serde(flatten)]
     pub account: Account,
+    /// Those of the stored rows that are on the monitor's own disk alone.
+    #[serde(default)]
+    pub stored_here: u64,
+    /// Rows that share series and time with another one and have other fields: in InfluxDB they are one point with it.
+    #[serde(default)]
+    pub merged: u64,
+    /// The time of the earliest row without a number that the account knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unnumbered_from: Option<Timestamp>,
+}
+
+impl LedgerLine {
+    /// An account all of whose rows have numbers and points of their own, and are in a sink.
+    #[must_use]
+    pub const fn new(publisher: PublisherId, incarnation: Incarnation, account: Account) -> Self {
+        Self { publisher, incarnation, account, stored_here: 0, merged: 0, unnumbered_from: None }
+    }
 }
 
 /// One place where rows end up, and what waits for it.
@@ -153,6 +170,9 @@ pub struct LedgerReply {
     /// How many more of them there are.
     #[serde(default)]
     pub losses_left_out: u64,
+    /// Since when this ledger knows whose the rows without numbers are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// The sinks.
     pub sinks: Vec<SinkStatus>,
 }

@@ -18,8 +18,11 @@ use crate::config::Settings;
 use crate::console::tables;
 use crate::domain::error_metric::{Numbered, numbered};
 use crate::domain::ledger::{Account, reconcile as compare};
-use crate::formats::api::{ReconciliationView, accounts_by_publisher};
+use crate::domain::publisher::Incarnation;
+use crate::domain::time::Timestamp;
+use crate::formats::api::ReconciliationView;
 use crate::formats::line_protocol::{Rows, decode};
+use crate::messages::ask::LedgerLine;
 use crate::roles::ask::monitor;
 
 /// Wait between two comparisons while rows are on their way.
@@ -70,14 +73,19 @@ impl Store {
     }
 }
 
+/// What is counted of a measurement; none where none of its rows is in an account. The flag: only values above 0.
+fn counted(measurement: &str) -> Option<bool> {
+    match numbered(measurement) {
+        Numbered::None => None,
+        _ if measurement.starts_with(OWN_PREFIX) => None,
+        which => Some(which == Numbered::AboveZero),
+    }
+}
+
 async fn count_in_influx(reader: &InfluxReader) -> anyhow::Result<Counts> {
     let mut counts = Counts::new();
     for measurement in reader.measurements().await? {
-        let numbered = numbered(&measurement);
-        if measurement.starts_with(OWN_PREFIX) || numbered == Numbered::None {
-            continue;
-        }
-        let above_zero = numbered == Numbered::AboveZero;
+        let Some(above_zero) = counted(&measurement) else { continue };
         for (publisher, rows) in reader.count_by_publisher(&measurement, above_zero).await? {
             *counts.entry(publisher).or_default() += rows;
         }
@@ -85,9 +93,20 @@ async fn count_in_influx(reader: &InfluxReader) -> anyhow::Result<Counts> {
     Ok(counts)
 }
 
+/// Counts the rows of one publisher by reading them, from a time on where one is given.
+async fn count_rows(reader: &InfluxReader, publisher: &str, from: Option<Timestamp>) -> anyhow::Result<u64> {
+    let mut rows = 0;
+    for measurement in reader.measurements().await? {
+        if let Some(above_zero) = counted(&measurement) {
+            rows += reader.count_rows(&measurement, above_zero, publisher, from).await?;
+        }
+    }
+    Ok(rows)
+}
+
 fn count_in_journal(path: &Path) -> anyhow::Result<Counts> {
     let mut counts = Counts::new();
-    let mut history = History::open(path, None, None).context("name the monitor's --data-dir")?;
+    let mut history = History::open(path, None, None).context("name the monitor's --data-dir")?.here_alone();
     while let Some(block) = history.next_block()? {
         for row in Rows::of(&block.lines).filter_map(|line| decode(line).ok()) {
             let publisher = row.tags.iter().find(|(key, _)| key == "publisher");
@@ -106,14 +125,59 @@ enum Ledger {
     Journal(PathBuf, bool),
 }
 
+/// The accounts, as the store has to have them.
+#[derive(Default)]
+struct Accounts {
+    by_publisher: BTreeMap<String, Account>,
+    /// Publishers with rows that no life has numbered and no other ones: from when on they are in the account.
+    from: BTreeMap<String, Option<Timestamp>>,
+    /// Since when the ledger knows whose such rows are.
+    since: Option<Timestamp>,
+}
+
+impl Accounts {
+    fn new(lines: Vec<LedgerLine>, since: Option<Timestamp>, store: &Store) -> Self {
+        let mut accounts = Self { since, ..Self::default() };
+        for line in lines {
+            let LedgerLine { publisher, incarnation, account, stored_here, merged, unnumbered_from } = line;
+            let stored = match store {
+                Store::Influx(..) => account.stored.saturating_sub(stored_here).saturating_sub(merged),
+                Store::Journal(_) => stored_here,
+            };
+            let publisher = publisher.to_string();
+            if incarnation == Incarnation::UNNUMBERED && !accounts.by_publisher.contains_key(&publisher) {
+                accounts.from.insert(publisher.clone(), unnumbered_from);
+            } else {
+                accounts.from.remove(&publisher);
+            }
+            let sum = accounts.by_publisher.entry(publisher).or_default();
+            *sum = sum.plus(Account { stored, ..account });
+        }
+        accounts
+    }
+
+    /// From when on a publisher's rows are counted: an earlier version has stored those of devices without knowing
+    /// whose they are, and so has another monitor those that this ledger knows nothing of.
+    fn counted_from(&self, publisher: &str) -> Option<Timestamp> {
+        match self.by_publisher.contains_key(publisher) {
+            true => self.from.get(publisher)?.or(self.since),
+            false => self.since,
+        }
+    }
+}
+
 impl Ledger {
-    async fn accounts(&self) -> anyhow::Result<BTreeMap<String, Account>> {
-        let lines = match self {
-            Self::Monitor(monitor, _) => monitor.ledger().await?.accounts,
-            Self::Journal(path, has_sink) => journal::snapshot(path, *has_sink)?.accounts,
-        };
-        let by_publisher = accounts_by_publisher(&lines);
-        Ok(by_publisher.into_iter().map(|(publisher, account)| (publisher.to_string(), account)).collect())
+    async fn accounts(&self, store: &Store) -> anyhow::Result<Accounts> {
+        Ok(match self {
+            Self::Monitor(monitor, _) => {
+                let view = monitor.ledger().await?;
+                Accounts::new(view.accounts, view.since, store)
+            }
+            Self::Journal(path, has_sink) => {
+                let snapshot = journal::snapshot(path, *has_sink)?;
+                Accounts::new(snapshot.accounts, snapshot.since, store)
+            }
+        })
     }
 
     fn name(&self) -> String {
@@ -148,15 +212,35 @@ pub async fn reconcile(args: &LedgerArgs, settings: &Settings) -> anyhow::Result
 }
 
 async fn compared(ledger: &Ledger, store: &Store) -> anyhow::Result<ReconciliationView> {
-    let before = ledger.accounts().await?;
-    let counted = store.count().await?;
-    let publishers = compare(&before, &counted, &ledger.accounts().await?);
+    let before = ledger.accounts(store).await?;
+    let (mut counted, mut older_rows) = (store.count().await?, 0_u64);
+    let mut after = ledger.accounts(store).await?;
+    if let Store::Influx(reader, _) = store {
+        let disagree = compare(&before.by_publisher, &counted, &after.by_publisher);
+        let disagree =
+            |publisher: &String| disagree.iter().any(|one| one.publisher == *publisher && one.difference != 0);
+        let publishers = counted.keys().filter(|who| before.counted_from(who).is_some() || disagree(who));
+        let publishers: Vec<String> = publishers.cloned().collect();
+        for publisher in publishers {
+            let rows = count_rows(reader, &publisher, before.counted_from(&publisher)).await?;
+            let all = counted.get(&publisher).copied().unwrap_or(0);
+            older_rows = older_rows.saturating_add(all.saturating_sub(rows));
+            if rows == 0 && !after.by_publisher.contains_key(&publisher) {
+                counted.remove(&publisher);
+            } else {
+                counted.insert(publisher, rows);
+            }
+        }
+        after = ledger.accounts(store).await?;
+    }
+    let publishers = compare(&before.by_publisher, &counted, &after.by_publisher);
     Ok(ReconciliationView {
         agrees: publishers.iter().all(|publisher| publisher.difference == 0),
         exact: publishers.iter().all(|publisher| publisher.exact),
         ledger: ledger.name(),
         store: store.name(),
         publishers,
+        older_rows,
     })
 }
 

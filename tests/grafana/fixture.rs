@@ -306,7 +306,7 @@ impl Rows {
             let target = TargetStatus { target: "pager".to_owned(), ..TargetStatus::default() };
             let lost = if well { 0 } else { done };
             let account = Account { produced: done, received: done, stored: done - lost, lost, ..Account::default() };
-            let line = LedgerLine { publisher: id(WELL), incarnation: Incarnation(1), account };
+            let line = LedgerLine::new(id(WELL), Incarnation(1), account);
             let sink = SinkStatus {
                 name: "influxdb".to_owned(),
                 state: "ok".to_owned(),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod brokers;
+mod conflicts;
 mod devices;
 mod inputs;
 mod limits;

@@ -285,7 +285,8 @@ impl Handler<AskLedger> for InfluxWriter {
             let mut losses = losses.unwrap_or_default();
             let losses_left_out = losses.len().saturating_sub(LOSSES_MAX) as u64;
             losses.truncate(LOSSES_MAX);
-            LedgerReply { accounts, losses, losses_left_out, sinks: vec![status] }
+            let since = Some(actor.parts.journal.accounts_since());
+            LedgerReply { accounts, losses, losses_left_out, since, sinks: vec![status] }
         }))
     }
 }

@@ -168,11 +168,7 @@ mod tests {
         let account = |produced| Account { produced, received: 2, ..Account::default() };
         let ledger = LedgerReply {
             accounts: (1..=2)
-                .map(|life| LedgerLine {
-                    publisher: PublisherId::parse("p").unwrap(),
-                    incarnation: Incarnation(life),
-                    account: account(life),
-                })
+                .map(|life| LedgerLine::new(PublisherId::parse("p").unwrap(), Incarnation(life), account(life)))
                 .collect(),
             sinks: vec![SinkStatus {
                 name: "influxdb".to_owned(),

@@ -174,10 +174,10 @@ impl InfluxReader {
         measurement: &str,
         above_zero: bool,
     ) -> Result<BTreeMap<String, u64>, ReadError> {
-        let name = quoted(measurement);
-        let (only, and) = if above_zero { (" WHERE \"value\" > 0", " AND \"value\" > 0") } else { ("", "") };
+        let only = if above_zero { " WHERE \"value\" > 0" } else { "" };
+        let query = format!("SELECT count(*) FROM {}{only} GROUP BY \"publisher\"", quoted(measurement));
         let mut counts = BTreeMap::new();
-        for series in self.query(&format!("SELECT count(*) FROM {name}{only} GROUP BY \"publisher\"")).await? {
+        for series in self.query(&query).await? {
             let Some(publisher) = series.tags.get("publisher").filter(|publisher| !publisher.is_empty()) else {
                 continue;
             };
@@ -188,17 +188,30 @@ impl InfluxReader {
             let rows = if fields.iter().all(|count| *count == most) {
                 most
             } else {
-                self.count_one_by_one(&name, publisher, and).await?
+                self.count_rows(measurement, above_zero, publisher, None).await?
             };
             counts.insert(publisher.clone(), rows);
         }
         Ok(counts)
     }
 
-    async fn count_one_by_one(&self, quoted_name: &str, publisher: &str, and: &str) -> Result<u64, ReadError> {
+    /// How many rows of one publisher a measurement has, from a time on where one is given. They are read and counted.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn count_rows(
+        &self,
+        measurement: &str,
+        above_zero: bool,
+        publisher: &str,
+        from: Option<Timestamp>,
+    ) -> Result<u64, ReadError> {
         let publisher = publisher.replace('\\', "\\\\").replace('\'', "\\'");
+        let above_zero = if above_zero { " AND \"value\" > 0" } else { "" };
+        let from = from.map_or_else(String::new, |from| format!(" AND time >= {}", from.as_nanos()));
+        let name = quoted(measurement);
         // by series: rows of two series with one time would be told apart in any case
-        let query = format!("SELECT * FROM {quoted_name} WHERE \"publisher\" = '{publisher}'{and} GROUP BY *");
+        let query = format!("SELECT * FROM {name} WHERE \"publisher\" = '{publisher}'{above_zero}{from} GROUP BY *");
         let mut chunks = Box::pin(self.chunks(query));
         let mut rows = 0;
         while let Some(series) = chunks.next().await {

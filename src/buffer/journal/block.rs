@@ -11,9 +11,12 @@
 //! whose number another one has: number, bytes, checksum. In version 1 other rows are outside the ledger
 //! always, and nothing says so.
 
-use std::ops::Range;
+mod index;
 
-use crate::buffer::encoding::{Decoder, checksum, put_bytes, put_number, sealed, unsealed};
+use self::index::Records;
+pub(super) use self::index::{Index, Row, Whose};
+use super::copies::{Copies, Place};
+use crate::buffer::encoding::{checksum, put_bytes, put_number, sealed};
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 
@@ -48,6 +51,8 @@ pub(super) struct Part {
     pub(super) conflicts: u64,
     /// Bytes that they take, about.
     pub(super) bytes: u64,
+    /// The lowest and the highest number of its rows; 0 where none has one.
+    pub(super) numbers: (Sequence, Sequence),
 }
 
 impl Part {
@@ -55,31 +60,41 @@ impl Part {
         Self { bytes: (owner.0.as_str().len() + INDEX_OWNER_BYTES) as u64, ..Self::default() }
     }
 
+    /// What a row or a run of rows of so many bytes counts for.
+    pub(super) const fn row_bytes(bytes: usize) -> u64 {
+        (bytes + INDEX_ROW_BYTES) as u64
+    }
+
     fn add(&mut self, whose: Whose, rows: u64, bytes: usize) {
         self.rows += rows;
-        self.bytes += (bytes + INDEX_ROW_BYTES) as u64;
+        self.bytes += Self::row_bytes(bytes);
         match whose {
-            Whose::Reading(..) | Whose::Nobody => {}
+            Whose::Nobody => {}
             Whose::Unnumbered(_) => self.unnumbered += rows,
-            Whose::Conflict(..) => {
+            Whose::Reading(_, sequence) => self.note_number(sequence),
+            Whose::Conflict(_, sequence) => {
                 self.unnumbered += rows;
                 self.conflicts += rows;
+                self.note_number(sequence);
             }
         }
     }
-}
 
-/// Whose a row is: the place of its owner among [`Index::owners`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// It is outside the ledger.
-    Nobody,
-    /// Its owner's, without a number.
-    Unnumbered(usize),
-    /// A reading with its number.
-    Reading(usize, Sequence),
-    /// A reading whose number another one has.
-    Conflict(usize, Sequence),
+    const fn note_number(&mut self, sequence: Sequence) {
+        let (first, last) = self.numbers;
+        if first == 0 || sequence < first {
+            self.numbers.0 = sequence;
+        }
+        if sequence > last {
+            self.numbers.1 = sequence;
+        }
+    }
+
+    /// Where its numbers are, when they are in this block; none where no row has one.
+    pub(super) const fn place(&self, block: i64) -> Option<Place> {
+        let (first, last) = self.numbers;
+        if last > 0 { Some(Place { block, first, last }) } else { None }
+    }
 }
 
 /// A finished block.
@@ -117,6 +132,9 @@ pub(super) struct BlockBuilder {
     run: Option<Run>,
     /// Lengths and checksums of the run's rows.
     run_rows: Vec<u8>,
+    /// Where numbers are that came again, as far as the records were read for them.
+    copies: Copies,
+    copies_read: Records,
 }
 
 /// Readings with consecutive numbers.
@@ -144,6 +162,12 @@ impl BlockBuilder {
     /// Bytes so far, about.
     pub(super) fn bytes(&self) -> u64 {
         (self.lines.len() + self.records.len() + self.run_rows.len()) as u64
+    }
+
+    /// What the owner that the caller calls so has here, in bytes.
+    pub(super) fn part_bytes(&self, number: usize) -> u64 {
+        let here = self.owner_numbers.get(number).and_then(|here| self.owners.get(here.checked_sub(1)?));
+        here.map_or(0, |(_, part)| part.bytes)
     }
 
     /// Adds one reading; the line has no line end. `number` is what the caller calls its owner: a small number, always
@@ -180,10 +204,12 @@ impl BlockBuilder {
         self.push_others(Whose::Nobody, lines, rows);
     }
 
-    /// Adds rows of an owner that have no numbers, each ended by `\n`; `number` as for a reading.
-    pub(super) fn push_unnumbered(&mut self, number: usize, owner: &Owner, lines: &[u8], rows: u64) {
+    /// Adds rows of an owner that have no numbers, each ended by `\n`; `number` as for a reading. Says the earliest
+    /// of their times.
+    pub(super) fn push_unnumbered(&mut self, number: usize, owner: &Owner, lines: &[u8], rows: u64) -> Option<i64> {
         let owner = self.number_here(number, owner) - 1;
         self.push_others(Whose::Unnumbered(owner), lines, rows);
+        lines.split(|&byte| byte == b'\n').filter_map(line_time).min()
     }
 
     /// Adds a reading whose number another one has.
@@ -230,6 +256,20 @@ impl BlockBuilder {
         }
     }
 
+    /// What it holds of the readings that came with a number; `number` is what the caller calls their owner.
+    pub(super) fn copies(&mut self, number: usize, sequence: Sequence) -> impl Iterator<Item = &[u8]> {
+        let here = self.owner_numbers.get(number).copied().unwrap_or(0);
+        if here > 0 {
+            self.end_run();
+            let mut rows = Vec::new();
+            let read = self.copies_read.read(&self.records, INDEX_VERSION, self.owners.len(), &mut rows);
+            debug_assert!(read.is_some(), "the records are as they were written here");
+            self.copies.add(&rows);
+        }
+        let (copies, lines) = (&self.copies, &self.lines);
+        here.checked_sub(1).into_iter().flat_map(move |owner| copies.of(owner, sequence, lines))
+    }
+
     /// The owner's number in this block, from 1 on.
     fn number_here(&mut self, number: usize, owner: &Owner) -> usize {
         if number >= self.owner_numbers.len() {
@@ -268,7 +308,7 @@ impl BlockBuilder {
                 self.push_reading(number, owner, sequence, line.strip_suffix(b"\n").unwrap_or(line));
             }
             (Whose::Conflict(number, sequence), Some(owner)) => self.push_conflict(number, owner, sequence, line),
-            (Whose::Unnumbered(number), Some(owner)) => self.push_unnumbered(number, owner, line, row.rows),
+            (Whose::Unnumbered(number), Some(owner)) => drop(self.push_unnumbered(number, owner, line, row.rows)),
             (_, _) => self.push_rows(line, row.rows),
         }
     }
@@ -296,135 +336,6 @@ pub(super) fn line_time(line: &[u8]) -> Option<i64> {
     std::str::from_utf8(last).ok()?.trim_end().parse().ok()
 }
 
-impl Whose {
-    /// The place of its owner, where it has one.
-    pub(super) const fn owner(self) -> Option<usize> {
-        match self {
-            Self::Nobody => None,
-            Self::Unnumbered(owner) | Self::Reading(owner, _) | Self::Conflict(owner, _) => Some(owner),
-        }
-    }
-
-    /// The place of its owner and its number, where it has one of its own.
-    pub(super) const fn reading(self) -> Option<(usize, Sequence)> {
-        match self {
-            Self::Reading(owner, sequence) => Some((owner, sequence)),
-            Self::Nobody | Self::Unnumbered(_) | Self::Conflict(..) => None,
-        }
-    }
-}
-
-/// One row of a block, or one run of rows without numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    /// Whose it is.
-    pub(super) whose: Whose,
-    /// How many rows it stands for: 1 for a reading.
-    pub(super) rows: u64,
-    /// Where its bytes are, as the index says.
-    pub(super) place: Range<usize>,
-    sum: u32,
-}
-
-impl Row {
-    /// Its bytes with the line end, where they are what was written.
-    pub(super) fn whole<'a>(&self, lines: &'a [u8]) -> Option<&'a [u8]> {
-        lines.get(self.place.clone()).filter(|bytes| checksum(bytes) == self.sum)
-    }
-}
-
-/// A block's index, read back.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Index {
-    pub(super) owners: Vec<Owner>,
-    pub(super) rows: Vec<Row>,
-}
-
-impl Index {
-    /// Reads an index; none when it was damaged.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let mut from = Decoder(unsealed(bytes)?);
-        let version = from.number()?;
-        if !(INDEX_VERSION_WITHOUT_OWNERS..=INDEX_VERSION).contains(&version) {
-            return None;
-        }
-        let mut owners = Vec::new();
-        for _ in 0..from.number()? {
-            owners.push((PublisherId::parse(&from.text()?).ok()?, Incarnation(from.number()?)));
-        }
-        let mut rows = Vec::new();
-        let mut at = 0_usize;
-        let mut row = |from: &mut Decoder<'_>, whose, count| {
-            let end = at.checked_add(from.length()?)?;
-            rows.push(Row { whose, rows: count, place: at..end, sum: u32::from_le_bytes(from.array()?) });
-            at = end;
-            Some(())
-        };
-        while !from.is_empty() {
-            match from.length()?.checked_sub(1) {
-                None => {
-                    let whose = if version == INDEX_VERSION_WITHOUT_OWNERS { 0 } else { from.length()? };
-                    let count = from.number()?;
-                    let owner = whose.saturating_sub(1) / 2;
-                    let (whose, count) = match whose {
-                        0 => (Whose::Nobody, count),
-                        odd if odd % 2 == 1 => (Whose::Unnumbered(owner), count),
-                        _ => (Whose::Conflict(owner, count), 1),
-                    };
-                    if whose.owner().is_some_and(|owner| owner >= owners.len()) {
-                        return None;
-                    }
-                    row(&mut from, whose, count)?;
-                }
-                Some(owner) => {
-                    owners.get(owner)?;
-                    let (first, count) = (from.number()?, from.number()?);
-                    for number in 0..count {
-                        row(&mut from, Whose::Reading(owner, first.checked_add(number)?), 1)?;
-                    }
-                }
-            }
-        }
-        Some(Self { owners, rows })
-    }
-
-    /// What each owner has in the block.
-    pub(super) fn parts(&self) -> Vec<(Owner, Part)> {
-        let mut parts: Vec<_> = self.owners.iter().map(|owner| (owner.clone(), Part::of(owner))).collect();
-        for row in &self.rows {
-            if let Some((_, part)) = row.whose.owner().and_then(|owner| parts.get_mut(owner)) {
-                part.add(row.whose, row.rows, row.place.len());
-            }
-        }
-        parts
-    }
-
-    /// Whose a row is, with a number of its own or of another.
-    pub(super) fn owner_of(&self, row: &Row) -> Option<&Owner> {
-        self.owners.get(row.whose.owner()?)
-    }
-
-    /// Whether every row is what was written.
-    pub(super) fn all_whole(&self, lines: &[u8]) -> bool {
-        self.rows.last().map_or(0, |row| row.place.end) == lines.len()
-            && self.rows.iter().all(|row| row.whole(lines).is_some())
-    }
-
-    /// The block again, of its whole rows only, and how many rows of each owner are gone.
-    pub(super) fn repaired(&self, lines: &[u8]) -> (BlockBuilder, Vec<(Owner, u64)>) {
-        let mut repaired = BlockBuilder::default();
-        let mut gone = vec![0_u64; self.owners.len()];
-        for row in &self.rows {
-            match (row.whole(lines), row.whose.owner()) {
-                (Some(line), _) => repaired.push_again(self, row, line),
-                (None, Some(owner)) => gone.get_mut(owner).into_iter().for_each(|count| *count += row.rows),
-                (None, None) => {}
-            }
-        }
-        (repaired, self.owners.iter().cloned().zip(gone).filter(|&(_, count)| count > 0).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -442,7 +353,7 @@ mod tests {
             if *who == 9 {
                 builder.push_rows(b"a x=1 1\nb x=2 2\n", 2);
             } else if *who == 8 {
-                builder.push_unnumbered(number, owner, b"a x=1 1\nb x=2 2\n", 2);
+                assert_eq!(builder.push_unnumbered(number, owner, b"a x=1 1\nb x=2 2\n", 2), Some(1));
             } else if *who == 7 {
                 builder.push_conflict(number, owner, *sequence, line);
             } else {

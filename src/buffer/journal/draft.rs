@@ -2,17 +2,23 @@
 //! It becomes true when the transaction commits; before that it can be dropped and nothing has happened.
 
 mod arrived;
+mod conflict;
+mod room;
 
 use std::collections::HashSet;
 
 use hashbrown::HashMap;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::block::{BLOCK_OVERHEAD_BYTES, Block, BlockBuilder, Index, Owner, Part, line_time};
+use self::conflict::ReadBlocks;
+use super::block::{Block, BlockBuilder, Index, Owner, Part, line_time};
+use super::copies::Place;
 use super::fresh::FreshBlock;
 use super::incarnation::{IncarnationState, Unwritten};
 use super::known::Known;
 use super::marks::NewMarks;
+use super::schema::{DELIVERED, HERE, WAITING};
+use super::shares::NewShares;
 use super::stamps::{Points, Stamped, Takes};
 use super::touched::{Answers, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
@@ -39,8 +45,6 @@ const CHANGES_PRUNE_EVERY: u64 = 1_000;
 const OWING_LIVES_ASKED_MAX: usize = 8;
 /// What a reading takes at most beyond its row: its place in the index, its share of a block, a later time.
 const READING_OVERHEAD_BYTES_MAX: usize = 128;
-/// Blocks of history that are dropped in one step.
-const DROP_STEP_BLOCKS: u32 = 8;
 
 /// A transaction with what it will have changed.
 pub(super) struct Draft<'a> {
@@ -52,15 +56,25 @@ pub(super) struct Draft<'a> {
     builder: BlockBuilder,
     /// Writes with rows so far.
     appends: usize,
+    /// Bytes that are kept free for those that hold less than their share; none where nobody has asked yet.
+    kept_free: Option<u64>,
+    read_blocks: ReadBlocks,
     changed: Changed,
 }
 
 /// What a committed draft changes in memory.
-#[derive(Default)]
 pub(super) struct Changed {
     pub(super) incarnations: Touched,
     /// The block that was written last.
     pub(super) last_block: i64,
+    /// Who holds how much of the room.
+    pub(super) shares: NewShares,
+    /// Rows that were stored here alone and have made room, by publisher.
+    pub(super) expired: HashMap<PublisherId, u64>,
+    /// Readings that came with a number that another one had, by publisher.
+    pub(super) conflicts: HashMap<PublisherId, u64>,
+    /// In which blocks its numbers are.
+    pub(super) places: Vec<(Owner, Place)>,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
     pub(super) level: Level,
     /// Readings that the publishers keep.
@@ -80,6 +94,29 @@ pub(super) struct Changed {
     pub(super) delivered: HashSet<i64>,
 }
 
+impl Changed {
+    fn nothing(known: &Known) -> Self {
+        Self {
+            incarnations: Touched::default(),
+            last_block: known.last_block,
+            shares: known.shares.unchanged(),
+            expired: HashMap::new(),
+            conflicts: HashMap::new(),
+            places: Vec::new(),
+            verdicts: HashMap::new(),
+            level: known.level,
+            refused_readings: 0,
+            given_up_rows: 0,
+            accepted_rows: 0,
+            points: Points::default(),
+            marks: NewMarks::default(),
+            moved_rows: 0,
+            fresh: Vec::new(),
+            delivered: HashSet::new(),
+        }
+    }
+}
+
 impl<'a> Draft<'a> {
     /// For writes of about so many bytes.
     pub(super) fn new(
@@ -89,8 +126,19 @@ impl<'a> Draft<'a> {
         identity: Option<JournalId>,
         bytes: usize,
     ) -> Self {
-        let changed = Changed { level: known.level, last_block: known.last_block, ..Changed::default() };
-        Self { transaction, config, known, identity, builder: BlockBuilder::expecting(bytes), appends: 0, changed }
+        let changed = Changed::nothing(known);
+        let builder = BlockBuilder::expecting(bytes);
+        Self {
+            transaction,
+            config,
+            known,
+            identity,
+            builder,
+            appends: 0,
+            kept_free: None,
+            read_blocks: ReadBlocks::default(),
+            changed,
+        }
     }
 
     pub(super) fn append(&mut self, entries: &[IntakeEntry]) -> rusqlite::Result<Vec<DeliveryState>> {
@@ -151,10 +199,13 @@ impl<'a> Draft<'a> {
     /// Says how many were refused.
     fn readings(&mut self, number: usize, lines: &NumberedLines) -> rusqlite::Result<u64> {
         let most = lines.bytes() + lines.len() * READING_OVERHEAD_BYTES_MAX;
-        let all_fit = self.fits(most);
+        let all_fit = self.fits(number, most);
         let mut refused = 0;
         for row in lines.iter() {
-            if all_fit || self.has_room(row.line.len())? || self.state(number).tracker.is_received(row.sequence) {
+            if all_fit
+                || self.has_room_for(Some(number), row.line.len())?
+                || self.state(number).tracker.is_received(row.sequence)
+            {
                 refused += self.reading(number, &row)?;
             } else {
                 let state = self.state(number);
@@ -168,11 +219,8 @@ impl<'a> Draft<'a> {
     }
 
     /// One reading for which there is room. Says how many were refused: it, or none.
-    fn reading(
-        &mut self,
-        number: usize,
-        &NumberedLine { sequence, line, time }: &NumberedLine<'_>,
-    ) -> rusqlite::Result<u64> {
+    fn reading(&mut self, number: usize, row: &NumberedLine<'_>) -> rusqlite::Result<u64> {
+        let &NumberedLine { sequence, line, time } = row;
         let TouchedIncarnation { owner, state, .. } = self.changed.incarnations.get_mut(number);
         let accepted = state.tracker.accept(sequence);
         state.differs(if accepted == Accepted::New { Unwritten::Readings } else { Unwritten::More });
@@ -181,8 +229,8 @@ impl<'a> Draft<'a> {
                 state.stored += u64::from(!self.config.has_sink);
                 let (points, nanos) = (&mut self.changed.points, time.map(Timestamp::as_nanos));
                 match self.known.stamps.distinct(points, line, nanos, Takes::Point) {
-                    Stamped::AsItIs { time } => self.builder.push_timed(number, owner, sequence, line, Some(time)),
-                    Stamped::Moved { line, time } => {
+                    Stamped::AsItIs { time, .. } => self.builder.push_timed(number, owner, sequence, line, Some(time)),
+                    Stamped::Moved { line, time, .. } => {
                         self.changed.moved_rows += 1;
                         self.builder.push_timed(number, owner, sequence, &line, Some(time));
                     }
@@ -192,7 +240,7 @@ impl<'a> Draft<'a> {
                 self.end_full_block()?;
                 Ok(0)
             }
-            Accepted::Duplicate => Ok(0),
+            Accepted::Duplicate => self.came_again(number, row).map(|()| 0),
             Accepted::TooManyGaps | Accepted::NotASequence => Ok(1),
         }
     }
@@ -251,7 +299,7 @@ impl<'a> Draft<'a> {
         let mut blocks = Vec::new();
         for &id in block_ids {
             let rows_of = (!dead_letters.is_empty()).then_some(&mut blocks);
-            self.mark_delivered(id, rows_of)?;
+            self.no_longer_waits(id, DELIVERED, rows_of)?;
         }
         for (index, lines) in &blocks {
             for row in &index.rows {
@@ -322,12 +370,15 @@ impl<'a> Draft<'a> {
         &mut self.changed.incarnations.get_mut(number).state
     }
 
-    /// What it has in a block no longer waits.
-    fn stored(&mut self, owner: &Owner, part: Part) {
+    /// What it has in a block no longer waits: it is stored, in the sink or here alone.
+    fn stored(&mut self, owner: &Owner, part: Part, here: bool) {
         let number = self.changed.incarnations.number_of(&self.known.incarnations, owner);
         let state = self.state(number);
         state.stored += part.rows;
+        state.here += if here { part.rows } else { 0 };
         state.differs(Unwritten::More);
+        let bytes = part.bytes.cast_signed();
+        self.changed.shares.change(&owner.0, -bytes, if here { bytes } else { 0 });
     }
 
     fn verdict(&mut self, publisher: &PublisherId) -> &mut LastVerdict {
@@ -357,7 +408,7 @@ impl<'a> Draft<'a> {
         // what follows is about as long
         let next = BlockBuilder::expecting(usize::try_from(self.builder.bytes()).unwrap_or(0));
         let Some(block) = std::mem::replace(&mut self.builder, next).finish() else { return Ok(()) };
-        let delivered = !self.config.has_sink;
+        let waits = self.config.has_sink;
         let Block { rows, times, index, lines, .. } = &block;
         let (time_min, time_max) = times.unzip();
         self.transaction
@@ -366,7 +417,7 @@ impl<'a> Draft<'a> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
-                delivered,
+                if waits { WAITING } else { HERE },
                 rows.cast_signed(),
                 block.bytes().cast_signed(),
                 time_min,
@@ -378,7 +429,20 @@ impl<'a> Draft<'a> {
         self.changed.last_block = self.transaction.last_insert_rowid();
         let level = &mut self.changed.level;
         level.bytes += block.bytes();
-        if !delivered {
+        for (owner, part) in &block.parts {
+            let bytes = part.bytes.cast_signed();
+            let (waiting, here) = if waits { (bytes, 0) } else { (0, bytes) };
+            self.changed.shares.change(&owner.0, waiting, here);
+            if let Some(place) = part.place(self.changed.last_block) {
+                self.changed.places.push((owner.clone(), place));
+            }
+            if !waits {
+                let number = self.changed.incarnations.number_of(&self.known.incarnations, owner);
+                self.changed.incarnations.get_mut(number).state.here += part.rows;
+            }
+        }
+        if waits {
+            let level = &mut self.changed.level;
             level.undelivered_rows += block.rows;
             level.undelivered_bytes += block.bytes();
             let (id, bytes) = (self.changed.last_block, block.bytes());
@@ -388,68 +452,19 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Whether a row fits below the limit, after history has made room.
-    fn has_room(&mut self, bytes: usize) -> rusqlite::Result<bool> {
-        loop {
-            if self.fits(bytes) {
-                return Ok(true);
-            }
-            if !self.make_room()? {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// Whether a row fits below the limit now.
-    fn fits(&self, bytes: usize) -> bool {
-        let gathered = self.builder.bytes() + if self.builder.rows() > 0 { BLOCK_OVERHEAD_BYTES } else { 0 };
-        self.changed.level.bytes + gathered + bytes as u64 <= self.config.bytes_max
-    }
-
-    /// Drops the oldest history. Without a sink, what once waited for one is history as well.
-    fn make_room(&mut self) -> rusqlite::Result<bool> {
-        if self.changed.level.bytes > self.changed.level.undelivered_bytes {
-            let sql = "DELETE FROM blocks WHERE id IN
-                       (SELECT id FROM blocks WHERE delivered = 1 ORDER BY committed_at, id LIMIT ?1)
-                       RETURNING bytes";
-            return Ok(self.drop_history(sql, i64::from(DROP_STEP_BLOCKS))? > 0);
-        }
-        if self.config.has_sink {
-            return Ok(false);
-        }
-        let sql = "SELECT id FROM blocks WHERE delivered = 0 ORDER BY id LIMIT 1";
-        let oldest: Option<i64> = self.transaction.query_row(sql, [], |row| row.get(0)).optional()?;
-        match oldest {
-            Some(id) => self.mark_delivered(id, None),
-            None => Ok(false),
-        }
-    }
-
-    fn drop_aged(&mut self) -> rusqlite::Result<()> {
-        let seconds = i64::try_from(self.config.history.as_secs()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
-        let sql = "DELETE FROM blocks WHERE id IN
-                   (SELECT id FROM blocks WHERE delivered = 1 AND committed_at <= unixepoch() - ?1
-                    ORDER BY committed_at, id LIMIT 8)
-                   RETURNING bytes";
-        self.drop_history(sql, seconds).map(|_| ())
-    }
-
-    fn drop_history(&mut self, sql: &str, parameter: i64) -> rusqlite::Result<usize> {
-        let mut statement = self.transaction.prepare_cached(sql)?;
-        let dropped: Vec<i64> = statement.query_map([parameter], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        let bytes: u64 = dropped.iter().map(|bytes| bytes.cast_unsigned()).sum();
-        self.changed.level.bytes = self.changed.level.bytes.saturating_sub(bytes);
-        Ok(dropped.len())
-    }
-
-    /// Marks one block; answers its index and rows when they are asked for. False when it is gone or marked
-    /// already.
-    fn mark_delivered(&mut self, id: i64, rows_of: Option<&mut Vec<(Index, Vec<u8>)>>) -> rusqlite::Result<bool> {
+    /// Marks one block that waited as delivered, or as stored here alone; answers its index and rows when they are asked for.
+    /// False when it is gone or marked already.
+    fn no_longer_waits(
+        &mut self,
+        id: i64,
+        mark: i64,
+        rows_of: Option<&mut Vec<(Index, Vec<u8>)>>,
+    ) -> rusqlite::Result<bool> {
         let known = self.known;
         let (rows, bytes, index) = match known.fresh.get(id) {
             Some(fresh) if rows_of.is_none() && !self.changed.delivered.contains(&id) => {
                 for (owner, part) in &fresh.parts {
-                    self.stored(owner, *part);
+                    self.stored(owner, *part, mark == HERE);
                 }
                 (fresh.rows, fresh.bytes, None)
             }
@@ -466,12 +481,12 @@ impl<'a> Draft<'a> {
                 let Some((rows, bytes, index, lines)) = found else { return Ok(false) };
                 let index = Index::read(&index).unwrap_or(Index { owners: Vec::new(), rows: Vec::new() });
                 for (owner, part) in index.parts() {
-                    self.stored(&owner, part);
+                    self.stored(&owner, part, mark == HERE);
                 }
                 (rows.cast_unsigned(), bytes.cast_unsigned(), Some((index, lines)))
             }
         };
-        self.transaction.prepare_cached("UPDATE blocks SET delivered = 1 WHERE id = ?1")?.execute([id])?;
+        self.transaction.prepare_cached("UPDATE blocks SET delivered = ?2 WHERE id = ?1")?.execute([id, mark])?;
         self.changed.delivered.insert(id);
         let level = &mut self.changed.level;
         level.undelivered_rows = level.undelivered_rows.saturating_sub(rows);

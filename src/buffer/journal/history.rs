@@ -19,6 +19,8 @@ pub struct History {
     to: i64,
     after: i64,
     through: i64,
+    /// Whether blocks are left out that the sink has.
+    here_alone: bool,
     /// Rows of all blocks that have a row in the time range.
     pub rows_about: u64,
 }
@@ -49,7 +51,14 @@ impl History {
         let rows: i64 = connection
             .query_row(sql, [from, to], |row| row.get(0))
             .map_err(|error| JournalError::Read { reason: error.to_string() })?;
-        Ok(Self { connection, from, to, after: i64::MIN, through: i64::MAX, rows_about: rows.cast_unsigned() })
+        let rows_about = rows.cast_unsigned();
+        Ok(Self { connection, from, to, after: i64::MIN, through: i64::MAX, here_alone: false, rows_about })
+    }
+
+    /// Only rows that no sink has.
+    #[must_use]
+    pub fn here_alone(self) -> Self {
+        Self { here_alone: true, ..self }
     }
 
     /// The next block with a row in the time range (`from` included, `to` not); none at the end.
@@ -63,10 +72,12 @@ impl History {
             .prepare_cached(
                 "SELECT id, rows, row_index, lines FROM blocks WHERE id > ?1 AND id <= ?4
                  AND (time_max IS NULL OR time_max >= ?2) AND (time_min IS NULL OR time_min < ?3)
+                 AND (delivered <> 1 OR NOT ?5)
                  ORDER BY id LIMIT 1",
             )
             .map_err(failed)?;
-        let mut rows = select.query(params![self.after, self.from, self.to, self.through]).map_err(failed)?;
+        let mut rows =
+            select.query(params![self.after, self.from, self.to, self.through, self.here_alone]).map_err(failed)?;
         let Some(row) = rows.next().map_err(failed)? else { return Ok(None) };
         self.after = row.get(0).map_err(failed)?;
         let count: i64 = row.get(1).map_err(failed)?;

@@ -7,6 +7,7 @@ use super::block::Owner;
 use crate::buffer::encoding::{sealed, unsealed};
 use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::sequence::{RANGES_MAX, SavedTracker, SequenceTracker};
+use crate::domain::time::Timestamp;
 use crate::messages::ask::LedgerLine;
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 
@@ -37,6 +38,12 @@ pub(super) struct IncarnationState {
     pub(super) copies: u64,
     /// Rows that were stored here alone and have made room.
     pub(super) expired: u64,
+    /// Those of the stored rows that are here alone.
+    pub(super) here: u64,
+    /// Rows without numbers that have series and time of another one, and other fields.
+    pub(super) merged: u64,
+    /// The time of the earliest row without a number.
+    pub(super) earliest: Option<i64>,
     /// `unnumbered` counts those of the blocks up to this one. Numbers tell by themselves whether they were counted.
     pub(super) counted_through: i64,
 }
@@ -71,6 +78,12 @@ struct Saved {
     #[serde(default, skip_serializing_if = "is_none")]
     expired: u64,
     #[serde(default, skip_serializing_if = "is_none")]
+    here: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    merged: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    earliest: Option<i64>,
+    #[serde(default, skip_serializing_if = "is_none")]
     counted_through: u64,
 }
 
@@ -82,20 +95,20 @@ const fn is_none(count: &u64) -> bool {
 impl IncarnationState {
     /// JSON with a checksum after it.
     pub(super) fn save(&self) -> Vec<u8> {
-        let &Self { stored, rejected, damaged, unnumbered, conflicts, refused, copies, expired, .. } = self;
-        let counted_through = if unnumbered > 0 { self.counted_through.cast_unsigned() } else { 0 };
-        let tracker = self.tracker.save();
         let saved = Saved {
-            tracker,
-            stored,
-            rejected,
-            damaged,
-            unnumbered,
-            conflicts,
-            refused,
-            copies,
-            expired,
-            counted_through,
+            tracker: self.tracker.save(),
+            stored: self.stored,
+            rejected: self.rejected,
+            damaged: self.damaged,
+            unnumbered: self.unnumbered,
+            conflicts: self.conflicts,
+            refused: self.refused,
+            copies: self.copies,
+            expired: self.expired,
+            here: self.here,
+            merged: self.merged,
+            earliest: self.earliest,
+            counted_through: if self.unnumbered > 0 { self.counted_through.cast_unsigned() } else { 0 },
         };
         sealed(serde_json::to_vec(&saved).unwrap_or_default())
     }
@@ -103,6 +116,14 @@ impl IncarnationState {
     /// Notes a change that its row in the file does not say.
     pub(super) fn differs(&mut self, by: Unwritten) {
         self.unwritten = self.unwritten.max(by);
+    }
+
+    /// Rows without numbers came, the earliest of this time.
+    pub(super) fn note_earliest(&mut self, time: Option<i64>) {
+        if let Some(time) = time.filter(|time| self.earliest.is_none_or(|earliest| *time < earliest)) {
+            self.earliest = Some(time);
+            self.differs(Unwritten::More);
+        }
     }
 
     /// Whether only its row in the file can say what it is.
@@ -150,6 +171,9 @@ impl IncarnationState {
             refused: saved.refused,
             copies: saved.copies,
             expired: saved.expired,
+            here: saved.here,
+            merged: saved.merged,
+            earliest: saved.earliest,
             counted_through: saved.counted_through.cast_signed(),
         })
     }
@@ -185,7 +209,13 @@ impl IncarnationState {
             expired: self.expired,
             conflicts: self.conflicts,
         };
-        LedgerLine { publisher: owner.0.clone(), incarnation: owner.1, account }
+        let in_a_sink = self.stored.saturating_sub(self.here);
+        LedgerLine {
+            stored_here: if has_sink { self.here } else { account.stored.saturating_sub(in_a_sink) },
+            merged: self.merged,
+            unnumbered_from: self.earliest.map(Timestamp::from_nanos),
+            ..LedgerLine::new(owner.0.clone(), owner.1, account)
+        }
     }
 
     /// What its `lost` consists of.

@@ -7,13 +7,16 @@ use hashbrown::HashMap;
 
 use super::Level;
 use super::block::Owner;
+use super::copies::Places;
 use super::fresh::Fresh;
 use super::incarnation::IncarnationState;
 use super::marks::Marks;
+use super::shares::{Held, Shares};
 use super::stamps::Stamps;
 use super::touched::{Incarnations, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
 use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::time::Timestamp;
 
 /// What is in memory of what is on disk.
 #[derive(Debug, Default)]
@@ -23,10 +26,16 @@ pub(super) struct Known {
     pub(super) missing: HashMap<PublisherId, BTreeSet<Incarnation>>,
     pub(super) verdicts: HashMap<PublisherId, LastVerdict>,
     pub(super) level: Level,
+    /// Since when the accounts say which rows are here alone, and whose the rows without numbers are.
+    pub(super) since: Timestamp,
+    /// Who holds how much of the room.
+    pub(super) shares: Shares,
     /// The block that was written last, also where it is gone.
     pub(super) last_block: i64,
     /// The messages without numbers that are here.
     pub(super) marks: Marks,
+    /// In which blocks the numbers are.
+    pub(super) places: Places,
     /// The points that are taken.
     pub(super) stamps: Stamps,
     /// What was committed of late and waits for the sink.
@@ -38,6 +47,7 @@ impl Known {
     pub(super) fn begin(&mut self, incarnations: Incarnations) {
         for (owner, state) in &incarnations {
             self.note_missing(owner, state);
+            self.shares.note(&owner.0, Held::default());
         }
         self.incarnations = incarnations;
     }
@@ -48,7 +58,10 @@ impl Known {
             self.note_missing(&owner, &state);
             match place.and_then(|place| self.incarnations.get_index_mut(place)) {
                 Some((_, known)) => *known = state,
-                None => drop(self.incarnations.insert(owner, state)),
+                None => {
+                    self.shares.note(&owner.0, Held::default());
+                    self.incarnations.insert(owner, state);
+                }
             }
         }
     }

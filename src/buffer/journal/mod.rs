@@ -24,6 +24,7 @@
 
 mod block;
 mod committer;
+mod copies;
 mod draft;
 mod field_sets;
 mod fresh;
@@ -32,9 +33,12 @@ mod identity;
 mod incarnation;
 mod known;
 mod marks;
+mod noted;
 mod readings;
 mod recovery;
 mod schema;
+mod shares;
+mod since;
 mod snapshot;
 mod stamps;
 mod store;
@@ -214,6 +218,7 @@ pub struct Journal {
     identity: watch::Receiver<Option<JournalId>>,
     path: Arc<PathBuf>,
     plots: Arc<Semaphore>,
+    accounts_since: Timestamp,
 }
 
 impl Journal {
@@ -229,7 +234,7 @@ impl Journal {
         let queue_entries_max = u32::try_from(config.queue_entries_max.max(1)).unwrap_or(u32::MAX);
         let (store, recovery) = Store::open(config)?;
         let (level_sender, level) = watch::channel(store.level());
-        let identity = store.identity();
+        let (identity, accounts_since) = (store.identity(), store.accounts_since());
         // entries are limited by the semaphore; the channel's own limit is for the other commands
         let (commands, receiver) = mpsc::channel(1_024);
         let (takes, taken) = mpsc::channel(TAKES_WAITING_MAX);
@@ -242,7 +247,10 @@ impl Journal {
         let queue = Arc::new(Semaphore::new(queue_entries_max as usize));
         let plots = Arc::new(Semaphore::new(PLOTS_AT_ONCE_MAX));
         let path = Arc::new(journal_path);
-        Ok((Self { commands, takes, level, queue, queue_entries_max, limits, identity, path, plots }, recovery))
+        Ok((
+            Self { commands, takes, level, queue, queue_entries_max, limits, identity, path, plots, accounts_since },
+            recovery,
+        ))
     }
 
     /// New limits from the next commit on.
@@ -401,6 +409,12 @@ impl Journal {
     #[must_use]
     pub fn identity(&self) -> Option<JournalId> {
         *self.identity.borrow()
+    }
+
+    /// Since when its accounts know whose the rows without numbers are, and which rows are here alone.
+    #[must_use]
+    pub const fn accounts_since(&self) -> Timestamp {
+        self.accounts_since
     }
 
     /// How full it is; cheap.

@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path, ask: &AskReadings, clock: Clock) -> Result<Readi
     let started = clock.monotonic();
     // by the time of the commit, because that is what the table has an index on
     let sql = "SELECT committed_at, row_index, lines FROM blocks
-               WHERE delivered IN (0, 1) AND committed_at >= ?1
+               WHERE delivered IN (0, 1, 2) AND committed_at >= ?1
                AND (time_max IS NULL OR time_max >= ?2) AND (time_min IS NULL OR time_min < ?3)";
     let committed_from = from.div_euclid(1_000_000_000).saturating_sub(CLOCK_AHEAD_SECONDS);
     let failed = |error: rusqlite::Error| JournalError::Read { reason: error.to_string() };

@@ -1,42 +1,48 @@
 //! Reading the journal's state from its file, and putting right what does not fit together.
 //!
-//! Every undelivered row is compared with its checksum. Rows that are not what was written are taken
+//! Every row that is here alone is compared with its checksum: it waits for the sink, or there was none. Rows that are not what was written are taken
 //! out and counted as damaged, by publisher. The ledger knows readings of undelivered blocks from them, where it was not
 //! written since they came; one that was damaged is built again from all blocks.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use hashbrown::HashMap;
 use rusqlite::{Connection, Transaction, params};
 
-use super::Level;
-use super::block::{BlockBuilder, Index, Owner};
+use super::block::{BlockBuilder, Index, Owner, Part};
+use super::copies::Places;
 use super::incarnation::IncarnationState;
 use super::known::Known;
 use super::marks::Marks;
+use super::schema::{DELIVERED, WAITING};
+use super::shares::Held;
 use super::stamps::Stamps;
 use super::touched::Incarnations;
 use super::verdict_row::LastVerdict;
+use super::{Level, since};
 use crate::buffer::encoding::checksum;
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::verdict::Change;
 use crate::formats::line_protocol::Rows;
 
 /// Reads the state; what had to be put right is appended to `damage` in words, and committed.
-pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rusqlite::Result<Known> {
+pub(super) fn load(connection: &mut Connection, has_sink: bool, damage: &mut Vec<String>) -> rusqlite::Result<Known> {
     let was_salvaged = !damage.is_empty();
     let transaction = connection.transaction()?;
+    let (since, begins_now) = since::begin(&transaction, has_sink)?;
     let mut incarnations = Incarnations::default();
     let last_block = last_block(&transaction)?;
     let ledger_is_whole = load_incarnations(&transaction, last_block, &mut incarnations, damage)?;
     let mut changed = HashSet::new();
-    let waiting =
-        check_waiting(&transaction, damage, |id, index| accept(id, index, false, &mut incarnations, &mut changed))?;
+    let in_blocks =
+        check_blocks(&transaction, damage, |id, index| accept(id, index, false, &mut incarnations, &mut changed))?;
     if was_salvaged || !ledger_is_whole {
         accept_what_is_there(&transaction, &mut incarnations, &mut changed)?;
     }
     for (owner, state) in &mut incarnations {
-        let (expected, found) = (state.buffered(), waiting.get(owner).copied().unwrap_or(0));
+        let in_blocks = in_blocks.get(owner).copied().unwrap_or_default();
+        let (expected, found) = (state.buffered(), in_blocks.waiting.rows);
         if found < expected {
             let gone = expected - found;
             state.damaged += gone;
@@ -48,7 +54,26 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
             state.damaged -= from_damaged;
             state.stored = state.stored.saturating_sub(excess - from_damaged);
         }
-        if found != expected {
+        let before = (state.here, state.stored);
+        match in_blocks.here.rows.cmp(&state.here) {
+            _ if begins_now && !has_sink => {
+                // what was dropped for room was called stored by earlier versions
+                state.expired += state.stored.saturating_sub(in_blocks.here.rows);
+                state.stored = state.stored.min(in_blocks.here.rows);
+            }
+            Ordering::Less => {
+                let gone = state.here - in_blocks.here.rows;
+                state.damaged += gone;
+                state.stored = state.stored.saturating_sub(gone);
+                damage.push(format!(
+                    "{gone} rows of {} (incarnation {}) that were stored here are lost",
+                    owner.0, owner.1
+                ));
+            }
+            Ordering::Equal | Ordering::Greater => state.stored = state.stored.max(in_blocks.here.rows),
+        }
+        state.here = in_blocks.here.rows;
+        if found != expected || before != (state.here, state.stored) {
             changed.insert(owner.clone());
         }
     }
@@ -62,9 +87,12 @@ pub(super) fn load(connection: &mut Connection, damage: &mut Vec<String>) -> rus
     transaction.commit()?;
     let verdicts =
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
-    let (marks, stamps) = (Marks::read(connection)?, Stamps::read(connection)?);
-    let mut known = Known { verdicts, level, last_block, marks, stamps, ..Known::default() };
+    let (marks, stamps, places) = (Marks::read(connection)?, Stamps::read(connection)?, Places::read(connection)?);
+    let mut known = Known { verdicts, level, since, last_block, marks, stamps, places, ..Known::default() };
     known.begin(incarnations);
+    for ((publisher, _), InBlocks { waiting, here }) in &in_blocks {
+        known.shares.note(publisher, Held { waiting: waiting.bytes, here: here.bytes });
+    }
     Ok(known)
 }
 
@@ -117,26 +145,42 @@ fn load_incarnations(
     Ok(damaged_ids.is_empty())
 }
 
-/// Compares every undelivered row with its checksum, takes out those that were damaged, and counts the
-/// waiting readings of every owner. `came` is given each index that can be read, oldest first.
-fn check_waiting(
+/// What an owner has in blocks that nobody else has.
+#[derive(Debug, Clone, Copy, Default)]
+struct InBlocks {
+    waiting: Part,
+    here: Part,
+}
+
+impl InBlocks {
+    fn add(&mut self, mark: i64, part: &Part) {
+        let all = if mark == WAITING { &mut self.waiting } else { &mut self.here };
+        all.rows += part.rows;
+        all.bytes += part.bytes;
+    }
+}
+
+/// Compares every row that is here alone with its checksum, takes out those that were damaged, and counts the
+/// rows of every owner. `came` is given each index of waiting rows that can be read, oldest first.
+fn check_blocks(
     transaction: &Transaction<'_>,
     damage: &mut Vec<String>,
     mut came: impl FnMut(i64, &Index),
-) -> rusqlite::Result<HashMap<Owner, u64>> {
-    let mut waiting = HashMap::new();
+) -> rusqlite::Result<HashMap<Owner, InBlocks>> {
+    let mut in_blocks: HashMap<Owner, InBlocks> = HashMap::new();
     let mut repairs = Vec::new();
     let mut unverified = Vec::new();
-    let mut select = transaction
-        .prepare("SELECT id, rows, lines_checksum, row_index, lines FROM blocks WHERE delivered = 0 ORDER BY id")?;
-    let mut rows = select.query([])?;
+    let mut select = transaction.prepare(
+        "SELECT id, rows, lines_checksum, row_index, lines, delivered FROM blocks WHERE delivered <> ?1 ORDER BY id",
+    )?;
+    let mut rows = select.query([DELIVERED])?;
     while let Some(row) = rows.next()? {
-        let (id, count): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let (id, count, mark): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(5)?);
         let (index, lines) =
             (row.get_ref(3)?.as_blob().unwrap_or_default(), row.get_ref(4)?.as_blob().unwrap_or_default());
         let mut parts = Vec::new();
         let index = Index::read(index);
-        index.iter().for_each(|index| came(id, index));
+        index.iter().filter(|_| mark == WAITING).for_each(|index| came(id, index));
         match index {
             Some(index) if index.all_whole(lines) => parts = index.parts(),
             Some(index) => {
@@ -148,7 +192,7 @@ fn check_waiting(
                     repaired.rows(),
                     if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }
                 ));
-                repairs.push((id, repaired));
+                repairs.push((id, mark, repaired));
             }
             None if row.get::<_, i64>(2)? == i64::from(checksum(lines)) => {
                 let mut repaired = BlockBuilder::default();
@@ -157,27 +201,27 @@ fn check_waiting(
                 damage.push(format!(
                     "block {id}: its index is damaged; its {kept} rows are delivered outside the ledger"
                 ));
-                repairs.push((id, repaired));
+                repairs.push((id, mark, repaired));
             }
             None => {
                 damage.push(format!(
                     "block {id}: its index and some of its {count} rows are damaged; they are kept as dead letters"
                 ));
                 unverified.extend(Rows::of(lines).map(<[u8]>::to_vec));
-                repairs.push((id, BlockBuilder::default()));
+                repairs.push((id, mark, BlockBuilder::default()));
             }
         }
         for (owner, part) in parts {
-            *waiting.entry(owner).or_insert(0) += part.rows;
+            in_blocks.entry(owner).or_default().add(mark, &part);
         }
     }
-    for (id, repaired) in repairs {
+    for (id, mark, repaired) in repairs {
         let Some(block) = repaired.finish() else {
             transaction.execute("DELETE FROM blocks WHERE id = ?1", [id])?;
             continue;
         };
         for (owner, part) in &block.parts {
-            *waiting.entry(owner.clone()).or_insert(0) += part.rows;
+            in_blocks.entry_ref(owner).or_default().add(mark, part);
         }
         transaction.execute(
             "UPDATE blocks SET rows = ?2, bytes = ?3, row_index = ?4, lines_checksum = ?5, lines = ?6 WHERE id = ?1",
@@ -198,7 +242,7 @@ fn check_waiting(
             [line],
         )?;
     }
-    Ok(waiting)
+    Ok(in_blocks)
 }
 
 /// Takes every row that is in a block for received, where the ledger does not know of it.

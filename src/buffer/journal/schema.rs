@@ -3,6 +3,13 @@
 use crate::buffer::database::Layout;
 use crate::buffer::records;
 
+/// `blocks.delivered` of a block that waits for the sink.
+pub(super) const WAITING: i64 = 0;
+/// Of one that the sink has: it is history.
+pub(super) const DELIVERED: i64 = 1;
+/// Of one that was stored here while there was no sink: it is the one copy.
+pub(super) const HERE: i64 = 2;
+
 pub(super) const LAYOUT: Layout = Layout {
     what: "a journal",
     application_id: 0x4857_4a4c, // "HWJL"

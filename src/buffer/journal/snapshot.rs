@@ -8,9 +8,10 @@ use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::store::{ledger_lines, named_losses};
 use super::touched::Incarnations;
-use super::{JournalError, NamedLoss, recovery};
+use super::{JournalError, NamedLoss, recovery, since};
 use crate::buffer::database;
 use crate::domain::publisher::{Incarnation, PublisherId};
+use crate::domain::time::Timestamp;
 use crate::messages::ask::LedgerLine;
 
 /// What the ledger says on disk.
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub accounts: Vec<LedgerLine>,
     /// What their `lost` consists of, ordered.
     pub losses: Vec<NamedLoss>,
+    /// Since when the accounts know whose the rows without numbers are; none in a file of an earlier version.
+    pub since: Option<Timestamp>,
     /// Accounts that were damaged; the next start of the monitor builds them again.
     pub damaged_accounts: u64,
 }
@@ -63,6 +66,7 @@ pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
     Ok(Snapshot {
         accounts: ledger_lines(&incarnations, has_sink),
         losses: named_losses(&incarnations),
+        since: since::read(&transaction).map_err(failed)?,
         damaged_accounts,
     })
 }

@@ -56,6 +56,8 @@ pub(super) enum Stamped {
     AsItIs {
         /// Its time.
         time: i64,
+        /// Whether other rows have the point as well, with other fields.
+        is_shared: bool,
     },
     /// Another one has its point: it has the next free one.
     Moved {
@@ -63,6 +65,8 @@ pub(super) enum Stamped {
         line: Vec<u8>,
         /// That time.
         time: i64,
+        /// Whether other rows have that point as well, with other fields.
+        is_shared: bool,
     },
     /// It leaves its time to the server, or there is no later time.
     Unknown,
@@ -175,14 +179,15 @@ impl Stamps {
             }
             added.run.times.push(time);
             added.run.newest = Some(time);
-            return Stamped::AsItIs { time };
+            return Stamped::AsItIs { time, is_shared: false };
         }
         let point = Point { series: added.run.series, time };
         added.end_run(&self.hasher);
         let first = point.key(&self.hasher, point.time);
         if !self.is_taken(added, &point, point.time, first, fields) {
+            let is_shared = self.is_taken(added, &point, point.time, first, FieldSet::ALL);
             self.take_other(added, &point, first, time, fields);
-            return Stamped::AsItIs { time };
+            return Stamped::AsItIs { time, is_shared };
         }
         let mut offset = 1.max(self.gap(added, first, fields));
         loop {
@@ -196,11 +201,12 @@ impl Stamps {
             }
             let gap = u32::try_from(offset + 1).unwrap_or(u32::MAX);
             added.taken.gaps.insert(self.gap_key(first, fields), gap);
+            let is_shared = self.is_taken(added, &point, time, key, FieldSet::ALL);
             self.take_other(added, &point, key, time, fields);
             let time_begins = line.iter().rposition(|&byte| byte == b' ').map_or(0, |space| space + 1);
             let mut line = line.get(..time_begins).unwrap_or_default().to_vec();
             line.extend_from_slice(time.to_string().as_bytes());
-            return Stamped::Moved { line, time };
+            return Stamped::Moved { line, time, is_shared };
         }
     }
 

@@ -12,6 +12,7 @@ use super::draft::{Changed, Draft};
 use super::fresh::Fresh;
 use super::incarnation::Unwritten;
 use super::known::Known;
+use super::noted::Noted;
 use super::schema::LAYOUT;
 use super::touched::Incarnations;
 use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, identity, recovery};
@@ -19,6 +20,7 @@ use crate::buffer::database;
 use crate::buffer::encoding::{checksum, unsealed};
 use crate::domain::journal_id::JournalId;
 use crate::domain::publisher::PublisherId;
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::change::Standing;
@@ -67,6 +69,8 @@ pub(super) struct Store {
     /// What the log has been told, so that it is told once an episode.
     failing: bool,
     refusing: bool,
+    expired: Noted,
+    conflicts: Noted,
     /// Writes so far.
     kept: u64,
     identity: watch::Sender<Option<JournalId>>,
@@ -84,9 +88,10 @@ impl Store {
         let failed = |reason: String| JournalError::Open { path: config.path.clone(), reason };
         let database::Opened { connection, lock, mut damage } =
             database::open(&config.path, &LAYOUT).map_err(failed)?;
+        let has_sink = config.has_sink;
         let load = |connection: &mut Connection, damage: &mut Vec<String>| {
             let identity = identity::load(connection, None)?;
-            Ok((identity, recovery::load(connection, damage)?, recovery::last_changes(connection)?))
+            Ok((identity, recovery::load(connection, has_sink, damage)?, recovery::last_changes(connection)?))
         };
         let (connection, (identity, known, last_changes)) =
             database::first_use(&config.path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
@@ -99,6 +104,8 @@ impl Store {
             lanes_split_at: 0,
             failing: false,
             refusing: false,
+            expired: Noted::default(),
+            conflicts: Noted::default(),
             kept: 0,
             identity: watch::Sender::new(Some(identity)),
             _lock: lock,
@@ -108,6 +115,10 @@ impl Store {
 
     pub(super) fn identity(&self) -> watch::Receiver<Option<JournalId>> {
         self.identity.subscribe()
+    }
+
+    pub(super) const fn accounts_since(&self) -> Timestamp {
+        self.known.since
     }
 
     pub(super) const fn level(&self) -> Level {
@@ -214,7 +225,23 @@ impl Store {
             let refused_rows = changed.level.refused_rows;
             tracing::info!(refused_rows, "the journal has room again");
         }
+        if let Some((rows, whose)) = self.expired.note(changed.expired) {
+            tracing::warn!(
+                rows,
+                whose,
+                "the store here is full: its oldest rows make room for new ones and are gone; more room: buffer.bytes_max"
+            );
+        }
+        if let Some((rows, whose)) = self.conflicts.note(changed.conflicts) {
+            tracing::warn!(
+                rows,
+                whose,
+                "readings came with a number that another reading had: both are kept. Two publishers have one id, or one has gone back to an old state"
+            );
+        }
+        self.known.places.adopt(changed.places);
         self.known.adopt(changed.incarnations);
+        self.known.shares.adopt(changed.shares);
         self.known.last_block = changed.last_block;
         self.known.marks.adopt(changed.marks);
         self.known.stamps.adopt(changed.points);
@@ -244,9 +271,9 @@ impl Store {
         };
         let path = &self.config.path;
         let (connection, mut damage) = database::open_locked(path, &LAYOUT).map_err(failed)?;
-        let known_identity = *self.identity.borrow();
+        let (known_identity, has_sink) = (*self.identity.borrow(), self.config.has_sink);
         let load = |connection: &mut Connection, damage: &mut Vec<String>| {
-            Ok((identity::load(connection, known_identity)?, recovery::load(connection, damage)?))
+            Ok((identity::load(connection, known_identity)?, recovery::load(connection, has_sink, damage)?))
         };
         let (connection, (identity, known)) =
             database::first_use(path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;

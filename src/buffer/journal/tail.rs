@@ -95,7 +95,7 @@ impl Tail {
 
 /// The block before the first one that was committed since then, found by the index of their times.
 fn first(connection: &Connection, committed_from: i64) -> rusqlite::Result<i64> {
-    let sql = "SELECT min(id) FROM blocks WHERE delivered IN (0, 1) AND committed_at >= ?1";
+    let sql = "SELECT min(id) FROM blocks WHERE delivered IN (0, 1, 2) AND committed_at >= ?1";
     let first: Option<i64> = connection.query_row(sql, params![committed_from], |row| row.get(0))?;
     match first {
         Some(first) => Ok(first - 1),

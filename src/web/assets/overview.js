@@ -68,12 +68,14 @@ function updateRow(row, publisher) {
   const words = why(publisher.summary);
   setText(parts.why, words);
   if (parts.why.title !== words) parts.why.title = words;
-  const { stored, buffered, missing, lost } = publisher.ledger;
+  const { stored, buffered, missing, lost, expired = 0, conflicts = 0 } = publisher.ledger;
   setText(parts.stored, `${shortCount(stored)} stored`);
   const rest = [];
   if (lost) rest.push(`${shortCount(lost)} lost`);
   if (missing) rest.push(`${shortCount(missing)} missing`);
   if (buffered) rest.push(`${shortCount(buffered)} wait`);
+  if (expired) rest.push(`${shortCount(expired)} expired`);
+  if (conflicts) rest.push(`${shortCount(conflicts)} conflicts`);
   setText(parts.lost, rest.join(" · "));
   setClass(parts.lost, lost ? "lost" : "sub");
   setClass(row, `row ${group(publisher.verdict)}`);

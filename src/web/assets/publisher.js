@@ -67,7 +67,9 @@ export function publisher(main, id, given) {
     parts.fill.style.transform = `scaleX(${left.toFixed(3)})`;
     setClass(parts.fill, `fill ${of.seenMs === null || of.verdict === "ended" ? "none" : left > 0.5 ? "much" : left > 0.2 ? "some" : "little"}`);
     setText(parts.stored, count(of.ledger.stored));
-    setText(parts.lost, of.ledger.missing ? `${count(of.ledger.lost)} (${count(of.ledger.missing)} missing)` : count(of.ledger.lost));
+    const { missing, expired = 0, conflicts = 0 } = of.ledger;
+    const besides = [[missing, "missing"], [expired, "expired"], [conflicts, "conflicts"]].filter(([rows]) => rows).map(([rows, what]) => `${count(rows)} ${what}`);
+    setText(parts.lost, besides.length ? `${count(of.ledger.lost)} (${besides.join(", ")})` : count(of.ledger.lost));
     setClass(lost, of.ledger.lost ? "fact loud" : "fact");
   }
   function draw() {

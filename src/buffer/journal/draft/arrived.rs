@@ -8,6 +8,14 @@ use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::formats::line_protocol::Rows;
 use crate::messages::marks::SourceMark;
 
+/// Rows of which none overwrites another.
+struct Distinct {
+    lines: Vec<u8>,
+    rows: u64,
+    /// Those that are one point with another row.
+    merged: u64,
+}
+
 impl Draft<'_> {
     /// What one message says that does not number its readings. Nobody sends it again: what has no room is lost.
     pub(super) fn arrived(
@@ -25,14 +33,14 @@ impl Draft<'_> {
             self.copies(number, rows);
             return Ok(());
         }
-        if !self.has_room(lines.len())? {
+        if !self.has_room_for(Some(number), lines.len())? {
             let state = self.state(number);
             state.refused += rows;
             state.differs(Unwritten::More);
             self.changed.given_up_rows += rows;
             return Ok(());
         }
-        let (lines, kept) = self.distinct_rows(lines, mark == Some(&SourceMark::Retained));
+        let Distinct { lines, rows: kept, merged } = self.distinct_rows(lines, mark == Some(&SourceMark::Retained));
         if kept < rows {
             self.copies(number, rows - kept);
         }
@@ -43,7 +51,12 @@ impl Draft<'_> {
         state.unnumbered += kept;
         state.stored += if self.config.has_sink { 0 } else { kept };
         state.differs(Unwritten::Readings);
-        self.builder.push_unnumbered(number, owner, &lines, kept);
+        if merged > 0 {
+            state.merged += merged;
+            state.differs(Unwritten::More);
+        }
+        let earliest = self.builder.push_unnumbered(number, owner, &lines, kept);
+        state.note_earliest(earliest);
         self.changed.accepted_rows += kept;
         self.end_full_block()
     }
@@ -56,23 +69,28 @@ impl Draft<'_> {
 
     /// The rows of a message, each at a point of which it overwrites nothing, and how many they are. What the broker had kept from
     /// before has come, where its point is taken.
-    fn distinct_rows(&mut self, lines: &[u8], retained: bool) -> (Vec<u8>, u64) {
+    fn distinct_rows(&mut self, lines: &[u8], retained: bool) -> Distinct {
         let (stamps, points) = (&self.known.stamps, &mut self.changed.points);
-        let (mut distinct, mut kept) = (Vec::with_capacity(lines.len() + 16), 0);
+        let mut distinct = Distinct { lines: Vec::with_capacity(lines.len() + 16), rows: 0, merged: 0 };
         for row in Rows::of(lines) {
             if retained && stamps.is_here(points, row) {
                 continue;
             }
-            kept += 1;
+            distinct.rows += 1;
             match stamps.distinct(points, row, None, Takes::Fields) {
-                Stamped::Moved { line, .. } => {
+                Stamped::Moved { line, is_shared, .. } => {
                     self.changed.moved_rows += 1;
-                    distinct.extend_from_slice(&line);
+                    distinct.merged += u64::from(is_shared);
+                    distinct.lines.extend_from_slice(&line);
                 }
-                Stamped::AsItIs { .. } | Stamped::Unknown => distinct.extend_from_slice(row),
+                Stamped::AsItIs { is_shared, .. } => {
+                    distinct.merged += u64::from(is_shared);
+                    distinct.lines.extend_from_slice(row);
+                }
+                Stamped::Unknown => distinct.lines.extend_from_slice(row),
             }
-            distinct.push(b'\n');
+            distinct.lines.push(b'\n');
         }
-        (distinct, kept)
+        distinct
     }
 }

@@ -1,11 +1,13 @@
 //! Tests of the journal on real files.
 
+mod conflicts;
 mod damage;
 mod ledger;
 mod limits;
 mod marks;
 mod model;
 mod on_the_way;
+mod shares;
 mod stamps;
 mod unnumbered;
 mod upgrade;
@@ -89,6 +91,18 @@ async fn waiting(journal: &Journal) -> Vec<String> {
     let rows: Vec<_> = Rows::of(&batch.lines).map(|row| String::from_utf8(row.to_vec()).unwrap()).collect();
     assert_eq!(rows.len() as u64, batch.rows);
     assert_eq!(rows.len() as u64, journal.level().undelivered_rows);
+    rows
+}
+
+/// How many rows of a publisher are in the file.
+fn rows_in_file(directory: &Path, who: &str) -> u64 {
+    let mut history = History::open(&config(directory).path, None, None).unwrap();
+    let tag = format!("publisher={who} ");
+    let mut rows = 0;
+    while let Some(block) = history.next_block().unwrap() {
+        let its_own = |row: &&[u8]| row.windows(tag.len()).any(|text| text == tag.as_bytes());
+        rows += Rows::of(&block.lines).filter(its_own).count() as u64;
+    }
     rows
 }
 

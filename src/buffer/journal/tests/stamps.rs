@@ -243,8 +243,8 @@ proptest! {
                 prop_assert_eq!(stamps.is_here(&mut points, &line), after.first_free(&Given { numbered: false, ..row.clone() }) != row.time);
                 let expected = after.first_free(row);
                 let time = match stamps.distinct(&mut points, &line, None, row.takes()) {
-                    Stamped::AsItIs { time } => time,
-                    Stamped::Moved { line: moved, time } => {
+                    Stamped::AsItIs { time, .. } => time,
+                    Stamped::Moved { line: moved, time, .. } => {
                         prop_assert_eq!(&moved, &Given { time, ..row.clone() }.line(value, *backwards));
                         prop_assert!(time > row.time);
                         time
