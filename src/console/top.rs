@@ -115,8 +115,9 @@ impl Top {
 
     /// The monitor has answered.
     pub fn heard(&mut self, view: StatusView, at: Timestamp) {
-        let received =
-            |view: &StatusView| view.publishers.iter().map(|publisher| publisher.ledger.received).sum::<u64>();
+        let received = |view: &StatusView| {
+            view.publishers.iter().map(|publisher| publisher.ledger.received).fold(0, u64::saturating_add)
+        };
         if let (Some(before), Some(then)) = (&self.view, self.heard_at)
             && at > then
         {

@@ -54,7 +54,7 @@ impl Top {
                 counts.push(Span::from("   "));
             }
         }
-        let lost: u64 = view.publishers.iter().map(|publisher| publisher.ledger.lost).sum();
+        let lost: u64 = view.publishers.iter().map(|publisher| publisher.ledger.lost).fold(0, u64::saturating_add);
         let lost_words = format!(" {lost} rows lost ");
         counts.push(if lost > 0 {
             Span::from(lost_words).white().on_red().bold()

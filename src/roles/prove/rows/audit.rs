@@ -57,14 +57,14 @@ impl Tally {
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {
-            produced: self.produced + other.produced,
-            stored: self.stored + other.stored,
-            doubled: self.doubled + other.doubled,
-            lost_named: self.lost_named + other.lost_named,
-            lost_unnamed: self.lost_unnamed + other.lost_unnamed,
-            unexpected: self.unexpected + other.unexpected,
-            found_after_all: self.found_after_all + other.found_after_all,
-            never_kept: self.never_kept + other.never_kept,
+            produced: self.produced.saturating_add(other.produced),
+            stored: self.stored.saturating_add(other.stored),
+            doubled: self.doubled.saturating_add(other.doubled),
+            lost_named: self.lost_named.saturating_add(other.lost_named),
+            lost_unnamed: self.lost_unnamed.saturating_add(other.lost_unnamed),
+            unexpected: self.unexpected.saturating_add(other.unexpected),
+            found_after_all: self.found_after_all.saturating_add(other.found_after_all),
+            never_kept: self.never_kept.saturating_add(other.never_kept),
         }
     }
 
