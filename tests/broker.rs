@@ -653,3 +653,58 @@ async fn a_monitor_goes_on_whatever_is_published_and_when_its_broker_fails() {
     let metrics = reqwest::get(format!("{}/metrics", running.page())).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("heartwatch_broker_restarts_total 1\n"), "{metrics}");
 }
+
+/// Whoever knows the monitor's client id takes its session: it is noticed, and the monitor goes on without it.
+#[tokio::test]
+async fn a_monitor_whose_session_is_stolen_goes_on_under_a_new_one_and_names_what_was_left_in_the_old() {
+    let config = "[[foreign]]\ntopic = 'number/{publisher}'\nformat = 'number'\n".to_owned();
+    let running = Running::start(RunOptions { config, ..RunOptions::default() }).await;
+    running.program.says("connected to the MQTT broker").await;
+    let address: SocketAddr = running.mqtt_url().trim_start_matches("mqtt://").parse().unwrap();
+    let file = running.directory().join("data/mqtt-client-id");
+    let old = std::fs::read_to_string(&file).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!((mode & 0o777, old.len()), (0o600, "heartwatch-monitor-".len() + 32), "{old}");
+
+    let stranger = async {
+        while std::fs::read_to_string(&file).unwrap_or_default() == old {
+            let mut raw = Raw::open(address).await;
+            raw.send(&connect(old.as_bytes(), false, None)).await;
+            raw.send(&subscribe(1, "secret/#".as_bytes(), 1)).await;
+            // until the monitor has its session back
+            while let Ok(Some(_)) = timeout(Duration::from_secs(2), raw.packet()).await {}
+        }
+    };
+    let talk = async {
+        let mut raw = Raw::connected(address, "talker").await;
+        while !running.program.stderr().contains("old MQTT session is emptied") {
+            raw.send(&publish(b"secret/plan", 1, 1, b"x")).await;
+            raw.packet().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(3 * PATIENCE, async { tokio::join!(stranger, talk) }).await.expect("it goes on in time");
+    running.program.says("it goes on under a new client id").await;
+    let said = running.program.stderr();
+    let named = said.lines().find(|line| line.contains("others had subscribed")).expect("it is named");
+    assert!(named.contains("secret/plan"), "{named}");
+
+    // what devices say comes again, and nobody finds a session under the old id
+    let hears = async || {
+        let mut raw = Raw::connected(address, "device").await;
+        raw.send(&publish(b"number/well", 1, 1, b"7")).await;
+        raw.packet().await.unwrap();
+        running.publisher("well").await.is_some()
+    };
+    eventually("it hears", PATIENCE, hears).await;
+    eventually("the old session is no more to be ended", PATIENCE, async || {
+        !running.directory().join("data/mqtt-sessions-over").exists()
+    })
+    .await;
+    let mut raw = Raw::open(address).await;
+    raw.send(&connect(old.as_bytes(), false, None)).await;
+    assert_eq!(raw.packet().await.unwrap(), [0x20, 2, 0, 0], "no session");
+    let metrics = reqwest::get(format!("{}/metrics", running.page())).await.unwrap().text().await.unwrap();
+    let counted = metrics.lines().find_map(|line| line.strip_prefix("heartwatch_mqtt_takeovers_total ")).unwrap();
+    assert!(counted.parse::<u64>().unwrap() >= 2, "{counted}");
+}

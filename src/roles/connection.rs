@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_rt::task::JoinHandle;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::actors::subscriber;
 use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Unacknowledged, Will};
@@ -27,6 +27,7 @@ pub struct Takers {
 }
 
 /// One connection, and what it is made of.
+#[derive(Clone)]
 pub struct Wanted {
     /// The broker and how to reach it.
     pub config: MqttConfig,
@@ -43,11 +44,17 @@ pub struct Connection {
     current: Rc<RefCell<Option<Current>>>,
     /// What one connection leaves to the next.
     unacknowledged: Unacknowledged,
+    /// What the present one is made of; none for one that was there already.
+    wanted: Rc<RefCell<Option<Wanted>>>,
+    /// One replacement at a time: a second one in the middle would lose a connection without its goodbye.
+    replacing: Rc<Mutex<()>>,
     clock: Clock,
 }
 
 struct Current {
     transport: Arc<dyn Transport>,
+    /// How often its broker closed it and took it back at once; none where that is not known.
+    taken_over: Option<watch::Receiver<u64>>,
     /// Until somebody takes them.
     events: Option<mpsc::Receiver<TransportEvent>>,
     pump: Option<JoinHandle<()>>,
@@ -60,18 +67,42 @@ impl Connection {
     /// When this can work with no broker at all: a certificate that cannot be read, for example.
     pub fn open(wanted: Wanted, clock: Clock) -> anyhow::Result<Self> {
         let unacknowledged = wanted.config.unacknowledged.clone();
-        let current = Current::open(wanted, clock)?;
-        let handle = Arc::new(ReplaceableTransport::new(current.transport.clone()));
-        Ok(Self { handle, current: Rc::new(RefCell::new(Some(current))), unacknowledged, clock })
+        let current = Current::open(wanted.clone(), clock)?;
+        Ok(Self::of(current, Some(wanted), unacknowledged, clock))
     }
 
     /// Over a transport that is there already.
     #[must_use]
     pub fn over(transport: Arc<dyn Transport>, events: mpsc::Receiver<TransportEvent>, clock: Clock) -> Self {
-        let handle = Arc::new(ReplaceableTransport::new(transport.clone()));
-        let current = Current { transport, events: Some(events), pump: None };
-        let unacknowledged = Unacknowledged::default();
-        Self { handle, current: Rc::new(RefCell::new(Some(current))), unacknowledged, clock }
+        Self::of(
+            Current { transport, taken_over: None, events: Some(events), pump: None },
+            None,
+            Unacknowledged::default(),
+            clock,
+        )
+    }
+
+    fn of(current: Current, wanted: Option<Wanted>, unacknowledged: Unacknowledged, clock: Clock) -> Self {
+        Self {
+            handle: Arc::new(ReplaceableTransport::new(current.transport.clone())),
+            current: Rc::new(RefCell::new(Some(current))),
+            wanted: Rc::new(RefCell::new(wanted)),
+            replacing: Rc::default(),
+            unacknowledged,
+            clock,
+        }
+    }
+
+    /// How often the broker closed the present one and took it back at once; none while there is none.
+    #[must_use]
+    pub fn taken_over(&self) -> Option<watch::Receiver<u64>> {
+        self.current.borrow().as_ref()?.taken_over.clone()
+    }
+
+    /// What the present one is made of.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Wanted> {
+        self.wanted.borrow().clone()
     }
 
     /// The handle to publish with: it stays when the connection is replaced.
@@ -90,7 +121,7 @@ impl Connection {
     /// Ends the connection in order: what has arrived is written and acknowledged where it lasts.
     pub async fn close(&self) {
         let current = self.current.borrow_mut().take();
-        if let Some(Current { transport, events, pump }) = current {
+        if let Some(Current { transport, events, pump, .. }) = current {
             transport.disconnect().await;
             if events.is_some() {
                 self.unacknowledged.forget();
@@ -107,14 +138,24 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::open`].
-    pub async fn replace(&self, mut wanted: Wanted, takers: &Takers) -> anyhow::Result<()> {
+    pub async fn replace(&self, wanted: Wanted, takers: &Takers) -> anyhow::Result<()> {
+        self.replace_because(wanted, takers, "its connection to the broker is being replaced").await
+    }
+
+    /// The same, with the reason that the monitor gives while it does not hear.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub async fn replace_because(&self, mut wanted: Wanted, takers: &Takers, reason: &str) -> anyhow::Result<()> {
+        let _one_at_a_time = self.replacing.lock().await;
         wanted.config.validate()?;
         wanted.config.unacknowledged = self.unacknowledged.clone();
         self.close().await;
-        let reason = "its connection to the broker is being replaced".to_owned();
+        let reason = reason.to_owned();
         let hearing = Hearing { reception: Reception::Lost, at: self.clock.monotonic(), reason };
         takers.hearing.deliver(hearing).await?;
-        let mut next = Current::open(wanted, self.clock)?;
+        let mut next = Current::open(wanted.clone(), self.clock)?;
+        *self.wanted.borrow_mut() = Some(wanted);
         next.pump(takers.clone(), self.clock);
         self.handle.replace(next.transport.clone());
         *self.current.borrow_mut() = Some(next);
@@ -125,7 +166,8 @@ impl Connection {
 impl Current {
     fn open(Wanted { config, filters, will }: Wanted, clock: Clock) -> anyhow::Result<Self> {
         let (transport, events) = mqtt::connect(config, filters, Some(will), clock)?;
-        Ok(Self { transport, events: Some(events), pump: None })
+        let taken_over = Some(transport.taken_over());
+        Ok(Self { transport, taken_over, events: Some(events), pump: None })
     }
 
     fn pump(&mut self, takers: Takers, clock: Clock) {

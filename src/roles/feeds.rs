@@ -21,6 +21,7 @@ use crate::messages::notice::Announce;
 use crate::ports::ProcessTable;
 use crate::roles::assemble;
 use crate::roles::cli::PublishArgs;
+use crate::roles::session::random_hex;
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
@@ -200,7 +201,8 @@ pub fn start_here(
     ended: watch::Sender<Option<publisher::Ended>>,
 ) -> anyhow::Result<Supervised<Publisher>> {
     let process = processes.own_identity();
-    let client_id = format!("heartwatch-publisher-{}", config.id);
+    // Who could guess it could throw it off its broker; its session ends with its connection anyway.
+    let client_id = format!("heartwatch-publisher-{}-{}", config.id, random_hex()?);
     let mut connection = assemble::mqtt(settings, mqtt_url, &client_id);
     // Readings that the broker would keep for us while we are away do not exist: it only sends confirmations.
     connection.clean_session = true;

@@ -41,4 +41,5 @@ pub mod server;
 mod session;
 pub mod start;
 mod stolen;
+mod takeover;
 pub mod top;

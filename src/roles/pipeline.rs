@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -41,6 +42,7 @@ use crate::roles::feeds::{self, Feeds};
 use crate::roles::kafka_intake::KafkaIntake;
 use crate::roles::nodes::NodeView;
 use crate::roles::session::{ask_agents, wanted};
+use crate::roles::takeover::Guard;
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
@@ -267,6 +269,19 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         hearing: watchdog_address.outlet(),
     };
     connection.pump(&takers);
+    let takeovers = Arc::<AtomicU64>::default();
+    if connection.wanted().is_some() {
+        let guard = Guard {
+            connection: connection.clone(),
+            takers: takers.clone(),
+            data_dir: settings.data_dir.clone(),
+            id_is_given: settings.mqtt.client_id.is_some(),
+            counted: takeovers.clone(),
+            clock,
+        };
+        let guarding = actix_rt::spawn(guard.run());
+        shutdown.started("guard of the session", move |_| async move { guarding.abort() });
+    }
     let closing = connection.clone();
     shutdown.started("broker connection", move |_| async move { closing.close().await });
     let kafka = KafkaIntake::new(agents.clone(), clock);
@@ -326,6 +341,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         live,
         queues: queues(&opened, &connection.transport()),
         broker: broker.as_ref().map(EmbeddedBroker::counts),
+        takeovers,
     };
     let server: PageServer = Rc::default();
     if let Some(config) = assemble::web(settings) {

@@ -1,6 +1,7 @@
 //! `/api/…`, `/metrics`, `/healthz`, `/readyz`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -220,6 +221,10 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     metric("heartwatch_actor_restarts_total", "counter", "Restarts of the monitor's actors.", &plain(restarts));
     let stuck = view.monitor.actors.iter().map(|actor| actor.stuck).sum();
     metric("heartwatch_actor_stuck_total", "counter", "Of these, because one no longer answered.", &plain(stuck));
+    let takeovers = outlets.takeovers.load(Ordering::Relaxed);
+    let help =
+        "Times that the monitor's MQTT connection was closed and taken back at once, as at a takeover of its session.";
+    metric("heartwatch_mqtt_takeovers_total", "counter", help, &plain(takeovers));
     if let Some(broker) = &outlets.broker {
         for (name, kind, help, counter) in [
             (

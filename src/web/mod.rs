@@ -16,6 +16,7 @@ pub mod users;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
@@ -127,6 +128,8 @@ pub struct Outlets {
     pub queues: Queues,
     /// What the embedded broker counts, when there is one.
     pub broker: Option<Arc<BrokerCounts>>,
+    /// How often the broker closed the monitor's connection and took it back at once, as at a takeover of its session.
+    pub takeovers: Arc<AtomicU64>,
 }
 
 /// Why the page cannot be served.

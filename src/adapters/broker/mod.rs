@@ -43,6 +43,7 @@ pub use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::clock::Clock;
 use connection::{Inside, serve};
 use hub::Hub;
+pub use topic::matches;
 
 /// How long what holds a taken port may take to say whether it is a broker.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);

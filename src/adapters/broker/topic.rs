@@ -47,8 +47,9 @@ fn levels(topic: &str) -> Result<&str, Malformed> {
     if topic.split('/').count() > LEVELS_MAX { Err(Malformed("a topic with too many levels")) } else { Ok(topic) }
 }
 
-/// Whether a filter matches a topic.
-pub(super) fn matches(filter: &str, topic: &str) -> bool {
+/// Whether a filter matches a topic, both of which were checked.
+#[must_use]
+pub fn matches(filter: &str, topic: &str) -> bool {
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
     }

@@ -85,6 +85,8 @@ pub(super) struct Link {
     phase: Phase,
     stopping: Stopping,
     outage: Outage,
+    /// Whether there was a connection before the present one.
+    was_up: bool,
     backoff: ExponentialBackoff,
     queue: EventQueue,
     /// QoS 0 messages dropped since the queue was last empty.
@@ -127,6 +129,7 @@ impl Link {
             phase: Phase::Down,
             stopping: Stopping::No,
             outage: Outage::default(),
+            was_up: false,
             backoff,
             queue,
             dropped_now: 0,

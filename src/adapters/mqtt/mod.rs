@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rumqttc::{AsyncClient, LastWill, MqttOptions, QoS};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use config::{MqttConfig, MqttConfigError, Secret, Will};
 pub use receipts::Unacknowledged;
@@ -93,6 +93,8 @@ struct Shared {
     dropped: AtomicU64,
     /// Messages that the consumer has not taken, before its channel.
     to_take: AtomicU64,
+    /// How often the broker closed the connection and took us back at once.
+    taken_over: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -176,6 +178,13 @@ impl MqttTransport {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How often the broker closed the connection and took us back at once, as it does when another client comes with our
+    /// client id (or when it was restarted in a moment). It ends with the transport.
+    #[must_use]
+    pub fn taken_over(&self) -> watch::Receiver<u64> {
+        self.shared.taken_over.subscribe()
     }
 
     fn check(&self, message: &Outgoing) -> Result<(), TransportError> {
