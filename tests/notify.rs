@@ -189,6 +189,29 @@ async fn a_command_gets_the_event_on_its_standard_input() {
     until_account(&running, "siren", "it is sent", |account| account.sent == 1).await;
 }
 
+/// A notice that its target can never take costs neither the others their place nor a digest its other notices.
+#[tokio::test]
+async fn a_notice_that_is_never_taken_is_overtaken_and_given_up_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    script(directory.path(), "if grep -q poison; then echo 'no such place' >&2; exit 3; fi");
+    let config = "[[notify]]\nname = 'siren'\ncommand = ['./tell']\nto = ['dead']\nper_minute_max = 120\n\
+                  backoff_min = '50ms'\nbackoff_max = '200ms'\n";
+    let running = Running::start_in(directory, options(config.to_owned())).await;
+    for name in ["poison", "light", "water"] {
+        let mut publisher = publish(running.directory(), name, running.mqtt_url());
+        running.until(name, Verdict::Alive).await;
+        publisher.kill();
+        running.until(name, Verdict::Dead).await;
+    }
+    until_account(&running, "siren", "the others are sent and it is given up", |account| {
+        (account.sent, account.given_up, account.waiting) == (2, 1, 0)
+    })
+    .await;
+    let account = account(&running, "siren").await;
+    assert!(account.last_given_up.contains("while others were") && account.last_given_up.contains("no such place"));
+    assert_balances(&account);
+}
+
 fn message() -> NotifyMessage {
     NotifyMessage { id: "m-1".into(), headline: "h".into(), text: "t".into(), json: b"{}".to_vec() }
 }

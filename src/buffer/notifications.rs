@@ -30,6 +30,8 @@ use crate::domain::time::Timestamp;
 pub const WAITING_NOTICES_MAX: u64 = 10_000;
 /// Most notices in one message.
 pub const MESSAGE_NOTICES_MAX: u64 = 1_000;
+/// A number that no message has.
+const NO_MESSAGE: i64 = -1;
 
 /// Why the store could not do something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,33 +131,38 @@ impl Notifications {
         })
     }
 
-    /// What waits for a target.
+    /// What waits for a target besides a message that others go before.
     ///
     /// # Errors
     /// [`NotificationsError::Write`].
-    pub fn waiting(&self, target: &str) -> Result<Waiting, NotificationsError> {
+    pub fn waiting(&self, target: &str, besides: Option<u64>) -> Result<Waiting, NotificationsError> {
         self.transact(|transaction| {
-            transaction.prepare_cached("SELECT count(*), count(message) FROM waiting WHERE target = ?1")?.query_row(
-                [target],
-                |row| {
-                    let (notices, begun) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
-                    Ok(Waiting { notices: notices.cast_unsigned(), begun: begun > 0 })
-                },
-            )
+            let sql = "SELECT count(*), count(message) FROM waiting WHERE target = ?1 AND message IS NOT ?2";
+            let besides = besides.map_or(NO_MESSAGE, u64::cast_signed);
+            transaction.prepare_cached(sql)?.query_row(params![target, besides], |row| {
+                let (notices, begun) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
+                Ok(Waiting { notices: notices.cast_unsigned(), begun: begun > 0 })
+            })
         })
     }
 
-    /// The message to send next: the one that was begun, or a new one of the oldest notices, at most
-    /// `notices_max` of them. None when nothing waits.
+    /// The message to send next, besides one that others go before: the oldest that was begun, or a new one of the
+    /// oldest notices, at most `notices_max` of them. None when nothing waits.
     ///
     /// # Errors
     /// [`NotificationsError::Write`].
-    pub fn begin_message(&self, target: &str, notices_max: u64) -> Result<Option<Outgoing>, NotificationsError> {
+    pub fn begin_message(
+        &self,
+        target: &str,
+        notices_max: u64,
+        besides: Option<u64>,
+    ) -> Result<Option<Outgoing>, NotificationsError> {
+        let besides = besides.map_or(NO_MESSAGE, u64::cast_signed);
         self.transact(|transaction| {
-            let begun: Option<i64> = transaction
-                .prepare_cached("SELECT message FROM waiting WHERE target = ?1 AND message IS NOT NULL LIMIT 1")?
-                .query_row([target], |row| row.get(0))
-                .optional()?;
+            let begun = "SELECT message FROM waiting
+                         WHERE target = ?1 AND message IS NOT NULL AND message <> ?2 ORDER BY id LIMIT 1";
+            let begun: Option<i64> =
+                transaction.prepare_cached(begun)?.query_row(params![target, besides], |row| row.get(0)).optional()?;
             let number = match begun {
                 Some(number) => number,
                 None => {
@@ -167,7 +174,8 @@ impl Notifications {
                     transaction
                         .prepare_cached(
                             "UPDATE waiting SET message = ?2
-                             WHERE id IN (SELECT id FROM waiting WHERE target = ?1 ORDER BY id LIMIT ?3)",
+                             WHERE id IN (SELECT id FROM waiting WHERE target = ?1 AND message IS NULL
+                                          ORDER BY id LIMIT ?3)",
                         )?
                         .execute(params![target, number, notices_max.min(MESSAGE_NOTICES_MAX).cast_signed()])?;
                     number
@@ -206,6 +214,19 @@ impl Notifications {
     /// [`NotificationsError::Write`].
     pub fn failed(&self, target: &str, reason: &str) -> Result<(), NotificationsError> {
         self.transact(|transaction| account::failed(transaction, target, reason))
+    }
+
+    /// A message was refused as it is: what it tells waits for another one, as if it had not been begun.
+    ///
+    /// # Errors
+    /// [`NotificationsError::Write`].
+    pub fn take_apart(&self, target: &str, number: u64) -> Result<(), NotificationsError> {
+        self.transact(|transaction| {
+            transaction
+                .prepare_cached("UPDATE waiting SET message = NULL WHERE target = ?1 AND message = ?2")?
+                .execute(params![target, number.cast_signed()])
+                .map(|_| ())
+        })
     }
 
     /// A message will never be delivered. Returns how many notices that gives up.

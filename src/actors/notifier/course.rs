@@ -21,6 +21,10 @@ use crate::runtime::clock::Clock;
 
 /// Wait before the disk is asked again after it refused.
 const DISK_RETRY: Duration = Duration::from_secs(5);
+/// So many failed attempts of one message, and the others go before it.
+const OVERTAKEN_AFTER: u64 = 5;
+/// So many more while others are delivered, and it is known that it will never be.
+const GIVEN_UP_AFTER: u64 = 3;
 /// Publishers of a digest that its line in the log names.
 const PUBLISHERS_NAMED_MAX: usize = 10;
 
@@ -35,10 +39,32 @@ pub(super) struct Course {
     draining: watch::Receiver<bool>,
     failures: u64,
     backoff: ExponentialBackoff,
+    /// The message that failed last, until it or another one is delivered for good.
+    stuck: Option<Stuck>,
+    /// Most notices of a message: fewer after one of several was refused.
+    notices_max: u64,
+}
+
+/// A message that its target does not take. When it takes others meanwhile, it is the message's fault.
+struct Stuck {
+    number: u64,
+    attempts: u64,
+    /// Attempts of it since another message was delivered; none before that.
+    after_others: Option<u64>,
+    retry_at: Instant,
+}
+
+impl Stuck {
+    /// Whether others go before it at this moment.
+    fn is_overtaken(&self) -> bool {
+        self.attempts >= OVERTAKEN_AFTER && Instant::now() < self.retry_at
+    }
 }
 
 /// When to look again.
 enum Rest {
+    /// Then, or when something new was taken.
+    UntilOrWoken(Instant),
     /// At once.
     None,
     /// When something new was taken.
@@ -58,7 +84,19 @@ impl Course {
         draining: watch::Receiver<bool>,
     ) -> Self {
         let backoff = backoff(&target);
-        Self { target, store, monitor, clock, log, wake, draining, failures: 0, backoff }
+        Self {
+            target,
+            store,
+            monitor,
+            clock,
+            log,
+            wake,
+            draining,
+            failures: 0,
+            backoff,
+            stuck: None,
+            notices_max: MESSAGE_NOTICES_MAX,
+        }
     }
 
     /// Goes on until it is asked to drain and has nothing to do at once.
@@ -78,6 +116,9 @@ impl Course {
                     Rest::None => {}
                     Rest::UntilWoken => wake.notified().await,
                     Rest::Until(at) => tokio::time::sleep_until(at).await,
+                    Rest::UntilOrWoken(at) => {
+                        let _ = tokio::time::timeout_at(at, wake.notified()).await;
+                    }
                 }
             };
             tokio::select! {
@@ -108,10 +149,15 @@ impl Course {
         let name = self.target.name.clone();
         let oldest = self.clock.wall().earlier_by(self.target.age_max);
         let reason = format!("could not be delivered within {}", describe_duration(self.target.age_max));
+        let overtaken = self.stuck.as_ref().filter(|stuck| stuck.is_overtaken());
+        let (besides, idle) = match overtaken {
+            Some(stuck) => (Some(stuck.number), Rest::UntilOrWoken(stuck.retry_at)),
+            None => (None, Rest::UntilWoken),
+        };
         let (waiting, too_old) = self
             .with_store(move |store| {
                 let too_old = store.give_up_older(&name, oldest, &reason)?;
-                Ok((store.waiting(&name)?, too_old))
+                Ok((store.waiting(&name, besides)?, too_old))
             })
             .await?;
         if too_old > 0 {
@@ -131,16 +177,21 @@ impl Course {
             1
         } else {
             match pace.next(usize::try_from(waiting.notices).unwrap_or(usize::MAX), self.clock.monotonic()) {
-                Step::Idle => return Ok(Rest::UntilWoken),
+                Step::Idle => return Ok(idle),
                 Step::WaitUntil(at) => return Ok(Rest::Until(self.clock.instant(at))),
                 Step::One => 1,
-                Step::Digest => MESSAGE_NOTICES_MAX,
+                Step::Digest => self.notices_max,
             }
         };
         let name = self.target.name.clone();
-        match self.with_store(move |store| store.begin_message(&name, notices_max)).await? {
-            None => Ok(Rest::UntilWoken),
-            Some(outgoing) => self.send(outgoing, pace).await,
+        match self.with_store(move |store| store.begin_message(&name, notices_max, besides)).await? {
+            None => Ok(idle),
+            Some(outgoing) => {
+                if besides.is_none() && self.stuck.as_ref().is_some_and(|stuck| stuck.number != outgoing.number) {
+                    self.stuck = None;
+                }
+                self.send(outgoing, pace).await
+            }
         }
     }
 
@@ -153,7 +204,8 @@ impl Course {
         };
         let (outcome, reason) = match &sent {
             Ok(()) => (Outcome::Delivered, ""),
-            Err(NotifyError::Refused { reason }) => (Outcome::GivenUp, reason.as_str()),
+            Err(NotifyError::Refused { reason }) if notices == 1 => (Outcome::GivenUp, reason.as_str()),
+            Err(NotifyError::Refused { reason }) => (Outcome::Failed, reason.as_str()),
             Err(NotifyError::Retry { reason, .. }) => (Outcome::Failed, reason.as_str()),
         };
         self.note(&outgoing.notices, outcome, reason);
@@ -161,13 +213,31 @@ impl Course {
         match sent {
             Ok(()) => {
                 tracing::debug!(target_name, number, notices, "notification delivered");
-                if self.failures > 0 {
-                    tracing::info!(target_name, failures = self.failures, "notifications are delivered again");
+                self.notices_max = self.notices_max.saturating_mul(2).min(MESSAGE_NOTICES_MAX);
+                if self.stuck.as_ref().is_some_and(|stuck| stuck.number == number) {
+                    self.stuck = None;
                 }
-                (self.failures, self.backoff) = (0, backoff(&self.target));
+                match &mut self.stuck {
+                    Some(stuck) => {
+                        stuck.after_others.get_or_insert(0);
+                    }
+                    None => {
+                        if self.failures > 0 {
+                            tracing::info!(target_name, failures = self.failures, "notifications are delivered again");
+                        }
+                        (self.failures, self.backoff) = (0, backoff(&self.target));
+                    }
+                }
                 pace.sent(self.clock.monotonic());
                 let at = self.clock.wall();
                 self.with_store(move |store| store.delivered(&name, number, at)).await?;
+                Ok(Rest::None)
+            }
+            Err(NotifyError::Refused { reason }) if notices > 1 => {
+                tracing::warn!(target_name, reason, notices, "a digest was refused: it is told in smaller ones");
+                self.notices_max = (notices as u64 / 2).max(1);
+                pace.sent(self.clock.monotonic());
+                self.with_store(move |store| store.take_apart(&name, number)).await?;
                 Ok(Rest::None)
             }
             Err(NotifyError::Refused { reason }) => {
@@ -179,6 +249,13 @@ impl Course {
             Err(NotifyError::Retry { reason, retry_after }) => {
                 self.failures += 1;
                 let wait = self.backoff.next().unwrap_or(self.target.backoff_max).max(retry_after.unwrap_or_default());
+                if let Some(reason) = self.not_taken(number, wait, &reason) {
+                    tracing::error!(target_name = self.target.name, reason, notices, "notification given up");
+                    self.note(&outgoing.notices, Outcome::GivenUp, &reason);
+                    self.with_store(move |store| store.give_up_message(&name, number, &reason)).await?;
+                    return Ok(Rest::None);
+                }
+                let target_name = self.target.name.as_str();
                 if self.failures == 1 {
                     tracing::warn!(target_name, reason, "notification not delivered; trying again until it is too old");
                 } else {
@@ -186,9 +263,35 @@ impl Course {
                     tracing::debug!(target_name, reason, failures, wait_ms, "notification not delivered");
                 }
                 self.with_store(move |store| store.failed(&name, &reason)).await?;
-                Ok(Rest::Until(Instant::now() + wait))
+                let overtaken = self.stuck.as_ref().is_some_and(Stuck::is_overtaken);
+                Ok(if overtaken { Rest::None } else { Rest::Until(Instant::now() + wait) })
             }
         }
+    }
+
+    /// A message was not taken: where that is its own fault, it says why it is given up.
+    fn not_taken(&mut self, number: u64, wait: Duration, reason: &str) -> Option<String> {
+        let retry_at = Instant::now() + wait;
+        let stuck = self.stuck.get_or_insert(Stuck { number, attempts: 0, after_others: None, retry_at });
+        if stuck.number != number {
+            // Another one fails as well: it is the target, and the oldest is tried first.
+            (stuck.attempts, stuck.after_others, stuck.retry_at) = (0, None, retry_at);
+            return None;
+        }
+        stuck.attempts += 1;
+        stuck.retry_at = retry_at;
+        if stuck.attempts == OVERTAKEN_AFTER {
+            tracing::warn!(target_name = self.target.name, reason, "a notification is not taken: others go before it");
+        }
+        let after_others = stuck.after_others.as_mut()?;
+        *after_others += 1;
+        if *after_others < GIVEN_UP_AFTER {
+            return None;
+        }
+        let attempts = stuck.attempts;
+        self.stuck = None;
+        (self.failures, self.backoff) = (0, backoff(&self.target));
+        Some(format!("not taken in {attempts} attempts, while others were: {reason}"))
     }
 
     fn note(&self, notices: &[Notice], outcome: Outcome, reason: &str) {

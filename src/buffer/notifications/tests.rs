@@ -31,7 +31,7 @@ fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
     let store = open(directory.path(), 7);
     assert_eq!(store.mark(), Ok(7), "what happened before the first start is not told");
     store.take_between(7, 9, &[("a".into(), notice(1)), ("a".into(), notice(2)), ("b".into(), notice(2))]).unwrap();
-    let message = store.begin_message("a", 1).unwrap().unwrap();
+    let message = store.begin_message("a", 1, None).unwrap().unwrap();
     assert_eq!(message.notices, [notice(1)]);
     drop(store);
     let store = open(directory.path(), 12);
@@ -39,9 +39,9 @@ fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
     store.take_between(7, 10, &[("a".into(), notice(3))]).unwrap();
     assert_eq!(store.mark(), Ok(9), "taken by someone else already");
     store.take_between(9, 10, &[("a".into(), notice(3))]).unwrap();
-    assert_eq!(store.begin_message("a", 100).unwrap(), Some(message.clone()), "the same message again");
+    assert_eq!(store.begin_message("a", 100, None).unwrap(), Some(message.clone()), "the same message again");
     store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
-    let digest = store.begin_message("a", 100).unwrap().unwrap();
+    let digest = store.begin_message("a", 100, None).unwrap().unwrap();
     assert_eq!(digest.notices, [notice(2), notice(3)]);
     assert_ne!(digest.number, message.number);
     store.failed("a", "no route").unwrap();
@@ -98,21 +98,21 @@ proptest! {
         let mut store = open(directory.path(), 0);
         let (mut next, mut told) = (0_i64, Vec::new());
         for act in acts {
-            let begun = store.waiting("a").unwrap().begun;
+            let begun = store.waiting("a", None).unwrap().begun;
             match act {
                 Act::Take(count) => for _ in 0..count {
                     next += 1;
                     let (from, to) = (next.cast_unsigned() - 1, next.cast_unsigned());
                     store.take_between(from, to, &[("a".into(), notice(next))]).unwrap();
                 },
-                Act::Begin(most) => { store.begin_message("a", most).unwrap(); }
+                Act::Begin(most) => { store.begin_message("a", most, None).unwrap(); }
                 Act::Deliver if begun => {
-                    let message = store.begin_message("a", 1).unwrap().unwrap();
+                    let message = store.begin_message("a", 1, None).unwrap().unwrap();
                     told.extend(message.notices.iter().map(Notice::known_at));
                     store.delivered("a", message.number, Timestamp::from_nanos(next)).unwrap();
                 }
                 Act::GiveUp if begun => {
-                    let message = store.begin_message("a", 1).unwrap().unwrap();
+                    let message = store.begin_message("a", 1, None).unwrap().unwrap();
                     store.give_up_message("a", message.number, "refused").unwrap();
                 }
                 Act::Deliver | Act::GiveUp => {}
