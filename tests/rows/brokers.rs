@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::support::eventually;
 use crate::support::heartwatch::{Program, RunOptions, Running};
 use crate::support::influxd::Influxd;
 use crate::support::mosquitto::{Mosquitto, MosquittoOptions};
@@ -113,4 +114,31 @@ async fn a_broker_that_takes_short_messages_only_gets_short_ones() {
     let mut light = Program::start(command);
     ends_with_nothing_left(&mut light).await;
     all_stored(&monitor, 3_000).await;
+}
+
+/// mosquitto ends the connection of who sends more than it takes, and MQTT 3.1.1 has no way to say so: a backlog in one
+/// message, or one long row, would be sent over each connection and end it.
+#[tokio::test]
+async fn what_a_broker_does_not_take_at_once_comes_in_pieces_and_what_it_never_takes_is_lost_by_name() {
+    let lines = "max_packet_size 4000".to_owned();
+    let Some(mosquitto) = Mosquitto::start_with(MosquittoOptions { lines, ..MosquittoOptions::default() }).await else {
+        return;
+    };
+    let monitor = Running::start(RunOptions { mqtt: Some(mosquitto.url()), ..RunOptions::default() }).await;
+    let row =
+        |row| format!("{{\"row\":{row},\"text\":\"{}\"}}\n", if row == 200 { "x".repeat(6_000) } else { "y".into() });
+    let rows: String = (1..=400).map(row).collect();
+    std::fs::write(monitor.directory().join("rows"), rows).unwrap();
+    let mut command = crate::support::heartwatch::command(monitor.directory());
+    command.args(["publish", "--id", "wide", "--mqtt", monitor.mqtt_url(), "--heartbeat", "200ms"]);
+    command.args(["--schema", r#"{"format":"json"}"#, "--data-dir", "publisher", "--exec"]);
+    command.arg("sh -c 'cat rows; exec sleep 600'");
+    let _publisher = Program::start(command);
+    eventually("the rows are stored, and one is lost by name", Duration::from_secs(300), async || {
+        let total = monitor.ledger().await.total;
+        (total.stored, total.lost, total.missing) == (399, 1, 0)
+    })
+    .await;
+    let ledger = monitor.ledger().await;
+    assert!(ledger.balances && ledger.losses[0].reason.contains("takes no message of this size"), "{ledger:?}");
 }

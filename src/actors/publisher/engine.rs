@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::errors::Errors;
-use super::messages::{Messages, messages};
+use super::packet_limit::{NotCarried, PacketLimit};
 use super::setback::Setback;
 use super::worker::{Produced, Worker};
 use super::{Ended, PublisherConfig};
@@ -19,10 +19,10 @@ use crate::domain::delivery::{Delivery, Run, safe_runs};
 use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::Incarnation;
-use crate::domain::reading::{Reading, Sequence};
+use crate::domain::reading::Sequence;
 use crate::formats::envelope::{self, GivenUp, Goodbye, HeartbeatNote, TopicKind};
 use crate::messages::intake::DeliveryState;
-use crate::ports::{Outgoing, Transport, TransportError, TransportEvent};
+use crate::ports::{Transport, TransportEvent};
 use crate::runtime::clock::Clock;
 use crate::sources::arrivals::Arrivals;
 
@@ -50,6 +50,8 @@ pub(super) struct Engine {
     pub delivery: Delivery,
     /// What keeps everything that waits from being sent.
     pub setback: Setback,
+    /// What the broker was seen to take.
+    pub packet_limit: PacketLimit,
     pub given_up: Vec<GivenUpRange>,
     /// When the monitor was last told what was given up.
     pub given_up_told: Instant,
@@ -81,7 +83,7 @@ pub(super) struct Engine {
 }
 
 /// Runs a blocking step of the worker off this thread.
-async fn off_thread<T: Send + 'static>(
+pub(super) async fn off_thread<T: Send + 'static>(
     worker: &Arc<Mutex<Worker>>,
     step: impl FnOnce(&mut Worker) -> T + Send + 'static,
 ) -> Option<T> {
@@ -221,105 +223,6 @@ impl Engine {
         }
     }
 
-    async fn send_backlog(&mut self) {
-        let readings_max = self.config.batch_readings_max;
-        if self.setback.lasts() {
-            return;
-        }
-        while let Some(run) = self.delivery.next_waiting(readings_max as u64, self.clock.monotonic()) {
-            let kept = off_thread(&self.worker, move |worker| worker.kept(run, readings_max)).await;
-            let readings = match kept {
-                Some(Ok(readings)) => readings,
-                Some(Err(error)) => {
-                    self.delivery.put_back(run);
-                    return self.setback.happened(&error);
-                }
-                None => return self.delivery.put_back(run),
-            };
-            self.forget_absent(run, &readings);
-            if !readings.is_empty() && !self.send(run, &readings).await {
-                self.delivery.put_back(run);
-                return;
-            }
-        }
-    }
-
-    /// Numbers that the outbox does not hold any more were confirmed or given up: nobody waits for them.
-    fn forget_absent(&mut self, run: Run, readings: &[Reading]) {
-        let mut next = run.first;
-        for number in readings.iter().map(|reading| reading.sequence).chain([run.last + 1]) {
-            if next < number {
-                self.delivery.forget(Run { first: next, last: number - 1, ..run });
-            }
-            next = number + 1;
-        }
-    }
-
-    /// Hands readings to the connection; what of them no message can carry is given up. False: they wait.
-    async fn send(&mut self, run: Run, readings: &[Reading]) -> bool {
-        if self.setback.lasts() {
-            return false;
-        }
-        let bytes_max = self.config.message_bytes_max.min(self.transport.payload_bytes_max());
-        let Messages { payloads, unsendable } = match messages(&self.config.host, run, readings, bytes_max) {
-            Ok(messages) => messages,
-            Err(problem) => {
-                self.setback.happened(&problem);
-                return false;
-            }
-        };
-        if !unsendable.is_empty() && !self.give_up(run.incarnation, unsendable).await {
-            return false;
-        }
-        for payload in payloads {
-            match self.publish(TopicKind::Readings, payload, true) {
-                Ok(()) => self.setback.ended(),
-                Err(TransportError::Full { .. } | TransportError::Closed) => return false,
-                Err(error @ TransportError::Unsendable { .. }) => {
-                    self.setback.happened(&error);
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Readings that can never be sent hold up nothing: they are lost, and the monitor is told why.
-    async fn give_up(&mut self, incarnation: Incarnation, unsendable: Vec<(Sequence, String)>) -> bool {
-        let given_up = off_thread(&self.worker, move |worker| worker.give_up(incarnation, &unsendable)).await;
-        let ranges = match given_up {
-            Some(Ok(ranges)) => ranges,
-            Some(Err(error)) => {
-                self.setback.happened(&error);
-                return false;
-            }
-            None => return false,
-        };
-        let readings: u64 = ranges.iter().map(|range| range.last - range.first + 1).sum();
-        if let Some(GivenUpRange { first, last, reason, .. }) = ranges.first() {
-            tracing::error!(%incarnation, first, last, reason, readings, "readings can never be sent: given up");
-            self.errors.happened(DROPPED_ERROR, readings, self.clock.wall());
-        }
-        for range in &ranges {
-            self.delivery.forget(Run { incarnation, first: range.first, last: range.last });
-        }
-        self.given_up.extend(ranges);
-        self.tell_given_up();
-        true
-    }
-
-    fn publish(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) -> Result<(), TransportError> {
-        let topic = self.config.prefix.topic(&self.config.id, kind);
-        self.transport.try_publish(Outgoing { topic, payload, at_least_once })
-    }
-
-    /// Says something that is said again when it was not heard: one that finds no room is no news.
-    fn tell(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) {
-        if let Err(error) = self.publish(kind, payload, at_least_once) {
-            tracing::debug!(%error, %kind, "a message was not sent");
-        }
-    }
-
     async fn heard(&mut self, event: TransportEvent) {
         let now = self.clock.monotonic();
         match event {
@@ -336,6 +239,9 @@ impl Engine {
                     self.errors.happened(CONNECTIVITY_ERROR, 1, at);
                 }
                 self.delivery.disconnected();
+                if let Some(NotCarried { incarnation, sequence, reason }) = self.packet_limit.disconnected(now) {
+                    self.give_up(incarnation, vec![(sequence, reason)]).await;
+                }
             }
             TransportEvent::Delivery(delivery) => {
                 match envelope::decode_confirm(&self.config.id, &delivery.payload) {
@@ -356,6 +262,7 @@ impl Engine {
         }
         let now = self.clock.monotonic();
         self.delivery.reported(life, through, highest, &state.gaps, now);
+        self.packet_limit.confirmed(&self.delivery);
         self.give_up_what_is_not_held(&state).await;
         if life == self.config.incarnation {
             self.confirmed = self.confirmed.max(through);
@@ -473,7 +380,7 @@ impl Engine {
         self.tell(TopicKind::Heartbeat, envelope::encode_heartbeat(&note), false);
     }
 
-    fn tell_given_up(&mut self) {
+    pub(super) fn tell_given_up(&mut self) {
         if !self.connected {
             return;
         }

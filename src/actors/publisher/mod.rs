@@ -7,6 +7,8 @@
 mod engine;
 mod errors;
 mod messages;
+mod packet_limit;
+mod sending;
 mod setback;
 mod worker;
 
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 
 use self::engine::Engine;
 use self::errors::Errors;
+use self::packet_limit::PacketLimit;
 use self::setback::Setback;
 pub use self::worker::KEPT_LOG;
 use self::worker::Worker;
@@ -196,6 +199,7 @@ impl Actor for Publisher {
             worker: Arc::new(Mutex::new(worker)),
             delivery,
             setback: Setback::default(),
+            packet_limit: PacketLimit::default(),
             given_up,
             given_up_told: Instant::now(),
             earlier,

@@ -325,10 +325,10 @@ mod tests {
         for entry in &meaning.entries {
             match entry {
                 IntakeEntry::Readings { lines, .. } => {
-                    lines.iter().for_each(|row| text += &String::from_utf8_lossy(row.line))
+                    lines.iter().for_each(|row| text += &String::from_utf8_lossy(row.line));
                 }
                 IntakeEntry::Unnumbered { lines, .. } | IntakeEntry::Arrived { lines, .. } => {
-                    text += &String::from_utf8_lossy(lines)
+                    text += &String::from_utf8_lossy(lines);
                 }
                 _ => {}
             }

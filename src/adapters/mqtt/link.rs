@@ -71,6 +71,9 @@ enum Woken {
     TimeIsUp,
 }
 
+/// Connections in a row that end without a message confirmed, before those that wait for it are dropped.
+const FRUITLESS_MAX: u32 = 2;
+
 pub(super) struct Link {
     config: MqttConfig,
     /// The broker's address, for logs.
@@ -101,6 +104,10 @@ pub(super) struct Link {
     held: Option<Outgoing>,
     /// QoS 1 messages that rumqttc has and the broker has not confirmed.
     unconfirmed: usize,
+    /// Whether the broker has confirmed a message over this connection.
+    confirms: bool,
+    /// Connections in a row that ended with messages of ours unconfirmed and none confirmed.
+    fruitless: u32,
     /// An acknowledgement is in rumqttc's own queue: no other may overtake it.
     acknowledging: bool,
     /// What comes is left to gather until then.
@@ -138,6 +145,8 @@ impl Link {
             said_paused: false,
             held: None,
             unconfirmed: 0,
+            confirms: false,
+            fruitless: 0,
             acknowledging: false,
             rests_until: None,
             marks,
@@ -379,6 +388,7 @@ impl Link {
             publish.pkid = 0;
             eventloop.pending.push_back(Request::Publish(publish));
         }
+        self.drop_what_ends_connections(eventloop);
         let now = self.clock.monotonic();
         if let Phase::Up { since } = self.phase
             && now.since(since) >= STABLE_AFTER
@@ -389,6 +399,25 @@ impl Link {
         if self.outage.failed(&self.broker, kind, reason, now) {
             let at = self.clock.wall();
             self.queue.push(TransportEvent::Disconnected { reason: reason.to_owned(), at });
+        }
+    }
+
+    /// rumqttc sends over each connection what the one before left unconfirmed. A message that the broker ends the
+    /// connection for would be sent so for ever: whoever published it says again, as it sees fit, what is not confirmed.
+    fn drop_what_ends_connections(&mut self, eventloop: &mut EventLoop) {
+        let is_message = |request: &Request| matches!(request, Request::Publish(_));
+        if matches!(self.phase, Phase::Down) {
+            return;
+        }
+        let waits = eventloop.pending.iter().any(is_message);
+        self.fruitless = if waits && !self.confirms { self.fruitless + 1 } else { 0 };
+        if self.fruitless >= FRUITLESS_MAX {
+            self.fruitless = 0;
+            eventloop.pending.retain(|request| !is_message(request));
+            tracing::warn!(
+                broker = self.broker,
+                "connections end before the broker has confirmed a message: what was sent is not repeated as it was"
+            );
         }
     }
 

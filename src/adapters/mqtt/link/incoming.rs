@@ -93,6 +93,7 @@ impl Link {
         match event {
             Event::Incoming(Packet::ConnAck(connack)) => {
                 self.connection_epoch += 1;
+                self.confirms = false;
                 let session_present = connack.session_present;
                 self.shared.receipts().begin(self.connection_epoch, session_present);
                 if !session_present {
@@ -122,7 +123,10 @@ impl Link {
             }
             Event::Incoming(Packet::SubAck(suback)) => return self.subscribed(&suback),
             Event::Incoming(Packet::Publish(publish)) => self.delivery(publish, came),
-            Event::Incoming(Packet::PubAck(_)) => self.unconfirmed = self.unconfirmed.saturating_sub(1),
+            Event::Incoming(Packet::PubAck(_)) => {
+                self.unconfirmed = self.unconfirmed.saturating_sub(1);
+                self.confirms = true;
+            }
             Event::Outgoing(rumqttc::Outgoing::PubAck(_)) => self.acknowledging = false,
             Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
                 let until = self.later(CLOSING_MAX);
