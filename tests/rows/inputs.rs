@@ -90,9 +90,12 @@ async fn a_reading_that_cannot_be_taken_costs_its_message_nothing_and_is_lost_by
         good(5),
     ];
     let payload = format!(r#"{{"v":1,"host":"h","incarnation":7,"readings":[{}]}}"#, readings.join(","));
-    send(monitor.mqtt_url(), &[("heartwatch/v1/typed/readings", payload.into_bytes())]).await;
-    eventually("the good ones are stored", Duration::from_secs(20), async || monitor.ledger().await.total.stored == 2)
-        .await;
+    eventually("the good ones are stored", Duration::from_secs(60), async || {
+        // before its subscription nobody keeps it for the monitor
+        send(monitor.mqtt_url(), &[("heartwatch/v1/typed/readings", payload.clone().into_bytes())]).await;
+        monitor.ledger().await.total.stored == 2
+    })
+    .await;
     let ledger = monitor.ledger().await;
     let total = ledger.total;
     assert_eq!((total.produced, total.lost, total.missing, ledger.balances), (5, 3, 0, true), "{ledger:?}");
@@ -101,7 +104,7 @@ async fn a_reading_that_cannot_be_taken_costs_its_message_nothing_and_is_lost_by
         assert!(reasons.iter().any(|(first, reason)| *first == number && reason.contains(words)), "{reasons:?}");
     }
     let counted = monitor.status().await.subscriber;
-    assert_eq!(counted.malformed, 3, "each is shown to a person: {counted:?}");
+    assert!(counted.malformed >= 3, "each is shown to a person: {counted:?}");
 }
 
 #[tokio::test]
