@@ -10,6 +10,7 @@ use heartwatch::adapters::broker::{self, BrokerConfig, BrokerCounts, EmbeddedBro
 use heartwatch::domain::verdict::Verdict;
 use support::eventually;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command};
+use support::mosquitto::Mosquitto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -657,8 +658,19 @@ async fn a_monitor_goes_on_whatever_is_published_and_when_its_broker_fails() {
 /// Whoever knows the monitor's client id takes its session: it is noticed, and the monitor goes on without it.
 #[tokio::test]
 async fn a_monitor_whose_session_is_stolen_goes_on_under_a_new_one_and_names_what_was_left_in_the_old() {
+    stolen(None).await;
+}
+
+#[tokio::test]
+async fn the_same_at_mosquitto() {
+    if let Some(mosquitto) = Mosquitto::start().await {
+        stolen(Some(mosquitto.url())).await;
+    }
+}
+
+async fn stolen(mqtt: Option<String>) {
     let config = "[[foreign]]\ntopic = 'number/{publisher}'\nformat = 'number'\n".to_owned();
-    let running = Running::start(RunOptions { config, ..RunOptions::default() }).await;
+    let running = Running::start(RunOptions { config, mqtt, ..RunOptions::default() }).await;
     running.program.says("connected to the MQTT broker").await;
     let address: SocketAddr = running.mqtt_url().trim_start_matches("mqtt://").parse().unwrap();
     let file = running.directory().join("data/mqtt-client-id");

@@ -88,8 +88,8 @@ pub(super) struct Link {
     phase: Phase,
     stopping: Stopping,
     outage: Outage,
-    /// Whether there was a connection before the present one.
-    was_up: bool,
+    /// Whether the latest failure was that a connection broke off which the broker had accepted.
+    broke_off: bool,
     backoff: ExponentialBackoff,
     queue: EventQueue,
     /// QoS 0 messages dropped since the queue was last empty.
@@ -136,7 +136,7 @@ impl Link {
             phase: Phase::Down,
             stopping: Stopping::No,
             outage: Outage::default(),
-            was_up: false,
+            broke_off: false,
             backoff,
             queue,
             dropped_now: 0,
@@ -395,6 +395,7 @@ impl Link {
         {
             self.backoff = backoff(&self.config);
         }
+        self.broke_off = kind == Kind::Network && !matches!(self.phase, Phase::Down);
         self.phase = Phase::Down;
         if self.outage.failed(&self.broker, kind, reason, now) {
             let at = self.clock.wall();

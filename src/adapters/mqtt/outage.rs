@@ -48,12 +48,6 @@ impl Outage {
         news
     }
 
-    /// Whether nothing has failed since but one connection that broke off, a moment ago.
-    pub fn is_one_break(&self, now: Monotonic) -> bool {
-        let is_short = self.since.is_some_and(|since| now.since(since) < STABLE_AFTER);
-        is_short && self.attempts == 1 && self.said == [Kind::Network]
-    }
-
     /// The connection is up.
     pub fn ended(&mut self, broker: &str, now: Monotonic) {
         match self.since.take() {

@@ -99,10 +99,9 @@ impl Link {
                 if !session_present {
                     self.marks.session_began(self.clock.wall());
                 }
-                if self.was_up && self.outage.is_one_break(self.clock.monotonic()) {
+                if std::mem::take(&mut self.broke_off) {
                     self.shared.taken_over.send_modify(|times| *times += 1);
                 }
-                self.was_up = true;
                 // what rumqttc still has of an earlier connection goes out again; nothing without a session
                 let again =
                     |request: &&Request| matches!(request, Request::Publish(publish) if publish.qos != QoS::AtMostOnce);
