@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{salvage, seal, upgrade, write_ahead_log};
@@ -83,12 +84,15 @@ pub(super) fn first_use<T>(
     mut first_use: impl FnMut(&mut Connection, &mut Vec<String>) -> rusqlite::Result<T>,
 ) -> Result<(Connection, T), String> {
     let mut connection = connection;
+    let known = damage.len();
     let found = match first_use(&mut connection, damage).map_err(Refusal::from) {
         Ok(used) => return Ok((connection, used)),
         Err(Refusal::Damaged(found)) => found,
         Err(Refusal::Other(reason)) => return Err(reason),
     };
     drop(connection);
+    // what it had found was rolled back, and is found again
+    damage.truncate(known);
     damage.push(format!("{} is damaged ({found})", path.display()));
     damage.extend(salvage::salvage(path, layout)?);
     let mut connection = open_checked(path, layout, damage)?;
@@ -102,6 +106,10 @@ pub(super) fn open_locked(path: &Path, layout: &Layout) -> Result<(Connection, V
     upgrade::finish_interrupted(path)?;
     let mut damage = Vec::new();
     damage.extend(write_ahead_log::damage(path));
+    if write_ahead_log::is_orphaned(path) {
+        damage.push(format!("{} is gone or empty, and its log is not", path.display()));
+        damage.push(salvage::put_log_aside(path)?);
+    }
     let found = match open_checked(path, layout, &mut damage) {
         Ok(connection) => return Ok((connection, damage)),
         Err(Refusal::Damaged(found)) => found,
@@ -210,6 +218,21 @@ pub(super) fn open_read_only(path: &Path, layout: &Layout) -> Result<Connection,
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| error.to_string())?;
     check_owner(&connection, layout)?;
     Ok(connection)
+}
+
+/// Opens a file, whose lock is held, for a look only where its disk takes nothing more: nothing is written, not even
+/// beside it.
+pub(super) fn open_without_writing(path: &Path, layout: &Layout) -> Result<Connection, String> {
+    let look = || -> Result<Connection, Refusal> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // the index of the log is in memory then
+        connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+        check_owner(&connection, layout)?;
+        Ok(connection)
+    };
+    look().map_err(String::from)
 }
 
 /// Makes the tables in a new file.

@@ -39,6 +39,28 @@ pub(super) fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
     (checksum(content) == u32::from_le_bytes(*sum)).then_some(content)
 }
 
+/// Bytes with a checksum after them over them and what they belong to, which is kept elsewhere.
+pub(super) fn sealed_for(mut bytes: Vec<u8>, of: &[u8]) -> Vec<u8> {
+    let sum = checksum_for(&bytes, of);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// What [`sealed_for`] was given for the same; none when a byte of either has changed since. What is only
+/// [`sealed`] was written by an earlier version.
+pub(super) fn unsealed_for<'a>(bytes: &'a [u8], of: &[u8]) -> Option<&'a [u8]> {
+    let (content, sum) = bytes.split_last_chunk::<4>()?;
+    let is_whole = checksum_for(content, of) == u32::from_le_bytes(*sum);
+    if is_whole { Some(content) } else { unsealed(bytes) }
+}
+
+fn checksum_for(bytes: &[u8], of: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.update(of);
+    crc.sum()
+}
+
 /// Reads bytes from the front; every answer is none where they end too early.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decoder<'a>(pub(super) &'a [u8]);

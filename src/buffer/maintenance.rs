@@ -1,11 +1,12 @@
 //! The maintenance windows that were opened by command, in a small file: they survive a restart.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::text_file;
 use crate::domain::maintenance::Window;
 use crate::ports::KeepMaintenance;
+use crate::runtime::damage_log::DamageLog;
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -21,28 +22,17 @@ impl MaintenanceFile {
     /// The file at this path, and what is in it. One that cannot be read is named and left out: the
     /// monitor is better awake than quiet.
     #[must_use]
-    pub fn open(path: &Path) -> (Self, Vec<Window>) {
-        let windows = match read(path) {
-            Ok(windows) => windows,
-            Err(reason) => {
-                tracing::error!(path = %path.display(), reason, "the maintenance windows cannot be read: none is open");
-                Vec::new()
-            }
-        };
+    pub fn open(path: &Path, damage: &DamageLog) -> (Self, Vec<Window>) {
+        let windows = read(path).unwrap_or_else(|reason| {
+            damage.report(path, &format!("the maintenance windows cannot be read, none is open: {reason}"));
+            Vec::new()
+        });
         (Self { path: path.to_owned(), written_revision: Mutex::new(0) }, windows)
     }
 }
 
 fn read(path: &Path) -> Result<Vec<Window>, String> {
-    let size = match std::fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string()),
-    };
-    if size > FILE_BYTES_MAX {
-        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
-    }
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    let Some(text) = text_file::read(path, FILE_BYTES_MAX)? else { return Ok(Vec::new()) };
     serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
@@ -52,15 +42,9 @@ impl KeepMaintenance for MaintenanceFile {
         if revision <= *written {
             return Ok(());
         }
-        let failed = |error: std::io::Error| format!("cannot write {}: {error}", self.path.display());
         let text = serde_json::to_vec_pretty(windows).map_err(|error| error.to_string())?;
-        let beside = self.path.with_extension("json.new");
-        let mut file = std::fs::File::create(&beside).map_err(failed)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&beside, &self.path).map_err(failed)?;
-        if let Some(directory) = self.path.parent() {
-            let _ = std::fs::File::open(directory).and_then(|directory| directory.sync_all());
-        }
+        text_file::write(&self.path, &text)
+            .map_err(|error| format!("cannot write {}: {error}", self.path.display()))?;
         *written = revision;
         Ok(())
     }
@@ -76,7 +60,8 @@ mod tests {
     fn windows_survive_and_an_older_list_never_replaces_a_newer_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("maintenance.json");
-        let (file, windows) = MaintenanceFile::open(&path);
+        let damage = DamageLog::default();
+        let (file, windows) = MaintenanceFile::open(&path, &damage);
         assert_eq!(windows, []);
         let window = Window {
             publisher: IdPattern::new("light-*"),
@@ -86,8 +71,12 @@ mod tests {
         };
         file.keep(2, std::slice::from_ref(&window)).unwrap();
         file.keep(1, &[]).unwrap();
-        assert_eq!(MaintenanceFile::open(&path).1, [window]);
+        assert_eq!(MaintenanceFile::open(&path, &damage).1, [window]);
+        let whole = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, whole.replace("new disk", "old disk")).unwrap();
+        assert_eq!(MaintenanceFile::open(&path, &damage).1, [], "a window that was never opened");
         std::fs::write(&path, "{ not json").unwrap();
-        assert_eq!(MaintenanceFile::open(&path).1, [], "a damaged file opens no window");
+        assert_eq!(MaintenanceFile::open(&path, &damage).1, [], "a damaged file opens no window");
+        assert_eq!(damage.found().total, 2);
     }
 }

@@ -13,6 +13,7 @@ mod account;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,9 +23,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 pub use self::account::{Account, RECENT_MAX};
 use self::schema::LAYOUT;
-use super::database;
+use self::witness::{Counts, Witness};
+use super::{database, disk};
 use crate::domain::notice::Notice;
 use crate::domain::time::Timestamp;
+use crate::runtime::damage_log::DamageLog;
 
 /// Most notices that wait for one target; at the limit the oldest are given up.
 pub const WAITING_NOTICES_MAX: u64 = 10_000;
@@ -78,8 +81,35 @@ pub struct Notifications {
 
 #[derive(Debug)]
 struct Inner {
+    path: PathBuf,
+    last_epoch: u64,
+    damage: DamageLog,
+    /// None while the disk takes nothing.
+    opened: Option<Opened>,
+}
+
+#[derive(Debug)]
+struct Opened {
     connection: Connection,
+    witness: Witness,
     _lock: Option<File>,
+}
+
+impl Inner {
+    fn ready(&mut self) -> Result<&mut Opened, String> {
+        if self.opened.is_none() {
+            let database::Opened { connection, lock, mut damage } = database::open(&self.path, &LAYOUT)?;
+            let mut witness = Witness::open(&self.path, &mut damage);
+            let (noted, last_epoch) = (witness.noted(), self.last_epoch);
+            let begin =
+                |connection: &mut Connection, damage: &mut Vec<String>| begin(connection, last_epoch, noted, damage);
+            let (connection, counts) = database::first_use(&self.path, &LAYOUT, connection, &mut damage, begin)?;
+            witness.note(counts);
+            self.damage.report_all(&self.path, &damage);
+            self.opened = Some(Opened { connection, witness, _lock: lock });
+        }
+        self.opened.as_mut().ok_or_else(|| "it is not open".to_owned())
+    }
 }
 
 impl Notifications {
@@ -89,12 +119,25 @@ impl Notifications {
     /// # Errors
     /// [`NotificationsError::Open`].
     pub fn open(path: &Path, last_epoch: u64) -> Result<(Self, Vec<String>), NotificationsError> {
-        let failed = |reason: String| NotificationsError::Open { path: path.to_owned(), reason };
-        let database::Opened { connection, lock, mut damage } = database::open(path, &LAYOUT).map_err(failed)?;
-        let begin = |connection: &mut Connection, _: &mut Vec<String>| begin(connection, last_epoch);
-        let (connection, ()) = database::first_use(path, &LAYOUT, connection, &mut damage, begin).map_err(failed)?;
-        let inner = Arc::new(Mutex::new(Inner { connection, _lock: lock }));
-        Ok((Self { inner }, damage))
+        let damage = DamageLog::default();
+        let store = Self::open_with(path, last_epoch, damage.clone())?;
+        Ok((store, damage.found().newest.into_iter().rev().map(|damage| damage.what).collect()))
+    }
+
+    /// [`Notifications::open`], where damage is said. While the disk takes nothing more, the store is there and
+    /// refuses; it opens by itself.
+    ///
+    /// # Errors
+    /// As [`Notifications::open`].
+    pub fn open_with(path: &Path, last_epoch: u64, damage: DamageLog) -> Result<Self, NotificationsError> {
+        let mut inner = Inner { path: path.to_owned(), last_epoch, damage, opened: None };
+        if let Err(reason) = inner.ready() {
+            let Some(advice) = disk::waits_for(path, &reason) else {
+                return Err(NotificationsError::Open { path: path.to_owned(), reason });
+            };
+            tracing::error!(advice, "the notifications cannot be opened: nobody is told until they can");
+        }
+        Ok(Self { inner: Arc::new(Mutex::new(inner)) })
     }
 
     /// The epoch of the last change that was taken.
@@ -285,22 +328,54 @@ impl Notifications {
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, NotificationsError> {
         let mut inner = self.lock();
+        let path = inner.path.clone();
+        let opened = inner.ready().map_err(|reason| NotificationsError::Write {
+            reason: disk::waits_for(&path, &reason).unwrap_or(reason),
+        })?;
         let act = || {
-            let transaction = inner.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = opened.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = change(&transaction)?;
+            let counts = counts(&transaction)?;
             transaction.commit()?;
+            opened.witness.note(counts);
             Ok(done)
         };
         act().map_err(|error: rusqlite::Error| NotificationsError::Write { reason: error.to_string() })
     }
 }
 
+/// What the witness is told.
+fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
+    let sql = "SELECT (SELECT coalesce(sum(taken), 0) FROM accounts), (SELECT messages FROM progress)";
+    connection.prepare_cached(sql)?.query_row([], |row| {
+        let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        Ok(Counts { taken: count(0)?, messages: count(1)? })
+    })
+}
+
 /// The journal decides how far changes reach: a mark beyond its last one would hide what comes next.
-fn begin(connection: &Connection, last_epoch: u64) -> rusqlite::Result<()> {
+fn begin(
+    connection: &Connection,
+    last_epoch: u64,
+    noted: Counts,
+    damage: &mut Vec<String>,
+) -> rusqlite::Result<Counts> {
     let last_epoch = last_epoch.cast_signed();
     connection.execute("INSERT OR IGNORE INTO progress (id, mark, messages) VALUES (1, ?1, 0)", [last_epoch])?;
     connection.execute("UPDATE progress SET mark = min(mark, ?1)", [last_epoch])?;
-    Ok(())
+    // each message has a number of its own, also where the file has lost how many there were
+    connection.execute(
+        "UPDATE progress SET messages = max(messages, ?1, (SELECT coalesce(max(message), 0) FROM waiting))",
+        [noted.messages.cast_signed()],
+    )?;
+    let counts = counts(connection)?;
+    if counts.taken < noted.taken {
+        let gone = noted.taken - counts.taken;
+        damage.push(format!(
+            "{gone} notices that were taken are not there any more; those of verdict changes that were not told are taken again"
+        ));
+    }
+    Ok(counts)
 }
 
 fn insert(transaction: &Transaction<'_>, notices: &[(String, Notice)]) -> rusqlite::Result<()> {

@@ -64,13 +64,26 @@ pub(super) fn finish_interrupted(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Moves the log of a file that is gone aside; says where it is.
+pub(super) fn put_log_aside(path: &Path) -> Result<String, String> {
+    let (from, to) = (beside(path, "-wal"), beside(&free_name(path)?, "-wal"));
+    rename(&from, &to)?;
+    sync_directory(path);
+    Ok(format!("the log is kept as {}", to.display()))
+}
+
+fn free_name(path: &Path) -> Result<PathBuf, String> {
+    let is_free = |aside: &PathBuf| !aside.exists() && !beside(aside, "-wal").exists();
+    (1..)
+        .map(|number| beside(path, &format!(".damaged-{number}")))
+        .find(is_free)
+        .ok_or_else(|| "no free name for the damaged file".to_owned())
+}
+
 /// Moves the damaged file aside and the complete new one into its place. The log goes first: a log
 /// left behind would be taken for the new file's own.
 fn put_in_place(path: &Path) -> Result<PathBuf, String> {
-    let aside = (1..)
-        .map(|number| beside(path, &format!(".damaged-{number}")))
-        .find(|aside| !aside.exists())
-        .ok_or("no free name for the damaged file")?;
+    let aside = free_name(path)?;
     for suffix in ["-wal", "-shm", ""] {
         let from = beside(path, suffix);
         if from.exists() {

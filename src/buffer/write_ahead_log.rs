@@ -17,8 +17,13 @@ const FRAME_HEADER_BYTES: usize = 24;
 /// What is wrong with the log of this database, in words; none when nothing is or there is none.
 pub(super) fn damage(database: &Path) -> Option<String> {
     let path = beside(database, "-wal");
-    let mut log = BufReader::with_capacity(1 << 20, File::open(&path).ok()?);
-    let lost = lost_commits(&mut log)?;
+    let file = File::open(&path).ok()?;
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let lost = match lost_commits(&mut BufReader::with_capacity(1 << 20, file)) {
+        // a header is written at once, before the first frame
+        None if (1..HEADER_BYTES as u64).contains(&bytes) => Lost::Header,
+        lost => lost?,
+    };
     let name = path.display();
     Some(match lost {
         Lost::Header => {
@@ -28,6 +33,13 @@ pub(super) fn damage(database: &Path) -> Option<String> {
             format!("{name}: a frame is damaged, {commits} commits from there on are lost")
         }
     })
+}
+
+/// Whether the log has something in it and the file that it belongs to has nothing, or is gone: SQLite removes such
+/// a log without a word. A new file has its first page before its log begins.
+pub(super) fn is_orphaned(database: &Path) -> bool {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    bytes(database) == 0 && bytes(&beside(database, "-wal")) > HEADER_BYTES as u64
 }
 
 #[derive(Debug, PartialEq, Eq)]

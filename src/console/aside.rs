@@ -6,6 +6,9 @@ use crate::domain::ledger::Account;
 use crate::formats::api::StatusView;
 use crate::messages::notice::TargetStatus;
 
+/// Most pieces of damage that have a line of their own.
+const DAMAGE_SHOWN_MAX: usize = 5;
+
 /// A line for each, in words.
 #[must_use]
 pub fn lines(view: &StatusView) -> String {
@@ -38,6 +41,13 @@ pub fn lines(view: &StatusView) -> String {
     }
     for target in &view.notifications {
         text.push_str(&told(target));
+    }
+    for damage in view.damage.newest.iter().take(DAMAGE_SHOWN_MAX) {
+        text.push_str(&format!("damaged on disk: {}: {}\n", harmless(&damage.file), harmless(&damage.what)));
+    }
+    let more = view.damage.total.saturating_sub(DAMAGE_SHOWN_MAX as u64);
+    if more > 0 {
+        text.push_str(&format!("damaged on disk: {more} more, see --json, the page or the log\n"));
     }
     let monitor = &view.monitor;
     for actor in monitor.actors.iter().filter(|actor| actor.unanswered > 0 || actor.stuck > 0) {
@@ -92,6 +102,8 @@ fn told(target: &TargetStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::damage::{Damage, DamageFound};
+    use crate::domain::time::Timestamp;
     use crate::messages::progress::{ActorStatus, MonitorStatus};
 
     #[test]
@@ -129,8 +141,16 @@ mod tests {
         });
         let stuck = ActorStatus { actor: "watchdog".to_owned(), restarts: 1, stuck: 1, unanswered: 0, waiting: 0 };
         view.monitor = MonitorStatus { actors: vec![stuck], ..MonitorStatus::default() };
+        let damage = Damage {
+            at: Timestamp::from_nanos(0),
+            file: "/data/journal.sqlite".to_owned(),
+            what: "3 readings of light are lost".to_owned(),
+        };
+        view.damage = DamageFound { total: 14, newest: vec![damage] };
         let expected = "\
 notify pager (webhook): retrying, 12 sent, 3 waiting, 1 given up (too old); no answer\\u{1b} in time
+damaged on disk: /data/journal.sqlite: 3 readings of light are lost
+damaged on disk: 9 more, see --json, the page or the log
 monitor: the watchdog was stuck 1 times and was started again
 ";
         assert_eq!(lines(&view), expected);

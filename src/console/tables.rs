@@ -420,6 +420,7 @@ mod tests {
             sinks: vec![],
             subscriber: Default::default(),
             notifications: Default::default(),
+            damage: crate::domain::damage::DamageFound::default(),
             alarms: Default::default(),
             monitor: Default::default(),
         };

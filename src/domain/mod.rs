@@ -11,6 +11,7 @@ pub mod boot;
 pub mod command;
 pub mod confirmers;
 pub mod crowd;
+pub mod damage;
 pub mod deadline;
 pub mod delivery;
 pub mod error_metric;

@@ -343,7 +343,8 @@ impl SequenceTracker {
     }
 
     /// The parts of a range that are neither received nor lost.
-    fn unsettled(&self, first: Sequence, last: Sequence) -> Vec<(Sequence, Sequence)> {
+    #[must_use]
+    pub fn unsettled(&self, first: Sequence, last: Sequence) -> Vec<(Sequence, Sequence)> {
         let mut parts = Vec::new();
         let mut next = first.max(self.through + 1);
         let start = self.above.range(..=next).next_back().map_or(next, |(&start, _)| start);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::damage::DamageFound;
 use crate::domain::deadline::IdPattern;
 use crate::domain::ledger::{Account, NamedLoss, Reconciled};
 use crate::domain::maintenance::Open;
@@ -40,6 +41,9 @@ pub struct StatusView {
     /// How the rules (`[[rule]]`) stand.
     #[serde(default)]
     pub alarms: AlarmsReply,
+    /// What was found damaged on disk since the monitor started.
+    #[serde(default)]
+    pub damage: DamageFound,
 }
 
 /// One publisher in [`StatusView`].

@@ -22,6 +22,7 @@ use crate::messages::notice::Target;
 use crate::ports::{Notify, Ping, ProcessTable};
 use crate::roles::assemble;
 use crate::runtime::clock::Clock;
+use crate::runtime::damage_log::DamageLog;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 
@@ -124,14 +125,12 @@ pub fn notifier(
     identity: &Identity,
     last_epoch: u64,
     changes: Outlet<AskChanges>,
+    damage: &DamageLog,
     supervisor: &Supervisor,
     clock: Clock,
 ) -> anyhow::Result<Supervised<Notifier>> {
     let path = settings.data_dir.join("notifications.sqlite");
-    let (store, damage) = Notifications::open(&path, last_epoch)?;
-    for damage in damage {
-        tracing::error!(damage, "the notifications were damaged");
-    }
+    let store = Notifications::open_with(&path, last_epoch, damage.clone())?;
     let parts = NotifierParts::new(store, identity.id.clone(), clock, changes, targets(settings)?);
     Ok(supervisor.start("notifier", move |_| Notifier::new(parts.clone())))
 }

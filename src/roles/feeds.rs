@@ -210,12 +210,26 @@ pub fn start_here(
     // It has promised a sign of life: after an outage of the broker it does not wait for longer than that.
     connection.backoff_max = connection.backoff_max.min(config.heartbeat.max(connection.backoff_min));
     connection.validate()?;
-    let mut first = Some(publisher::prepare(config.clone(), clock)?);
+    let mut first = match publisher::prepare(config.clone(), clock) {
+        Err(error) if error.waits_for_disk() => {
+            tracing::error!("{error}");
+            None
+        }
+        prepared => Some(prepared?),
+    };
+    let mut starts = 0_u64;
     let factory = move |_: &mut actix::Context<Publisher>| {
         let prepared = match first.take() {
             Some(prepared) => Ok(prepared),
             None => publisher::prepare(config.clone(), clock),
         };
+        starts += 1;
+        if let Err(error) = &prepared
+            && error.waits_for_disk()
+        {
+            tracing::info!(tried = starts, "{error}");
+            return Publisher::waiting_for_disk(clock, ended.clone());
+        }
         let incarnation = prepared.as_ref().map_or(config.incarnation, |prepared| prepared.config().incarnation);
         let last_will = LastWill { host: config.host.clone(), incarnation };
         let topic = config.prefix.topic(&config.id, TopicKind::LastWill);

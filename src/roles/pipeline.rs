@@ -45,6 +45,7 @@ use crate::roles::session::{ask_agents, wanted};
 use crate::roles::takeover::Guard;
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
+use crate::runtime::damage_log::DamageLog;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::queues::Queues;
@@ -153,8 +154,9 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
 
-    let (journal, recovery) =
-        Journal::open(JournalConfig { has_sink: ends.sink.is_some(), ..assemble::journal(settings) })?;
+    let damage = DamageLog::new(clock);
+    let config = JournalConfig { has_sink: ends.sink.is_some(), ..assemble::journal(settings) };
+    let (journal, recovery) = Journal::open_with(config, damage.clone())?;
     let opened = journal.clone();
     if recovery.undelivered_rows > 0 {
         tracing::info!(rows = recovery.undelivered_rows, "rows of an earlier run wait on disk");
@@ -181,7 +183,8 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     shutdown.started("process probe", move |_| async move { probe.stop() });
 
     let asking = writer_address.outlet();
-    let notifier = consequences::notifier(settings, &identity, recovery.last_epoch, asking, &supervisor, clock)?;
+    let notifier =
+        consequences::notifier(settings, &identity, recovery.last_epoch, asking, &damage, &supervisor, clock)?;
     let notifier_address = notifier.address.clone();
     let draining = notifier_address.outlet::<Drain>();
     shutdown.started("notifier", move |deadline| async move {
@@ -190,7 +193,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     });
 
     let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
-    let (windows, open_windows) = MaintenanceFile::open(&settings.data_dir.join("maintenance.json"));
+    let (windows, open_windows) = MaintenanceFile::open(&settings.data_dir.join("maintenance.json"), &damage);
     let home = assemble::home(processes.as_ref())?;
     let config = WatchdogConfig { windows: open_windows, ..assemble::watchdog(settings, home) };
     let watched = watchdog::Table::new(config, clock, &recovery.last_changes, recovery.last_epoch, live.clone());
@@ -219,7 +222,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     };
     let parts = AlarmsParts::new(
         &opened,
-        &settings.data_dir.join("alarms.json"),
+        (&settings.data_dir.join("alarms.json"), &damage),
         (identity.id.clone(), identity.host.clone()),
         Arc::new(settings.rules.clone()),
         clock,
@@ -342,6 +345,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         queues: queues(&opened, &connection.transport()),
         broker: broker.as_ref().map(EmbeddedBroker::counts),
         takeovers,
+        damage: damage.clone(),
     };
     let server: PageServer = Rc::default();
     if let Some(config) = assemble::web(settings) {

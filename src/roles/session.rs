@@ -63,7 +63,10 @@ fn filters_over(data_dir: &Path, filters: &[String]) -> anyhow::Result<Vec<Strin
     let over = over[over.len().saturating_sub(FILTERS_REMEMBERED_MAX)..].to_vec();
     let all: String = over.iter().chain(filters).map(|filter| format!("{filter}\n")).collect();
     if all != known {
-        std::fs::write(&path, &all).with_context(|| format!("cannot write {}", path.display()))?;
+        // as on a full disk: only the next start does not know of them
+        if let Err(error) = std::fs::write(&path, &all) {
+            tracing::warn!(path = %path.display(), %error, "the filters of the session cannot be remembered");
+        }
     }
     Ok(over)
 }
@@ -85,7 +88,11 @@ fn kept_client_id(data_dir: &Path) -> anyhow::Result<String> {
         return Ok(kept.to_owned());
     }
     let is_an_old_one = kept.starts_with("heartwatch-") && kept.len() <= 64;
-    new_client_id(data_dir, is_an_old_one.then_some(kept))
+    new_client_id(data_dir, is_an_old_one.then_some(kept)).or_else(|error| {
+        // as on a full disk: the session works, and only the next start does not know of it
+        tracing::warn!(error = format!("{error:#}"), "the session at the broker cannot be remembered");
+        Ok(format!("{CLIENT_ID_PREFIX}{}", random_hex()?))
+    })
 }
 
 /// Makes another client id and keeps it; the old one's session is to be ended, also if that takes until the next start.

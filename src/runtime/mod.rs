@@ -3,6 +3,7 @@
 pub mod begun;
 pub mod broker_counts;
 pub mod clock;
+pub mod damage_log;
 pub mod directory;
 pub mod line_limit;
 pub mod lines;

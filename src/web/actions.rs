@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::api::{known_id, unavailable, unknown};
 use super::{ASK_TIMEOUT, Outlets};
+use crate::domain::damage::DamageFound;
 use crate::domain::ledger::NamedLoss;
 use crate::domain::maintenance::WINDOW_MAX;
 use crate::formats::api::{BeginMaintenance, EndMaintenance, ErrorView};
@@ -143,6 +144,8 @@ struct Errors {
     losses: Vec<NamedLoss>,
     /// The sinks with their last errors.
     sinks: Vec<SinkStatus>,
+    /// What was found damaged on disk since the start.
+    damage: DamageFound,
 }
 
 async fn errors(outlets: web::Data<Outlets>) -> HttpResponse {
@@ -163,5 +166,6 @@ async fn errors(outlets: web::Data<Outlets>) -> HttpResponse {
         dead_letters: gone.dead_letters,
         losses: gone.losses,
         sinks: ledger.map(|ledger| ledger.sinks).unwrap_or_default(),
+        damage: outlets.damage.found(),
     })
 }

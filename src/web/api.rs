@@ -261,6 +261,8 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
         "Messages that an actor has not answered yet, the questions of this page with them.",
         &waiting,
     );
+    let help = "Pieces of damage that were found on disk, since the start.";
+    metric("heartwatch_damage_total", "counter", help, &plain(view.damage.total));
     let depths = outlets.queues.depths();
     let by_queue = |value: fn(&Depth) -> u64| -> Vec<_> {
         depths.iter().map(|depth| (format!("{{queue=\"{}\"}}", depth.queue), value(depth))).collect()

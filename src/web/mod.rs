@@ -40,6 +40,7 @@ use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, P
 use crate::messages::progress::AskMonitor;
 use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::clock::Clock;
+use crate::runtime::damage_log::DamageLog;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::queues::Queues;
@@ -130,6 +131,8 @@ pub struct Outlets {
     pub broker: Option<Arc<BrokerCounts>>,
     /// How often the broker closed the monitor's connection and took it back at once, as at a takeover of its session.
     pub takeovers: Arc<AtomicU64>,
+    /// What was found damaged on disk.
+    pub damage: DamageLog,
 }
 
 /// Why the page cannot be served.

@@ -49,7 +49,7 @@ pub(super) async fn status(outlets: &Outlets) -> Result<StatusView, Undelivered>
     // The verdicts are worth showing even while the writer is being restarted.
     let view = StatusView::new(status?, ledger.unwrap_or_default(), subscriber.unwrap_or_default());
     let view = view.with(children, notifications.unwrap_or_default(), monitor.unwrap_or_default());
-    Ok(StatusView { alarms: alarms.unwrap_or_default(), ..view })
+    Ok(StatusView { alarms: alarms.unwrap_or_default(), damage: outlets.damage.found(), ..view })
 }
 
 /// The publishers' processes that the monitor has started.

@@ -1,13 +1,14 @@
 //! Raised alarms in a small file, so that a restart neither forgets one nor tells it twice.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::buffer::text_file;
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::rule::Severity;
 use crate::domain::time::Timestamp;
+use crate::runtime::damage_log::DamageLog;
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -40,36 +41,19 @@ pub(super) struct KeptFile(pub PathBuf);
 
 impl KeptFile {
     /// What is in it. One that cannot be read is named: what is still raised is told again.
-    pub fn read(&self) -> Vec<Kept> {
-        let path = &self.0;
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => {
-                tracing::error!(path = %path.display(), "too large: raised alarms are told again");
-                return Vec::new();
-            }
-            _ => {}
-        }
-        let read = std::fs::read(path).map_err(|error| error.to_string());
-        read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string())).unwrap_or_else(
-            |reason| {
-                tracing::error!(path = %path.display(), reason, "cannot be read: raised alarms are told again");
-                Vec::new()
-            },
-        )
+    pub fn read(&self, damage: &DamageLog) -> Vec<Kept> {
+        let read = || -> Result<Vec<Kept>, String> {
+            let Some(text) = text_file::read(&self.0, FILE_BYTES_MAX)? else { return Ok(Vec::new()) };
+            serde_json::from_slice(&text).map_err(|error| error.to_string())
+        };
+        read().unwrap_or_else(|reason| {
+            damage.report(&self.0, &format!("the raised alarms cannot be read and are told again: {reason}"));
+            Vec::new()
+        })
     }
 
     /// Replaces what is in it. It blocks.
     pub fn write(&self, kept: &[Kept]) -> std::io::Result<()> {
-        let text = serde_json::to_vec(kept)?;
-        let beside = self.0.with_extension("json.new");
-        let mut file = std::fs::File::create(&beside)?;
-        file.write_all(&text).and_then(|()| file.sync_all())?;
-        std::fs::rename(&beside, &self.0)?;
-        self.0.parent().map_or(Ok(()), sync)
+        text_file::write(&self.0, &serde_json::to_vec(kept)?)
     }
-}
-
-fn sync(directory: &Path) -> std::io::Result<()> {
-    std::fs::File::open(directory)?.sync_all()
 }

@@ -29,6 +29,7 @@ use crate::messages::ask::{AskObserver, AskPublisher, ObserverState};
 use crate::messages::intake::{Intake, IntakeEntry};
 use crate::messages::notice::Announce;
 use crate::runtime::clock::Clock;
+use crate::runtime::damage_log::DamageLog;
 use crate::runtime::outlet::Outlet;
 
 /// How often the rules are looked at.
@@ -77,14 +78,14 @@ impl AlarmsParts {
     #[must_use]
     pub fn new(
         journal: &Journal,
-        file: &Path,
+        (file, damage): (&Path, &DamageLog),
         monitor: (PublisherId, HostName),
         rules: Arc<Vec<Rule>>,
         clock: Clock,
         outlets: Outlets,
     ) -> Self {
         let file = KeptFile(file.to_owned());
-        let kept = file.read();
+        let kept = file.read(damage);
         let table = Table::new(monitor, kept.clone(), clock.monotonic());
         let following = Following { tail: journal.tail(), table, written: kept };
         Self {

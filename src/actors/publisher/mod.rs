@@ -100,6 +100,9 @@ pub enum PublisherError {
     Outbox(#[from] OutboxError),
 }
 
+/// How long it is until a disk that takes nothing is tried again: so seldom that the supervisor does not give up.
+const DISK_RETRY: Duration = Duration::from_secs(7);
+
 /// A publisher that is ready to run: source and outbox are open, its incarnation is known.
 pub struct Prepared {
     config: PublisherConfig,
@@ -133,6 +136,14 @@ pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, Pu
     Ok(Prepared { config, worker, arrivals })
 }
 
+impl PublisherError {
+    /// Whether only the disk is in the way, so that it is tried again and again.
+    #[must_use]
+    pub const fn waits_for_disk(&self) -> bool {
+        matches!(self, Self::Outbox(OutboxError::DiskFull { .. }))
+    }
+}
+
 /// What one life of the actor runs on; a factory makes it anew for the next.
 pub struct Life {
     /// Source and outbox, or why they could not be opened this time.
@@ -150,9 +161,17 @@ pub struct Publisher {
     process: Option<ProcessIdentity>,
     stop: watch::Sender<Option<Instant>>,
     ended: watch::Sender<Option<Ended>>,
+    /// How long a life without anything to run on lasts.
+    waits: Duration,
 }
 
 impl Publisher {
+    /// A life in which the disk takes nothing: it ends when it is time to look again.
+    #[must_use]
+    pub fn waiting_for_disk(clock: Clock, ended: watch::Sender<Option<Ended>>) -> Self {
+        Self { waits: DISK_RETRY, ..Self::new(None, clock, None, ended) }
+    }
+
     /// A life of the publisher; without anything to run on it ends at once, and its supervisor tries
     /// again. `ended` is told once, when it has ended in order.
     #[must_use]
@@ -162,7 +181,7 @@ impl Publisher {
         process: Option<ProcessIdentity>,
         ended: watch::Sender<Option<Ended>>,
     ) -> Self {
-        Self { life, clock, process, stop: watch::Sender::new(None), ended }
+        Self { life, clock, process, stop: watch::Sender::new(None), ended, waits: Duration::ZERO }
     }
 }
 
@@ -172,7 +191,10 @@ impl Actor for Publisher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let Some(Life { prepared, transport, mut events }) = self.life.take() else { return ctx.stop() };
+        let Some(Life { prepared, transport, mut events }) = self.life.take() else {
+            ctx.run_later(self.waits, |_, ctx| ctx.stop());
+            return;
+        };
         let Prepared { config, worker, arrivals } = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {

@@ -314,6 +314,7 @@ mod tests {
             retained: false,
             at: Monotonic::START,
             wall: Timestamp::from_nanos(5),
+            mark: None,
             receipt: Receipt { connection_epoch: 1, packet_id: 0 },
         };
         translate(&rules, &delivery, |_, _, _| Duration::ZERO)

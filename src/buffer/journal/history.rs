@@ -8,6 +8,7 @@ use super::JournalError;
 use super::block::Index;
 use super::schema::LAYOUT;
 use crate::buffer::database;
+use crate::buffer::encoding::checksum;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
 
@@ -70,7 +71,7 @@ impl History {
         let mut select = self
             .connection
             .prepare_cached(
-                "SELECT id, rows, row_index, lines FROM blocks WHERE id > ?1 AND id <= ?4
+                "SELECT id, rows, row_index, lines, lines_checksum FROM blocks WHERE id > ?1 AND id <= ?4
                  AND (time_max IS NULL OR time_max >= ?2) AND (time_min IS NULL OR time_min < ?3)
                  AND (delivered <> 1 OR NOT ?5)
                  ORDER BY id LIMIT 1",
@@ -84,12 +85,14 @@ impl History {
         let index: Vec<u8> = row.get(2).map_err(failed)?;
         let lines: Vec<u8> = row.get(3).map_err(failed)?;
         let count = count.cast_unsigned();
+        let is_sum_right = row.get::<_, i64>(4).map_err(failed)? == i64::from(checksum(&lines));
         match Index::read(&index) {
             Some(index) if !index.all_whole(&lines) => {
                 let (lines, rows) =
                     index.repaired(&lines).0.finish().map_or((Vec::new(), 0), |block| (block.lines, block.rows));
                 Ok(Some(HistoryBlock { lines, rows, damaged_rows: count.saturating_sub(rows) }))
             }
+            None if !is_sum_right => Ok(Some(HistoryBlock { lines: Vec::new(), rows: 0, damaged_rows: count })),
             _ => Ok(Some(HistoryBlock { lines, rows: count, damaged_rows: 0 })),
         }
     }

@@ -4,7 +4,7 @@ use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::block::Owner;
-use crate::buffer::encoding::{sealed, unsealed};
+use crate::buffer::encoding::{sealed_for, unsealed_for};
 use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::sequence::{RANGES_MAX, SavedTracker, SequenceTracker};
 use crate::domain::time::Timestamp;
@@ -92,9 +92,13 @@ const fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
+fn name((publisher, incarnation): &Owner) -> Vec<u8> {
+    format!("{publisher} {incarnation}").into_bytes()
+}
+
 impl IncarnationState {
-    /// JSON with a checksum after it.
-    pub(super) fn save(&self) -> Vec<u8> {
+    /// JSON with a checksum after it, over it and whose it is.
+    pub(super) fn save(&self, owner: &Owner) -> Vec<u8> {
         let saved = Saved {
             tracker: self.tracker.save(),
             stored: self.stored,
@@ -110,7 +114,7 @@ impl IncarnationState {
             earliest: self.earliest,
             counted_through: if self.unnumbered > 0 { self.counted_through.cast_unsigned() } else { 0 },
         };
-        sealed(serde_json::to_vec(&saved).unwrap_or_default())
+        sealed_for(serde_json::to_vec(&saved).unwrap_or_default(), &name(owner))
     }
 
     /// Notes a change that its row in the file does not say.
@@ -139,7 +143,7 @@ impl IncarnationState {
         last_block: i64,
     ) -> rusqlite::Result<()> {
         self.counted_through = last_block;
-        let state = self.save();
+        let state = self.save(owner);
         self.unwritten = Unwritten::Nothing;
         if let Some(id) = self.row_id {
             let mut update = transaction.prepare_cached("UPDATE incarnations SET state = ?2 WHERE id = ?1")?;
@@ -156,8 +160,8 @@ impl IncarnationState {
     }
 
     /// None when it was damaged.
-    pub(super) fn restore(row_id: i64, bytes: &[u8]) -> Option<Self> {
-        let saved: Saved = serde_json::from_slice(unsealed(bytes)?).ok()?;
+    pub(super) fn restore(row_id: i64, owner: &Owner, bytes: &[u8]) -> Option<Self> {
+        let saved: Saved = serde_json::from_slice(unsealed_for(bytes, &name(owner))?).ok()?;
         let tracker = SequenceTracker::restore(&saved.tracker, RANGES_MAX).ok()?;
         Some(Self {
             row_id: Some(row_id),

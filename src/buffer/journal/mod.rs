@@ -15,7 +15,9 @@
 //!    + expired. Rows that their publisher does not number are in its account by their count.
 //! 5. **Damage is named.** Each row has a checksum; a row that is not what was written is taken out and
 //!    counted as lost, its whole neighbours are kept, and the journal starts anyway.
-//! 6. **One reading, one point.** No two readings that are remembered have one series and time, and no two rows without
+//! 6. **Loss is named.** What the file held is noted beside it ([`witness`]): rows that were safe and are not in it
+//!    at the next start are lost by publisher and number, also where its last commits were cut off cleanly.
+//! 7. **One reading, one point.** No two readings that are remembered have one series and time, and no two rows without
 //!    numbers one series, time and field ([`stamps`]): the row that is written here overwrites nothing, and is the same
 //!    at every retry. A message that comes again is one row ([`marks`]): what it is known by is in the same transaction.
 //!
@@ -29,6 +31,7 @@ mod draft;
 mod field_sets;
 mod fresh;
 mod history;
+mod history_check;
 mod identity;
 mod incarnation;
 mod known;
@@ -45,6 +48,7 @@ mod store;
 mod tail;
 mod touched;
 mod verdict_row;
+mod witness;
 
 #[cfg(test)]
 mod tests;
@@ -71,6 +75,7 @@ use crate::messages::change::Standing;
 use crate::messages::intake::{IntakeEntry, Kept};
 use crate::messages::page::{AskNewestChanges, AskReadings, DeadLetterLine, ReadingsReply};
 use crate::runtime::clock::Clock;
+use crate::runtime::damage_log::DamageLog;
 
 /// What bounds the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,11 +233,19 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Open`]: the file cannot be opened, is not a journal, or another monitor has it.
     pub fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
+        Self::open_with(config, DamageLog::default())
+    }
+
+    /// [`Journal::open`], where damage is said now and later.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_with(config: JournalConfig, damage: DamageLog) -> Result<(Self, Recovery), JournalError> {
         let path = config.path.clone();
         let journal_path = path.clone();
         let limits = watch::Sender::new(config.limits());
         let queue_entries_max = u32::try_from(config.queue_entries_max.max(1)).unwrap_or(u32::MAX);
-        let (store, recovery) = Store::open(config)?;
+        let (store, recovery) = Store::open(config, damage)?;
         let (level_sender, level) = watch::channel(store.level());
         let (identity, accounts_since) = (store.identity(), store.accounts_since());
         // entries are limited by the semaphore; the channel's own limit is for the other commands

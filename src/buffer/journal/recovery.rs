@@ -20,20 +20,27 @@ use super::shares::Held;
 use super::stamps::Stamps;
 use super::touched::Incarnations;
 use super::verdict_row::LastVerdict;
-use super::{Level, since};
+use super::{Level, history_check, since};
 use crate::buffer::encoding::checksum;
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::verdict::Change;
 use crate::formats::line_protocol::Rows;
 
 /// Reads the state; what had to be put right is appended to `damage` in words, and committed.
-pub(super) fn load(connection: &mut Connection, has_sink: bool, damage: &mut Vec<String>) -> rusqlite::Result<Known> {
+/// `compare` puts right what only a witness beside the file knows.
+pub(super) fn load(
+    connection: &mut Connection,
+    has_sink: bool,
+    damage: &mut Vec<String>,
+    compare: impl FnOnce(&mut Incarnations, &mut HashSet<Owner>, &mut Vec<String>),
+) -> rusqlite::Result<Known> {
     let was_salvaged = !damage.is_empty();
     let transaction = connection.transaction()?;
     let (since, begins_now) = since::begin(&transaction, has_sink)?;
     let mut incarnations = Incarnations::default();
     let last_block = last_block(&transaction)?;
     let ledger_is_whole = load_incarnations(&transaction, last_block, &mut incarnations, damage)?;
+    history_check::check(&transaction, damage)?;
     let mut changed = HashSet::new();
     let in_blocks =
         check_blocks(&transaction, damage, |id, index| accept(id, index, false, &mut incarnations, &mut changed))?;
@@ -77,6 +84,7 @@ pub(super) fn load(connection: &mut Connection, has_sink: bool, damage: &mut Vec
             changed.insert(owner.clone());
         }
     }
+    compare(&mut incarnations, &mut changed, damage);
     for owner in &changed {
         if let Some(state) = incarnations.get_mut(owner) {
             state.write(&transaction, owner, last_block)?;
@@ -125,15 +133,17 @@ fn load_incarnations(
     while let Some(row) = rows.next()? {
         let (id, incarnation): (i64, i64) = (row.get(0)?, row.get(2)?);
         let publisher = row.get_ref(1)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());
-        let state = row.get_ref(3)?.as_blob().ok().and_then(|bytes| IncarnationState::restore(id, bytes));
-        match (publisher, state) {
-            (Some(publisher), Some(mut state)) => {
+        let bytes = row.get_ref(3)?.as_blob().unwrap_or_default();
+        let owner = publisher.map(|publisher| (publisher, Incarnation(incarnation.cast_unsigned())));
+        let state = owner.as_ref().and_then(|owner| IncarnationState::restore(id, owner, bytes));
+        match (owner, state) {
+            (Some(owner), Some(mut state)) => {
                 // a salvaged file may begin anew with its blocks' numbers
                 state.counted_through = state.counted_through.min(last_block);
-                incarnations.insert((publisher, Incarnation(incarnation.cast_unsigned())), state);
+                incarnations.insert(owner, state);
             }
-            (publisher, _) => {
-                let whose = publisher.map_or_else(|| "an unreadable publisher".to_owned(), |id| id.to_string());
+            (owner, _) => {
+                let whose = owner.map_or_else(|| "an unreadable publisher".to_owned(), |(id, _)| id.to_string());
                 damage.push(format!("the account of {whose} (incarnation {incarnation}) is damaged; it is built again from the rows that are here"));
                 damaged_ids.push(id);
             }

@@ -46,13 +46,11 @@ pub fn snapshot(path: &Path, has_sink: bool) -> Result<Snapshot, JournalError> {
         let publisher = row.get_ref(0).map_err(failed)?.as_str().ok().and_then(|text| PublisherId::parse(text).ok());
         let incarnation: i64 = row.get(1).map_err(failed)?;
         let id: i64 = row.get(3).map_err(failed)?;
-        let state = row.get_ref(2).map_err(failed)?.as_blob().ok();
-        let state = state.and_then(|bytes| IncarnationState::restore(id, bytes));
-        match (publisher, state) {
-            (Some(publisher), Some(state)) => {
-                incarnations.insert((publisher, Incarnation(incarnation.cast_unsigned())), state);
-            }
-            _ => damaged_accounts += 1,
+        let bytes = row.get_ref(2).map_err(failed)?.as_blob().unwrap_or_default();
+        let owner = publisher.map(|publisher| (publisher, Incarnation(incarnation.cast_unsigned())));
+        match owner.and_then(|owner| IncarnationState::restore(id, &owner, bytes).map(|state| (owner, state))) {
+            Some((owner, state)) => drop(incarnations.insert(owner, state)),
+            None => damaged_accounts += 1,
         }
     }
     let sql = "SELECT row_index, id FROM blocks WHERE delivered = 0 ORDER BY id";

@@ -1,13 +1,14 @@
 //! The journal's file and what is known of it in memory. Only the journal's thread has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::watch;
 
-use super::block::Index;
+use super::block::{Index, Owner};
 use super::draft::{Changed, Draft};
 use super::fresh::Fresh;
 use super::incarnation::Unwritten;
@@ -15,9 +16,10 @@ use super::known::Known;
 use super::noted::Noted;
 use super::schema::LAYOUT;
 use super::touched::Incarnations;
+use super::witness::{Testimony, Witness};
 use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, identity, recovery};
-use crate::buffer::database;
 use crate::buffer::encoding::{checksum, unsealed};
+use crate::buffer::{database, disk, records};
 use crate::domain::journal_id::JournalId;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
@@ -26,6 +28,7 @@ use crate::messages::ask::{AskChanges, LedgerLine};
 use crate::messages::change::Standing;
 use crate::messages::intake::{DeliveryState, IntakeEntry, Kept};
 use crate::messages::page::{AskNewestChanges, DeadLetterLine};
+use crate::runtime::damage_log::DamageLog;
 
 /// Most changes that one question looks at, so that a rare verdict does not hold up the commits.
 const CHANGES_LOOKED_AT_MAX: usize = 20_000;
@@ -41,6 +44,12 @@ pub(super) enum Write {
 }
 
 impl Write {
+    /// The last verdict change that it makes durable.
+    fn last_epoch(&self) -> Option<u64> {
+        let Self::Changes(changes) = self else { return None };
+        changes.iter().map(|change| change.epoch).max()
+    }
+
     /// Its bytes, about, for the size of a group.
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -74,7 +83,10 @@ pub(super) struct Store {
     /// Writes so far.
     kept: u64,
     identity: watch::Sender<Option<JournalId>>,
-    _lock: Option<File>,
+    witness: Witness,
+    damage_log: DamageLog,
+    /// None until the file was opened for the first time.
+    lock: Option<File>,
 }
 
 impl Store {
@@ -84,33 +96,51 @@ impl Store {
         (self.config.bytes_max, self.config.history, self.config.has_sink) = (bytes_max, history, has_sink);
     }
 
-    pub(super) fn open(config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
-        let failed = |reason: String| JournalError::Open { path: config.path.clone(), reason };
-        let database::Opened { connection, lock, mut damage } =
-            database::open(&config.path, &LAYOUT).map_err(failed)?;
-        let has_sink = config.has_sink;
-        let load = |connection: &mut Connection, damage: &mut Vec<String>| {
-            let identity = identity::load(connection, None)?;
-            Ok((identity, recovery::load(connection, has_sink, damage)?, recovery::last_changes(connection)?))
+    pub(super) fn open(config: JournalConfig, damage_log: DamageLog) -> Result<(Self, Recovery), JournalError> {
+        let opened = database::open(&config.path, &LAYOUT).and_then(|opened| {
+            let database::Opened { connection, lock, mut damage } = opened;
+            let (connection, loaded) = load(&config, connection, &mut damage)?;
+            Ok((connection, lock, damage, loaded))
+        });
+        let (connection, lock, damage, loaded) = match opened {
+            Ok(opened) => opened,
+            Err(reason) => {
+                let Some(advice) = disk::waits_for(&config.path, &reason) else {
+                    return Err(JournalError::Open { path: config.path, reason });
+                };
+                tracing::error!(advice, "the journal cannot be opened: nothing is confirmed until it can");
+                let recovery = unopened(&config.path);
+                return Ok((Self::new(config, damage_log), recovery));
+            }
         };
-        let (connection, (identity, known, last_changes)) =
-            database::first_use(&config.path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
-        let last_epoch = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0);
+        damage_log.report_all(&config.path, &damage);
+        let Loaded { identity, known, last_changes, last_epoch } = loaded;
+        let witness = Witness::begin(&config.path, identity, last_epoch, &known.incarnations);
         let recovery = Recovery { undelivered_rows: known.level.undelivered_rows, last_changes, last_epoch, damage };
-        let store = Self {
-            connection: Some(connection),
+        let mut store = Self::new(config, damage_log);
+        (store.connection, store.lock, store.known, store.witness) = (Some(connection), lock, known, witness);
+        store.failing = false;
+        store.identity.send_replace(Some(identity));
+        Ok((store, recovery))
+    }
+
+    /// Before its file is open.
+    fn new(config: JournalConfig, damage_log: DamageLog) -> Self {
+        Self {
+            connection: None,
             config,
-            known,
+            known: Known::default(),
             lanes_split_at: 0,
-            failing: false,
+            failing: true,
             refusing: false,
             expired: Noted::default(),
             conflicts: Noted::default(),
             kept: 0,
-            identity: watch::Sender::new(Some(identity)),
-            _lock: lock,
-        };
-        Ok((store, recovery))
+            identity: watch::Sender::new(None),
+            witness: Witness::default(),
+            damage_log,
+            lock: None,
+        }
     }
 
     pub(super) fn identity(&self) -> watch::Receiver<Option<JournalId>> {
@@ -134,6 +164,8 @@ impl Store {
                     self.failing = false;
                     tracing::info!(path = %self.config.path.display(), "the journal writes again");
                 }
+                let last_epoch = group.iter().filter_map(|write| write.last_epoch()).max();
+                self.witness.note(changed.incarnations.iter(), last_epoch);
                 self.adopt(changed);
                 let first = self.kept + 1;
                 self.kept += answers.len() as u64;
@@ -270,20 +302,22 @@ impl Store {
             rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), Some(reason))
         };
         let path = &self.config.path;
-        let (connection, mut damage) = database::open_locked(path, &LAYOUT).map_err(failed)?;
-        let (known_identity, has_sink) = (*self.identity.borrow(), self.config.has_sink);
-        let load = |connection: &mut Connection, damage: &mut Vec<String>| {
-            Ok((identity::load(connection, known_identity)?, recovery::load(connection, has_sink, damage)?))
+        let waits = |reason: String| failed(disk::waits_for(path, &reason).unwrap_or(reason));
+        let (connection, mut damage) = if self.lock.is_some() {
+            database::open_locked(path, &LAYOUT).map_err(waits)?
+        } else {
+            let database::Opened { connection, lock, damage } = database::open(path, &LAYOUT).map_err(waits)?;
+            self.lock = lock;
+            (connection, damage)
         };
-        let (connection, (identity, known)) =
-            database::first_use(path, &LAYOUT, connection, &mut damage, load).map_err(failed)?;
+        let (connection, loaded) = load(&self.config, connection, &mut damage).map_err(waits)?;
+        self.damage_log.report_all(path, &damage);
+        let Loaded { identity, known, last_epoch, .. } = loaded;
+        self.witness = Witness::begin(path, identity, last_epoch, &known.incarnations);
         self.identity.send_replace(Some(identity));
         let Level { refused_rows, moved_rows, .. } = self.known.level;
         self.known = known;
         (self.known.level.refused_rows, self.known.level.moved_rows) = (refused_rows, moved_rows);
-        for damage in damage {
-            tracing::error!(path = %self.config.path.display(), damage, "the journal was damaged");
-        }
         self.connection = Some(connection);
         Ok(())
     }
@@ -414,6 +448,58 @@ impl Store {
     pub(super) fn execute(&mut self, sql: &str) -> Result<(), JournalError> {
         self.read(|connection| connection.execute_batch(sql))
     }
+}
+
+/// What is known of a journal that cannot be opened now: what was decided last goes on from there.
+fn unopened(path: &Path) -> Recovery {
+    let last_changes = database::open_without_writing(path, &LAYOUT)
+        .and_then(|connection| recovery::last_changes(&connection).map_err(|error| error.to_string()))
+        .unwrap_or_default();
+    let here = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0);
+    Recovery { last_changes, last_epoch: here.max(Testimony::read(path).last_epoch), ..Recovery::default() }
+}
+
+/// The record of the last verdict change that was missed at a start: it is said once.
+const EPOCHS_KNOWN_LOST: &str = "epochs-known-lost";
+
+fn epochs_known_lost(connection: &Connection) -> rusqlite::Result<u64> {
+    let known = records::read(connection, EPOCHS_KNOWN_LOST)?.and_then(|bytes| bytes.try_into().ok());
+    Ok(known.map_or(0, u64::from_be_bytes))
+}
+
+/// What is read when the file is opened.
+struct Loaded {
+    identity: JournalId,
+    known: Known,
+    last_changes: Vec<Change>,
+    last_epoch: u64,
+}
+
+/// Reads everything, compares it with the witness, and puts right what does not fit together.
+fn load(
+    config: &JournalConfig,
+    connection: Connection,
+    damage: &mut Vec<String>,
+) -> Result<(Connection, Loaded), String> {
+    let noted = Testimony::read(&config.path);
+    database::first_use(&config.path, &LAYOUT, connection, damage, |connection, damage| {
+        let identity = identity::load(connection, noted.identity)?;
+        let compare = |incarnations: &mut Incarnations, changed: &mut HashSet<Owner>, damage: &mut Vec<String>| {
+            noted.compare(identity, incarnations, changed, damage);
+        };
+        let state = recovery::load(connection, config.has_sink, damage, compare)?;
+        let last_changes = recovery::last_changes(connection)?;
+        let known = epochs_known_lost(connection)?;
+        let here = last_changes.iter().map(|change| change.epoch).max().unwrap_or(0).max(known);
+        let last_epoch = if noted.identity == Some(identity) { here.max(noted.last_epoch) } else { here };
+        if last_epoch > here {
+            damage.push(format!("the verdict changes from epoch {} to {last_epoch} are gone", here + 1));
+            let transaction = connection.transaction()?;
+            records::write(&transaction, EPOCHS_KNOWN_LOST, &last_epoch.to_be_bytes())?;
+            transaction.commit()?;
+        }
+        Ok(Loaded { identity, known: state, last_changes, last_epoch })
+    })
 }
 
 /// The account of every incarnation, ordered.

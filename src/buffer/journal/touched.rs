@@ -64,6 +64,10 @@ impl Touched {
         self.all.iter_mut()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Owner, &IncarnationState)> {
+        self.all.iter().map(|touched| (&touched.owner, &touched.state))
+    }
+
     pub(super) fn into_iter(self) -> impl Iterator<Item = TouchedIncarnation> {
         self.all.into_iter()
     }

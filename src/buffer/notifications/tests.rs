@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::buffer::database::beside;
 use crate::domain::notice::GaveUp;
 use crate::domain::publisher::{HostName, PublisherId};
 
@@ -131,5 +132,54 @@ proptest! {
             prop_assert_eq!(account.sent, told.len() as u64);
         }
         prop_assert!(told.is_sorted());
+    }
+}
+
+#[test]
+fn whatever_is_changed_or_cut_on_disk_is_said() {
+    const TAKEN: i64 = 24;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |directory: &Path| directory.join("notifications.sqlite");
+    let store = open(directory.path(), 0);
+    for number in 1..=TAKEN {
+        store.take(&[("a".into(), notice(number))]).unwrap();
+        if number == TAKEN / 2 {
+            let message = store.begin_message("a", 10).unwrap().unwrap();
+            store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
+            let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+            store.lock().ready().unwrap().connection.query_row(checkpoint, [], |_| Ok(())).unwrap();
+        }
+    }
+    let names = ["", "-wal", ".witness"];
+    let files = names.map(|suffix| (suffix, std::fs::read(beside(&path(directory.path()), suffix)).unwrap()));
+    let opens = |files: &[(&str, Vec<u8>)], what: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        for (suffix, bytes) in files {
+            std::fs::write(beside(&path(directory.path()), suffix), bytes).unwrap();
+        }
+        let (store, damage) = Notifications::open(&path(directory.path()), 0).unwrap();
+        let waiting = account(&store).waiting;
+        let told = store.begin_message("a", 1_000).unwrap().map(|message| message.notices).unwrap_or_default();
+        assert!(told.iter().all(|told| (1..=TAKEN).any(|number| *told == notice(number))), "{what}: {told:?}");
+        let came_out = waiting.min(told.len() as u64);
+        assert!(
+            came_out >= (TAKEN - 10).unsigned_abs() || !damage.is_empty(),
+            "{what}: {came_out} and nothing is said"
+        );
+        damage
+    };
+    assert_eq!(opens(&files, "whole"), Vec::<String>::new());
+    for (number, (suffix, whole)) in files.iter().enumerate() {
+        let step = if *suffix == ".witness" { 3 } else { 1_000 };
+        for at in (0..whole.len()).step_by(step) {
+            let mut changed = files.clone();
+            changed[number].1[at] ^= 1 << (at / step % 8);
+            opens(&changed, &format!("byte {at} of notifications.sqlite{suffix}"));
+        }
+        for tenth in 0..10 {
+            let mut changed = files.clone();
+            changed[number].1.truncate(whole.len() * tenth / 10);
+            opens(&changed, &format!("notifications.sqlite{suffix} cut at {tenth} tenths"));
+        }
     }
 }

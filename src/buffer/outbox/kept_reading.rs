@@ -1,12 +1,13 @@
 //! A reading as bytes, with a checksum: exactly what was measured comes back, or nothing.
 
-use crate::buffer::encoding::{Decoder, put_bytes, put_number, sealed, unsealed};
+use crate::buffer::encoding::{Decoder, put_bytes, put_number, sealed_for, unsealed_for};
+use crate::domain::publisher::Incarnation;
 use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::Timestamp;
 
 const VERSION: u64 = 1;
 
-pub(super) fn to_bytes(reading: &Reading) -> Vec<u8> {
+pub(super) fn to_bytes(reading: &Reading, incarnation: Incarnation) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     put_number(&mut out, VERSION);
     put_number(&mut out, reading.sequence);
@@ -36,12 +37,12 @@ pub(super) fn to_bytes(reading: &Reading) -> Vec<u8> {
             }
         }
     }
-    sealed(out)
+    sealed_for(out, &incarnation.0.to_le_bytes())
 }
 
-/// None when the bytes are not what was written, or belong to another number.
-pub(super) fn from_bytes(bytes: &[u8], sequence: Sequence) -> Option<Reading> {
-    let mut from = Decoder(unsealed(bytes)?);
+/// None when the bytes are not what was written, or belong to another number or life.
+pub(super) fn from_bytes(bytes: &[u8], incarnation: Incarnation, sequence: Sequence) -> Option<Reading> {
+    let mut from = Decoder(unsealed_for(bytes, &incarnation.0.to_le_bytes())?);
     if from.number()? != VERSION || from.number()? != sequence {
         return None;
     }
@@ -93,12 +94,14 @@ mod tests {
             flip in any::<prop::sample::Index>(),
         ) {
             let reading = Reading { sequence, time: Timestamp::from_nanos(time), measurement, tags, fields };
-            let mut bytes = to_bytes(&reading);
-            prop_assert_eq!(from_bytes(&bytes, sequence), Some(reading));
-            prop_assert_eq!(from_bytes(&bytes, sequence ^ 1), None);
+            let life = Incarnation(7);
+            let mut bytes = to_bytes(&reading, life);
+            prop_assert_eq!(from_bytes(&bytes, life, sequence), Some(reading));
+            prop_assert_eq!(from_bytes(&bytes, life, sequence ^ 1), None);
+            prop_assert_eq!(from_bytes(&bytes, Incarnation(8), sequence), None);
             let at = flip.index(bytes.len());
             bytes[at] ^= 0x20;
-            prop_assert_eq!(from_bytes(&bytes, sequence), None);
+            prop_assert_eq!(from_bytes(&bytes, life, sequence), None);
         }
     }
 }

@@ -24,6 +24,8 @@ const LINE_BYTES: usize = 20 + 1 + 20 + 1 + 8 + 1;
 pub(super) struct LastNumber {
     file: Option<File>,
     noted: Vec<(Incarnation, Sequence)>,
+    /// Lines that are not what was written. A kill cannot tear one.
+    damaged: usize,
 }
 
 impl LastNumber {
@@ -37,14 +39,23 @@ impl LastNumber {
                 // anything that is no note is none
                 let most = (LINE_BYTES * LIVES_REMEMBERED_MAX) as u64;
                 let _ = Read::by_ref(&mut file).take(most).read_to_end(&mut text);
-                let noted = text.chunks(LINE_BYTES).filter_map(|line| parse(std::str::from_utf8(line).ok()?)).collect();
-                Self { file: Some(file), noted }
+                // a power failure may leave nothing where something was written
+                let lines = || text.chunks(LINE_BYTES).filter(|line| line.iter().any(|byte| *byte != 0));
+                let noted: Vec<_> = lines().filter_map(|line| parse(std::str::from_utf8(line).ok()?)).collect();
+                let damaged = lines().count() - noted.len();
+                Self { file: Some(file), noted, damaged }
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "the last number cannot be noted beside the outbox");
-                Self { file: None, noted: Vec::new() }
+                Self { file: None, noted: Vec::new(), damaged: 0 }
             }
         }
+    }
+
+    /// What is wrong with the note, in words.
+    pub(super) fn damage(&self) -> Option<String> {
+        let lines = self.damaged;
+        (lines > 0).then(|| format!("{lines} of the last numbers that are noted beside it are not what was written"))
     }
 
     /// What was noted: lives with the last number of each, the latest first.

@@ -42,7 +42,9 @@ pub(super) fn start_life(
         while let Some(row) = rows.next()? {
             let (id, incarnation, sequence): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let bytes = row.get_ref(3)?.as_blob().unwrap_or_default();
-            if kept_reading::from_bytes(bytes, sequence.cast_unsigned()).is_some() {
+            if kept_reading::from_bytes(bytes, Incarnation(incarnation.cast_unsigned()), sequence.cast_unsigned())
+                .is_some()
+            {
                 size.add(bytes.len() as u64);
             } else {
                 damaged.push((id, incarnation, sequence));
@@ -107,9 +109,15 @@ fn remember_lives(
     noted: &[(Incarnation, Sequence)],
 ) -> rusqlite::Result<()> {
     let merge = "INSERT INTO lives (incarnation, last) {} ON CONFLICT (incarnation) DO UPDATE SET last = max(last, excluded.last)";
+    // a life that was killed before its first number was noted is in the file and not in the note: of as many
+    // lives, the note's reach further back
+    let (lives, oldest): (i64, Option<i64>) =
+        transaction
+            .query_row("SELECT count(*), min(incarnation) FROM lives", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let of_readings = "SELECT incarnation, max(sequence) FROM readings WHERE true GROUP BY incarnation";
     transaction.execute(&merge.replace("{}", of_readings), [])?;
-    for (Incarnation(incarnation), last) in noted {
+    let is_forgotten = |incarnation: i64| lives >= LIVES_REMEMBERED_MAX as i64 && Some(incarnation) < oldest;
+    for (Incarnation(incarnation), last) in noted.iter().filter(|(life, _)| !is_forgotten(life.0.cast_signed())) {
         let (incarnation, last) = (incarnation.cast_signed(), last.cast_signed());
         let known: Option<i64> = transaction
             .query_row("SELECT last FROM lives WHERE incarnation = ?1", [incarnation], |row| row.get(0))

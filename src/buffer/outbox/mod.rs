@@ -33,7 +33,7 @@ use self::last_number::LastNumber;
 pub use self::lives::LIVES_REMEMBERED_MAX;
 use self::lives::{Started, start_life};
 use self::schema::LAYOUT;
-use super::database;
+use super::{database, disk};
 use crate::domain::confirmers::{Confirmer, Confirmers};
 use crate::domain::delivery::Run;
 use crate::domain::publisher::Incarnation;
@@ -107,6 +107,12 @@ pub enum OutboxError {
         /// Why.
         reason: String,
     },
+    /// Its disk takes nothing more.
+    #[error("{advice}")]
+    DiskFull {
+        /// What is wrong and what helps.
+        advice: String,
+    },
     /// The disk refused; the readings were not kept.
     #[error("the outbox cannot use its file: {reason}")]
     Write {
@@ -149,13 +155,17 @@ impl Outbox {
     pub fn open(config: OutboxConfig, now_micros: u64) -> Result<(Self, Incarnation), OutboxError> {
         let OutboxConfig { path: file, bytes_max, full_policy } = config;
         let path = file.clone().unwrap_or_else(|| PathBuf::from("(memory)"));
-        let failed = |reason: String| OutboxError::Open { path: path.clone(), reason };
+        let failed = |reason: String| match disk::waits_for(&path, &reason) {
+            Some(advice) => OutboxError::DiskFull { advice },
+            None => OutboxError::Open { path: path.clone(), reason },
+        };
         let opened = match &file {
             Some(path) => database::open(path, &LAYOUT),
             None => database::open_in_memory(&LAYOUT),
         };
         let database::Opened { connection, lock, mut damage } = opened.map_err(failed)?;
         let last_number = file.as_deref().map(LastNumber::open);
+        damage.extend(last_number.as_ref().and_then(LastNumber::damage));
         let noted = last_number.as_ref().map_or(&[][..], LastNumber::noted);
         let start =
             |connection: &mut Connection, damage: &mut Vec<String>| start_life(connection, damage, now_micros, noted);
@@ -205,7 +215,10 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError::Write`] or [`OutboxError::Full`]: nothing was kept.
     pub fn keep(&mut self, readings: &[Reading]) -> Result<Vec<GivenUpRange>, OutboxError> {
-        let rows: Vec<_> = readings.iter().map(|reading| (reading.sequence, kept_reading::to_bytes(reading))).collect();
+        let rows: Vec<_> = readings
+            .iter()
+            .map(|reading| (reading.sequence, kept_reading::to_bytes(reading, self.incarnation)))
+            .collect();
         let new_bytes: u64 = rows.iter().map(|(_, row)| row.len() as u64 + READING_OVERHEAD_BYTES).sum();
         let over = (self.bytes + new_bytes).saturating_sub(self.bytes_max);
         if over > 0 && (self.full_policy == FullPolicy::RefuseNew || new_bytes > self.bytes_max) {
@@ -307,7 +320,7 @@ impl Outbox {
         while let Some(row) = rows.next().map_err(unusable)? {
             let sequence = row.get::<_, i64>(0).map_err(unusable)?.cast_unsigned();
             let bytes = row.get_ref(1).map_err(unusable)?.as_blob().unwrap_or_default();
-            match kept_reading::from_bytes(bytes, sequence) {
+            match kept_reading::from_bytes(bytes, incarnation, sequence) {
                 Some(reading) => kept.push(Kept { incarnation, reading }),
                 // the next start gives it up by number
                 None => tracing::error!(%incarnation, sequence, "a kept reading was damaged on disk"),

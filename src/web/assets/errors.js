@@ -29,10 +29,14 @@ export function errors(main) {
     { name: "Publisher", kind: "who", cell: (of) => el("a", { href: `#/publisher/${encodeURIComponent(of.publisher)}` }, of.publisher) },
     { name: "What was found", kind: "why", cell: (of) => of.summary },
   ], "No alarm is raised.");
+  const damaged = table("What was found damaged on disk", [at,
+    { name: "File", kind: "code", cell: (of) => of.file },
+    { name: "What is wrong, and what became of it", kind: "why", cell: (of) => of.what },
+  ], "Nothing was found damaged on disk.");
   const rules = el("p", { class: "sub" });
   const targets = el("ul", { class: "sinks" });
   const many = el("p", { class: "sub" });
-  main.append(el("h1", {}, "Errors"), wrong, el("h2", {}, "Databases"), sinks, el("h2", {}, "Messages that could not be read"), many, bad.element,
+  main.append(el("h1", {}, "Errors"), wrong, el("h2", {}, "Databases"), sinks, el("h2", {}, "Damage on disk"), damaged.element, el("h2", {}, "Messages that could not be read"), many, bad.element,
     el("h2", {}, "Dead letters"), letters.element,
     el("h2", {}, "Alarms"), rules, alarms.element, el("h2", {}, "Who is told"), targets);
 
@@ -49,6 +53,7 @@ export function errors(main) {
       bad.set(view.bad_messages);
       alarms.set(stand.raised);
       setText(rules, stand.last_error || (stand.rules.length ? `${count(stand.rules.length)} rules look at the readings.` : "No rule: [[rule]] in heartwatch.toml names what raises an alarm."));
+      damaged.set(view.damage.newest);
       letters.set(view.dead_letters);
       sinks.replaceChildren(...view.sinks.map((sink) => el("li", { class: sink.last_error || sink.state !== "ok" ? "warns" : "" },
         el("strong", {}, sink.name), ` ${sink.state}`, sink.last_error ? `: ${sink.last_error}` : sink.state === "ok" ? ": no error" : "")));

@@ -12,7 +12,7 @@ fn written(directory: &Path, who: &str) -> u64 {
     let read = database::open_read_only(&config(directory).path, &schema::LAYOUT).unwrap();
     let sql = "SELECT id, state FROM incarnations WHERE publisher = ?1";
     let (id, state): (i64, Vec<u8>) = read.query_row(sql, [who], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    incarnation::IncarnationState::restore(id, &state).unwrap().tracker.counts().received
+    incarnation::IncarnationState::restore(id, &(publisher(who), LIFE), &state).unwrap().tracker.counts().received
 }
 
 /// The files as they are on disk now.

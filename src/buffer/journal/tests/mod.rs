@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod damage;
+mod damage_loop;
 mod ledger;
 mod limits;
 mod marks;
