@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use heartwatch::domain::ledger::Account;
+use heartwatch::runtime::clock::Clock;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -246,7 +247,7 @@ async fn what_waited_at_a_broker_has_the_time_of_its_arrival() {
     monitor.program.kill();
     let messages: Vec<_> = (0..200).map(|_| ("n/late", b"7".to_vec())).collect();
     send(&mosquitto.url(), &messages).await;
-    let sent = nanos_now();
+    let sent = Clock::start().wall().as_nanos();
     monitor.restart().await;
     stored(&monitor, "late", 200, 0).await;
     let rows = influxd.rows(DATABASE, "SELECT value FROM numbers WHERE publisher = 'late'").await;
@@ -254,10 +255,4 @@ async fn what_waited_at_a_broker_has_the_time_of_its_arrival() {
     let first = rows[0][0].as_i64().unwrap();
     assert!(first >= sent, "{first} is not after {sent}");
     assert_eq!(monitor.status().await.sinks[0].moved_rows, 0, "they are told apart without being moved");
-}
-
-/// Now, in nanoseconds since 1970.
-fn nanos_now() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_nanos()).unwrap()
 }
