@@ -18,7 +18,8 @@ use crate::domain::publisher::PublisherId;
   heartwatch prove --rows --faults 200 --seed 1
 
 It starts a monitor and publishers of its own, on free ports of 127.0.0.1, and ends them again. \
-Exit code 1 when a limit is broken. What can't be injected here is named, with the reason.")]
+Exit code 1 when a limit is broken; with --rows 3 when no row is wrong, but not everything could be injected and counted. What \
+can't be injected here is named, with the reason.")]
 pub struct ProveArgs {
     /// Prove the account of every row instead of the verdicts
     #[arg(long)]

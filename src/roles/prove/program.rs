@@ -145,13 +145,19 @@ fn die_with_parent(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent(_: &mut Command) {}
 
+/// Ports that are tried: below those from which systems take the near end of a connection, which would have one
+/// while its program is being started again.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+/// How many of them.
+const PORTS_TRIED_MAX: u32 = 100;
+
 /// A TCP port of 127.0.0.1 that nobody listens on at this moment.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
+    let mut tried = (0..PORTS_TRIED_MAX).map(|_| fastrand::u16(PORTS));
+    tried.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port on 127.0.0.1")
 }
 
 /// A library that programs can be started with, in the usual places of Debian and others.

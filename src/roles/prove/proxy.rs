@@ -23,6 +23,8 @@ pub enum Line {
     Cut,
     /// Half of the next bytes arrives, and with that the connection breaks off; new ones do at once.
     Torn,
+    /// What the server says arrives, and nothing that is said to it.
+    Unheard,
 }
 
 /// A TCP proxy on a port of its own on 127.0.0.1.
@@ -77,15 +79,16 @@ async fn accept(listener: TcpListener, target: SocketAddr, line: Arc<watch::Send
 
 async fn connect(near: TcpStream, target: SocketAddr, mut line: watch::Receiver<Line>) {
     // A connection that is made while the line is frozen gets no answer until it is open again.
-    if line.wait_for(|line| *line != Line::Frozen).await.is_ok_and(|line| *line != Line::Open) {
+    let opened = line.wait_for(|line| *line != Line::Frozen).await;
+    if opened.is_ok_and(|line| !matches!(*line, Line::Open | Line::Unheard)) {
         return;
     }
     let Ok(far) = TcpStream::connect(target).await else { return };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
-    let out = carry(near_read, far_write, line.clone());
-    let back = carry(far_read, near_write, line.clone());
+    let out = carry(near_read, far_write, line.clone(), |line| matches!(line, Line::Frozen | Line::Unheard));
+    let back = carry(far_read, near_write, line.clone(), |line| line == Line::Frozen);
     // Either end's end is the end of both.
     tokio::select! {
         () = out => {}
@@ -94,15 +97,20 @@ async fn connect(near: TcpStream, target: SocketAddr, mut line: watch::Receiver<
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut line: watch::Receiver<Line>) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut line: watch::Receiver<Line>,
+    holds: impl Fn(Line) -> bool,
+) {
     let mut held = vec![0; CARRIED_BYTES_MAX];
     loop {
-        if line.wait_for(|line| matches!(line, Line::Open | Line::Torn)).await.is_err() {
+        if line.wait_for(|line| *line != Line::Cut && !holds(*line)).await.is_err() {
             return;
         }
         let read = tokio::select! {
             read = from.read(&mut held) => read,
-            _ = line.wait_for(|line| matches!(line, Line::Frozen | Line::Cut)) => continue,
+            _ = line.wait_for(|line| *line == Line::Cut || holds(*line)) => continue,
         };
         let Ok(count @ 1..) = read else { return };
         let torn = *line.borrow() == Line::Torn;
@@ -140,6 +148,10 @@ mod tests {
         assert_eq!(next(&mut far).await, None, "nothing arrives, and it is not closed");
         proxy.set(Line::Open);
         assert_eq!(next(&mut far).await, Some(b'c'));
+        proxy.set(Line::Unheard);
+        near.write_all(b"x").await.unwrap();
+        far.write_all(b"y").await.unwrap();
+        assert_eq!([next(&mut far).await, next(&mut near).await], [None, Some(b'y')], "in one direction only");
         proxy.set(Line::Cut);
         assert_eq!(next(&mut near).await, Some(0), "closed");
         let mut refused = TcpStream::connect(proxy.address()).await.unwrap();

@@ -36,6 +36,20 @@ impl Daemon {
         self.start_with(&[])
     }
 
+    /// Starts it once with one of its arguments replaced.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_in(&mut self, argument: &str, other: &str) -> anyhow::Result<()> {
+        let own = self.arguments.clone();
+        for word in self.arguments.iter_mut().filter(|word| *word == argument) {
+            *word = other.into();
+        }
+        let started = self.start();
+        self.arguments = own;
+        started
+    }
+
     /// Starts it with more variables.
     ///
     /// # Errors

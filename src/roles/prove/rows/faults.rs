@@ -1,41 +1,48 @@
 //! Each fault, injected and healed again.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
+use super::by_hand::{Fate, Sent, send_once};
+use super::chance::Chance;
 use super::daemon::Daemon;
+use super::damage::damage;
+use super::full_disk::FullDisk;
 use super::influx_line::Answer;
-use super::plan::{Injection, RowFault};
+use super::kinds::RowFault;
+use super::plan::Injection;
 use super::publisher::{Mode, Publisher, State};
-use super::stage::{JOURNAL_BYTES_SMALL, Stage};
+use super::stage::{DATA, DATA_ELSEWHERE, DEVICE, JOURNAL_BYTES_SMALL, PROGRAM, Stage};
+use super::wrong_clock::WrongClock;
+use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::reading::{FieldValue, Reading};
+use crate::formats::envelope::{Prefix, TopicKind, encode_readings};
 use crate::roles::prove::proxy::{Line, Proxy};
+use crate::runtime::clock::Clock;
 
 /// How long a program may take to end in order before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long it is before a killed program starts again, where the fault is not the kill itself.
 const START_AGAIN: Duration = Duration::from_millis(50);
 
+/// Messages of a device's burst.
+const BURST_MESSAGES: u64 = 60;
+/// The monitor's data directory on a full disk.
+const DATA_ON_FULL_DISK: &str = "data-on-full-disk";
+/// Lines of a program.
+const LINES: u64 = 20;
+/// How long the publisher of a program that has ended may take to end as well.
+const PROGRAM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether a publisher has given out a number.
+const LOOKS_MAX: u32 = 40;
+/// Rows sent by hand in the name of a publisher begin here: its own files are shorter.
+const FIRST_ROW_BY_HAND: u64 = 50_000;
 /// Most seconds by which a clock is wrong.
 const CLOCK_STEP_SECONDS_MAX: u64 = 7_200;
-
-/// What chance decides beside the plan's times.
-struct Chance(u64);
-
-impl Chance {
-    /// A number below `below`; a different one each time.
-    const fn next(&mut self, below: u64) -> u64 {
-        let number = self.0 % below;
-        // the generator of Knuth's MMIX
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407).rotate_left(17);
-        number
-    }
-}
 
 /// How a publisher works when it is started again, by chance.
 pub fn mode(chance: u64) -> Mode {
@@ -52,7 +59,7 @@ impl Stage {
     /// When something cannot be signalled, started or written.
     pub async fn inject(&self, injection: &Injection) -> anyhow::Result<()> {
         let Injection { fault, after, lasting, chance } = *injection;
-        let mut chance = Chance(chance);
+        let mut chance = Chance::new(chance);
         let index = usize::try_from(chance.next(self.publishers.len() as u64)).unwrap_or(0);
         let publisher = self.publishers.get(index).context("a stage has publishers")?;
         sleep(after).await;
@@ -62,12 +69,22 @@ impl Stage {
             | RowFault::PublisherRestart
             | RowFault::OutboxTorn
             | RowFault::OutboxFlipped
+            | RowFault::OutboxLogCut
+            | RowFault::OutboxLogFlipped
+            | RowFault::OutboxLogHeader
+            | RowFault::OutboxFileCut
+            | RowFault::OutboxFileFlipped
             | RowFault::OutboxFull => self.with_publisher(fault, publisher, lasting, &mut chance).await,
             RowFault::MonitorKill
             | RowFault::MonitorStop
             | RowFault::MonitorRestart
             | RowFault::JournalTorn
-            | RowFault::JournalFlipped => self.with_monitor(fault, lasting, &mut chance).await,
+            | RowFault::JournalFlipped
+            | RowFault::JournalLogCut
+            | RowFault::JournalLogFlipped
+            | RowFault::JournalLogHeader
+            | RowFault::JournalFileCut
+            | RowFault::JournalFileFlipped => self.with_monitor(fault, lasting, &mut chance).await,
             RowFault::JournalFull => self.fill_journal(publisher, lasting).await,
             RowFault::BrokerKill | RowFault::BrokerStop | RowFault::BrokerRestart => {
                 let broker = self.broker.as_ref().context("this stage has no broker of its own")?;
@@ -98,7 +115,162 @@ impl Stage {
                 Ok(())
             }
             RowFault::ClockStep => self.step_clock(publisher, lasting, &mut chance).await,
+            RowFault::BufferFlood => self.flood_buffer(publisher, lasting).await,
+            RowFault::DeviceBurst => {
+                self.burst(BURST_MESSAGES).await;
+                Ok(())
+            }
+            RowFault::RedeliveryAfterKill => self.redeliver_after_kill(lasting).await,
+            RowFault::NumberTaken => self.use_number_again(publisher, &mut chance).await,
+            RowFault::Unsendable => self.print_unsendable(&mut chance).await,
+            RowFault::MonitorMoves => self.move_monitor(lasting, &mut chance).await,
+            RowFault::PublisherMoves => self.move_publisher(publisher, lasting, &mut chance).await,
+            RowFault::DiskFullAtStart => {
+                let mut monitor = self.monitor.lock().await;
+                let done = self.fill_disk(&mut monitor, lasting).await;
+                monitor.end(END_TIMEOUT).await?;
+                monitor.start()?;
+                done
+            }
         }
+    }
+
+    /// A burst of the device: rows without a time and without numbers.
+    async fn burst(&self, messages: u64) {
+        let mut device = self.device.lock().await;
+        let first = device.by_hand.len() as u64 + 1;
+        let rows = first..first + messages;
+        let topic = format!("devices/{DEVICE}/row");
+        let message = |row| (topic.clone(), format!(r#"{{"life":1,"row":{row}}}"#).into_bytes());
+        let messages: Vec<_> = rows.clone().map(message).collect();
+        let confirmed = send_once(self.broker_address, DEVICE, &messages).await;
+        for (row, confirmed) in rows.zip(confirmed) {
+            let fate = if confirmed { Fate::Taken } else { Fate::Unsure };
+            device.by_hand.insert((1, row), Sent { fate, numbered: None });
+        }
+    }
+
+    /// What the monitor takes and commits is not acknowledged to its broker when it is killed, and comes again.
+    async fn redeliver_after_kill(&self, lasting: Duration) -> anyhow::Result<()> {
+        let (line, turn) = self.monitor_line.as_ref().context("this stage has no broker of its own")?;
+        let _turn = turn.lock().await;
+        let mut monitor = self.monitor.lock().await;
+        line.set(Line::Unheard);
+        self.burst(BURST_MESSAGES / 2).await;
+        sleep(lasting).await;
+        monitor.kill();
+        line.set(Line::Open);
+        monitor.start()
+    }
+
+    /// A program prints lines, and some of them cannot be sent.
+    async fn print_unsendable(&self, chance: &mut Chance) -> anyhow::Result<()> {
+        let mut state = self.program.state.lock().await;
+        let failure = self.program.program_ended(&mut state, PROGRAM_TIMEOUT).await;
+        anyhow::ensure!(failure.is_none(), "{}", failure.unwrap_or_default());
+        let first = state.truth.by_hand.len() as u64 + 1;
+        let mut lines = String::new();
+        for row in first..first + LINES {
+            // the first one is good: what is behind it in the outbox is what may be blocked
+            let unsendable = row > first && chance.next(4) == 0;
+            let (tags, more) = if unsendable { unsendable_parts(chance.next(6)) } else { Default::default() };
+            let _ = writeln!(lines, "{PROGRAM}{tags} life=1i,row={row}i{more}");
+            let fate = if unsendable { Fate::Unsure } else { Fate::Taken };
+            state.truth.by_hand.insert((1, row), Sent { fate, numbered: None });
+        }
+        self.program.start_program(&mut state, &lines)
+    }
+
+    /// The monitor ends, or is killed, and works in another data directory for a while.
+    async fn move_monitor(&self, lasting: Duration, chance: &mut Chance) -> anyhow::Result<()> {
+        let mut monitor = self.monitor.lock().await;
+        *self.was_elsewhere.lock().await = true;
+        for place in [DATA_ELSEWHERE, DATA] {
+            if chance.next(2) == 0 {
+                monitor.kill();
+            }
+            monitor.end(END_TIMEOUT).await?;
+            monitor.start_in(DATA, place)?;
+            if place == DATA_ELSEWHERE {
+                sleep(lasting + Duration::from_millis(500)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The monitor starts on a full disk with its data, gets room later, and has its own disk again.
+    async fn fill_disk(&self, monitor: &mut Daemon, lasting: Duration) -> anyhow::Result<()> {
+        monitor.end(END_TIMEOUT).await?;
+        let home = self.folder.join(DATA);
+        let disk = FullDisk::with_copy_of(&home, &self.folder.join(DATA_ON_FULL_DISK))?;
+        monitor.start_in(DATA, DATA_ON_FULL_DISK)?;
+        sleep(lasting + Duration::from_millis(500)).await;
+        let mut wrong = None;
+        if monitor.ended_by_itself() {
+            wrong = Some(format!("the monitor ended on a full disk: {}", monitor.last_words()));
+        }
+        disk.free()?;
+        if wrong.is_none() {
+            wrong =
+                self.wait_until_it_answers(monitor).await.err().map(|error| format!("after a full disk: {error:#}"));
+        }
+        self.complaints.lock().await.extend(wrong);
+        monitor.end(END_TIMEOUT).await?;
+        disk.copy_back(&home)
+    }
+
+    /// The publisher ends, or is killed, and works in another data directory for a while.
+    async fn move_publisher(
+        &self,
+        publisher: &Publisher,
+        lasting: Duration,
+        chance: &mut Chance,
+    ) -> anyhow::Result<()> {
+        let mut state = publisher.state.lock().await;
+        let leave = async |state: &mut State, chance: &mut Chance| {
+            if chance.next(2) == 0 {
+                publisher.kill(state);
+            }
+            publisher.end(state, END_TIMEOUT).await
+        };
+        leave(&mut state, chance).await?;
+        publisher.start_elsewhere(&mut state, mode(chance.next(u64::MAX)))?;
+        sleep(lasting + Duration::from_millis(200)).await;
+        leave(&mut state, chance).await?;
+        publisher.start(&mut state, mode(chance.next(u64::MAX)))
+    }
+
+    /// Sends a reading under a number that the publisher has given out in this life.
+    async fn use_number_again(&self, publisher: &Publisher, chance: &mut Chance) -> anyhow::Result<()> {
+        let mut state = publisher.state.lock().await;
+        let mut looks = 0;
+        let (incarnation, start, last) = loop {
+            publisher.look(&mut state);
+            match publisher.current(&state) {
+                Some((incarnation, life)) if life.said > 0 => break (incarnation, life.start, life.said),
+                // one that is stopped or has come to its end may give out none any more
+                _ if looks == LOOKS_MAX => return Ok(()),
+                _ => looks += 1,
+            }
+            sleep(START_AGAIN).await;
+        };
+        let number = 1 + chance.next(last);
+        let row = FIRST_ROW_BY_HAND + state.truth.by_hand.len() as u64;
+        let field = |name: &str, value: u64| (name.to_owned(), FieldValue::Integer(value.cast_signed()));
+        let reading = Reading {
+            sequence: number,
+            time: Clock::start().wall(),
+            measurement: publisher.id.clone(),
+            tags: Vec::new(),
+            fields: vec![field("life", start), field("row", row)],
+        };
+        let topic = Prefix::default().topic(&PublisherId::parse(&publisher.id)?, TopicKind::Readings);
+        let payloads = encode_readings(&HostName::parse("elsewhere")?, incarnation, &[reading], usize::MAX)?;
+        let messages: Vec<_> = payloads.into_iter().map(|payload| (topic.clone(), payload)).collect();
+        let confirmed = send_once(self.broker_address, "somebody-else", &messages).await;
+        let fate = if confirmed == [true] { Fate::Taken } else { Fate::Unsure };
+        state.truth.by_hand.insert((start, row), Sent { fate, numbered: Some((incarnation, number)) });
+        Ok(())
     }
 
     async fn with_publisher(
@@ -121,15 +293,15 @@ impl Stage {
                 publisher.end(state, END_TIMEOUT).await?;
                 publisher.start(state, again)
             }
-            RowFault::OutboxTorn | RowFault::OutboxFlipped => {
-                publisher.kill(state)?;
+            fault if fault.damages_outbox() => {
+                publisher.kill(state);
                 state.truth.is_damaged();
-                damage(&publisher.outbox, fault == RowFault::OutboxTorn, chance)?;
+                damage(&publisher.outbox, fault, chance)?;
                 sleep(START_AGAIN).await;
                 publisher.start(state, again)
             }
             RowFault::OutboxFull => {
-                publisher.kill(state)?;
+                publisher.kill(state);
                 publisher.line.set(Line::Cut);
                 publisher.start(state, Mode::SmallOutbox { gives_up: chance.next(2) == 0 })?;
                 sleep(lasting).await;
@@ -137,7 +309,7 @@ impl Stage {
                 Ok(())
             }
             _ => {
-                publisher.kill(state)?;
+                publisher.kill(state);
                 sleep(lasting).await;
                 publisher.start(state, again)
             }
@@ -182,15 +354,13 @@ impl Stage {
 
     async fn with_monitor(&self, fault: RowFault, lasting: Duration, chance: &mut Chance) -> anyhow::Result<()> {
         let mut monitor = self.monitor.lock().await;
-        match fault {
-            RowFault::JournalTorn | RowFault::JournalFlipped => {
-                monitor.kill();
-                damage(&self.journal, fault == RowFault::JournalTorn, chance)?;
-                sleep(START_AGAIN).await;
-                monitor.start()
-            }
-            _ => through_signals(fault, &mut monitor, lasting).await,
+        if fault.damages_journal() {
+            monitor.kill();
+            damage(&self.journal, fault, chance)?;
+            sleep(START_AGAIN).await;
+            return monitor.start();
         }
+        through_signals(fault, &mut monitor, lasting).await
     }
 
     /// A small journal while InfluxDB takes nothing and a publisher sends as fast as it goes.
@@ -203,10 +373,22 @@ impl Stage {
         monitor.kill();
         line.set(Answer::Refused);
         monitor.start_with(&[("HEARTWATCH_BUFFER_BYTES_MAX", JOURNAL_BYTES_SMALL)])?;
-        publisher.kill(&mut state)?;
+        publisher.kill(&mut state);
         publisher.start(&mut state, Mode::FullSpeed)?;
         sleep(lasting + Duration::from_millis(500)).await;
         line.set(Answer::Own);
+        Ok(())
+    }
+
+    /// A small journal that is the store, while a publisher sends as fast as it goes.
+    async fn flood_buffer(&self, publisher: &Publisher, lasting: Duration) -> anyhow::Result<()> {
+        let mut state = publisher.state.lock().await;
+        let mut monitor = self.monitor.lock().await;
+        monitor.kill();
+        monitor.start_with(&[("HEARTWATCH_BUFFER_BYTES_MAX", JOURNAL_BYTES_SMALL)])?;
+        publisher.kill(&mut state);
+        publisher.start(&mut state, Mode::Flood)?;
+        sleep(lasting + Duration::from_millis(500)).await;
         Ok(())
     }
 
@@ -221,32 +403,15 @@ impl Stage {
     }
 }
 
-/// The clock of one program, wrong by what a file says: through libfaketime, which answers for the system.
-struct WrongClock {
-    library: String,
-    file: PathBuf,
-}
-
-impl WrongClock {
-    fn new(library: &Path, folder: &Path, name: &str) -> anyhow::Result<Self> {
-        let library = library.to_str().context("the path of libfaketime")?.to_owned();
-        Ok(Self { library, file: folder.join(format!("{name}.clock")) })
-    }
-
-    /// So many seconds behind or ahead from now on.
-    fn set(&self, step: &str) -> anyhow::Result<()> {
-        let part = self.file.with_extension("part");
-        std::fs::write(&part, step).and_then(|()| std::fs::rename(&part, &self.file)).context("cannot set the clock")
-    }
-
-    fn variables(&self) -> [(&str, &str); 4] {
-        [
-            ("LD_PRELOAD", self.library.as_str()),
-            ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().unwrap_or_default()),
-            ("FAKETIME_NO_CACHE", "1"),
-            // the clock that decides does not step
-            ("DONT_FAKE_MONOTONIC", "1"),
-        ]
+/// Tags and fields of a line that no publisher can send as it is: what they are is the program's matter alone.
+fn unsendable_parts(which: u64) -> (String, String) {
+    match which {
+        0 => (",host=web1".to_owned(), String::new()),
+        1 => (",publisher=other".to_owned(), String::new()),
+        2 => (format!(",long={}", "x".repeat(70_000)), String::new()),
+        3 => (String::new(), (0..2_000).map(|number| format!(",f{number}=1i")).collect()),
+        4 => (",control=a\u{1}b".to_owned(), String::new()),
+        _ => (String::new(), ",time=5i".to_owned()),
     }
 }
 
@@ -271,58 +436,6 @@ async fn through_signals(fault: RowFault, daemon: &mut Daemon, lasting: Duration
             daemon.kill();
             sleep(lasting).await;
             daemon.start()
-        }
-    }
-}
-
-/// Tears off the end of an SQLite file or of its log, or flips one bit of it.
-fn damage(file: &Path, torn: bool, chance: &mut Chance) -> anyhow::Result<()> {
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
-    let files: Vec<(PathBuf, u64)> = [PathBuf::from(log), file.to_owned()]
-        .into_iter()
-        .filter_map(|path| Some((path.clone(), std::fs::metadata(&path).ok()?.len())))
-        .filter(|(_, length)| *length > 0)
-        .collect();
-    let Some((path, length)) = files.get(usize::try_from(chance.next(files.len().max(1) as u64)).unwrap_or(0)) else {
-        return Ok(());
-    };
-    let mut file = File::options().read(true).write(true).open(path).with_context(|| path.display().to_string())?;
-    if torn {
-        // most often a few bytes or pages, now and then a quarter of the file
-        let most = [64, 8 * 1024, 64 * 1024, length / 4].map(|most| most.clamp(1, *length));
-        let most = most.get(usize::try_from(chance.next(4)).unwrap_or(0)).copied().unwrap_or(1);
-        file.set_len(length - 1 - chance.next(most))?;
-    } else {
-        let at = chance.next(*length);
-        let mut byte = [0];
-        file.seek(SeekFrom::Start(at))?;
-        file.read_exact(&mut byte)?;
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(&[byte[0] ^ (1 << chance.next(8))])?;
-    }
-    file.sync_all()?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn damage_cuts_the_end_or_flips_one_bit() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("f");
-        let whole = vec![7_u8; 10_000];
-        for seed in 0..200 {
-            std::fs::write(&file, &whole).unwrap();
-            damage(&file, true, &mut Chance(seed * 7_919)).unwrap();
-            let left = std::fs::read(&file).unwrap();
-            assert!(left.len() < whole.len() && whole.starts_with(&left));
-            std::fs::write(&file, &whole).unwrap();
-            damage(&file, false, &mut Chance(seed * 7_919)).unwrap();
-            let bits: u32 = std::fs::read(&file).unwrap().iter().map(|byte| (byte ^ 7).count_ones()).sum();
-            assert_eq!(bits, 1);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use super::kinds::RowFault;
 
 /// Faults of one kind in a round of that kind alone.
 const PURE_FAULTS: u32 = 5;
@@ -10,161 +10,6 @@ const PURE_FAULTS: u32 = 5;
 const MIXED_FAULTS: u32 = 10;
 /// Within so much time the faults of a round begin.
 const WINDOW: Duration = Duration::from_millis(2_500);
-
-/// What is done to the delivery of rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RowFault {
-    /// SIGKILL to a publisher.
-    PublisherKill,
-    /// SIGSTOP to a publisher, and SIGCONT.
-    PublisherStop,
-    /// SIGTERM to a publisher, and a new start.
-    PublisherRestart,
-    /// SIGKILL to the broker.
-    BrokerKill,
-    /// SIGSTOP to the broker, and SIGCONT.
-    BrokerStop,
-    /// SIGTERM to the broker, and a new start.
-    BrokerRestart,
-    /// SIGKILL to the monitor (with its embedded broker).
-    MonitorKill,
-    /// SIGSTOP to the monitor, and SIGCONT.
-    MonitorStop,
-    /// SIGTERM to the monitor, and a new start.
-    MonitorRestart,
-    /// SIGKILL to InfluxDB.
-    InfluxKill,
-    /// SIGSTOP to InfluxDB, and SIGCONT.
-    InfluxStop,
-    /// SIGTERM to InfluxDB, and a new start.
-    InfluxRestart,
-    /// InfluxDB breaks off every connection.
-    InfluxRefuses,
-    /// InfluxDB takes requests and never answers.
-    InfluxHangs,
-    /// InfluxDB answers 500.
-    InfluxError,
-    /// InfluxDB stores half of a batch and answers 400, partial write.
-    InfluxPartial,
-    /// InfluxDB stores a batch, and its answer is lost.
-    InfluxAnswerLost,
-    /// A connection to the broker is cut in the middle of a message.
-    LineCut,
-    /// A connection to the broker carries nothing for a while.
-    LineFrozen,
-    /// A publisher's outbox is full.
-    OutboxFull,
-    /// The monitor's journal is full.
-    JournalFull,
-    /// The end of a publisher's outbox is torn off.
-    OutboxTorn,
-    /// A bit of a publisher's outbox is flipped.
-    OutboxFlipped,
-    /// The end of the monitor's journal is torn off.
-    JournalTorn,
-    /// A bit of the monitor's journal is flipped.
-    JournalFlipped,
-    /// The wall clock of a publisher or of the monitor is wrong, goes back and goes forward.
-    ClockStep,
-}
-
-impl RowFault {
-    /// Every kind, in the order of the report.
-    pub const ALL: [Self; 26] = [
-        Self::PublisherKill,
-        Self::PublisherStop,
-        Self::PublisherRestart,
-        Self::BrokerKill,
-        Self::BrokerStop,
-        Self::BrokerRestart,
-        Self::MonitorKill,
-        Self::MonitorStop,
-        Self::MonitorRestart,
-        Self::InfluxKill,
-        Self::InfluxStop,
-        Self::InfluxRestart,
-        Self::InfluxRefuses,
-        Self::InfluxHangs,
-        Self::InfluxError,
-        Self::InfluxPartial,
-        Self::InfluxAnswerLost,
-        Self::LineCut,
-        Self::LineFrozen,
-        Self::OutboxFull,
-        Self::JournalFull,
-        Self::OutboxTorn,
-        Self::OutboxFlipped,
-        Self::JournalTorn,
-        Self::JournalFlipped,
-        Self::ClockStep,
-    ];
-
-    /// In words.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::PublisherKill => "publisher killed",
-            Self::PublisherStop => "publisher stopped and continued",
-            Self::PublisherRestart => "publisher restarted",
-            Self::BrokerKill => "broker killed",
-            Self::BrokerStop => "broker stopped and continued",
-            Self::BrokerRestart => "broker restarted",
-            Self::MonitorKill => "monitor killed",
-            Self::MonitorStop => "monitor stopped and continued",
-            Self::MonitorRestart => "monitor restarted",
-            Self::InfluxKill => "InfluxDB killed",
-            Self::InfluxStop => "InfluxDB stopped and continued",
-            Self::InfluxRestart => "InfluxDB restarted",
-            Self::InfluxRefuses => "InfluxDB refuses connections",
-            Self::InfluxHangs => "InfluxDB never answers",
-            Self::InfluxError => "InfluxDB answers 500",
-            Self::InfluxPartial => "InfluxDB: partial write",
-            Self::InfluxAnswerLost => "InfluxDB stores, answer lost",
-            Self::LineCut => "connection cut in a message",
-            Self::LineFrozen => "connection frozen",
-            Self::OutboxFull => "outbox full",
-            Self::JournalFull => "journal full",
-            Self::OutboxTorn => "outbox torn at its end",
-            Self::OutboxFlipped => "outbox with a flipped bit",
-            Self::JournalTorn => "journal torn at its end",
-            Self::JournalFlipped => "journal with a flipped bit",
-            Self::ClockStep => "clock set back and forward",
-        }
-    }
-
-    /// Whether it needs a broker that is a program of its own.
-    #[must_use]
-    pub const fn needs_mosquitto(self) -> bool {
-        matches!(self, Self::BrokerKill | Self::BrokerStop | Self::BrokerRestart)
-    }
-
-    /// Whether it needs a real InfluxDB. A full journal does as well: without a sink its history makes room.
-    #[must_use]
-    pub const fn needs_influxdb(self) -> bool {
-        matches!(
-            self,
-            Self::InfluxKill
-                | Self::InfluxStop
-                | Self::InfluxRestart
-                | Self::InfluxRefuses
-                | Self::InfluxHangs
-                | Self::InfluxError
-                | Self::InfluxPartial
-                | Self::InfluxAnswerLost
-                | Self::JournalFull
-        )
-    }
-
-    /// Whether it destroys rows, so that some may be lost, by name.
-    #[must_use]
-    pub const fn destroys(self) -> bool {
-        matches!(
-            self,
-            Self::OutboxFull | Self::OutboxTorn | Self::OutboxFlipped | Self::JournalTorn | Self::JournalFlipped
-        )
-    }
-}
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,11 +98,16 @@ fn injection(fault: RowFault, random: &mut fastrand::Rng) -> Injection {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kinds::Equipment;
     use super::*;
 
     fn possible() -> Vec<Vec<RowFault>> {
-        let embedded = RowFault::ALL.into_iter().filter(|kind| !kind.needs_mosquitto()).collect();
-        vec![embedded, RowFault::ALL.to_vec()]
+        let stages = [(true, false), (true, true), (false, false)];
+        let kinds = |(influxdb, own_broker)| {
+            let equipment = Equipment { influxdb, own_broker };
+            RowFault::ALL.into_iter().filter(|kind| kind.is_possible_with(equipment)).collect()
+        };
+        stages.map(kinds).into()
     }
 
     #[test]
@@ -268,12 +118,12 @@ mod tests {
         let count: usize = plan.stages.iter().flatten().map(|round| round.injections.len()).sum();
         assert_eq!(count, 201);
         let embedded = plan.stages[0].iter().flat_map(|round| &round.injections);
-        assert!(embedded.into_iter().all(|injection| !injection.fault.needs_mosquitto()));
+        assert!(embedded.into_iter().all(|injection| !injection.fault.needs_own_broker()));
     }
 
     #[test]
     fn every_kind_has_its_turn() {
-        let plan = Plan::new(400, 1, &possible());
+        let plan = Plan::new(1_000, 1, &possible());
         for kind in RowFault::ALL {
             let rounds = plan.stages.iter().flatten();
             assert!(rounds.into_iter().any(|round| round.kind == Some(kind)), "{kind:?}");

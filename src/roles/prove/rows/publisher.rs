@@ -9,8 +9,11 @@ use rustix::process::Signal;
 use tokio::sync::Mutex;
 
 use super::daemon::Daemon;
-use super::truth::Truth;
+use super::outbox_file::OutboxFile;
+use super::truth::{Life, Truth};
 use crate::actors::publisher::KEPT_LOG;
+use crate::domain::publisher::Incarnation;
+use crate::roles::prove::program::Program;
 use crate::roles::prove::proxy::Proxy;
 
 /// Rows of the file of a publisher that works at its interval.
@@ -27,6 +30,8 @@ pub enum Mode {
     Paced(Duration),
     /// As fast as it goes.
     FullSpeed,
+    /// As fast as it goes, for as long as it is left alone.
+    Flood,
     /// As fast as it goes, into a small outbox that gives up the oldest or refuses.
     SmallOutbox {
         /// Whether it gives up the oldest.
@@ -34,6 +39,25 @@ pub enum Mode {
     },
     /// One reading, and then only heartbeats.
     Quiet,
+}
+
+/// Which data directory a publisher works in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Place {
+    /// Its own.
+    #[default]
+    Home,
+    /// Another one.
+    Elsewhere,
+}
+
+impl Place {
+    const fn data_dir(self) -> &'static str {
+        match self {
+            Self::Home => "kept",
+            Self::Elsewhere => "kept-elsewhere",
+        }
+    }
 }
 
 /// One publisher.
@@ -44,6 +68,8 @@ pub struct Publisher {
     pub line: Proxy,
     /// Its outbox.
     pub outbox: PathBuf,
+    /// Its outbox while it works elsewhere.
+    pub outbox_elsewhere: PathBuf,
     folder: PathBuf,
     /// Its process, one fault at a time.
     pub state: Mutex<State>,
@@ -55,6 +81,10 @@ pub struct State {
     starts: u64,
     /// Starts whose trace may still grow.
     open: Option<u64>,
+    /// Where it works.
+    place: Place,
+    /// Whether there is anything of it elsewhere.
+    pub was_elsewhere: bool,
     /// What it has produced.
     pub truth: Truth,
 }
@@ -76,9 +106,17 @@ impl Publisher {
             log: folder.join(format!("{id}.log")),
             running: None,
         };
-        let state = State { daemon, starts: 0, open: None, truth: Truth::default() };
-        let outbox = folder.join("data").join("outbox").join(format!("{id}.sqlite"));
-        Self { id: id.to_owned(), line, outbox, folder: folder.to_owned(), state: Mutex::new(state) }
+        let truth = Truth::default();
+        let state = State { daemon, starts: 0, open: None, place: Place::Home, was_elsewhere: false, truth };
+        let outbox = |place: Place| folder.join(place.data_dir()).join("outbox").join(format!("{id}.sqlite"));
+        Self {
+            id: id.to_owned(),
+            line,
+            outbox: outbox(Place::Home),
+            outbox_elsewhere: outbox(Place::Elsewhere),
+            folder: folder.to_owned(),
+            state: Mutex::new(state),
+        }
     }
 
     /// Starts it with a new file of rows.
@@ -89,15 +127,69 @@ impl Publisher {
         self.start_with(state, mode, &[])
     }
 
+    /// Starts it in another data directory, until it is started again.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the program cannot be started.
+    pub fn start_elsewhere(&self, state: &mut State, mode: Mode) -> anyhow::Result<()> {
+        state.was_elsewhere = true;
+        self.start_in(state, mode, Place::Elsewhere, &[])
+    }
+
+    /// Starts it as a program's publisher: each line is a row. The answer comes before its end, which comes by itself.
+    ///
+    /// # Errors
+    /// When the program cannot be written or started.
+    pub fn start_program(&self, state: &mut State, lines: &str) -> anyhow::Result<()> {
+        state.starts += 1;
+        let printed = self.folder.join(format!("{}.lines", self.id));
+        std::fs::write(&printed, lines).context("cannot write the lines of a program")?;
+        let mut words = self.words(Place::Home);
+        words.extend(["--exec".to_owned(), format!("cat {}", printed.display())]);
+        let line_protocol = r#"{"format":"line-protocol"}"#;
+        words.extend(["--exec-restart", "never", "--schema", line_protocol, "--interval", "0"].map(str::to_owned));
+        state.daemon.arguments = words.into_iter().map(Into::into).collect();
+        state.daemon.log = self.log(state.starts);
+        state.daemon.start()
+    }
+
+    /// Whether it runs.
+    pub fn works(&self, state: &mut State) -> bool {
+        state.daemon.running.as_mut().is_some_and(Program::runs)
+    }
+
+    /// Waits for the end of a program's publisher. Answers how it failed, where it did.
+    pub async fn program_ended(&self, state: &mut State, timeout: Duration) -> Option<String> {
+        let running = state.daemon.running.as_mut()?;
+        if running.collect(timeout).await.is_err() {
+            return Some(format!("{} has not ended within {timeout:?}: {}", self.id, state.daemon.last_words()));
+        }
+        let failure = self.failure(state);
+        state.daemon.running = None;
+        failure
+    }
+
+    fn words(&self, place: Place) -> Vec<String> {
+        let mqtt = format!("mqtt://{}", self.line.address());
+        ["publish", "--id", &self.id, "--mqtt", &mqtt, "--heartbeat", "150ms", "--data-dir", place.data_dir()]
+            .map(str::to_owned)
+            .into()
+    }
+
     /// Starts it with a new file of rows and more variables.
     ///
     /// # Errors
     /// When the file cannot be written or the program cannot be started.
     pub fn start_with(&self, state: &mut State, mode: Mode, more: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.start_in(state, mode, Place::Home, more)
+    }
+
+    fn start_in(&self, state: &mut State, mode: Mode, place: Place, more: &[(&str, &str)]) -> anyhow::Result<()> {
         state.starts += 1;
+        state.place = place;
         let start = state.starts;
         let rows = match mode {
-            Mode::Paced(_) => ROWS,
+            Mode::Paced(_) | Mode::Flood => ROWS,
             Mode::FullSpeed | Mode::SmallOutbox { .. } => ROWS_AT_FULL_SPEED,
             Mode::Quiet => 1,
         };
@@ -109,13 +201,12 @@ impl Publisher {
         // the life before may still have the old file open: a new one takes its place
         let part = csv.with_extension("part");
         std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &csv)).context("cannot write rows")?;
-        let mqtt = format!("mqtt://{}", self.line.address());
-        let mut words: Vec<String> = ["publish", "--id", &self.id, "--mqtt", &mqtt, "--csv"].map(str::to_owned).into();
-        words.push(csv.display().to_string());
-        words.extend(["--time-column", "none", "--heartbeat", "150ms", "--data-dir", "data"].map(str::to_owned));
+        let mut words = self.words(place);
+        words.extend(["--csv".to_owned(), csv.display().to_string()]);
+        words.extend(["--time-column", "none"].map(str::to_owned));
         let interval = match mode {
             Mode::Paced(interval) => format!("{}ms", interval.as_millis()),
-            Mode::FullSpeed | Mode::SmallOutbox { .. } => "0".to_owned(),
+            Mode::FullSpeed | Mode::Flood | Mode::SmallOutbox { .. } => "0".to_owned(),
             Mode::Quiet => "1h".to_owned(),
         };
         words.extend(["--interval".to_owned(), interval]);
@@ -133,21 +224,19 @@ impl Publisher {
     }
 
     /// SIGKILL; then what it has produced is known.
-    ///
-    /// # Errors
-    /// When its outbox cannot be read.
-    pub fn kill(&self, state: &mut State) -> anyhow::Result<()> {
+    pub fn kill(&self, state: &mut State) {
         state.daemon.kill();
-        self.note_end(state)
+        self.note_end(state);
     }
 
     /// SIGTERM, and SIGKILL when it has not ended in time.
     ///
     /// # Errors
-    /// When it cannot be signalled, or its outbox cannot be read.
+    /// When it cannot be signalled.
     pub async fn end(&self, state: &mut State, timeout: Duration) -> anyhow::Result<()> {
         state.daemon.end(timeout).await?;
-        self.note_end(state)
+        self.note_end(state);
+        Ok(())
     }
 
     /// Sends it a signal.
@@ -171,21 +260,47 @@ impl Publisher {
         })
     }
 
-    /// Reads what it has produced so far, also while it runs.
+    /// What its outbox holds, while it runs.
     ///
     /// # Errors
-    /// When its outbox cannot be read.
-    pub fn look(&self, state: &mut State) -> anyhow::Result<()> {
-        if let Some(start) = state.open {
-            state.truth.read_trace(start, &self.log(start));
-        }
-        state.truth.look_into(&self.outbox)
+    /// When it cannot be read at this moment.
+    pub fn outbox_in_use(&self) -> rusqlite::Result<OutboxFile> {
+        OutboxFile::in_use(&self.outbox)
     }
 
-    fn note_end(&self, state: &mut State) -> anyhow::Result<()> {
-        self.look(state)?;
-        state.open = None;
-        Ok(())
+    /// What its outbox elsewhere holds.
+    pub fn left_elsewhere(&self) -> OutboxFile {
+        OutboxFile::left(&self.outbox_elsewhere, &self.folder.join("aside"))
+    }
+
+    /// What its outbox holds when it does not run.
+    pub fn left(&self) -> OutboxFile {
+        OutboxFile::left(&self.outbox, &self.folder.join("aside"))
+    }
+
+    /// Reads what it has produced so far, while it runs.
+    pub fn look(&self, state: &mut State) {
+        let Some(start) = state.open else { return };
+        state.truth.read_trace(start, &self.log(start));
+        // what cannot be read now is known at its end
+        let outbox = if state.place == Place::Home { &self.outbox } else { &self.outbox_elsewhere };
+        if let Ok(found) = OutboxFile::in_use(outbox) {
+            state.truth.note_outbox(start, &found);
+        }
+    }
+
+    /// The life that it is in, as far as it has been looked at.
+    pub fn current(&self, state: &State) -> Option<(Incarnation, Life)> {
+        // not the largest one: a life whose clock was ahead is larger
+        let mut lives = state.truth.lives.iter().rev();
+        lives.find(|(_, life)| Some(life.start) == state.open).map(|(incarnation, life)| (*incarnation, *life))
+    }
+
+    fn note_end(&self, state: &mut State) {
+        let Some(start) = state.open.take() else { return };
+        state.truth.read_trace(start, &self.log(start));
+        let found = if state.place == Place::Home { self.left() } else { self.left_elsewhere() };
+        state.truth.note_outbox(start, &found);
     }
 
     fn log(&self, start: u64) -> PathBuf {

@@ -9,13 +9,17 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::audit::Tally;
-use super::plan::{Round, RowFault};
+use super::kinds::RowFault;
+use super::plan::Round;
+use super::play::Findings;
 use crate::console::tables::Drawing;
 use crate::domain::time::describe_duration;
 use crate::roles::cli::ProveArgs;
 
 /// Most complaints that are told.
 const COMPLAINTS_TOLD_MAX: usize = 60;
+/// The exit code when nothing is wrong with the rows, and the laboratory could not do everything.
+const EXIT_INCOMPLETE: u8 = 3;
 
 /// One round, as it was played.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +51,12 @@ pub struct Report {
     pub seed: u64,
     /// Faults injected.
     pub faults: u32,
-    /// Where rows end up: `influxdb` or `embedded`.
+    /// Where rows end up: `influxdb` or `embedded`. On the stage `kept-here` it is always the monitor's journal.
     pub store: &'static str,
     /// The brokers.
     pub brokers: Vec<&'static str>,
+    /// The stages.
+    pub stages: Vec<&'static str>,
     /// How long it took, in seconds.
     pub seconds: u64,
     /// By kind, in rounds of that kind alone.
@@ -65,7 +71,11 @@ pub struct Report {
     pub skipped: BTreeMap<RowFault, &'static str>,
     /// What is wrong.
     pub complaints: Vec<String>,
-    /// Whether nothing is lost unnamed, nothing doubled, and nothing else wrong.
+    /// What the laboratory could not do: the run went on without it.
+    pub laboratory: Vec<String>,
+    /// Faults that were not injected, because a stage had ended.
+    pub not_injected: u64,
+    /// Whether nothing is lost unnamed, nothing doubled, nothing else wrong, and everything was injected and counted.
     pub passed: bool,
 }
 
@@ -83,15 +93,14 @@ impl Report {
     #[must_use]
     pub fn new(
         args: &ProveArgs,
-        (store, brokers): (&'static str, Vec<&'static str>),
-        (outcomes, tally): (&[Outcome], Tally),
+        (store, stages): (&'static str, Vec<&'static str>),
+        findings: Vec<Findings>,
         skipped: BTreeMap<RowFault, &'static str>,
-        complaints: Vec<String>,
         took: Duration,
     ) -> Self {
         let (mut kinds, mut mixed_kinds) = (BTreeMap::<RowFault, OfKind>::new(), BTreeMap::new());
         let (mut mixed, mut total) = (OfKind::default(), OfKind::default());
-        for outcome in outcomes {
+        for outcome in findings.iter().flat_map(|found| &found.outcomes) {
             total.add(outcome);
             match outcome.round.kind {
                 Some(kind) => kinds.entry(kind).or_default().add(outcome),
@@ -104,20 +113,38 @@ impl Report {
             }
         }
         // what was lost in one round may have been found in a later one
-        total.tally = tally;
+        total.tally = findings.iter().fold(Tally::default(), |sum, found| sum.plus(found.tally));
+        let not_injected = findings.iter().map(|found| found.not_injected).sum();
+        let (complaints, laboratory): (Vec<_>, Vec<_>) =
+            findings.into_iter().map(|found| (found.complaints, found.laboratory)).unzip();
+        let (complaints, laboratory) = (complaints.concat(), laboratory.concat());
         Self {
             seed: args.seed,
             faults: args.faults,
             store,
-            brokers,
+            brokers: stages.iter().copied().filter(|stage| *stage != "kept-here").collect(),
+            stages,
             seconds: took.as_secs(),
             kinds,
             mixed,
             mixed_kinds,
             total,
             skipped,
-            passed: complaints.is_empty() && total.tally.is_whole(),
+            passed: complaints.is_empty() && laboratory.is_empty() && total.tally.is_whole(),
             complaints,
+            laboratory,
+            not_injected,
+        }
+    }
+
+    /// 0 where everything was injected, counted and whole; 1 where something is wrong with the rows; 3 where nothing is,
+    /// and the laboratory could not do everything.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match (self.passed, self.complaints.is_empty() && self.total.tally.is_whole()) {
+            (true, _) => 0,
+            (false, true) => EXIT_INCOMPLETE,
+            (false, false) => 1,
         }
     }
 
@@ -137,6 +164,7 @@ impl Report {
             "STORED",
             "DOUBLED",
             "LOST, NAMED",
+            "EXPIRED",
             "LOST, UNNAMED",
             "WHOLE WITHIN",
         ]);
@@ -154,11 +182,11 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\nseed {}, {} faults in {}, brokers: {}, rows counted in: {}",
+            "\nseed {}, {} faults in {}, stages: {}, rows counted in: {}",
             self.seed,
             self.total.injected,
             describe_duration(Duration::from_secs(self.seconds)),
-            self.brokers.join(" and "),
+            self.stages.join(", "),
             self.store
         );
         if !self.mixed_kinds.is_empty() {
@@ -166,19 +194,28 @@ impl Report {
                 self.mixed_kinds.iter().map(|(kind, count)| format!("{} {count}", kind.words())).collect();
             let _ = writeln!(text, "several at once: {}", kinds.join(", "));
         }
-        if self.total.tally.found_after_all > 0 {
-            let _ = writeln!(
-                text,
-                "{} rows that the ledger calls lost are in the store after all: damage took only their record",
-                self.total.tally.found_after_all
-            );
-        }
-        if self.total.tally.never_kept > 0 {
-            let _ = writeln!(
-                text,
-                "{} readings were in a commit that a kill interrupted, and their file was damaged right after: they do not count as produced",
-                self.total.tally.never_kept
-            );
+        let Tally { found_after_all, never_kept, known_from_store, overstated, .. } = self.total.tally;
+        for (count, what) in [
+            (
+                found_after_all,
+                "rows that the ledger calls lost are in the store after all: damage took only their record",
+            ),
+            (
+                never_kept,
+                "readings were in a commit that a kill interrupted, and their file was damaged right after: they do not count as produced",
+            ),
+            (
+                known_from_store,
+                "rows are known from the store alone: their publisher's outbox could not be read at its end",
+            ),
+            (
+                overstated,
+                "rows are called stored by the ledger, and are not in the store: damage took more than their account",
+            ),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "{count} {what}");
+            }
         }
         for (kind, reason) in &self.skipped {
             let _ = writeln!(text, "skipped: {}: {reason}", kind.words());
@@ -190,18 +227,31 @@ impl Report {
         if more > 0 {
             let _ = writeln!(text, "wrong: and {more} more, see --json");
         }
-        let verdict = if self.passed { "passed: every row is in the store once, or lost by name" } else { "FAILED" };
+        for trouble in self.laboratory.iter().take(COMPLAINTS_TOLD_MAX) {
+            let _ = writeln!(text, "laboratory: {trouble}");
+        }
+        if self.not_injected > 0 {
+            let _ = writeln!(text, "{} faults were not injected", self.not_injected);
+        }
+        let verdict = if self.exit_code() == EXIT_INCOMPLETE {
+            "INCOMPLETE: nothing is wrong with the rows that were counted"
+        } else if self.passed {
+            "passed: every row is in the store once, or lost by name"
+        } else {
+            "FAILED"
+        };
         let _ = writeln!(text, "{verdict}");
         text
     }
 }
 
 fn add_line(table: &mut Table, name: &str, of_kind: &OfKind) {
-    let Tally { produced, stored, doubled, lost_named, lost_unnamed, .. } = of_kind.tally;
+    let Tally { produced, stored, doubled, lost_named, expired, lost_unnamed, .. } = of_kind.tally;
     let settled = describe_duration(Duration::from_millis(of_kind.settled_within_ms / 100 * 100));
     let mut row = vec![name.to_owned()];
     row.extend(
-        [of_kind.injected, produced, stored, doubled, lost_named, lost_unnamed].map(|number| number.to_string()),
+        [of_kind.injected, produced, stored, doubled, lost_named, expired, lost_unnamed]
+            .map(|number| number.to_string()),
     );
     row.push(settled);
     table.add_row(row);

@@ -1,6 +1,7 @@
 //! A stage: a monitor, its broker, its InfluxDB and its publishers, all of them real programs on free ports
 //! of 127.0.0.1, with a line between each two that can fail.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use super::daemon::Daemon;
 use super::influx_line::{Answer, InfluxLine};
 use super::publisher::Publisher;
+use super::truth::Truth;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::adapters::monitor::Monitor;
 use crate::roles::prove::program::free_port;
@@ -23,11 +25,34 @@ use crate::roles::prove::proxy::{Line, Proxy};
 /// Publishers of a stage, unless more or fewer are asked for.
 pub const PUBLISHERS: u16 = 3;
 /// How long a program may take to be ready, on a machine that has other things to do.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the monitor may take to end in order.
+const END_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often one that is not ready is asked.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// The database.
 pub const DATABASE: &str = "rows";
+/// The device: it sends JSON without a time and without numbers.
+pub const DEVICE: &str = "device-1";
+/// The publisher of a program's lines.
+pub const PROGRAM: &str = "program-1";
+/// The monitor's data directory.
+pub const DATA: &str = "data";
+/// Another one.
+pub const DATA_ELSEWHERE: &str = "data-elsewhere";
+/// How the monitor reads the device.
+const DEVICE_CONFIG: &str = r#"[[foreign]]
+topic = "devices/{publisher}/row"
+format = "json"
+[[foreign.field]]
+name = "life"
+path = "life"
+type = "integer"
+[[foreign.field]]
+name = "row"
+path = "row"
+type = "integer"
+"#;
 /// A journal that is soon full.
 pub const JOURNAL_BYTES_SMALL: &str = "1MiB";
 
@@ -50,6 +75,18 @@ pub struct Stage {
     pub name: &'static str,
     /// Its publishers.
     pub publishers: Vec<Publisher>,
+    /// What its device has sent.
+    pub device: Mutex<Truth>,
+    /// A publisher that prints what cannot be sent.
+    pub program: Publisher,
+    /// What a fault found wrong with a program.
+    pub complaints: Mutex<Vec<String>>,
+    /// Accounts and outboxes that have not come to rest in an earlier round.
+    pub never_settled: Mutex<BTreeSet<String>>,
+    /// Whether the monitor has been in another data directory, and may have left something there.
+    pub was_elsewhere: Mutex<bool>,
+    /// The journal of the monitor while it is there.
+    pub journal_elsewhere: PathBuf,
     /// The broker, where it is a program of its own.
     pub broker: Option<Mutex<Daemon>>,
     /// InfluxDB, where there is one.
@@ -71,7 +108,8 @@ pub struct Stage {
     /// The library that steps the clock of one program.
     pub faketime: Option<PathBuf>,
     influx_address: Option<SocketAddr>,
-    broker_address: SocketAddr,
+    /// The broker itself, past every line.
+    pub broker_address: SocketAddr,
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -91,7 +129,7 @@ impl Stage {
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder.join("publishers"))
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        std::fs::write(folder.join("heartwatch.toml"), "")?;
+        std::fs::write(folder.join("heartwatch.toml"), DEVICE_CONFIG)?;
         let broker_address = loopback(free_port()?);
         let mut broker = None;
         let mut monitor_line = None;
@@ -117,7 +155,7 @@ impl Stage {
         }
         let web = loopback(free_port()?);
         let mut arguments: Vec<String> =
-            ["run", "--config", "heartwatch.toml", "--data-dir", "data", "--deadline", "5s"].map(str::to_owned).into();
+            ["run", "--config", "heartwatch.toml", "--deadline", "5s", "--data-dir", DATA].map(str::to_owned).into();
         arguments.extend(["--web".to_owned(), web.to_string()]);
         match &monitor_line {
             Some((line, _)) => arguments.extend(["--mqtt".to_owned(), format!("mqtt://{}", line.address())]),
@@ -158,13 +196,19 @@ impl Stage {
         let stage = Self {
             name,
             publishers,
+            device: Mutex::default(),
+            program: Publisher::new(PROGRAM, &programs.heartwatch, folder, Proxy::start(broker_address).await?),
+            complaints: Mutex::default(),
+            never_settled: Mutex::default(),
+            was_elsewhere: Mutex::new(false),
+            journal_elsewhere: folder.join(DATA_ELSEWHERE).join("journal.sqlite"),
             broker,
             influxd,
             influx_line,
             monitor: Mutex::new(monitor),
             monitor_line,
             api: Monitor::at(format!("http://{web}").parse()?)?,
-            journal: folder.join("data").join("journal.sqlite"),
+            journal: folder.join(DATA).join("journal.sqlite"),
             reader,
             folder: folder.to_owned(),
             faketime: programs.faketime.clone(),
@@ -180,13 +224,17 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Puts everything right: lines open, servers running, the monitor with its full journal. Answers what
-    /// had ended by itself.
+    /// Puts everything right: lines open, servers running, the monitor with its full journal. A monitor that had ended
+    /// by itself or does not come back is a complaint, a server that had is the laboratory's trouble.
     ///
     /// # Errors
     /// When something cannot be started again.
-    pub async fn heal(&self, monitor_is_small: bool) -> anyhow::Result<Vec<String>> {
-        let mut ended = Vec::new();
+    pub async fn heal(
+        &self,
+        monitor_is_small: bool,
+        complaints: &mut Vec<String>,
+        laboratory: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
         for publisher in &self.publishers {
             publisher.line.set(Line::Open);
         }
@@ -199,7 +247,7 @@ impl Stage {
         for server in self.broker.iter().chain(&self.influxd) {
             let mut server = server.lock().await;
             if server.ended_by_itself() {
-                ended.push(format!("{} ended by itself: {}", server.name, server.last_words()));
+                laboratory.push(format!("{} ended by itself: {}", server.name, server.last_words()));
                 server.running = None;
             }
             if server.running.is_none() {
@@ -210,27 +258,56 @@ impl Stage {
         self.wait_until_servers_listen().await?;
         let mut monitor = self.monitor.lock().await;
         if monitor.ended_by_itself() {
-            ended.push(format!("the monitor ended by itself: {}", monitor.last_words()));
+            complaints.push(format!("the monitor ended by itself: {}", monitor.last_words()));
             monitor.running = None;
         }
         monitor.signal(Signal::CONT)?;
         if monitor_is_small {
-            monitor.end(Duration::from_secs(6)).await?;
+            monitor.end(END_TIMEOUT).await?;
         }
         if monitor.running.is_none() {
             monitor.start()?;
         }
         drop(monitor);
+        let answers = self.wait_until_monitor_answers().await;
+        complaints.extend(answers.as_ref().err().map(|error| format!("{error:#}")));
+        answers?;
+        if std::mem::take(&mut *self.was_elsewhere.lock().await) {
+            self.clear_elsewhere().await?;
+        }
+        Ok(())
+    }
+
+    /// The monitor delivers what it still holds elsewhere, and comes back.
+    async fn clear_elsewhere(&self) -> anyhow::Result<()> {
+        let mut monitor = self.monitor.lock().await;
+        monitor.end(END_TIMEOUT).await?;
+        monitor.start_in(DATA, DATA_ELSEWHERE)?;
+        drop(monitor);
         self.wait_until_monitor_answers().await?;
-        Ok(ended)
+        let end = Instant::now() + READY_TIMEOUT;
+        while self.api.ledger().await.is_ok_and(|ledger| ledger.total.buffered > 0) && Instant::now() < end {
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        let mut monitor = self.monitor.lock().await;
+        monitor.end(END_TIMEOUT).await?;
+        monitor.start()?;
+        drop(monitor);
+        self.wait_until_monitor_answers().await
     }
 
     async fn wait_until_servers_listen(&self) -> anyhow::Result<()> {
-        let broker = self.broker.is_some().then_some(self.broker_address);
-        for address in broker.into_iter().chain(self.influx_address) {
+        let broker = self.broker.iter().map(|broker| (broker, self.broker_address));
+        for (server, address) in broker.chain(self.influxd.iter().zip(self.influx_address)) {
             let end = Instant::now() + READY_TIMEOUT;
             while TcpStream::connect(address).await.is_err() {
-                anyhow::ensure!(Instant::now() < end, "nothing listens on {address} (stage {})", self.name);
+                let mut server = server.lock().await;
+                let (name, stage) = (&server.name, self.name);
+                anyhow::ensure!(Instant::now() < end, "{name} does not listen on {address} (stage {stage})");
+                if server.ended_by_itself() {
+                    anyhow::bail!("{} ended by itself (stage {stage}): {}", server.name, server.last_words());
+                }
+                drop(server);
                 tokio::time::sleep(ASK_EVERY).await;
             }
         }
@@ -238,9 +315,16 @@ impl Stage {
     }
 
     async fn wait_until_monitor_answers(&self) -> anyhow::Result<()> {
+        self.wait_until_it_answers(&mut *self.monitor.lock().await).await
+    }
+
+    /// Waits until the monitor, which nobody else starts or ends meanwhile, answers.
+    ///
+    /// # Errors
+    /// When it has ended by itself, or does not answer in time.
+    pub async fn wait_until_it_answers(&self, monitor: &mut Daemon) -> anyhow::Result<()> {
         let end = Instant::now() + READY_TIMEOUT;
         while self.api.ledger().await.is_err() {
-            let mut monitor = self.monitor.lock().await;
             let ended = monitor.ended_by_itself();
             anyhow::ensure!(
                 !ended && Instant::now() < end,
@@ -248,7 +332,6 @@ impl Stage {
                 self.name,
                 monitor.last_words()
             );
-            drop(monitor);
             tokio::time::sleep(ASK_EVERY).await;
         }
         Ok(())

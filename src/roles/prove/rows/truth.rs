@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::buffer::outbox;
+use super::by_hand::Rows;
+use super::outbox_file::OutboxFile;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::Sequence;
 
@@ -23,6 +24,11 @@ pub struct Life {
     pub said: Sequence,
     /// Whether its outbox was damaged right after a kill: then such a one may be gone, as if it had never been.
     pub damaged: bool,
+    /// Whether its outbox could not be read when it had ended: what it kept beyond `last` is then not known to the
+    /// auditor, and a row of it in the store was produced.
+    pub unread: bool,
+    /// How many of its rows are known from the store alone, for that reason.
+    pub from_store: u64,
 }
 
 /// What one publisher has produced.
@@ -30,6 +36,10 @@ pub struct Life {
 pub struct Truth {
     /// By incarnation.
     pub lives: BTreeMap<Incarnation, Life>,
+    /// What was sent in its name by hand.
+    pub by_hand: Rows,
+    /// Messages that a broker had confirmed and, killed, has never handed on: nobody else ever had them.
+    pub gone_with_broker: u64,
 }
 
 impl Truth {
@@ -49,25 +59,18 @@ impl Truth {
         }
     }
 
-    /// Looks into the outbox of a publisher that does not run. A kill between the commit and the trace
-    /// leaves a number here alone.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn look_into(&mut self, outbox: &Path) -> anyhow::Result<()> {
-        if outbox.exists() {
-            for (incarnation, last) in outbox::contents(outbox)?.lives {
-                if let Some(life) = self.lives.get_mut(&incarnation) {
-                    life.last = life.last.max(last);
-                }
-            }
+    /// Notes what was found in the outbox while this start was the last one. A kill between the commit and the trace
+    /// leaves a number there alone. What a file says of earlier starts is not believed: it may have been damaged since.
+    pub fn note_outbox(&mut self, start: u64, found: &OutboxFile) {
+        for (incarnation, life) in self.lives.iter_mut().filter(|(_, life)| life.start == start) {
+            life.last = life.last.max(found.lives.get(incarnation).copied().unwrap_or(0));
+            life.unread |= !found.unreadable.is_empty();
         }
-        Ok(())
     }
 
     /// The outbox is about to be damaged, and its publisher does not run.
     pub fn is_damaged(&mut self) {
-        if let Some((_, life)) = self.lives.iter_mut().next_back() {
+        if let Some(life) = self.lives.values_mut().max_by_key(|life| life.start) {
             life.damaged = true;
         }
     }
@@ -89,5 +92,15 @@ mod tests {
         truth.read_trace(4, &log);
         let lives: Vec<_> = truth.lives.iter().map(|(life, of)| (life.0, of.start, of.last)).collect();
         assert_eq!(lives, [(5, 4, 12), (9, 4, 3)]);
+        // the outbox knows one more of the last life; what it says of an earlier start is not believed
+        let mut found = OutboxFile::default();
+        found.lives.extend([(Incarnation(5), 13), (Incarnation(9), 3)]);
+        truth.note_outbox(4, &found);
+        truth.read_trace(5, &log);
+        found.lives.extend([(Incarnation(5), 1 << 40), (Incarnation(77), 4)]);
+        found.unreadable.push("readings: malformed".to_owned());
+        truth.note_outbox(5, &found);
+        let lives: Vec<_> = truth.lives.values().map(|life| (life.last, life.said, life.unread)).collect();
+        assert_eq!(lives, [(13, 12, false), (3, 3, false)]);
     }
 }
