@@ -111,7 +111,13 @@ pub(super) fn open_locked(path: &Path, layout: &Layout) -> Result<(Connection, V
         damage.push(salvage::put_log_aside(path)?);
     }
     let found = match open_checked(path, layout, &mut damage) {
-        Ok(connection) => return Ok((connection, damage)),
+        Ok(connection) => {
+            if !damage.is_empty() {
+                // what the log has dropped is not to be found, and said, again
+                let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            }
+            return Ok((connection, damage));
+        }
         Err(Refusal::Damaged(found)) => found,
         Err(Refusal::Other(reason)) => return Err(reason),
     };
