@@ -68,7 +68,7 @@ async fn write(directory: &Path) {
         let batch = journal.next_batch(10, 1_000).await.unwrap();
         journal.delivered(batch.block_ids, Vec::new()).await.unwrap();
         notifications.take(&notice(number)).unwrap();
-        let message = notifications.begin_message("pager", 2).unwrap().unwrap();
+        let message = notifications.begin_message("pager", 2, None).unwrap().unwrap();
         notifications.delivered("pager", message.number, Timestamp::from_nanos(0)).unwrap();
     }
 }

@@ -144,7 +144,7 @@ fn whatever_is_changed_or_cut_on_disk_is_said() {
     for number in 1..=TAKEN {
         store.take(&[("a".into(), notice(number))]).unwrap();
         if number == TAKEN / 2 {
-            let message = store.begin_message("a", 10).unwrap().unwrap();
+            let message = store.begin_message("a", 10, None).unwrap().unwrap();
             store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
             let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
             store.lock().ready().unwrap().connection.query_row(checkpoint, [], |_| Ok(())).unwrap();
@@ -159,7 +159,7 @@ fn whatever_is_changed_or_cut_on_disk_is_said() {
         }
         let (store, damage) = Notifications::open(&path(directory.path()), 0).unwrap();
         let waiting = account(&store).waiting;
-        let told = store.begin_message("a", 1_000).unwrap().map(|message| message.notices).unwrap_or_default();
+        let told = store.begin_message("a", 1_000, None).unwrap().map(|message| message.notices).unwrap_or_default();
         assert!(told.iter().all(|told| (1..=TAKEN).any(|number| *told == notice(number))), "{what}: {told:?}");
         let came_out = waiting.min(told.len() as u64);
         assert!(
