@@ -45,7 +45,6 @@ impl LogLevel {
 fn filter(level: LevelFilter) -> EnvFilter {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let quiet = [
-        "rumqttd=off",
         "rdkafka=off",
         "librdkafka=off",
         "rumqttc=off",
