@@ -19,6 +19,8 @@ use crate::formats::line_protocol::{BorrowedRow, decode_borrowed};
 
 /// Most runs of numbers whose block is known, about.
 const PLACES_MAX: usize = 1 << 18;
+/// Most runs of one owner that came late or again.
+const OTHER_PLACES_MAX: usize = 1_024;
 /// Most bytes of indexes that are read for that at the start.
 const INDEX_BYTES_READ_MAX: usize = 64 << 20;
 /// A reading is moved by less than this to have a time of its own, in nanoseconds.
@@ -41,17 +43,55 @@ impl Place {
 /// In which blocks the numbers are.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    by_owner: HashMap<Owner, VecDeque<Place>>,
+    by_owner: HashMap<Owner, OwnPlaces>,
     /// Of the blocks that are known, how many places each has, oldest first.
     blocks: VecDeque<(i64, usize)>,
     count: usize,
 }
 
+/// The places of one owner.
+#[derive(Debug, Default)]
+struct OwnPlaces {
+    /// Each begins behind the one before it: nearly all do.
+    in_order: VecDeque<Place>,
+    /// What came late or again.
+    others: VecDeque<Place>,
+}
+
+impl OwnPlaces {
+    fn add(&mut self, place: Place) {
+        if self.in_order.back().is_none_or(|last| last.last < place.first) {
+            self.in_order.push_back(place);
+        } else {
+            if self.others.len() >= OTHER_PLACES_MAX {
+                self.others.pop_front();
+            }
+            self.others.push_back(place);
+        }
+    }
+
+    fn of(&self, sequence: Sequence) -> impl Iterator<Item = i64> {
+        let behind = self.in_order.partition_point(|place| place.first <= sequence);
+        let in_order = behind.checked_sub(1).and_then(|at| self.in_order.get(at));
+        let all = in_order.into_iter().chain(self.others.iter().rev());
+        all.filter(move |place| place.may_have(sequence)).map(|place| place.block)
+    }
+
+    fn forget_through(&mut self, block: i64) {
+        for places in [&mut self.in_order, &mut self.others] {
+            while places.pop_front_if(|place| place.block <= block).is_some() {}
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.in_order.len() + self.others.len()
+    }
+}
+
 impl Places {
-    /// The blocks in which a number may be, the newest first.
+    /// The blocks in which a number may be.
     pub(super) fn of(&self, owner: &Owner, sequence: Sequence) -> impl Iterator<Item = i64> {
-        let places = self.by_owner.get(owner).into_iter().flatten();
-        places.rev().filter(move |place| place.may_have(sequence)).map(|place| place.block)
+        self.by_owner.get(owner).into_iter().flat_map(move |places| places.of(sequence))
     }
 
     /// Takes over what a commit has added, in the order of the blocks.
@@ -61,23 +101,29 @@ impl Places {
                 Some((_, count)) => *count += 1,
                 None => self.blocks.push_back((place.block, 1)),
             }
-            self.by_owner.entry(owner).or_default().push_back(place);
+            self.by_owner.entry(owner).or_default().add(place);
             self.count += 1;
         }
+        // they are looked through for the oldest only now and then
+        if self.count > PLACES_MAX + PLACES_MAX / 8 {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
         let mut forgotten = i64::MIN;
         while self.count > PLACES_MAX
             && self.blocks.len() > 1
             && let Some((block, count)) = self.blocks.pop_front()
         {
-            self.count -= count;
+            self.count = self.count.saturating_sub(count);
             forgotten = block;
         }
-        if forgotten > i64::MIN {
-            self.by_owner.retain(|_, places| {
-                while places.pop_front_if(|place| place.block <= forgotten).is_some() {}
-                !places.is_empty()
-            });
-        }
+        self.by_owner.retain(|_, places| {
+            places.forget_through(forgotten);
+            places.len() > 0
+        });
+        self.count = self.by_owner.values().map(OwnPlaces::len).sum();
     }
 
     /// The latest numbers of a file.
@@ -255,9 +301,14 @@ mod tests {
             let fill = (1..PLACES_MAX as i64 / 4).map(|number| (owner(number), place(block, first)));
             places.adopt(std::iter::once((owner(0), place(block, first))).chain(fill).collect());
         }
-        assert!(places.count <= PLACES_MAX);
+        assert!(places.count <= PLACES_MAX + PLACES_MAX / 8);
         assert_eq!(places.of(&owner(0), 16).collect::<Vec<_>>(), [7]);
         assert_eq!(places.of(&owner(0), 2).count(), 0);
-        assert_eq!(places.by_owner.values().map(VecDeque::len).sum::<usize>(), places.count);
+        assert_eq!(places.by_owner.values().map(OwnPlaces::len).sum::<usize>(), places.count);
+
+        // what comes late is found as well
+        places.adopt(vec![(owner(0), place(8, 1)), (owner(0), place(9, 30)), (owner(0), place(10, 29))]);
+        let of = |sequence| places.of(&owner(0), sequence).collect::<Vec<_>>();
+        assert_eq!((of(1), of(30), of(31), of(16)), (vec![8], vec![9, 10], vec![9], vec![7]));
     }
 }

@@ -98,11 +98,14 @@ impl Draft<'_> {
         let in_this_commit = self.changed.places.iter().rev();
         let in_this_commit = in_this_commit.filter(|(of, place)| of == owner && place.may_have(sequence));
         let blocks = in_this_commit.map(|(_, place)| place.block).chain(self.known.places.of(owner, sequence));
+        if before == Before::Same {
+            return Ok(before);
+        }
         for block in blocks.take(BLOCKS_LOOKED_AT_MAX) {
+            before = self.read_blocks.compare(self.transaction, block, (owner, sequence), came, before)?;
             if before == Before::Same {
                 break;
             }
-            before = self.read_blocks.compare(self.transaction, block, (owner, sequence), came, before)?;
         }
         Ok(before)
     }
