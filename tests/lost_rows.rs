@@ -77,7 +77,6 @@ async fn what_a_removed_outbox_held_is_lost_by_number_and_reason() {
 }
 
 #[tokio::test]
-#[ignore = "the identity of a journal goes with its file, until the witness beside it knows it"]
 async fn what_a_removed_journal_held_is_lost_by_number_and_reason() {
     let mut running = Running::start(RunOptions::default()).await;
     let mut publisher = publish(&running, &["--limit", "1500"]);

@@ -296,12 +296,16 @@ fn check_owner(connection: &Connection, layout: &Layout) -> Result<Option<i32>, 
     Err(Refusal::Damaged("its version is not what was written".to_owned()))
 }
 
+/// How often a lock is tried, and after what time again.
+const LOCK_ATTEMPTS_MAX: u32 = 20;
+const LOCK_RETRY: std::time::Duration = std::time::Duration::from_millis(10);
+
 fn take_lock(path: &Path) -> Result<File, String> {
     let lock_path = beside(path, ".lock");
     let failed = |error: std::io::Error| format!("cannot lock {}: {error}", lock_path.display());
     let mut file =
         File::options().read(true).write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
             let mut holder = String::new();
@@ -316,6 +320,23 @@ fn take_lock(path: &Path) -> Result<File, String> {
         .and_then(|()| file.seek(SeekFrom::Start(0)))
         .and_then(|_| writeln!(file, "{}", std::process::id()));
     Ok(file)
+}
+
+/// Takes the lock, or says that another one has it. A process that is being started shares the descriptors of the one that
+/// starts it until it runs its own program: what that one has just closed is locked for as long.
+fn try_lock(file: &File) -> Result<(), fs::TryLockError> {
+    for _ in 1..LOCK_ATTEMPTS_MAX {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => wait_a_moment(),
+            answer => return answer,
+        }
+    }
+    file.try_lock()
+}
+
+#[expect(clippy::disallowed_methods, reason = "opening a file blocks in any case, and this happens at a start only")]
+fn wait_a_moment() {
+    std::thread::sleep(LOCK_RETRY);
 }
 
 /// Makes renames and new files in the directory durable.
