@@ -174,19 +174,27 @@ where
         }
     }
 
-    /// Asks a question that may go unanswered: for snapshots, never for data.
+    /// Asks a question that may go unanswered: for snapshots, never for data. Waits where the receiver has not begun yet.
     ///
     /// # Errors
     /// [`Undelivered::TimedOut`] or [`Undelivered::Stopped`].
     pub async fn ask(&self, question: M, timeout: Duration) -> Result<M::Result, Undelivered> {
-        let Some(recipient) = (self.resolve)() else {
-            return Err(Undelivered::Stopped { receiver: self.name });
-        };
         let _waits = Waits::new(&self.waiting);
-        match tokio::time::timeout(timeout, recipient.send(question)).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(Undelivered::Stopped { receiver: self.name }),
-            Err(_) => Err(Undelivered::TimedOut { receiver: self.name, timeout }),
-        }
+        let mut lives = self.lives.clone();
+        let answer = async {
+            loop {
+                lives.borrow_and_update();
+                if let Some(recipient) = (self.resolve)() {
+                    return recipient.send(question).await.map_err(|_| Undelivered::Stopped { receiver: self.name });
+                }
+                // it has not begun yet, or is being restarted
+                if lives.changed().await.is_err() {
+                    return Err(Undelivered::Stopped { receiver: self.name });
+                }
+            }
+        };
+        tokio::time::timeout(timeout, answer)
+            .await
+            .unwrap_or(Err(Undelivered::TimedOut { receiver: self.name, timeout }))
     }
 }
