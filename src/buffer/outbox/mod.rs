@@ -268,13 +268,18 @@ impl Outbox {
             for run in safe {
                 let (first, last) = (to_column(run.first), to_column(run.last));
                 let mut deleted = delete.query(params![incarnation.0.cast_signed(), first, last])?;
-                let (mut lowest, mut highest) = (Sequence::MAX, 0);
+                let mut numbers: Vec<Sequence> = Vec::new();
                 while let Some(row) = deleted.next()? {
-                    let sequence = row.get::<_, i64>(0)?.cast_unsigned();
-                    (lowest, highest) = (lowest.min(sequence), highest.max(sequence));
+                    numbers.push(row.get::<_, i64>(0)?.cast_unsigned());
                     gone.add(row.get::<_, i64>(1)?.cast_unsigned());
                 }
-                confirmers.note(lowest, highest, by);
+                numbers.sort_unstable();
+                // what another one had confirmed before lies between them, and stays its own
+                for piece in numbers.chunk_by(|one, next| one + 1 == *next) {
+                    if let (Some(first), Some(last)) = (piece.first(), piece.last()) {
+                        confirmers.note(*first, *last, by);
+                    }
+                }
             }
             if gone.readings > 0 {
                 lives::save_confirmers(transaction, incarnation, &confirmers)?;
