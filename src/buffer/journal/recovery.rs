@@ -63,8 +63,8 @@ pub(super) fn load(
         }
         let before = (state.here, state.stored);
         match in_blocks.here.rows.cmp(&state.here) {
-            _ if begins_now && !has_sink => {
-                // what was dropped for room was called stored by earlier versions
+            // what was dropped for room was called stored by earlier versions; of a damaged file only that record may be gone
+            _ if begins_now && !has_sink && !was_salvaged => {
                 state.expired += state.stored.saturating_sub(in_blocks.here.rows);
                 state.stored = state.stored.min(in_blocks.here.rows);
             }

@@ -1,5 +1,5 @@
 //! Every thousandth byte changed, and the files cut at every tenth of their length: whatever comes out less, or other,
-//! is said. And a hundred plain kills say nothing.
+//! is said, with a sink behind the journal and without one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,12 +17,14 @@ const FILES: [&str; 3] = ["", "-wal", ".witness"];
 
 /// The files of a journal that was killed: rows in the sink, rows that wait, verdict changes, and a log that
 /// is not folded in.
-async fn killed(directory: &Path) {
+async fn killed(directory: &Path, has_sink: bool) {
     let running = tempfile::tempdir().unwrap();
-    let (journal, _) = Journal::open(config(running.path())).unwrap();
+    let (journal, _) = Journal::open(JournalConfig { has_sink, ..config(running.path()) }).unwrap();
     let some = |range: std::ops::RangeInclusive<u64>| PUBLISHERS.map(|who| readings(who, range.clone())).to_vec();
     append(&journal, some(1..=DELIVERED)).await;
-    deliver_all(&journal).await;
+    if has_sink {
+        deliver_all(&journal).await;
+    }
     for first in (DELIVERED + 1..=READINGS / 2).step_by(50) {
         append(&journal, some(first..=first + 49)).await;
     }
@@ -49,9 +51,9 @@ struct CameOut {
     accounts: Vec<LedgerLine>,
 }
 
-async fn come_out(files: &[(&str, Vec<u8>)]) -> CameOut {
+async fn come_out(files: &[(&str, Vec<u8>)], has_sink: bool) -> CameOut {
     let directory = tempfile::tempdir().unwrap();
-    let config = config(directory.path());
+    let config = JournalConfig { has_sink, ..config(directory.path()) };
     for (suffix, bytes) in files {
         fs::write(beside(&config.path, suffix), bytes).unwrap();
     }
@@ -89,7 +91,7 @@ fn rows_of<'a>(rows: &'a BTreeSet<String>, who: &str) -> impl Iterator<Item = &'
 }
 
 /// Nothing that was never written, and whatever is less than there was is said, by publisher.
-fn is_said(out: &CameOut, before: &CameOut, what: &str) {
+fn is_said(out: &CameOut, before: &CameOut, has_sink: bool, what: &str) {
     for row in out.waiting.iter().chain(&out.history) {
         assert!(before.history.contains(row), "{what}: a row that was never written: {row} {:?}", out.damage);
     }
@@ -103,7 +105,12 @@ fn is_said(out: &CameOut, before: &CameOut, what: &str) {
         if here < READINGS {
             assert!(!out.damage.is_empty(), "{what}: {} rows of {who} are gone without a word", READINGS - here);
         }
-        let gone = READINGS - DELIVERED - account.buffered.min(READINGS - DELIVERED);
+        let gone = if has_sink {
+            READINGS - DELIVERED - account.buffered.min(READINGS - DELIVERED)
+        } else {
+            assert!(account.stored <= here, "{what}: {here} rows of {who} are here, {account:?} {:?}", out.damage);
+            READINGS - account.stored.min(READINGS)
+        };
         let named = account.lost + account.missing;
         assert!(named >= gone, "{what}: {gone} rows of {who} are gone, {account:?}: {:?}", out.damage);
         assert!(account.stored + account.buffered <= READINGS, "{what}: {account:?}");
@@ -112,34 +119,48 @@ fn is_said(out: &CameOut, before: &CameOut, what: &str) {
     assert!(known, "{what}: a publisher that never was: {:?}", out.accounts);
 }
 
-#[tokio::test]
-async fn whatever_is_changed_or_cut_on_disk_is_said() {
+/// Changes every `step`th byte of file and log, cuts them at every tenth of their length, and removes them.
+async fn attack(has_sink: bool, step: usize) {
     let directory = tempfile::tempdir().unwrap();
-    killed(directory.path()).await;
+    killed(directory.path(), has_sink).await;
     let files: Vec<(&str, Vec<u8>)> =
         FILES.map(|suffix| (suffix, fs::read(beside(&config(directory.path()).path, suffix)).unwrap())).to_vec();
-    let before = come_out(&files).await;
+    let before = come_out(&files, has_sink).await;
     assert_eq!(before.damage, Vec::<String>::new());
     assert_eq!(before.history.len() as u64, READINGS * 3);
-    assert_eq!(before.waiting.len() as u64, (READINGS - DELIVERED) * 3);
-    is_said(&before, &before, "whole");
+    let waiting = if has_sink { (READINGS - DELIVERED) * 3 } else { 0 };
+    assert_eq!(before.waiting.len() as u64, waiting);
+    let attacked = async |files: &[(&str, Vec<u8>)], what: &str| {
+        is_said(&come_out(files, has_sink).await, &before, has_sink, what);
+    };
+    attacked(&files, "whole").await;
     for (number, (suffix, whole)) in files.iter().enumerate() {
         // the notes of the witness are few and close together
-        let step = if *suffix == ".witness" { 40 } else { 1_000 };
+        let step = if *suffix == ".witness" { step / 25 } else { step };
         for at in (0..whole.len()).step_by(step) {
             let mut changed = files.clone();
             changed[number].1[at] ^= 1 << (at / step % 8);
-            is_said(&come_out(&changed).await, &before, &format!("byte {at} of journal.sqlite{suffix}"));
+            attacked(&changed, &format!("byte {at} of journal.sqlite{suffix}")).await;
         }
         for tenth in 0..10 {
             let mut changed = files.clone();
             changed[number].1.truncate(whole.len() * tenth / 10);
-            is_said(&come_out(&changed).await, &before, &format!("journal.sqlite{suffix} cut at {tenth} tenths"));
+            attacked(&changed, &format!("journal.sqlite{suffix} cut at {tenth} tenths")).await;
         }
         let mut changed = files.clone();
         changed.remove(number);
-        is_said(&come_out(&changed).await, &before, &format!("journal.sqlite{suffix} removed"));
+        attacked(&changed, &format!("journal.sqlite{suffix} removed")).await;
     }
-    let only_the_witness = files.into_iter().filter(|(suffix, _)| *suffix == ".witness").collect::<Vec<_>>();
-    is_said(&come_out(&only_the_witness).await, &before, "all but the witness removed");
+    let only_the_witness = files.iter().filter(|(suffix, _)| *suffix == ".witness").cloned().collect::<Vec<_>>();
+    attacked(&only_the_witness, "all but the witness removed").await;
+}
+
+#[tokio::test]
+async fn whatever_is_changed_or_cut_on_disk_is_said() {
+    attack(true, 1_000).await;
+}
+
+#[tokio::test]
+async fn whatever_is_changed_or_cut_on_disk_is_said_without_a_sink_too() {
+    attack(false, 3_100).await;
 }
