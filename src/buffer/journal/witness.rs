@@ -26,6 +26,8 @@ use crate::domain::publisher::{Incarnation, PublisherId};
 
 /// Most incarnations that are noted.
 const INCARNATIONS_MAX: usize = 8_191;
+/// How many numbers a slot has.
+const NUMBERS: usize = 12;
 /// Why numbers are lost that the journal had and has no more.
 const REASON_GONE: &str = "it was confirmed and safe here; the journal's file has lost it";
 
@@ -44,9 +46,12 @@ pub(super) struct Testimony {
 /// The account of one incarnation as it was after a commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct WitnessedAccount {
-    /// Every number up to this one was received or lost.
+    /// Every number up to this one was received, lost or elsewhere.
     through: u64,
-    produced: u64,
+    /// The highest number that was known to exist.
+    known: u64,
+    /// Of the numbers: confirmed by another monitor.
+    elsewhere: u64,
     /// Of the numbers.
     received: u64,
     unnumbered: u64,
@@ -63,21 +68,58 @@ struct WitnessedAccount {
 impl WitnessedAccount {
     fn of(state: &IncarnationState) -> Self {
         let counts = state.tracker.counts();
-        let &IncarnationState { unnumbered, conflicts, refused, stored, rejected, damaged, expired, here, .. } = state;
-        let (through, produced, received) = (state.tracker.through(), counts.produced, counts.received);
-        Self { through, produced, received, unnumbered, conflicts, refused, stored, rejected, damaged, expired, here }
+        let (through, known) = (state.tracker.through(), state.tracker.known());
+        Self {
+            through,
+            known,
+            elsewhere: known.saturating_sub(counts.produced),
+            received: counts.received,
+            unnumbered: state.unnumbered,
+            conflicts: state.conflicts,
+            refused: state.refused,
+            stored: state.stored,
+            rejected: state.rejected,
+            damaged: state.damaged,
+            expired: state.expired,
+            here: state.here,
+        }
     }
 
-    const fn numbers(&self) -> [u64; 11] {
-        let &Self { through, produced, received, unnumbered, conflicts, .. } = self;
+    const fn numbers(&self) -> [u64; NUMBERS] {
+        let &Self { through, known, elsewhere, received, unnumbered, conflicts, .. } = self;
         let &Self { refused, stored, rejected, damaged, expired, here, .. } = self;
-        [through, produced, received, unnumbered, conflicts, refused, stored, rejected, damaged, expired, here]
+        [through, known, elsewhere, received, unnumbered, conflicts, refused, stored, rejected, damaged, expired, here]
     }
 
-    const fn from_numbers(numbers: [u64; 11]) -> Self {
-        let [through, produced, received, unnumbered, conflicts, refused, stored, rejected, damaged, expired, here] =
-            numbers;
-        Self { through, produced, received, unnumbered, conflicts, refused, stored, rejected, damaged, expired, here }
+    const fn from_numbers(numbers: [u64; NUMBERS]) -> Self {
+        let [
+            through,
+            known,
+            elsewhere,
+            received,
+            unnumbered,
+            conflicts,
+            refused,
+            stored,
+            rejected,
+            damaged,
+            expired,
+            here,
+        ] = numbers;
+        Self {
+            through,
+            known,
+            elsewhere,
+            received,
+            unnumbered,
+            conflicts,
+            refused,
+            stored,
+            rejected,
+            damaged,
+            expired,
+            here,
+        }
     }
 }
 
@@ -153,11 +195,20 @@ impl Testimony {
 
 /// Answers how many rows of the account are known again and how many are lost.
 fn restore(state: &mut IncarnationState, noted: &WitnessedAccount) -> (u64, u64) {
-    state.tracker.know_produced(noted.produced);
+    state.tracker.know_produced(noted.known);
     state.conflicts = state.conflicts.max(noted.conflicts);
     state.refused = state.refused.max(noted.refused);
-    // what was in the sink, or was accounted for already, is not lost now
     let behind = |noted: u64, here: u64| noted.saturating_sub(here);
+    // what another monitor has confirmed came before what this one has: the oldest
+    let mut elsewhere = behind(noted.elsewhere, WitnessedAccount::of(state).elsewhere);
+    for (first, last) in state.tracker.unsettled(1, noted.through) {
+        if elsewhere == 0 {
+            break;
+        }
+        let last = last.min(first.saturating_add(elsewhere - 1));
+        elsewhere -= state.tracker.mark_elsewhere(first, last).unwrap_or_default();
+    }
+    // what was in the sink, or was accounted for already, is not lost now
     let mut known_by = [
         behind(noted.stored.saturating_sub(noted.here), state.stored.saturating_sub(state.here)),
         behind(noted.rejected, state.rejected),
@@ -318,7 +369,7 @@ fn account(slot: &[u8]) -> Option<(Owner, WitnessedAccount)> {
     let mut from = Decoder(content(slot)?);
     let publisher = PublisherId::parse(&from.text()?).ok()?;
     let incarnation = Incarnation(from.number()?);
-    let mut numbers = [0; 11];
+    let mut numbers = [0; NUMBERS];
     for number in &mut numbers {
         *number = from.number()?;
     }

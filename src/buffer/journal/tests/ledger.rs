@@ -109,3 +109,26 @@ async fn what_another_journal_has_confirmed_is_outside_the_account_and_what_this
     append(&journal, vec![readings("a", [5])]).await;
     assert_eq!(account(&journal, "a").await.received, 6, "an outbox that came back from a copy");
 }
+
+#[tokio::test]
+async fn what_another_journal_has_confirmed_is_no_loss_either_when_the_file_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(config(directory.path())).unwrap();
+    let elsewhere = IntakeEntry::GivenUp {
+        publisher: publisher("a"),
+        incarnation: LIFE,
+        first: 1,
+        last: 3_212,
+        reason: "they had been confirmed".to_owned(),
+        confirmed_by: Some(Confirmer::Unnamed),
+    };
+    append(&journal, vec![readings("a", 3_213..=3_217), elsewhere]).await;
+    journal.close().await;
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(beside(&config(directory.path()).path, suffix));
+    }
+    let (journal, recovery) = Journal::open(config(directory.path())).unwrap();
+    let expected = Account { produced: 5, lost: 5, ..Account::default() };
+    assert_eq!(account(&journal, "a").await, expected, "only what was here is lost: {:?}", recovery.damage);
+    assert!(!recovery.damage.is_empty());
+}
