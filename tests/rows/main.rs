@@ -5,6 +5,7 @@
 mod brokers;
 mod conflicts;
 mod devices;
+mod disk;
 mod inputs;
 mod limits;
 mod outages;
