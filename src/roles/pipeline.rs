@@ -28,6 +28,7 @@ use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::RestartLimits;
 use crate::messages::alarms::SetRules;
+use crate::messages::ask::{AskStatus, ObserverState};
 use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
 use crate::messages::drain::Drain;
@@ -55,6 +56,9 @@ use crate::web;
 
 /// Verdict changes that a slow listener may be behind before it is told that it missed some.
 const LIVE_CHANGES_MAX: usize = 4_096;
+
+/// How often a monitor that starts looks whether it hears.
+const HEARS_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A running monitor.
 pub struct Pipeline {
@@ -432,6 +436,23 @@ impl Pipeline {
     /// Asks agents on this way, too.
     pub fn ask_over(&self, way: Arc<dyn AgentWay>, answers: mpsc::Receiver<AgentAnswer>) {
         self.changeable.agents.ask_over(way, answers);
+    }
+
+    /// Waits until the monitor hears its own broker, so long at most: what is published before that reaches nobody.
+    pub async fn until_it_hears(&self, at_most: Duration) {
+        if self.broker.is_none() {
+            return;
+        }
+        let hears = async || {
+            let status = self.outlets.status.ask(AskStatus, at_most).await;
+            status.is_ok_and(|status| status.observer.state == ObserverState::Ok)
+        };
+        let heard = async {
+            while !hears().await {
+                tokio::time::sleep(HEARS_LOOK_EVERY).await;
+            }
+        };
+        let _ = tokio::time::timeout(at_most, heard).await;
     }
 
     /// Resolves when something that the monitor cannot do without has failed for good, with the reason.

@@ -22,6 +22,9 @@ enum End {
     Failed(String),
 }
 
+/// How long a start waits for its own broker at most, before it says that it runs.
+const HEARS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs the monitor; the answer is the exit code. `set_level` changes what is logged.
 ///
 /// # Errors
@@ -37,6 +40,7 @@ pub async fn run(
         tracing::warn!("{note}");
     }
     let mut pipeline = pipeline::start(&settings).await?;
+    pipeline.until_it_hears(HEARS_WITHIN).await;
     let page = pipeline.page.clone().unwrap_or_else(|| "off".to_owned());
     tracing::info!(
         broker = pipeline.mqtt_url,
