@@ -193,6 +193,10 @@ fn copy_rows(
     let mut rows = select.query([*after]).map_err(broken)?;
     while let Some(row) = rows.next().map_err(broken)? {
         let rowid: i64 = row.get(0).map_err(broken)?;
+        if rowid <= *after {
+            // a page that names one above it: followed, the same rows would come for ever
+            return Err(Failure::Damaged("its pages lead back to where they came from".to_owned()));
+        }
         let values: Vec<Value> =
             (1..=names.len()).map(|column| row.get(column)).collect::<Result<_, _>>().map_err(broken)?;
         *after = rowid;
@@ -215,4 +219,53 @@ pub(super) fn remove_database(path: &Path) {
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), String> {
     fs::rename(from, to).map_err(|error| format!("cannot rename {} to {}: {error}", from.display(), to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: Layout = Layout {
+        what: "a test",
+        application_id: 7,
+        version: 1,
+        create: "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, v BLOB NOT NULL) STRICT;",
+        tables: &["t"],
+        sealed: &[],
+        earlier: &[],
+    };
+
+    /// Found by `prove --rows --seed 1`: a monitor that was started with such a journal salvaged it for ever.
+    #[test]
+    fn a_table_whose_pages_lead_back_to_themselves_is_salvaged_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.sqlite");
+        let mut file = connect(&path).unwrap();
+        assert!(make_tables(&mut file, &LAYOUT).is_ok());
+        for _ in 0..100 {
+            file.execute("INSERT INTO t (v) VALUES (zeroblob(1000))", []).unwrap();
+        }
+        let root: i64 =
+            file.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 't'", [], |row| row.get(0)).unwrap();
+        file.pragma_update_and_check(None, "wal_checkpoint", "TRUNCATE", |_| Ok(())).unwrap();
+        file.close().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        // <https://www.sqlite.org/fileformat2.html#b_tree_pages>: an inner page; the first four bytes of each of its cells
+        // are the page below it. The tenth one is that of the third, and the next is none.
+        let page = (usize::try_from(root).unwrap() - 1) * 4096;
+        assert_eq!(bytes[page], 5, "the table has an inner page");
+        let cell = |bytes: &[u8], number: usize| {
+            let place = page + 12 + 2 * number;
+            page + usize::from(u16::from_be_bytes([bytes[place], bytes[place + 1]]))
+        };
+        let (third, tenth, next) = (cell(&bytes, 2), cell(&bytes, 9), cell(&bytes, 10));
+        bytes.copy_within(third..third + 4, tenth);
+        bytes[next..next + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+        fs::write(&path, bytes).unwrap();
+
+        let damage = salvage(&path, &LAYOUT).unwrap();
+        assert!(damage[0].contains("not readable"), "{damage:?}");
+        let saved: i64 = connect(&path).unwrap().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert!((80..100).contains(&saved), "{saved} rows: {damage:?}");
+    }
 }

@@ -102,8 +102,16 @@ fn rows<T>(
             let sql = format!("SELECT rowid, {columns} FROM {table} NOT INDEXED ORDER BY rowid {order}");
             let mut select = file.prepare(&sql)?;
             let mut rows = select.query([])?;
+            let mut last = None;
             while let Some(row) = rows.next()? {
-                found.insert(row.get::<_, i64>(0)?, read(row)?);
+                let id = row.get::<_, i64>(0)?;
+                let in_order = last.is_none_or(|last| if order == "ASC" { last < id } else { last > id });
+                if !in_order {
+                    // damaged pages may lead back to where they came from, and the same rows would come for ever
+                    return Err(rusqlite::Error::IntegralValueOutOfRange(0, id));
+                }
+                last = Some(id);
+                found.insert(id, read(row)?);
             }
             Ok(())
         };
