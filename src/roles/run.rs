@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
