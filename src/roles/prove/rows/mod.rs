@@ -46,8 +46,7 @@ use crate::runtime::signals::{Request, told_to_end};
 
 /// Faults that are ready here and that the program does not stand yet.
 const KNOWN_TO_FAIL: [(RowFault, &str); 2] = [(RowFault::DeviceBurst, DEVICE), (RowFault::RedeliveryAfterKill, DEVICE)];
-const DEVICE: &str =
-    "a device's message that its broker sends again is two rows where damage took what the journal knew of it";
+const DEVICE: &str = "a device's message is two rows where the monitor moves to another MQTT session while it comes";
 
 /// How often a stage is started: another program may take a port that was free a moment before.
 const STARTS_MAX: u32 = 3;
