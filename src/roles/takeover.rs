@@ -13,7 +13,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::actors::subscriber;
 use crate::adapters::broker::matches;
-use crate::adapters::mqtt::{self, MqttConfig, Unacknowledged};
+use crate::adapters::mqtt::{self, MqttConfig, Overlap};
+use crate::messages::deliveries::Delivery;
+use crate::messages::marks::SourceMark;
 use crate::ports::{Transport, TransportEvent};
 use crate::roles::connection::{Connection, Takers};
 use crate::roles::session::{keep_sessions_over, new_client_id, sessions_over};
@@ -31,6 +33,8 @@ const EMPTYING_MAX: Duration = Duration::from_secs(10);
 const INTERRUPTIONS_MAX: u32 = 3;
 /// How long the broker may take to end it.
 const ENDING_MAX: Duration = Duration::from_secs(10);
+/// A message that comes over both sessions may come over the new one so much later.
+const COPY_WAIT: Duration = Duration::from_millis(50);
 /// Topics of others that are remembered and named.
 const TOPICS_MAX: usize = 20;
 /// Messages on their way to the subscriber.
@@ -51,7 +55,7 @@ pub(super) struct Guard {
 impl Guard {
     /// Runs as long as the monitor.
     pub async fn run(self) {
-        self.end_old_sessions().await;
+        self.end_old_sessions(&Overlap::default()).await;
         let mut recent = VecDeque::new();
         loop {
             let Some(mut taken_over) = self.connection.taken_over() else {
@@ -89,6 +93,9 @@ impl Guard {
             return;
         }
         let Some(mut wanted) = self.connection.wanted() else { return };
+        // both sessions are subscribed until the old one is ended
+        let overlap = Overlap::noting();
+        wanted.config.overlap = overlap.clone();
         let renamed = new_client_id(&self.data_dir, Some(&wanted.config.client_id));
         let replaced = match renamed {
             Ok(id) => {
@@ -104,18 +111,22 @@ impl Guard {
         if let Err(error) = replaced {
             tracing::error!(error = format!("{error:#}"), "the monitor has no new MQTT session");
         }
-        self.end_old_sessions().await;
+        self.end_old_sessions(&overlap).await;
+        overlap.end();
     }
 
     /// Empties and ends every session that is over.
-    async fn end_old_sessions(&self) {
+    async fn end_old_sessions(&self, overlap: &Overlap) {
         for id in sessions_over(&self.data_dir) {
             let Some(wanted) = self.connection.wanted() else { return };
-            let unacknowledged = Unacknowledged::default();
-            let config =
-                MqttConfig { client_id: id.clone(), filters_over: Vec::new(), unacknowledged, ..wanted.config };
+            let config = MqttConfig {
+                client_id: id.clone(),
+                filters_over: Vec::new(),
+                overlap: Overlap::default(),
+                ..wanted.config
+            };
             let result = async {
-                self.empty(&config, &wanted.filters).await?;
+                self.empty(&config, &wanted.filters, overlap).await?;
                 self.end(config).await
             };
             match result.await {
@@ -140,7 +151,7 @@ impl Guard {
     }
 
     /// Takes what waits in an old session: what is for us as if it came now, of the rest the topics.
-    async fn empty(&self, config: &MqttConfig, filters: &[String]) -> anyhow::Result<()> {
+    async fn empty(&self, config: &MqttConfig, filters: &[String], overlap: &Overlap) -> anyhow::Result<()> {
         let config = MqttConfig { clean_session: false, ..config.clone() };
         let (transport, mut events) = mqtt::connect(config, Vec::new(), None, self.clock)?;
         let (forward, forwarded) = mpsc::channel(FORWARDED_MESSAGES);
@@ -158,9 +169,12 @@ impl Guard {
                     interruptions += 1;
                     connected = false;
                 }
-                Ok(Some(TransportEvent::Delivery(delivery))) => {
+                Ok(Some(TransportEvent::Delivery(mut delivery))) => {
                     if filters.iter().any(|filter| matches(filter, &delivery.topic)) {
                         taken += 1;
+                        if came_over_both(&delivery, overlap, events.is_empty()).await {
+                            delivery.mark = Some(SourceMark::HandedOn);
+                        }
                         let _ = forward.send(TransportEvent::Delivery(delivery)).await;
                     } else {
                         of_others += 1;
@@ -211,4 +225,20 @@ impl Guard {
         anyhow::ensure!(ended, "the broker does not answer under its id");
         Ok(())
     }
+}
+
+/// Whether a message of the old session came over the new one as well. One that just comes is waited for there.
+async fn came_over_both(delivery: &Delivery, overlap: &Overlap, just_comes: bool) -> bool {
+    let Some(SourceMark::Mqtt(mark)) = &delivery.mark else { return false };
+    if mark.duplicate {
+        return false;
+    }
+    let content = mark.content;
+    if overlap.take(content) {
+        return true;
+    }
+    if just_comes {
+        sleep(COPY_WAIT).await;
+    }
+    just_comes && overlap.take(content)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::overlap::Overlap;
 use super::receipts::Unacknowledged;
 
 /// Largest window of messages that the broker has not confirmed.
@@ -59,6 +60,8 @@ pub struct MqttConfig {
     pub filters_over: Vec<String>,
     /// What the connection that this one replaces has left; one of its own where it replaces none.
     pub unacknowledged: Unacknowledged,
+    /// Where it is noted what comes, while another session of ours is subscribed, too; nowhere by default.
+    pub overlap: Overlap,
     /// Most QoS 1 messages that we send before the broker confirms the first.
     pub inflight_messages_max: u16,
     /// Most messages that wait to be sent.
@@ -97,6 +100,7 @@ impl MqttConfig {
             clean_session: false,
             filters_over: Vec::new(),
             unacknowledged: Unacknowledged::default(),
+            overlap: Overlap::default(),
             inflight_messages_max: 100,
             send_queue_messages_max: 1_024,
             event_queue_messages_max: 4_096,

@@ -34,6 +34,7 @@
 mod config;
 mod link;
 mod outage;
+mod overlap;
 mod queue;
 mod receipts;
 mod replaceable;
@@ -47,6 +48,7 @@ use rumqttc::{AsyncClient, LastWill, MqttOptions, QoS};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use config::{MqttConfig, MqttConfigError, Secret, Will};
+pub use overlap::Overlap;
 pub use receipts::Unacknowledged;
 pub use replaceable::ReplaceableTransport;
 

@@ -36,10 +36,10 @@ impl Unacknowledged {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// What the connection before has left, where it was one of the same session.
+    /// What the connection before has left, where it was one of the same session; that of another one stays.
     pub(super) fn take(&self, session: &str) -> Owed {
-        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        left.filter(|(of, _)| of == session).map(|(_, owed)| owed).unwrap_or_default()
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        left.take_if(|(of, _)| of == session).map(|(_, owed)| owed).unwrap_or_default()
     }
 
     fn put(&self, session: &str, owed: Owed) {

@@ -218,6 +218,7 @@ impl Link {
         let mut mark = None;
         if *qos != QoS::AtMostOnce {
             let content = content_hash(topic.as_bytes(), payload);
+            self.config.overlap.note(content);
             mark = Some(SourceMark::Mqtt(self.marks.next(*pkid, *dup, content)));
             if self.shared.receipts().delivered(*pkid, content) {
                 return Some(SourceMark::HandedOn);

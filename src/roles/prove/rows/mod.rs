@@ -44,10 +44,6 @@ use crate::roles::ask::drawing;
 use crate::roles::cli::ProveArgs;
 use crate::runtime::signals::{Request, told_to_end};
 
-/// Faults that are ready here and that the program does not stand yet.
-const KNOWN_TO_FAIL: [(RowFault, &str); 2] = [(RowFault::DeviceBurst, DEVICE), (RowFault::RedeliveryAfterKill, DEVICE)];
-const DEVICE: &str = "a device's message is two rows where the monitor moves to another MQTT session while it comes";
-
 /// How often a stage is started: another program may take a port that was free a moment before.
 const STARTS_MAX: u32 = 3;
 
@@ -71,7 +67,6 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     if !FullDisk::is_possible(&folder.path.join("full-disk")) {
         lacking.insert(RowFault::DiskFullAtStart, "a disk of its own takes root to mount");
     }
-    lacking.extend(KNOWN_TO_FAIL);
     let (stages, skipped) = stages(influxd.is_some(), mosquitto.is_some(), lacking);
     let kinds: Vec<_> = stages.iter().map(|stage| stage.kinds.clone()).collect();
     let plan = Plan::new(args.faults, args.seed, &kinds);
