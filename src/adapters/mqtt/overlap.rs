@@ -66,7 +66,9 @@ mod tests {
     #[test]
     fn each_message_that_came_has_one_copy() {
         let overlap = Overlap::noting();
-        [5, 5, 6].map(|content| overlap.note(content));
+        for content in [5, 5, 6] {
+            overlap.note(content);
+        }
         assert_eq!([5, 5, 5, 6, 7].map(|content| overlap.take(content)), [true, true, false, true, false]);
         overlap.note(5);
         overlap.end();
