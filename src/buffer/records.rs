@@ -24,7 +24,6 @@ pub(super) fn read(connection: &Connection, name: &str) -> rusqlite::Result<Opti
 }
 
 /// Every record whose name begins so, by name, which comes without that beginning.
-#[allow(dead_code, reason = "for marks of where rows came from")]
 pub(super) fn read_all(connection: &Connection, prefix: &str) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
     let sql =
         "SELECT substr(name, length(?1) + 1), value FROM records WHERE substr(name, 1, length(?1)) = ?1 ORDER BY name";
@@ -40,7 +39,6 @@ pub(super) fn write(transaction: &Transaction<'_>, name: &str, value: &[u8]) -> 
 }
 
 /// Removes the record of this name where there is one.
-#[allow(dead_code, reason = "for marks of where rows came from")]
 pub(super) fn remove(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM records WHERE name = ?1")?.execute([name])?;
     Ok(())
