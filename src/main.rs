@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ContextValue;
 use heartwatch::config::Diagnostics;
+use heartwatch::config::values::without_secrets;
 use heartwatch::roles::check::EXIT_CONFIG;
 use heartwatch::roles::cli::Cli;
 use heartwatch::roles::start::start;
@@ -12,7 +14,7 @@ use heartwatch::roles::start::start;
 const EXIT_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| without_passwords(error).exit());
     let code = match start(cli.command) {
         Ok(code) => code,
         Err(error) if error.is::<Diagnostics>() => {
@@ -26,6 +28,23 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// A mistake of the command line, which repeats a wrong value, without a password that stands in it.
+fn without_passwords(mut error: clap::Error) -> clap::Error {
+    let values: Vec<_> = error
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(text) if text.contains("://") || text.contains('@') || text.contains("%40") => {
+                Some((kind, ContextValue::String(without_secrets(text))))
+            }
+            _ => None,
+        })
+        .collect();
+    for (kind, value) in values {
+        error.insert(kind, value);
+    }
+    error
 }
 
 /// The error with its causes, without those that it has already told in its own words.

@@ -94,7 +94,7 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
     std::fs::write(directory.path().join("users"), users).unwrap();
     std::fs::write(directory.path().join("token"), "operators-secret\n").unwrap();
     let config = format!("[web]\nusers_file = 'users'\ntoken_file = 'token'\n{}", one_publisher());
-    let environment = vec![("HEARTWATCH_WEB_READ_ONLY_TOKEN".to_owned(), "readers-secret".to_owned())];
+    let environment = vec![("HEARTWATCH_WEB_READ_ONLY_TOKEN".to_owned(), "the-readers-secret".to_owned())];
     let monitor = Running::start_in(directory, RunOptions { config, environment, ..RunOptions::default() }).await;
     let (page, http) = (monitor.page(), client());
     let status = format!("{page}/api/status");
@@ -108,14 +108,14 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
     // programs show a token
     let with = |token: &'static str| http.get(&status).bearer_auth(token).send();
     assert_eq!(with("wrong").await.unwrap().status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(with("readers-secret").await.unwrap().status(), StatusCode::OK);
+    assert_eq!(with("the-readers-secret").await.unwrap().status(), StatusCode::OK);
     let wait = || async {
         let answer: Value = with("operators-secret").await.unwrap().json().await.unwrap();
         answer["publishers"][0]["verdict"] == "alive"
     };
     support::eventually("light-1 is alive", Duration::from_secs(20), wait).await;
     let act = |token: &'static str| http.post(&probe).bearer_auth(token).send();
-    assert_eq!(act("readers-secret").await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(act("the-readers-secret").await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(act("operators-secret").await.unwrap().status(), StatusCode::OK);
 
     // and so does the command line
@@ -126,7 +126,7 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
             .await;
     assert!(told.code == Some(0) && told.stdout.contains("light-1"), "{told:?}");
     let mut by_variable = command(monitor.directory());
-    by_variable.args(["status", "--url", page]).env("HEARTWATCH_TOKEN", "readers-secret");
+    by_variable.args(["status", "--url", page]).env("HEARTWATCH_TOKEN", "the-readers-secret");
     assert!(by_variable.output().unwrap().status.success());
 
     // people log in; the cookie alone changes nothing

@@ -21,6 +21,7 @@ use actix::{Actor, AsyncContext as _, Context, Handler, MessageResult, ResponseF
 use rustix::process::{Pid, kill_process, kill_process_group};
 use tokio::process::Command;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use self::output::Output;
 use crate::domain::notice::{GaveUp, Notice};
@@ -33,6 +34,7 @@ use crate::messages::drain::Drain;
 use crate::messages::notice::Announce;
 use crate::ports::ProcessTable;
 use crate::runtime::clock::Clock;
+use crate::runtime::descendants::Descendants;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::tied::tie_to_this_thread;
 
@@ -94,6 +96,8 @@ pub struct Child {
     intensity: RestartIntensity,
     state: ChildState,
     identity: Option<ProcessIdentity>,
+    /// What the running process has started.
+    descendants: Option<Descendants>,
     starts: u64,
     last_end: Option<ChildEnd>,
     output: output::Counts,
@@ -115,6 +119,7 @@ impl Child {
             intensity,
             state: ChildState::Waiting,
             identity: None,
+            descendants: None,
             starts: 0,
             last_end: None,
             output: output::Counts::default(),
@@ -134,9 +139,12 @@ impl Child {
         }
         self.starts += 1;
         let publisher = &self.config.publisher;
-        let mut child = match command(&self.config).spawn() {
+        let mut command = command(&self.config);
+        let descendants = Descendants::mark(&mut command);
+        let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
+                descendants.forget();
                 let how = format!("{} cannot be started: {error}", self.config.program.display());
                 return self.ended(None, Err(how), ctx);
             }
@@ -145,6 +153,7 @@ impl Child {
         let Some(pid) = child.id() else { return self.ended(None, Err("ended at once".to_owned()), ctx) };
         tracing::info!(%publisher, pid, start = self.starts, program = %self.config.program.display(), "child started");
         self.state = ChildState::Running { pid };
+        self.descendants = Some(descendants);
 
         let output = Output {
             publisher: publisher.clone(),
@@ -195,12 +204,23 @@ impl Child {
             };
             ctx.spawn(tell.into_actor(self));
         }
-        if let Some(waiting) = &mut self.draining {
+        let waiting = self.draining.as_mut().map(std::mem::take).unwrap_or_default();
+        if let Some(descendants) = self.descendants.take() {
+            let id = publisher.clone();
+            let sweep = async move {
+                let killed = descendants.end(Instant::now()).await;
+                if !killed.is_empty() {
+                    tracing::warn!(publisher = %id, processes = killed.join(", "), "what the child had left behind was killed");
+                }
+                answer(waiting);
+            };
+            ctx.spawn(sweep.into_actor(self));
+        } else {
+            answer(waiting);
+        }
+        if self.draining.is_some() {
             tracing::info!(%publisher, pid, how, "child ended");
             self.state = ChildState::Ended;
-            for drain in waiting.drain(..) {
-                let _ = drain.send(());
-            }
         } else if pid.is_some() && self.replacing == pid {
             self.replacing = None;
             tracing::info!(%publisher, pid, how, "child ended as it was told to, starting it again");
@@ -265,6 +285,13 @@ impl Child {
             tracing::warn!(publisher = %self.config.publisher, ?pid, "child did not end in time, killing it");
             let _ = kill_process_group(pid, rustix::process::Signal::KILL);
         }
+    }
+}
+
+/// Tells those who wait for the end that it has come.
+fn answer(waiting: Vec<oneshot::Sender<()>>) {
+    for drain in waiting {
+        let _ = drain.send(());
     }
 }
 

@@ -16,7 +16,8 @@ const AFTER_THE_FLAG: [(&str, &str); 5] = [
 ];
 
 /// Variables that are read elsewhere: by the command line and by the tests.
-pub(super) const READ_ELSEWHERE: [&str; 11] = [
+pub(super) const READ_ELSEWHERE: [&str; 12] = [
+    "HEARTWATCH_DESCENT",
     "HEARTWATCH_CONFIG",
     "HEARTWATCH_URL",
     "HEARTWATCH_TOKEN",

@@ -1,12 +1,13 @@
 //! Paths, and secrets that stand in files of their own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::document::{Given, read_at_most};
 use super::environment::variables_of;
 use super::reader::{Reader, Scope, Sourced};
 use super::resolve::same_layer;
 use super::secret::Secret;
+use crate::runtime::private_files::readable_by_everybody;
 use crate::web::users::{User, parse_users};
 
 /// Longest password or token, in bytes.
@@ -87,6 +88,7 @@ impl<'a> Reader<'a> {
     /// The users of the file that this key names.
     pub(super) fn users(&mut self, scope: &Scope<'a>, name: &str) -> Option<Vec<User>> {
         let path = self.path(scope, name, None)?;
+        self.note_readable(scope, name, &path.value);
         let file = path.value.display();
         let text = read_at_most(&path.value, USERS_BYTES_MAX)
             .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{file} is not UTF-8 text")));
@@ -106,7 +108,15 @@ impl<'a> Reader<'a> {
         self.secret_file(scope, name, path)
     }
 
+    /// Says that everybody can read a file with a secret.
+    pub(super) fn note_readable(&mut self, scope: &Scope<'_>, name: &str, path: &Path) {
+        if let Some(what) = readable_by_everybody(path) {
+            self.note(&scope.key(name), &what);
+        }
+    }
+
     fn secret_file(&mut self, scope: &Scope<'a>, name: &str, path: Sourced<PathBuf>) -> Option<Sourced<Secret>> {
+        self.note_readable(scope, name, &path.value);
         let file = path.value.display();
         let text = read_at_most(&path.value, SECRET_BYTES_MAX)
             .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("{file} is not UTF-8 text")));

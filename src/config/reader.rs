@@ -54,6 +54,7 @@ pub(super) struct Reader<'a> {
     environment: &'a Environment,
     mistakes: Vec<Diagnostic>,
     syntax_mistakes: Vec<Diagnostic>,
+    notes: Vec<String>,
     known_keys: BTreeSet<String>,
     known_tables: BTreeSet<String>,
     known_lists: BTreeSet<String>,
@@ -74,6 +75,7 @@ impl<'a> Reader<'a> {
             environment,
             mistakes: Vec::new(),
             syntax_mistakes,
+            notes: Vec::new(),
             known_keys: BTreeSet::new(),
             known_tables: BTreeSet::new(),
             known_lists: BTreeSet::new(),
@@ -223,6 +225,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Remembers what is odd but not wrong about a key.
+    pub(super) fn note(&mut self, key: &str, what: &str) {
+        let note = format!("{key}: {what}");
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
     /// Remembers that a key is missing from a table; not said where the file could not be read
     /// whole, because then it may well be there.
     pub(super) fn missing(&mut self, scope: &Scope<'_>, name: &str, message: impl Into<String>) {
@@ -257,7 +267,8 @@ impl<'a> Reader<'a> {
     /// but not wrong.
     pub(super) fn finish(mut self) -> (Diagnostics, Vec<String>) {
         self.unknown_in(self.root, "");
-        let notes = self.unknown_variables();
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.unknown_variables());
         // a line that is not TOML is one mistake, however many follow from it
         let mut mistakes = self.syntax_mistakes;
         let broken: BTreeSet<usize> = mistakes.iter().filter_map(|mistake| mistake.line).collect();

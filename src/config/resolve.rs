@@ -25,6 +25,9 @@ use crate::domain::flapping::FlappingLimits;
 use crate::domain::time::describe_duration;
 use crate::formats::envelope::PAYLOAD_BYTES_MAX;
 
+/// Fewest characters of a token that opens the page. With fewer it can be found by trying.
+const TOKEN_CHARS_MIN: usize = 16;
+
 /// Most changes within a period that are told one by one.
 const FLAPPING_CHANGES_LIMIT: u64 = 1_000;
 /// Most rows in one request.
@@ -143,7 +146,20 @@ fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> Web
     let listen = reader.read(&table, "listen", named("--web", &flags.web), listen);
     let token = reader.secret(&table, "token", "token_file", None);
     let read_only_token = reader.secret(&table, "read_only_token", "read_only_token_file", None);
+    for (name, token) in [("token_file", &token), ("read_only_token_file", &read_only_token)] {
+        // none at all is one that could not be read, which was said
+        if let Some(Sourced { value, origin }) = token
+            && (1..TOKEN_CHARS_MIN).contains(&value.expose().chars().count())
+        {
+            let message = format!(
+                "the token is too short to be unguessable: at least {TOKEN_CHARS_MIN} characters, like those of \
+                 `openssl rand -hex 16`"
+            );
+            reader.mistake(origin, &table.key(name), message);
+        }
+    }
     let users = reader.users(&table, "users_file");
+    let secure_cookies = reader.read(&table, "secure_cookies", None, boolean);
     let (has_token, has_users) = (token.is_some() || read_only_token.is_some(), users.is_some());
     if let Some(Sourced { value: values::WebListen(Some(address)), origin }) = &listen
         && !address.ip().is_loopback()
@@ -162,6 +178,7 @@ fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> Web
         token: secret(token),
         read_only_token: secret(read_only_token),
         users: users.unwrap_or_default(),
+        secure_cookies: secure_cookies.or_default(default.secure_cookies),
     }
 }
 
@@ -398,6 +415,7 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         let (certificate_file, key_file) = (certificate.value()?, key.value()?);
+        self.note_readable(table, "client_key_file", &key_file);
         Some(ClientCertificate { certificate_file, key_file })
     }
 

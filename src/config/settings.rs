@@ -105,6 +105,8 @@ pub struct WebSettings {
     pub read_only_token: Option<Secret>,
     /// Who may log in with a password, from a file.
     pub users: Vec<User>,
+    /// Whether a browser gets its session for HTTPS only, although we listen on loopback: a proxy with TLS stands before us.
+    pub secure_cookies: bool,
 }
 
 impl Default for Settings {
@@ -121,7 +123,13 @@ impl Default for Settings {
             buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
             watch: WatchSettings::default(),
             maintenance: Vec::new(),
-            web: WebSettings { listen: Some(loopback(8080)), token: None, read_only_token: None, users: Vec::new() },
+            web: WebSettings {
+                listen: Some(loopback(8080)),
+                token: None,
+                read_only_token: None,
+                users: Vec::new(),
+                secure_cookies: false,
+            },
             publishers: Vec::new(),
             foreign: Vec::new(),
             rules: Vec::new(),

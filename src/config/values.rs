@@ -36,7 +36,7 @@ impl FromStr for WebListen {
         if text == "off" {
             return Ok(Self(None));
         }
-        let wrong = |_| format!("'{text}' is not an address like 127.0.0.1:8080, or off");
+        let wrong = |_| format!("'{}' is not an address like 127.0.0.1:8080, or off", without_secrets(text));
         address(text).map(Some).map(Self).map_err(wrong)
     }
 }
@@ -112,7 +112,9 @@ pub fn describe_bytes(bytes: u64) -> String {
 /// # Errors
 /// What would be right.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("'{text}' is not an address like 127.0.0.1:1883 (an IP address and a port)"))
+    let wrong =
+        || format!("'{}' is not an address like 127.0.0.1:1883 (an IP address and a port)", without_secrets(text));
+    text.parse().map_err(|_| wrong())
 }
 
 /// The URL of an MQTT broker.
@@ -122,7 +124,7 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 pub fn mqtt_url(text: &str) -> Result<Url, String> {
     let url = url_of(text, ["mqtt", "mqtts"], "mqtt://host:1883 or mqtts://host:8883")?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("'{text}' has more than a broker's host and port: mqtt://host:1883"));
+        return Err(format!("'{}' has more than a broker's host and port: mqtt://host:1883", without_secrets(text)));
     }
     Ok(url)
 }
@@ -146,7 +148,8 @@ pub fn kafka_brokers(text: &str) -> Result<String, String> {
         let way = "on a network that you trust, or through a tunnel; write HOST:PORT of a plaintext listener";
         return Err(format!("{what}, {way}, with commas between several"));
     }
-    Err(format!("'{text}' is not where Kafka is: write HOST:PORT, with commas between several, like 127.0.0.1:9092"))
+    let shown = without_secrets(text);
+    Err(format!("'{shown}' is not where Kafka is: write HOST:PORT, with commas between several, like 127.0.0.1:9092"))
 }
 
 /// The members of an etcd: URLs with commas between them.
@@ -160,7 +163,8 @@ impl FromStr for EtcdEndpoints {
         let member = |text: &str| {
             let url = url_of(text.trim(), ["http", "https"], "http://127.0.0.1:2379")?;
             if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-                return Err(format!("'{text}' has more than a member's host and port: http://127.0.0.1:2379"));
+                let shown = without_secrets(text);
+                return Err(format!("'{shown}' has more than a member's host and port: http://127.0.0.1:2379"));
             }
             Ok(url)
         };
@@ -175,7 +179,7 @@ impl FromStr for EtcdEndpoints {
 pub fn influx_url(text: &str) -> Result<Url, String> {
     let url = url_of(text, ["http", "https"], "http://127.0.0.1:8086")?;
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("'{text}' has more than a server's address: http://127.0.0.1:8086"));
+        return Err(format!("'{}' has more than a server's address: http://127.0.0.1:8086", without_secrets(text)));
     }
     Ok(url)
 }
@@ -195,9 +199,25 @@ pub fn web_url(text: &str) -> Result<Url, String> {
 pub fn mail_url(text: &str) -> Result<Url, String> {
     let url = url_of(text, ["smtp", "smtps"], "smtps://mail.example or smtp://mail.example:587")?;
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("'{text}' has more than a server's host and port: smtps://mail.example"));
+        return Err(format!(
+            "'{}' has more than a server's host and port: smtps://mail.example",
+            without_secrets(text)
+        ));
     }
     Ok(url)
+}
+
+/// Where a server of ours is; it is read where the connection is made.
+///
+/// # Errors
+/// What would be right. A password in it is refused, and not repeated.
+pub fn server_address(text: &str) -> Result<String, String> {
+    if text.contains('@') || text.contains("%40") {
+        return Err(
+            "a server's address carries no user and no password: write HOST:PORT or https://HOST:PORT".to_owned()
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// The URL of a running monitor.
@@ -210,16 +230,32 @@ pub fn monitor_url(text: &str) -> Result<Url, String> {
 
 fn url_of(text: &str, schemes: [&str; 2], example: &str) -> Result<Url, String> {
     // before anything is repeated: what stands before an @ may be a password
-    if text.contains('@') {
+    if text.contains('@') || text.contains("%40") {
         return Err("a URL here carries no user and no password: they have their own settings".to_owned());
     }
-    let wrong = || format!("'{text}' is not a URL like {example}");
+    let wrong = || format!("'{}' is not a URL like {example}", without_secrets(text));
     let url = Url::parse(text).map_err(|_| wrong())?;
     let has_host = url.host_str().is_some_and(|host| !host.is_empty());
     if !schemes.contains(&url.scheme()) || !has_host || url.port() == Some(0) {
         return Err(wrong());
     }
     Ok(url)
+}
+
+/// A text as it may be repeated to a person: what stands before an `@` may be a password, and so may what stands behind a host
+/// (the address of a webhook is a secret as a whole, a query may have `p=…`).
+#[must_use]
+pub fn without_secrets(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    let hidden = rest.rfind('@').map(|at| at + 1).or_else(|| rest.rfind("%40").map(|at| at + 3));
+    let (user, rest) = hidden.map_or(("", rest), |end| ("…@", rest.split_at(end).1));
+    let ends = |c: char| matches!(c, '?' | '#') || (c == '/' && !separator.is_empty());
+    match rest.split_once(ends) {
+        Some((host, "")) => format!("{scheme}{separator}{user}{host}{}", &rest[host.len()..]),
+        Some((host, _)) => format!("{scheme}{separator}{user}{host}/…"),
+        None => format!("{scheme}{separator}{user}{rest}"),
+    }
 }
 
 /// A name that goes into a URL, a topic or a row: something, and no control characters.
@@ -323,8 +359,11 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
     let parts =
         text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
     match parts {
+        Some(_) if text.contains('@') || text.contains("%40") => {
+            Err("a host and a port carry no user and no password".to_owned())
+        }
         Some(_) if !text.chars().any(|c| c.is_whitespace() || c.is_control()) => Ok(text.to_owned()),
-        _ => Err(format!("'{text}' is not a host and a port like 127.0.0.1:8089")),
+        _ => Err(format!("'{}' is not a host and a port like 127.0.0.1:8089", without_secrets(text))),
     }
 }
 
@@ -375,76 +414,4 @@ pub fn look_every(interval: Duration) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_and_said() {
-        assert_eq!(bytes("1GiB"), Ok(1 << 30));
-        assert_eq!(bytes("64KiB"), Ok(65_536));
-        assert_eq!(bytes("1MB"), Ok(1_000_000));
-        assert_eq!(bytes("17"), Ok(17));
-        for wrong in ["", "1 GiB", "GiB", "-1", "1.5GiB", "1gib", "99999999999TiB"] {
-            assert!(bytes(wrong).unwrap_err().contains("1GiB"), "{wrong}");
-        }
-        assert_eq!(describe_bytes(1 << 30), "1 GiB");
-        assert_eq!(describe_bytes(1_000), "1000 bytes");
-    }
-
-    #[test]
-    fn durations_have_bounds() {
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
-        assert!(positive_duration("0s").unwrap_err().contains("longer than 0"));
-        assert!(duration("400d").unwrap_err().contains("365d"));
-        assert!(duration("5x").unwrap_err().contains("250ms"));
-    }
-
-    #[test]
-    fn urls_name_what_would_be_right_and_repeat_no_password() {
-        assert!(mqtt_url("mqtt://10.0.0.1:1883").is_ok());
-        assert!(mqtt_url("mqtts://broker.example").is_ok());
-        for wrong in ["localhost:1883", "http://host", "mqtt://", "mqtt:///x", "", "mqtt://host:1883/topic"] {
-            assert!(mqtt_url(wrong).unwrap_err().contains("mqtt://host:1883"), "{wrong}");
-        }
-        assert!(influx_url("https://proxy.example/influx").is_ok());
-        assert!(influx_url("127.0.0.1:8086").unwrap_err().contains("http://127.0.0.1:8086"));
-        assert!(influx_url("http://h:8086/?db=x").is_err());
-        for secret in ["mqtt://u:hunter2@h", "mqtt://hunter2@h:x"] {
-            assert!(!mqtt_url(secret).unwrap_err().contains("hunter2"));
-        }
-    }
-
-    #[test]
-    fn a_page_has_an_address_or_is_off() {
-        assert_eq!("off".parse(), Ok(WebListen(None)));
-        assert_eq!("[::1]:80".parse(), Ok(WebListen(Some("[::1]:80".parse().unwrap()))));
-        assert!("8080".parse::<WebListen>().unwrap_err().contains("or off"));
-        assert!(address("localhost:1883").is_err());
-    }
-
-    #[test]
-    fn columns_and_forms_of_time_survive_their_text() {
-        for text in ["auto", "none", "3", "taken at"] {
-            assert_eq!(time_column_text(&time_column(text).unwrap()), text);
-        }
-        assert!(time_column("0").unwrap_err().contains("from 1"));
-        for format in TimeFormat::ALL.map(Some).into_iter().chain([None]) {
-            assert_eq!(TimeForm(format).to_string().parse(), Ok(TimeForm(format)));
-        }
-        assert_eq!("mdy".parse(), Ok(TimeForm(Some(TimeFormat::MonthFirst))));
-        assert_eq!("unix_s".parse(), Ok(TimeForm(Some(TimeFormat::UnixS))));
-        assert!("ydm".parse::<TimeForm>().unwrap_err().contains("month-first"));
-    }
-
-    #[test]
-    fn names_that_would_break_a_topic_or_a_row_are_refused() {
-        assert!(topic_prefix("plant-7/heartwatch").is_ok());
-        for wrong in ["", "a//b", "+", "#", "$SYS", "a\nb"] {
-            assert!(topic_prefix(wrong).is_err(), "{wrong}");
-        }
-        assert!(id_pattern("light-*").is_ok());
-        assert!(id_pattern("light *").is_err());
-        assert!(measurement("heartwatch_verdict").is_err() && measurement("sensor_defect").is_err());
-        assert!(measurement("light").is_ok());
-    }
-}
+mod tests;

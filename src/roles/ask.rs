@@ -11,6 +11,7 @@ use crate::console::tables::{self, Drawing};
 use crate::formats::api::{BeginMaintenance, EndMaintenance};
 use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs, MaintenanceArgs};
 use crate::runtime::clock::Clock;
+use crate::runtime::private_files::readable_by_everybody;
 
 /// Wait between two attempts to reach a monitor that went away under `events --follow`.
 const RECONNECT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -20,6 +21,9 @@ const RECONNECT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// # Errors
 /// When the token's file cannot be read.
 pub fn monitor(args: &AskArgs) -> anyhow::Result<Monitor> {
+    if let Some(what) = args.token_file.as_deref().and_then(readable_by_everybody) {
+        tracing::warn!("{what}");
+    }
     let token = match (&args.token_file, std::env::var("HEARTWATCH_TOKEN")) {
         (Some(file), _) => Some(
             std::fs::read_to_string(file).with_context(|| format!("cannot read the token file {}", file.display()))?,

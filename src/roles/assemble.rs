@@ -162,10 +162,15 @@ pub fn writer(settings: &Settings) -> WriterConfig {
 /// The page, where it is on.
 #[must_use]
 pub fn web(settings: &Settings) -> Option<WebConfig> {
-    let WebSettings { listen, token, read_only_token, users } = &settings.web;
+    let WebSettings { listen, token, read_only_token, users, secure_cookies } = &settings.web;
     let text = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
-    let users = users.clone();
-    listen.map(|listen| WebConfig { listen, token: text(token), read_only_token: text(read_only_token), users })
+    listen.map(|listen| WebConfig {
+        listen,
+        token: text(token),
+        read_only_token: text(read_only_token),
+        users: users.clone(),
+        secure_cookies: *secure_cookies,
+    })
 }
 
 /// The monitor's journal.

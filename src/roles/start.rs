@@ -1,5 +1,8 @@
 //! From a parsed command line to the role that it asks for: its settings, its log, its signals, its thread.
 
+use std::path::Path;
+
+use anyhow::Context as _;
 use tracing::level_filters::LevelFilter;
 
 use super::cli::{Bench, Command, OtherDemo};
@@ -9,7 +12,8 @@ use super::{
 };
 use crate::config::{Layers, Loaded, Overrides, load};
 use crate::runtime::log::{Time, log};
-use crate::runtime::signals;
+use crate::runtime::private_files::{create_private_files, private_directory, readable_by_everybody};
+use crate::runtime::{descendants, signals};
 
 /// Does what a command line says, from its configuration to its end; the exit code of what ended as it should.
 ///
@@ -32,21 +36,29 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
         Command::Run(args) => {
             let loaded = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
             let log_level = log(loaded.settings.log.level, Time::Told);
+            keep_private(&loaded.settings.data_dir)?;
             let requests = signals::listen()?;
-            on_this_thread(run::run(&args, loaded, requests, |level| log_level.set(level)))
+            with_descendants(run::run(&args, loaded, requests, |level| log_level.set(level)))
         }
         Command::Publish(args) => {
-            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            let Loaded { settings, notes } = load(&Layers::without_file(args.overrides()))?;
             log(settings.log.level, if args.as_child { Time::LeftOut } else { Time::Told });
+            // the monitor has said them already
+            tell(if args.as_child { Vec::new() } else { notes });
+            keep_private(&settings.data_dir)?;
             let requests = signals::listen()?;
-            on_this_thread(publish::publish(&args, &settings, requests))
+            with_descendants(publish::publish(&args, &settings, requests))
         }
         Command::Server(args) => match &args.ask {
             Some(line) => asking(server::ask(line)),
             None => {
                 let layers = Layers { file: args.config.clone(), ..Layers::without_file(args.overrides()) };
-                let settings = load(&layers)?.settings.for_server();
+                let Loaded { settings, notes } = load(&layers)?;
+                let settings = settings.for_server();
                 log(settings.log.level, Time::Told);
+                tell(notes);
+                tell(args.key_file.as_deref().and_then(readable_by_everybody).into_iter().collect());
+                keep_private(&settings.data_dir)?;
                 let requests = signals::listen()?;
                 on_this_thread(server::server(&args, &settings, requests))
             }
@@ -57,8 +69,10 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             on_this_thread(analysis::analysis(&args, requests))
         }
         Command::Agent(args) => {
-            let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
+            let Loaded { settings, notes } = load(&Layers::without_file(args.overrides()))?;
             log(settings.log.level, Time::Told);
+            tell(notes);
+            keep_private(&settings.data_dir)?;
             let requests = signals::listen()?;
             on_this_thread(agent::agent(&args, &settings, requests))
         }
@@ -109,6 +123,36 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             on_this_thread(prove::faulty::publish(&args))
         }
     }
+}
+
+/// What is odd but not wrong.
+fn tell(notes: Vec<String>) {
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+}
+
+/// Makes the data directory, and keeps others out of it and of all files that are made from now on.
+fn keep_private(data_dir: &Path) -> anyhow::Result<()> {
+    create_private_files();
+    let notes = private_directory(data_dir)
+        .with_context(|| format!("cannot make the data directory {}", data_dir.display()))?;
+    tell(notes);
+    Ok(())
+}
+
+/// A role that starts programs: whatever they leave behind ends with it.
+fn with_descendants(role: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    on_this_thread(async {
+        if let Err(error) = descendants::adopt_orphans() {
+            tracing::warn!(%error, "processes that leave their parent and their environment may outlive us");
+        }
+        let collecting = actix_rt::spawn(descendants::collect_orphans());
+        let code = role.await;
+        collecting.abort();
+        descendants::end_all().await;
+        code
+    })
 }
 
 fn asking(question: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {

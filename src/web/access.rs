@@ -45,6 +45,8 @@ pub(super) struct Access {
     read_only_token: Option<String>,
     users: Arc<Vec<User>>,
     loopback: bool,
+    /// Whether a browser may send its session over HTTPS only.
+    secure_cookies: bool,
     /// What a changing request shows where there is no login.
     open_csrf: String,
     sessions: Sessions,
@@ -74,6 +76,7 @@ impl Access {
             read_only_token: config.read_only_token.clone(),
             users: Arc::new(config.users.clone()),
             loopback: config.listen.ip().is_loopback(),
+            secure_cookies: config.secure_cookies || !config.listen.ip().is_loopback(),
             open_csrf: random_secret()?,
             sessions: Sessions::default(),
             requests: Rate::new(REQUEST_EVERY, REQUEST_BURST),
@@ -290,7 +293,7 @@ pub(super) async fn log_in(request: HttpRequest, access: web::Data<Access>, logi
         .path("/")
         .http_only(true)
         .same_site(SameSite::Strict)
-        .secure(!access.loopback)
+        .secure(access.secure_cookies)
         .finish();
     let visitor = Visitor { user, role, csrf, by_token: false };
     HttpResponse::Ok().cookie(cookie).insert_header(("Cache-Control", "no-store")).json(view(Some(visitor), false))
@@ -307,7 +310,7 @@ pub(super) async fn log_out(request: HttpRequest, access: web::Data<Access>) -> 
         access.sessions.end(cookie.value());
     }
     let mut gone = Cookie::build(COOKIE, "").path("/").http_only(true).same_site(SameSite::Strict).finish();
-    gone.set_secure(!access.loopback);
+    gone.set_secure(access.secure_cookies);
     gone.make_removal();
     HttpResponse::Ok().cookie(gone).json(view(None, !access.needs_login()))
 }

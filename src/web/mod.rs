@@ -66,13 +66,15 @@ pub struct WebConfig {
     pub read_only_token: Option<String>,
     /// Who may log in with a password.
     pub users: Vec<User>,
+    /// Whether the session's cookie is for HTTPS only on loopback, too; elsewhere it always is.
+    pub secure_cookies: bool,
 }
 
 impl WebConfig {
     /// On this address, for everybody on this machine.
     #[must_use]
     pub const fn open(listen: SocketAddr) -> Self {
-        Self { listen, token: None, read_only_token: None, users: Vec::new() }
+        Self { listen, token: None, read_only_token: None, users: Vec::new(), secure_cookies: false }
     }
 
     /// Whether somebody has to show who they are.

@@ -9,7 +9,7 @@ use url::Url;
 use super::Size;
 use super::broker::BrokerArgs;
 use super::publish::outbox_size;
-use crate::config::values::{EtcdEndpoints, mqtt_url, positive_duration};
+use crate::config::values::{EtcdEndpoints, mqtt_url, positive_duration, server_address};
 use crate::config::{OUTBOX_BYTES_MAX, Overrides};
 use crate::domain::publisher::{HostName, PublisherId};
 
@@ -34,7 +34,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "HOST")]
     pub host: Option<HostName>,
     /// The server to send readings to, over gRPC; https://HOST:PORT for TLS
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = server_address)]
     pub server: Option<String>,
     /// The certificates (PEM) to trust with https:// [default: the system's]
     #[arg(long, value_name = "FILE", requires = "server", env = "HEARTWATCH_SERVER_CA_FILE", hide_env = true)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::config::Overrides;
-use crate::config::values::{EtcdEndpoints, WebListen, address, kafka_brokers, positive_duration};
+use crate::config::values::{EtcdEndpoints, WebListen, address, kafka_brokers, positive_duration, server_address};
 
 /// `heartwatch server`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -92,6 +92,7 @@ pub struct ServerAt {
         long,
         value_name = "HOST:PORT",
         default_value = "127.0.0.1:50052",
+        value_parser = server_address,
         env = "HEARTWATCH_SERVER",
         hide_env = true
     )]

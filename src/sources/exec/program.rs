@@ -14,6 +14,7 @@ use super::{ExecConfig, ExecError};
 use crate::domain::publisher::PublisherId;
 use crate::domain::restart::{RestartDecision, RestartIntensity};
 use crate::runtime::clock::Clock;
+use crate::runtime::descendants::Descendants;
 use crate::runtime::line_limit::LineLimit;
 use crate::runtime::lines::{Line, Lines};
 use crate::runtime::tied::tie_to_this_thread;
@@ -46,9 +47,10 @@ pub(super) struct Program {
     intensity: RestartIntensity,
 }
 
-/// A process and its pipes. Dropped, it kills the process and what that has started in its group.
+/// A process and its pipes. Dropped, it kills the process and what that has started.
 struct Running {
     group: Group,
+    descendants: Descendants,
     child: Child,
     lines: Lines<ChildStdout>,
     errors: Option<Lines<ChildStderr>>,
@@ -130,9 +132,29 @@ impl Program {
         self.arrivals.close();
     }
 
-    /// One life, from its start to its end.
+    /// One life, from its start to its end, and to that of all that it has started.
     async fn live(&mut self, running: Running) -> End {
-        let Running { group, mut child, mut lines, errors } = running;
+        let Running { group, descendants, child, lines, errors } = running;
+        let mut descendants = descendants;
+        let (end, deadline) = self.read(&group, &mut descendants, child, lines, errors).await;
+        drop(group);
+        let killed = descendants.end(deadline).await;
+        if !killed.is_empty() {
+            let (publisher, processes) = (&self.config.publisher, killed.join(", "));
+            tracing::warn!(%publisher, processes, "processes that the program had left behind were killed");
+        }
+        end
+    }
+
+    /// Reads until it has ended; the answer is how, and until when what it has left behind may run.
+    async fn read(
+        &mut self,
+        group: &Group,
+        descendants: &mut Descendants,
+        mut child: Child,
+        mut lines: Lines<ChildStdout>,
+        errors: Option<Lines<ChildStderr>>,
+    ) -> (End, Instant) {
         let mut log = Log::new(&self.config, self.clock, errors);
         self.reader.begin();
         let mut open = true;
@@ -142,16 +164,16 @@ impl Program {
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => {
-                    end(&group, &mut child, self.config.end_timeout).await;
-                    return End::Stopped;
+                    let deadline = end(group, descendants, &mut child, self.config.end_timeout).await;
+                    return (End::Stopped, deadline);
                 }
                 line = lines.next(), if open => match line {
                     Ok(Some(line)) => {
                         let rows = self.reader.read(line, self.clock.wall());
                         self.arrivals.push(rows);
                         if let Some(times) = self.reader.stuck() {
-                            end(&group, &mut child, self.config.end_timeout).await;
-                            return End::Stuck { times };
+                            let deadline = end(group, descendants, &mut child, self.config.end_timeout).await;
+                            return (End::Stuck { times }, deadline);
                         }
                     }
                     Ok(None) => open = false,
@@ -172,7 +194,7 @@ impl Program {
                 && let Some((end, _)) = ended.take()
             {
                 log.rest().await;
-                return end;
+                return (end, Instant::now());
             }
         }
     }
@@ -185,15 +207,18 @@ async fn at(instant: Option<Instant>) {
     }
 }
 
-/// SIGTERM for it and what it has started, SIGKILL for who has not ended in time.
-async fn end(group: &Group, child: &mut Child, timeout: Duration) {
+/// SIGTERM for it and what it has started, SIGKILL for it and its group when it has not ended in time, which is the answer.
+async fn end(group: &Group, descendants: &mut Descendants, child: &mut Child, timeout: Duration) -> Instant {
+    let deadline = Instant::now() + timeout;
+    descendants.terminate(child.id()).await;
     group.signal(Signal::TERM);
     // a stopped process handles SIGTERM only when it goes on
     group.signal(Signal::CONT);
-    if tokio::time::timeout(timeout, child.wait()).await.is_err() {
+    if tokio::time::timeout_at(deadline, child.wait()).await.is_err() {
         group.signal(Signal::KILL);
         let _ = child.wait().await;
     }
+    deadline
 }
 
 fn said(status: std::io::Result<ExitStatus>) -> (bool, String) {
@@ -225,14 +250,21 @@ fn spawn(config: &ExecConfig) -> Result<Running, ExecError> {
         command.env_remove(name);
     }
     tie_to_this_thread(&mut command);
+    let descendants = Descendants::mark(&mut command);
     let wrong = |source| ExecError::Start { program: program.clone(), source };
-    let mut child = command.spawn().map_err(wrong)?;
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            descendants.forget();
+            return Err(wrong(error));
+        }
+    };
     let group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw));
     let no_pipe = || wrong(std::io::Error::other("its output cannot be read"));
     let lines = Lines::new(child.stdout.take().ok_or_else(no_pipe)?, config.line_bytes_max);
     let errors = child.stderr.take().map(|pipe| Lines::new(pipe, LOG_LINE_BYTES_MAX));
     tracing::info!(publisher = %config.publisher, pid = child.id(), program, "the program is started");
-    Ok(Running { group, child, lines, errors })
+    Ok(Running { group, descendants, child, lines, errors })
 }
 
 /// Its standard error, into our log.

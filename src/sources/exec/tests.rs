@@ -139,3 +139,45 @@ fn words_survive_their_text() {
     let words = ["-x", "a b", "", "it's", "$HOME", "\\"].map(ToOwned::to_owned).to_vec();
     assert_eq!(split_words(&join_words(&words)).unwrap(), words);
 }
+
+#[tokio::test]
+async fn what_has_left_the_group_of_a_program_ends_with_its_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    // twice `setsid`; the second one ignores SIGTERM and has lost its parent
+    let script = format!(
+        "setsid sh -c 'echo $$ >> {0}; exec sleep 603' & \
+         sh -c 'setsid sh -c \"trap : TERM; echo \\$\\$ >> {0}; while :; do sleep 0.05; done\" &'; \
+         while :; do echo 1 2 3; sleep 0.05; done",
+        file.display()
+    );
+    let mut config = config(&script);
+    config.end_timeout = Duration::from_millis(200);
+    config.options.repeats_max = Some(0);
+    let pids = || -> Vec<i32> {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    let gone =
+        |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let until = async |what: &str, wanted: &dyn Fn() -> bool| {
+        let end = Instant::now() + PATIENCE;
+        while !wanted() {
+            assert!(Instant::now() < end, "not so: {what}: {:?}", pids());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // told to end; and dropped, as when its publisher fails
+    for told in [true, false] {
+        let _ = std::fs::remove_file(&file);
+        let mut source = ExecSource::start(&config, Clock::start()).unwrap();
+        until("both run", &|| pids().len() == 2).await;
+        if told {
+            source.stop();
+            until("both have ended", &|| pids().iter().all(|pid| gone(*pid))).await;
+        } else {
+            drop(source);
+            until("both were killed", &|| pids().iter().all(|pid| gone(*pid))).await;
+        }
+    }
+}
