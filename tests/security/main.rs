@@ -6,3 +6,4 @@ mod files;
 mod passwords;
 #[path = "../support/mod.rs"]
 mod support;
+mod units;
