@@ -35,6 +35,10 @@ async fn until_account(running: &Running, target: &str, what: &str, wanted: impl
     eventually(what, PATIENCE, async || wanted(&account(running, target).await)).await;
 }
 
+async fn metrics(running: &Running) -> String {
+    reqwest::get(format!("{}/metrics", running.page())).await.unwrap().text().await.unwrap()
+}
+
 fn assert_balances(account: &TargetStatus) {
     assert_eq!(account.taken, account.sent + account.waiting + account.given_up, "{account:?}");
 }
@@ -88,16 +92,51 @@ async fn a_target_that_fails_or_hangs_is_tried_again_with_the_same_id_and_delays
     let retrying = account(&running, "failing").await;
     assert!(retrying.last_error.contains("500") || retrying.last_error.contains("503"), "{retrying:?}");
     assert_balances(&retrying);
-    let attempts = failing.until(4).await;
+    // After these it is told that the other target fails.
+    let attempts = failing.until(4).await.into_iter().take(4).collect::<Vec<_>>();
     assert!(attempts.iter().all(|attempt| attempt.delivery == attempts[0].delivery), "{attempts:?}");
     assert!(attempts.iter().all(|attempt| attempt.body == attempts[0].body), "{attempts:?}");
-    until_account(&running, "failing", "it is delivered", |account| account.sent == 1 && account.state == "ok").await;
+    until_account(&running, "failing", "it is delivered", |account| account.sent >= 1 && account.state == "ok").await;
 
     until_account(&running, "refusing", "it is given up", |account| account.given_up == 1).await;
     let refused = account(&running, "refusing").await;
     assert!(refused.last_given_up.contains("422") && refused.last_given_up.contains("the receiver's words"));
     assert_balances(&refused);
     assert_eq!(refusing.received().len(), 1, "what is refused is not repeated");
+}
+
+#[tokio::test]
+async fn a_target_whose_last_delivery_failed_is_not_ok_and_another_one_is_told() {
+    let refusing = Receiver::start(&[Behaviour::Answer(422)]);
+    let other = Receiver::start(&[]);
+    let config = webhook("pager", &refusing.url, "publishers = ['light']\nto = ['dead']")
+        + webhook("desk", &other.url, "publishers = ['nobody']").as_str();
+    let running = Running::start(options(config)).await;
+    let mut publisher = publish(running.directory(), "light", running.mqtt_url());
+    running.until("light", Verdict::Alive).await;
+    publisher.kill();
+    until_account(&running, "pager", "it is given up", |account| account.given_up == 1).await;
+    let pager = account(&running, "pager").await;
+    assert_eq!((pager.state.as_str(), pager.sent, pager.waiting), ("failed", 0, 0));
+    assert!(pager.last_error.contains("422"), "{pager:?}");
+    let failing =
+        |text: &str, value: u8| text.contains(&format!("heartwatch_notifications_failing{{target=\"pager\"}} {value}"));
+    let text = metrics(&running).await;
+    assert!(failing(&text, 1), "{text}");
+    let told = other.until(1).await.remove(0).json();
+    assert_eq!((told["kind"].as_str(), told["target"].as_str()), (Some("target"), Some("pager")), "{told}");
+    assert_eq!(told["state"].as_str(), Some("failing"), "{told}");
+    assert!(told["summary"].as_str().is_some_and(|summary| summary.contains("422")), "{told}");
+
+    let mut again = publish(running.directory(), "light", running.mqtt_url());
+    running.until("light", Verdict::Alive).await;
+    until_account(&running, "pager", "it is told again", |account| account.sent > 0 && account.state == "ok").await;
+    let told = other.until(2).await.remove(1).json();
+    assert_eq!((told["target"].as_str(), told["state"].as_str()), (Some("pager"), Some("delivering")), "{told}");
+    assert!(failing(&metrics(&running).await, 0));
+    again.kill();
+    refusing.until(3).await;
+    assert_eq!(other.received().len(), 2, "nothing else was told");
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ async fn write(directory: &Path) {
         journal.delivered(batch.block_ids, Vec::new()).await.unwrap();
         notifications.take(&notice(number)).unwrap();
         let message = notifications.begin_message("pager", 2, None).unwrap().unwrap();
-        notifications.delivered("pager", message.number, Timestamp::from_nanos(0)).unwrap();
+        notifications.delivered("pager", message.number, Timestamp::from_nanos(0), &[]).unwrap();
     }
 }
 

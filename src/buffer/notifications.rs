@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-pub use self::account::{Account, RECENT_MAX};
+pub use self::account::{Account, RECENT_MAX, REPORTED_FAILURES};
 use self::schema::LAYOUT;
 use self::witness::{Counts, Witness};
 use super::{database, disk};
@@ -238,25 +238,43 @@ impl Notifications {
         })
     }
 
-    /// A message was delivered.
+    /// A message was delivered. Where the others were told that the target fails, `again` is taken for them; the
+    /// answer is whether it was.
     ///
     /// # Errors
     /// [`NotificationsError::Write`]: it will be sent again, under the same id.
-    pub fn delivered(&self, target: &str, number: u64, at: Timestamp) -> Result<(), NotificationsError> {
+    pub fn delivered(
+        &self,
+        target: &str,
+        number: u64,
+        at: Timestamp,
+        again: &[(String, Notice)],
+    ) -> Result<bool, NotificationsError> {
         self.transact(|transaction| {
             let gone = transaction
                 .prepare_cached("DELETE FROM waiting WHERE target = ?1 AND message = ?2")?
                 .execute(params![target, number.cast_signed()])?;
-            account::sent(transaction, target, gone as u64, at)
+            let was_reported = account::sent(transaction, target, gone as u64, at)?;
+            if was_reported {
+                insert(transaction, again)?;
+            }
+            Ok(was_reported)
         })
     }
 
-    /// An attempt failed.
+    /// An attempt failed. When it is the [`REPORTED_FAILURES`]th in a row, `failing` is taken for the other targets;
+    /// the answer is whether it was.
     ///
     /// # Errors
     /// [`NotificationsError::Write`].
-    pub fn failed(&self, target: &str, reason: &str) -> Result<(), NotificationsError> {
-        self.transact(|transaction| account::failed(transaction, target, reason))
+    pub fn failed(&self, target: &str, reason: &str, failing: &[(String, Notice)]) -> Result<bool, NotificationsError> {
+        self.transact(|transaction| {
+            let is_news = account::failed(transaction, target, reason)?;
+            if is_news {
+                insert(transaction, failing)?;
+            }
+            Ok(is_news)
+        })
     }
 
     /// A message was refused as it is: what it tells waits for another one, as if it had not been begun.
@@ -272,23 +290,48 @@ impl Notifications {
         })
     }
 
-    /// A message will never be delivered. Returns how many notices that gives up.
+    /// A message will never be delivered. Unless the others know already that the target fails, `failing` is taken
+    /// for them. Returns how many notices that gives up.
     ///
     /// # Errors
     /// [`NotificationsError::Write`].
-    pub fn give_up_message(&self, target: &str, number: u64, reason: &str) -> Result<u64, NotificationsError> {
-        self.transact(|transaction| give_up(transaction, target, "message = ?2", number.cast_signed(), reason))
+    pub fn give_up_message(
+        &self,
+        target: &str,
+        number: u64,
+        reason: &str,
+        failing: &[(String, Notice)],
+    ) -> Result<u64, NotificationsError> {
+        self.transact(|transaction| {
+            let gone = give_up(transaction, target, "message = ?2", number.cast_signed(), reason)?;
+            if gone > 0 && account::gave_up_message(transaction, target, reason)? {
+                insert(transaction, failing)?;
+            }
+            Ok(gone)
+        })
     }
 
-    /// Gives up what became known before a time; a message that was begun only as a whole. Returns how
-    /// many notices that were.
+    /// Gives up what became known before a time; a message that was begun only as a whole. Unless the others know
+    /// already that the target fails, `failing` is taken for them. Returns how many notices that were.
     ///
     /// # Errors
     /// [`NotificationsError::Write`].
-    pub fn give_up_older(&self, target: &str, than: Timestamp, reason: &str) -> Result<u64, NotificationsError> {
+    pub fn give_up_older(
+        &self,
+        target: &str,
+        than: Timestamp,
+        reason: &str,
+        failing: &[(String, Notice)],
+    ) -> Result<u64, NotificationsError> {
         let old = "known_at < ?2 AND (message IS NULL OR message NOT IN
                    (SELECT message FROM waiting WHERE target = ?1 AND message IS NOT NULL AND known_at >= ?2))";
-        self.transact(|transaction| give_up(transaction, target, old, than.as_nanos(), reason))
+        self.transact(|transaction| {
+            let gone = give_up(transaction, target, old, than.as_nanos(), reason)?;
+            if gone > 0 && account::gave_up_message(transaction, target, reason)? {
+                insert(transaction, failing)?;
+            }
+            Ok(gone)
+        })
     }
 
     /// Gives up what waits for targets that are not among these. Returns their names and how much it was.

@@ -32,6 +32,42 @@ pub enum Notice {
     GaveUp(GaveUp),
     /// A rule's alarm is raised, or over.
     Alarm(RuleAlarm),
+    /// Another target cannot be told any more, or again.
+    Target(TargetNotice),
+}
+
+/// How it goes with telling a target; for the other targets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetNotice {
+    /// The target that this is about.
+    pub target: String,
+    /// Whether it is failing or well again.
+    pub state: TargetState,
+    /// The monitor that tells it.
+    pub publisher: PublisherId,
+    /// When the monitor knew.
+    pub at: Timestamp,
+    /// One line that a person understands.
+    pub summary: String,
+}
+
+/// How a target stands, for whoever else is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetState {
+    /// It does not take what it is told.
+    Failing,
+    /// It does again.
+    Delivering,
+}
+
+impl fmt::Display for TargetState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Failing => "failing",
+            Self::Delivering => "delivering",
+        })
+    }
 }
 
 /// What a rule (`[[rule]]`) has found about some readings.
@@ -104,6 +140,7 @@ impl Notice {
             Self::Change(change) => &change.publisher,
             Self::GaveUp(gave_up) => &gave_up.publisher,
             Self::Alarm(alarm) => &alarm.publisher,
+            Self::Target(target) => &target.publisher,
         }
     }
 
@@ -114,6 +151,7 @@ impl Notice {
             Self::Change(change) => change.decided_at,
             Self::GaveUp(gave_up) => gave_up.at,
             Self::Alarm(alarm) => alarm.at,
+            Self::Target(target) => target.at,
         }
     }
 
@@ -124,6 +162,7 @@ impl Notice {
             Self::Change(change) => &change.summary,
             Self::GaveUp(gave_up) => &gave_up.summary,
             Self::Alarm(alarm) => &alarm.summary,
+            Self::Target(target) => &target.summary,
         }
     }
 }
@@ -135,6 +174,7 @@ impl fmt::Display for Notice {
             Self::Change(change) => write!(f, "{}: {} → {}", change.publisher, change.from, change.to),
             Self::GaveUp(gave_up) => write!(f, "{}: not started again", gave_up.publisher),
             Self::Alarm(alarm) => write!(f, "{}: {} {}", alarm.publisher, alarm.rule, alarm.state),
+            Self::Target(target) => write!(f, "target {}: {}", target.target, target.state),
         }
     }
 }
@@ -167,6 +207,10 @@ impl NoticeFilter {
     /// Whether the target wants this one.
     #[must_use]
     pub fn wants(&self, notice: &Notice) -> bool {
+        // It is about being told at all: whoever is left must know, whatever else he wants to hear.
+        if let Notice::Target(target) = notice {
+            return self.recovery || target.state == TargetState::Failing;
+        }
         let publisher = notice.publisher();
         if !self.publishers.is_empty() && !self.publishers.iter().any(|pattern| pattern.matches(publisher)) {
             return false;
@@ -178,7 +222,7 @@ impl NoticeFilter {
                 self.wants_verdict(change.from) || self.wants_verdict(change.to) || self.to.is_empty()
             }
             // Nothing more will be done about it: that is worth a word whatever the verdict becomes.
-            Notice::GaveUp(_) => true,
+            Notice::GaveUp(_) | Notice::Target(_) => true,
             Notice::Alarm(alarm) => {
                 let wanted = self.alarms && alarm.severity.level() >= self.level_min;
                 wanted && (self.recovery || alarm.state == AlarmState::Firing)
@@ -319,6 +363,31 @@ mod tests {
         assert!(!NoticeFilter { alarms: false, ..NoticeFilter::default() }.wants(&warning));
         let unknown = NoticeFilter { to: vec![Unknown], level_min: -1, ..NoticeFilter::default() };
         assert!(unknown.wants(&change("a", Alive, Unknown)));
+    }
+
+    #[test]
+    fn whoever_is_left_is_told_that_another_target_fails_whatever_his_filter() {
+        let about = |state| {
+            Notice::Target(TargetNotice {
+                target: "pager".to_owned(),
+                state,
+                publisher: PublisherId::parse("monitor").unwrap(),
+                at: Timestamp::from_nanos(2),
+                summary: "it answers 404".to_owned(),
+            })
+        };
+        let narrow = NoticeFilter {
+            publishers: vec![IdPattern::new("light-*")],
+            to: vec![Verdict::Unknown],
+            level_min: 5,
+            recovery: false,
+            alarms: false,
+        };
+        assert!(narrow.wants(&about(TargetState::Failing)) && !narrow.wants(&about(TargetState::Delivering)));
+        assert!(NoticeFilter::default().wants(&about(TargetState::Delivering)));
+        assert_eq!(about(TargetState::Failing).to_string(), "target pager: failing");
+        let json = serde_json::to_value(about(TargetState::Failing)).unwrap();
+        assert_eq!((json["kind"].as_str(), json["state"].as_str()), (Some("target"), Some("failing")));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::notice::{DIGEST_LISTED_MAX, Notice};
+use crate::domain::notice::{DIGEST_LISTED_MAX, Notice, TargetState};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::ports::NotifyMessage;
@@ -114,6 +114,8 @@ fn summary_of(notices: &[Notice]) -> String {
             Notice::Change(change) => change.to.as_str(),
             Notice::GaveUp(_) => "not started again",
             Notice::Alarm(alarm) => alarm.rule.as_str(),
+            Notice::Target(target) if target.state == TargetState::Failing => "target failing",
+            Notice::Target(_) => "target delivering",
         };
         *kinds.entry(kind).or_default() += 1;
     }

@@ -104,7 +104,7 @@ pub struct TargetStatus {
     pub target: String,
     /// `webhook`, `command` or `email`.
     pub way: String,
-    /// `ok` or `retrying`.
+    /// `ok`; `retrying`: its last attempt failed and something waits; `failed`: its last attempt failed, nothing waits.
     pub state: String,
     /// Notices that were meant for it.
     pub taken: u64,

@@ -213,6 +213,13 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     metric("heartwatch_notifications_waiting", "gauge", "Notices that wait for delivery.", &by_target(|t| t.waiting));
     let given_up = by_target(|t| t.given_up);
     metric("heartwatch_notifications_given_up_total", "counter", "Notices that were given up.", &given_up);
+    let failing = by_target(|t| u64::from(t.state != "ok"));
+    metric(
+        "heartwatch_notifications_failing",
+        "gauge",
+        "Whether the last attempt to tell the target failed.",
+        &failing,
+    );
     let raised = view.alarms.rules.iter().map(|rule| (format!("{{rule=\"{}\"}}", rule.rule), rule.raised as u64));
     metric("heartwatch_alarms_raised", "gauge", "Raised alarms by rule.", &raised.collect::<Vec<_>>());
     let healthy = u64::from(view.monitor.healthy);

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::blocking;
 use super::log::Log;
+use super::others::Others;
 use crate::buffer::notifications::{MESSAGE_NOTICES_MAX, Notifications, NotificationsError, Outgoing};
-use crate::domain::notice::{MINUTE, Notice, Pace, Step};
+use crate::domain::notice::{MINUTE, Notice, Pace, Step, TargetState};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::formats::notification::message;
@@ -35,6 +36,7 @@ pub(super) struct Course {
     monitor: PublisherId,
     clock: Clock,
     log: Rc<RefCell<Log>>,
+    others: Others,
     wake: Rc<Wake>,
     draining: watch::Receiver<bool>,
     failures: u64,
@@ -77,19 +79,20 @@ impl Course {
     pub fn new(
         target: Target,
         store: Notifications,
-        monitor: PublisherId,
-        clock: Clock,
         log: Rc<RefCell<Log>>,
+        others: Others,
         wake: Rc<Wake>,
         draining: watch::Receiver<bool>,
     ) -> Self {
         let backoff = backoff(&target);
+        let (monitor, clock) = (others.monitor.clone(), others.clock);
         Self {
             target,
             store,
             monitor,
             clock,
             log,
+            others,
             wake,
             draining,
             failures: 0,
@@ -154,13 +157,15 @@ impl Course {
             Some(stuck) => (Some(stuck.number), Rest::UntilOrWoken(stuck.retry_at)),
             None => (None, Rest::UntilWoken),
         };
+        let failing = self.others.told_of(&name, TargetState::Failing, &reason);
         let (waiting, too_old) = self
             .with_store(move |store| {
-                let too_old = store.give_up_older(&name, oldest, &reason)?;
+                let too_old = store.give_up_older(&name, oldest, &reason, &failing)?;
                 Ok((store.waiting(&name, besides)?, too_old))
             })
             .await?;
         if too_old > 0 {
+            self.others.wake_all();
             tracing::error!(target_name = self.target.name, notices = too_old, "notifications given up: too old");
             let age_max = describe_duration(self.target.age_max);
             self.log.borrow_mut().note(Attempt {
@@ -230,7 +235,10 @@ impl Course {
                 }
                 pace.sent(self.clock.monotonic());
                 let at = self.clock.wall();
-                self.with_store(move |store| store.delivered(&name, number, at)).await?;
+                let again = self.others.told_of(&name, TargetState::Delivering, "");
+                if self.with_store(move |store| store.delivered(&name, number, at, &again)).await? {
+                    self.others.wake_all();
+                }
                 Ok(Rest::None)
             }
             Err(NotifyError::Refused { reason }) if notices > 1 => {
@@ -243,7 +251,7 @@ impl Course {
             Err(NotifyError::Refused { reason }) => {
                 tracing::error!(target_name, reason, notices, "notification refused: given up");
                 pace.sent(self.clock.monotonic());
-                self.with_store(move |store| store.give_up_message(&name, number, &reason)).await?;
+                self.give_up(number, reason).await?;
                 Ok(Rest::None)
             }
             Err(NotifyError::Retry { reason, retry_after }) => {
@@ -252,7 +260,7 @@ impl Course {
                 if let Some(reason) = self.not_taken(number, wait, &reason) {
                     tracing::error!(target_name = self.target.name, reason, notices, "notification given up");
                     self.note(&outgoing.notices, Outcome::GivenUp, &reason);
-                    self.with_store(move |store| store.give_up_message(&name, number, &reason)).await?;
+                    self.give_up(number, reason).await?;
                     return Ok(Rest::None);
                 }
                 let target_name = self.target.name.as_str();
@@ -262,11 +270,23 @@ impl Course {
                     let (failures, wait_ms) = (self.failures, wait.as_millis());
                     tracing::debug!(target_name, reason, failures, wait_ms, "notification not delivered");
                 }
-                self.with_store(move |store| store.failed(&name, &reason)).await?;
+                let failing = self.others.told_of(&name, TargetState::Failing, &reason);
+                if self.with_store(move |store| store.failed(&name, &reason, &failing)).await? {
+                    self.others.wake_all();
+                }
                 let overtaken = self.stuck.as_ref().is_some_and(Stuck::is_overtaken);
                 Ok(if overtaken { Rest::None } else { Rest::Until(Instant::now() + wait) })
             }
         }
+    }
+
+    /// A message will never be delivered: the target fails, and the others are told so.
+    async fn give_up(&self, number: u64, reason: String) -> Result<(), NotificationsError> {
+        let name = self.target.name.clone();
+        let failing = self.others.told_of(&name, TargetState::Failing, &reason);
+        self.with_store(move |store| store.give_up_message(&name, number, &reason, &failing)).await?;
+        self.others.wake_all();
+        Ok(())
     }
 
     /// A message was not taken: where that is its own fault, it says why it is given up.

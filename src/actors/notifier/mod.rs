@@ -7,6 +7,7 @@
 
 mod course;
 mod log;
+mod others;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use tokio::task::AbortHandle;
 
 use self::course::Course;
 use self::log::Log;
+use self::others::Others;
 use crate::buffer::notifications::{Account, Notifications, NotificationsError};
 use crate::domain::notice::Notice;
 use crate::domain::publisher::PublisherId;
@@ -42,10 +44,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct NotifierParts {
     store: Notifications,
-    monitor: PublisherId,
-    clock: Clock,
     changes: Outlet<AskChanges>,
-    targets: Rc<RefCell<Arc<Vec<Target>>>>,
+    others: Others,
     log: Rc<RefCell<Log>>,
 }
 
@@ -59,11 +59,12 @@ impl NotifierParts {
         changes: Outlet<AskChanges>,
         targets: Arc<Vec<Target>>,
     ) -> Self {
-        Self { store, monitor, clock, changes, targets: Rc::new(RefCell::new(targets)), log: Rc::default() }
+        let others = Others::new(monitor, clock, targets);
+        Self { store, changes, others, log: Rc::default() }
     }
 
     fn for_targets(&self, notices: &[Notice]) -> Vec<(String, Notice)> {
-        let targets = self.targets.borrow();
+        let targets = self.others.targets();
         let wanted = |notice: &'_ Notice| {
             let wanting = targets.iter().filter(|target| target.filter.wants(notice));
             wanting.map(|target| (target.name.clone(), notice.clone())).collect::<Vec<_>>()
@@ -100,7 +101,6 @@ enum NotTaken {
 pub struct Notifier {
     parts: NotifierParts,
     courses: Vec<CourseTask>,
-    wake: Vec<Rc<Wake>>,
     through_epoch: u64,
     taking: bool,
     failures: u64,
@@ -123,14 +123,14 @@ impl Notifier {
     /// A life of the notifier.
     #[must_use]
     pub const fn new(parts: NotifierParts) -> Self {
-        Self { parts, courses: Vec::new(), wake: Vec::new(), through_epoch: 0, taking: false, failures: 0 }
+        Self { parts, courses: Vec::new(), through_epoch: 0, taking: false, failures: 0 }
     }
 
     /// Gives up what waits for targets that are gone, and starts a loop for each that is there.
     fn start_courses(&mut self, ctx: &mut Context<Self>) {
         self.courses.clear();
-        self.wake.clear();
-        let targets = self.parts.targets.borrow().clone();
+        let mut wakes = Vec::new();
+        let targets = self.parts.others.targets();
         let names: Vec<_> = targets.iter().map(|target| target.name.clone()).collect();
         let store = self.parts.store.clone();
         let forget = blocking(move || store.give_up_others(&names, "the target is no longer configured"));
@@ -150,9 +150,8 @@ impl Notifier {
             let course = Course::new(
                 target.clone(),
                 parts.store.clone(),
-                parts.monitor.clone(),
-                parts.clock,
                 parts.log.clone(),
+                parts.others.clone(),
                 wake.clone(),
                 draining,
             );
@@ -161,7 +160,7 @@ impl Notifier {
                 ends.send_replace(true);
             });
             self.courses.push(CourseTask { abort: task.abort_handle(), drain, ended });
-            self.wake.push(wake);
+            wakes.push(wake);
             ctx.spawn(task.into_actor(self).map(|end, _, ctx| {
                 if end.is_err_and(|error| error.is_panic()) {
                     tracing::error!("the loop of a target panicked: the notifier starts again");
@@ -169,12 +168,7 @@ impl Notifier {
                 }
             }));
         }
-    }
-
-    fn wake_all(&self) {
-        for wake in &self.wake {
-            wake.notify_one();
-        }
+        self.parts.others.set_wakes(wakes);
     }
 
     /// Looks for changes in the journal, one look at a time.
@@ -186,7 +180,7 @@ impl Notifier {
         let take = self.parts.clone().take_changes();
         ctx.spawn(take.into_actor(self).map(|taken, actor, ctx| {
             actor.taking = false;
-            actor.wake_all();
+            actor.parts.others.wake_all();
             match taken {
                 Ok(mark) if mark >= actor.through_epoch => actor.failures = 0,
                 // Either more came meanwhile, or the journal could not read: the next look tells.
@@ -210,7 +204,7 @@ impl Notifier {
             TargetStatus {
                 target: target.name.clone(),
                 way: target.way.kind().to_owned(),
-                state: if account.last_error.is_empty() { "ok" } else { "retrying" }.to_owned(),
+                state: state_of(&account).to_owned(),
                 taken: account.taken,
                 sent: account.sent,
                 waiting: account.waiting,
@@ -222,6 +216,15 @@ impl Notifier {
             }
         };
         targets.iter().map(status).collect()
+    }
+}
+
+/// Whether the last attempt to tell a target worked, and what follows if it did not.
+const fn state_of(account: &Account) -> &'static str {
+    match (account.last_error.is_empty(), account.waiting) {
+        (true, _) => "ok",
+        (false, 0) => "failed",
+        (false, _) => "retrying",
     }
 }
 
@@ -271,7 +274,7 @@ impl Handler<Announce> for Notifier {
                 tokio::time::sleep(RETRY).await;
             }
         };
-        Box::pin(keep.into_actor(self).map(|(), actor, _| actor.wake_all()))
+        Box::pin(keep.into_actor(self).map(|(), actor, _| actor.parts.others.wake_all()))
     }
 }
 
@@ -279,7 +282,7 @@ impl Handler<SetTargets> for Notifier {
     type Result = ();
     fn handle(&mut self, targets: SetTargets, ctx: &mut Context<Self>) {
         // A message in flight is sent again, under the same id.
-        *self.parts.targets.borrow_mut() = targets.0;
+        self.parts.others.set_targets(targets.0);
         self.start_courses(ctx);
     }
 }
@@ -287,7 +290,7 @@ impl Handler<SetTargets> for Notifier {
 impl Handler<AskNotifications> for Notifier {
     type Result = ResponseActFuture<Self, Vec<TargetStatus>>;
     fn handle(&mut self, _: AskNotifications, _: &mut Context<Self>) -> Self::Result {
-        let (store, targets) = (self.parts.store.clone(), self.parts.targets.borrow().clone());
+        let (store, targets) = (self.parts.store.clone(), self.parts.others.targets());
         let accounts = blocking(move || store.accounts());
         Box::pin(accounts.into_actor(self).map(move |accounts, _, _| {
             let accounts = accounts.unwrap_or_else(|error| {
@@ -312,16 +315,13 @@ impl Handler<Drain> for Notifier {
     /// Takes the last changes and lets the targets have what can be had at once; the rest is on disk.
     fn handle(&mut self, Drain { deadline }: Drain, _: &mut Context<Self>) -> Self::Result {
         let parts = self.parts.clone();
-        let wake = self.wake.clone();
         let courses: Vec<_> = self.courses.iter().map(|course| (course.drain.clone(), course.ended.clone())).collect();
         Box::pin(async move {
             let finish = async {
-                if let Err(error) = parts.take_changes().await {
+                if let Err(error) = parts.clone().take_changes().await {
                     tracing::warn!(%error, "the last verdict changes are told after the next start");
                 }
-                for wake in wake {
-                    wake.notify_one();
-                }
+                parts.others.wake_all();
                 for (drain, _) in &courses {
                     drain.send_replace(true);
                 }

@@ -43,6 +43,7 @@ pub fn internal_rows(
             ("given_up", target.given_up),
             ("messages", target.messages),
             ("retrying", u64::from(target.state == "retrying")),
+            ("failing", u64::from(target.state != "ok")),
         ];
         row(&format!("notifier:{}", target.target), &fields);
     }

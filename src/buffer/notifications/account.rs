@@ -9,6 +9,9 @@ use crate::domain::time::Timestamp;
 /// How many times of delivered messages an account remembers.
 pub const RECENT_MAX: usize = 120;
 
+/// So many failed attempts in a row, and the other targets are told of it. One that was given up counts as many.
+pub const REPORTED_FAILURES: u64 = 5;
+
 /// The account of one target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
@@ -24,7 +27,7 @@ pub struct Account {
     pub given_up: u64,
     /// Messages that were delivered.
     pub messages: u64,
-    /// Attempts in a row that failed.
+    /// Attempts in a row that failed; at least [`REPORTED_FAILURES`] after a message was given up.
     pub failures: u64,
     /// The last error; empty when the last attempt worked.
     pub last_error: String,
@@ -47,8 +50,10 @@ pub(super) fn took_one(transaction: &Transaction<'_>, target: &str) -> rusqlite:
     Ok(())
 }
 
-/// A message of so many notices was delivered: nothing is wrong with the target any more.
-pub(super) fn sent(transaction: &Transaction<'_>, target: &str, notices: u64, at: Timestamp) -> rusqlite::Result<()> {
+/// A message of so many notices was delivered: nothing is wrong with the target any more. The answer is whether
+/// the others were told that there was.
+pub(super) fn sent(transaction: &Transaction<'_>, target: &str, notices: u64, at: Timestamp) -> rusqlite::Result<bool> {
+    let was_reported = failures(transaction, target)? >= REPORTED_FAILURES;
     let mut recent = recent(transaction, target)?;
     recent.push(at);
     let over = recent.len().saturating_sub(RECENT_MAX);
@@ -65,15 +70,33 @@ pub(super) fn sent(transaction: &Transaction<'_>, target: &str, notices: u64, at
             at.as_nanos(),
             serde_json::to_string(&recent).unwrap_or_else(|_| "[]".to_owned())
         ])?;
-    Ok(())
+    Ok(was_reported)
 }
 
-/// An attempt failed.
-pub(super) fn failed(transaction: &Transaction<'_>, target: &str, reason: &str) -> rusqlite::Result<()> {
+/// An attempt failed. The answer is whether the others are to be told of it now.
+pub(super) fn failed(transaction: &Transaction<'_>, target: &str, reason: &str) -> rusqlite::Result<bool> {
     transaction
         .prepare_cached("UPDATE accounts SET failures = failures + 1, last_error = ?2 WHERE target = ?1")?
         .execute([target, reason])?;
-    Ok(())
+    Ok(failures(transaction, target)? == REPORTED_FAILURES)
+}
+
+/// A message was given up because the target did not take it: until the next one is delivered, it fails. The answer
+/// is whether the others are to be told of it now.
+pub(super) fn gave_up_message(transaction: &Transaction<'_>, target: &str, reason: &str) -> rusqlite::Result<bool> {
+    let was_reported = failures(transaction, target)? >= REPORTED_FAILURES;
+    transaction
+        .prepare_cached("UPDATE accounts SET failures = max(failures, ?3), last_error = ?2 WHERE target = ?1")?
+        .execute(params![target, reason, REPORTED_FAILURES.cast_signed()])?;
+    Ok(!was_reported)
+}
+
+fn failures(transaction: &Transaction<'_>, target: &str) -> rusqlite::Result<u64> {
+    let failures: Option<i64> = transaction
+        .prepare_cached("SELECT failures FROM accounts WHERE target = ?1")?
+        .query_row([target], |row| row.get(0))
+        .optional()?;
+    Ok(failures.unwrap_or_default().cast_unsigned())
 }
 
 /// So many notices were given up.

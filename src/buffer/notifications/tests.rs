@@ -41,17 +41,56 @@ fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
     assert_eq!(store.mark(), Ok(9), "taken by someone else already");
     store.take_between(9, 10, &[("a".into(), notice(3))]).unwrap();
     assert_eq!(store.begin_message("a", 100, None).unwrap(), Some(message.clone()), "the same message again");
-    store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
+    store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
     let digest = store.begin_message("a", 100, None).unwrap().unwrap();
     assert_eq!(digest.notices, [notice(2), notice(3)]);
     assert_ne!(digest.number, message.number);
-    store.failed("a", "no route").unwrap();
+    store.failed("a", "no route", &[]).unwrap();
     assert_eq!((account(&store).failures, account(&store).last_error.as_str()), (1, "no route"));
-    assert_eq!(store.give_up_message("a", digest.number, "refused"), Ok(2));
+    assert_eq!(store.give_up_message("a", digest.number, "refused", &[]), Ok(2));
     let account = account(&store);
     assert_eq!((account.taken, account.sent, account.given_up, account.waiting), (3, 1, 2, 0));
     assert_eq!(account.recent, [Timestamp::from_nanos(5)]);
     assert_eq!(store.give_up_others(&["a".into()], "removed"), Ok(vec![("b".into(), 1)]));
+}
+
+#[test]
+fn a_target_that_fails_is_said_to_the_others_once_and_once_more_when_it_is_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path(), 0);
+    let (failing, again) = ([("b".to_owned(), notice(1))], [("b".to_owned(), notice(2))]);
+    let told = |store: &Notifications| store.waiting("b", None).unwrap().notices;
+    let now = Timestamp::from_nanos(5);
+    store.take(&[("a".into(), notice(3)), ("a".into(), notice(4)), ("a".into(), notice(5))]).unwrap();
+    let begin = |store: &Notifications| store.begin_message("a", 1, None).unwrap().unwrap().number;
+
+    let first = begin(&store);
+    for failures in 1..=2 * REPORTED_FAILURES {
+        assert_eq!(store.failed("a", "no route", &failing), Ok(failures == REPORTED_FAILURES), "{failures}");
+        // How often it has failed is on disk.
+        drop(store);
+        store = open(directory.path(), 0);
+    }
+    assert_eq!((told(&store), account(&store).last_error.as_str()), (1, "no route"));
+    assert_eq!(store.give_up_message("a", first, "too bad", &failing), Ok(1));
+    assert_eq!((told(&store), account(&store).last_error.as_str()), (1, "too bad"), "it is known already");
+    let second = begin(&store);
+    assert_eq!(store.delivered("a", second, now, &again), Ok(true));
+    assert_eq!((told(&store), account(&store).last_error.as_str()), (2, ""));
+
+    let third = begin(&store);
+    assert_eq!(store.give_up_message("a", third, "refused", &failing), Ok(1), "at the first attempt");
+    assert_eq!((told(&store), account(&store).last_error.as_str()), (3, "refused"));
+    store.take(&[("a".into(), notice(6)), ("a".into(), notice(7))]).unwrap();
+    let fourth = begin(&store);
+    assert_eq!(store.delivered("a", fourth, now, &again), Ok(true));
+    let fifth = begin(&store);
+    assert_eq!(store.failed("a", "busy", &failing), Ok(false), "one failed attempt is nobody's business");
+    assert_eq!(store.delivered("a", fifth, now, &again), Ok(false));
+    assert_eq!(told(&store), 4);
+    store.take(&[("a".into(), notice(8))]).unwrap();
+    assert_eq!(store.give_up_older("a", Timestamp::from_nanos(9_000_000), "too old", &failing), Ok(1));
+    assert_eq!((told(&store), account(&store).last_error.as_str()), (5, "too old"));
 }
 
 #[test]
@@ -110,15 +149,15 @@ proptest! {
                 Act::Deliver if begun => {
                     let message = store.begin_message("a", 1, None).unwrap().unwrap();
                     told.extend(message.notices.iter().map(Notice::known_at));
-                    store.delivered("a", message.number, Timestamp::from_nanos(next)).unwrap();
+                    store.delivered("a", message.number, Timestamp::from_nanos(next), &[]).unwrap();
                 }
                 Act::GiveUp if begun => {
                     let message = store.begin_message("a", 1, None).unwrap().unwrap();
-                    store.give_up_message("a", message.number, "refused").unwrap();
+                    store.give_up_message("a", message.number, "refused", &[]).unwrap();
                 }
                 Act::Deliver | Act::GiveUp => {}
                 Act::GiveUpOlder(than) => {
-                    store.give_up_older("a", Timestamp::from_nanos(i64::from(than) * 1_000_000), "too old").unwrap();
+                    store.give_up_older("a", Timestamp::from_nanos(i64::from(than) * 1_000_000), "too old", &[]).unwrap();
                 }
                 Act::Reopen => {
                     drop(store);
@@ -145,7 +184,7 @@ fn whatever_is_changed_or_cut_on_disk_is_said() {
         store.take(&[("a".into(), notice(number))]).unwrap();
         if number == TAKEN / 2 {
             let message = store.begin_message("a", 10, None).unwrap().unwrap();
-            store.delivered("a", message.number, Timestamp::from_nanos(5)).unwrap();
+            store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
             let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
             store.lock().ready().unwrap().connection.query_row(checkpoint, [], |_| Ok(())).unwrap();
         }

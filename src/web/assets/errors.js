@@ -58,7 +58,7 @@ export function errors(main) {
       sinks.replaceChildren(...view.sinks.map((sink) => el("li", { class: sink.last_error || sink.state !== "ok" ? "warns" : "" },
         el("strong", {}, sink.name), ` ${sink.state}`, sink.last_error ? `: ${sink.last_error}` : sink.state === "ok" ? ": no error" : "")));
       targets.replaceChildren(...told.targets.map((target) => el("li", { class: target.last_error || target.given_up ? "warns" : "" },
-        el("strong", {}, target.target), ` ${target.way}: ${count(target.sent)} told, ${count(target.waiting)} waiting, ${count(target.given_up)} given up`,
+        el("strong", {}, target.target), ` ${target.way}, ${target.state}: ${count(target.sent)} told, ${count(target.waiting)} waiting, ${count(target.given_up)} given up`,
         target.last_error ? `; last error: ${target.last_error}` : "", target.last_given_up ? `; last given up: ${target.last_given_up}` : "")));
       if (!told.targets.length) targets.replaceChildren(el("li", {}, "Nobody: [[notify]] in heartwatch.toml names who is told of a verdict change."));
     } catch (error) {
