@@ -72,6 +72,7 @@ bench: dist kafka ## measure the program as it is handed to users, on this machi
 	./$(DIST) bench cpu
 	./$(DIST) bench delivery
 	./$(DIST) bench detect
+	./$(DIST) bench notify
 	./$(DIST) bench recover --times 3
 	./$(DIST) bench watch
 	./$(DIST) bench watch --processes --publishers 1000000

@@ -255,7 +255,7 @@ impl Child {
             format!("given up: it ended more than {restarts_max} times within {period} of running, last by {how}");
         let notice = Notice::GaveUp(GaveUp { publisher, host, at: self.clock.wall(), summary });
         let announce = async move {
-            if let Err(error) = outlet.deliver(Announce(Arc::new(notice))).await {
+            if let Err(error) = outlet.deliver(Announce(Arc::new(vec![notice]))).await {
                 tracing::error!(%error, "nobody was told that a child is not started again");
             }
         };

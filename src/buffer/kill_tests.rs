@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::journal::{Journal, JournalConfig};
-use super::notifications::Notifications;
+use super::notifications::{Notifications, Selection};
 use super::outbox::{FullPolicy, Outbox, OutboxConfig};
 use crate::domain::confirmers::Confirmer;
 use crate::domain::delivery::Run;
@@ -68,7 +68,8 @@ async fn write(directory: &Path) {
         let batch = journal.next_batch(10, 1_000).await.unwrap();
         journal.delivered(batch.block_ids, Vec::new()).await.unwrap();
         notifications.take(&notice(number)).unwrap();
-        let message = notifications.begin_message("pager", 2, None).unwrap().unwrap();
+        let oldest = Selection { urgent: true, notices: 2, notices_max: 2 };
+        let message = notifications.begin_message("pager", oldest, None).unwrap().unwrap();
         notifications.delivered("pager", message.number, Timestamp::from_nanos(0), &[]).unwrap();
     }
 }

@@ -8,9 +8,12 @@
 //!    `taken` = `sent` + `waiting` + `given_up` for every target at any time.
 //! 3. Which notices make up a message is written down before its first attempt, so that every attempt,
 //!    also after a restart, has the same content and the same id.
+//! 4. What is told of one publisher's course is told in the order in which it happened, also where something urgent
+//!    goes before the rest: what came before it goes with it.
 
 mod account;
 mod schema;
+mod selection;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -23,9 +26,12 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 pub use self::account::{Account, RECENT_MAX, REPORTED_FAILURES};
 use self::schema::LAYOUT;
+pub use self::selection::Selection;
+use self::selection::select;
 use self::witness::{Counts, Witness};
 use super::{database, disk};
 use crate::domain::notice::Notice;
+use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::runtime::damage_log::DamageLog;
 
@@ -64,11 +70,21 @@ pub struct Outgoing {
     pub notices: Vec<Notice>,
 }
 
+impl Outgoing {
+    /// Whose budget of messages it is taken from.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.notices.iter().any(Notice::is_urgent)
+    }
+}
+
 /// What waits for a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Waiting {
     /// How many notices.
     pub notices: u64,
+    /// How many of them are urgent.
+    pub urgent: u64,
     /// Whether the oldest ones make up a message whose attempts have begun.
     pub begun: bool,
 }
@@ -180,24 +196,25 @@ impl Notifications {
     /// [`NotificationsError::Write`].
     pub fn waiting(&self, target: &str, besides: Option<u64>) -> Result<Waiting, NotificationsError> {
         self.transact(|transaction| {
-            let sql = "SELECT count(*), count(message) FROM waiting WHERE target = ?1 AND message IS NOT ?2";
+            let sql = "SELECT count(*), count(message), coalesce(sum(urgent), 0) FROM waiting
+                       WHERE target = ?1 AND message IS NOT ?2";
             let besides = besides.map_or(NO_MESSAGE, u64::cast_signed);
             transaction.prepare_cached(sql)?.query_row(params![target, besides], |row| {
-                let (notices, begun) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
-                Ok(Waiting { notices: notices.cast_unsigned(), begun: begun > 0 })
+                let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+                Ok(Waiting { notices: count(0)?, urgent: count(2)?, begun: count(1)? > 0 })
             })
         })
     }
 
-    /// The message to send next, besides one that others go before: the oldest that was begun, or a new one of the
-    /// oldest notices, at most `notices_max` of them. None when nothing waits.
+    /// The message to send next, besides one that others go before: the oldest that was begun, or a new one. None
+    /// when nothing of that waits.
     ///
     /// # Errors
     /// [`NotificationsError::Write`].
     pub fn begin_message(
         &self,
         target: &str,
-        notices_max: u64,
+        of: Selection,
         besides: Option<u64>,
     ) -> Result<Option<Outgoing>, NotificationsError> {
         let besides = besides.map_or(NO_MESSAGE, u64::cast_signed);
@@ -214,13 +231,7 @@ impl Notifications {
                         [],
                         |row| row.get(0),
                     )?;
-                    transaction
-                        .prepare_cached(
-                            "UPDATE waiting SET message = ?2
-                             WHERE id IN (SELECT id FROM waiting WHERE target = ?1 AND message IS NULL
-                                          ORDER BY id LIMIT ?3)",
-                        )?
-                        .execute(params![target, number, notices_max.min(MESSAGE_NOTICES_MAX).cast_signed()])?;
+                    select(transaction, target, number, of)?;
                     number
                 }
             };
@@ -251,10 +262,13 @@ impl Notifications {
         again: &[(String, Notice)],
     ) -> Result<bool, NotificationsError> {
         self.transact(|transaction| {
+            let message = params![target, number.cast_signed()];
+            let urgent = "SELECT coalesce(max(urgent), 0) FROM waiting WHERE target = ?1 AND message = ?2";
+            let is_urgent: bool = transaction.prepare_cached(urgent)?.query_row(message, |row| row.get(0))?;
             let gone = transaction
                 .prepare_cached("DELETE FROM waiting WHERE target = ?1 AND message = ?2")?
-                .execute(params![target, number.cast_signed()])?;
-            let was_reported = account::sent(transaction, target, gone as u64, at)?;
+                .execute(message)?;
+            let was_reported = account::sent(transaction, target, gone as u64, is_urgent, at)?;
             if was_reported {
                 insert(transaction, again)?;
             }
@@ -426,8 +440,18 @@ fn insert(transaction: &Transaction<'_>, notices: &[(String, Notice)]) -> rusqli
         let json =
             serde_json::to_string(notice).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         transaction
-            .prepare_cached("INSERT INTO waiting (target, known_at, notice) VALUES (?1, ?2, ?3)")?
-            .execute(params![target, notice.known_at().as_nanos(), json])?;
+            .prepare_cached(
+                "INSERT INTO waiting (target, known_at, notice, urgent, course_of, told_with)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                target,
+                notice.known_at().as_nanos(),
+                json,
+                notice.is_urgent(),
+                notice.course_of().map_or("", PublisherId::as_str),
+                notice.told_with().unwrap_or_default(),
+            ])?;
         account::took_one(transaction, target)?;
         let over = "SELECT max(count(*) - ?2, 0) FROM waiting WHERE target = ?1";
         let most = WAITING_NOTICES_MAX.cast_signed();

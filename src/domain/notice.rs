@@ -1,26 +1,28 @@
-//! What a target is told, which of it, and how often: pure, every function takes `now`.
+//! What a target is told, which of it, and how often: pure, every function takes `now` ([`Pace`]).
 //!
 //! A target gets at most so many messages a minute. The last one of them is a digest when more than
-//! one notice waits, so a storm of changes costs a person one message more than an ordinary minute.
+//! one notice waits, so a storm of changes costs a person one message more than an ordinary minute. What is
+//! urgent has as many messages of its own: no storm of lesser news holds up a death.
 
-use std::collections::{BTreeMap, VecDeque};
+mod pace;
+
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::pace::{DIGEST_HOLD, MINUTE, Pace, Step};
 use crate::domain::deadline::IdPattern;
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::rule::Severity;
-use crate::domain::time::{Monotonic, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
 
-/// The window in which messages are counted.
-pub const MINUTE: Duration = Duration::from_secs(60);
-/// How long the last message of a window is held back, so that it covers the whole storm.
-pub const DIGEST_HOLD: Duration = Duration::from_secs(2);
 /// Most notices that a digest lists one by one; the others are only counted.
 pub const DIGEST_LISTED_MAX: usize = 20;
+
+/// Changes to a verdict of this level or a higher one are urgent.
+pub const URGENT_LEVEL_MIN: i64 = 3;
 
 /// Something that a person or a program may want to be told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -155,6 +157,38 @@ impl Notice {
         }
     }
 
+    /// Whether it has a budget of messages of its own: somebody is badly off, or will not be told.
+    #[must_use]
+    pub const fn is_urgent(&self) -> bool {
+        match self {
+            Self::Change(change) => change.to.level() >= URGENT_LEVEL_MIN,
+            Self::GaveUp(_) => true,
+            Self::Alarm(alarm) => {
+                matches!((alarm.severity, alarm.state), (Severity::Critical, AlarmState::Firing))
+            }
+            Self::Target(target) => matches!(target.state, TargetState::Failing),
+        }
+    }
+
+    /// Whose course it is a part of: such notices about one publisher are told in their order.
+    #[must_use]
+    pub fn course_of(&self) -> Option<&PublisherId> {
+        match self {
+            Self::Change(change) => Some(&change.publisher),
+            Self::GaveUp(gave_up) => Some(&gave_up.publisher),
+            Self::Alarm(_) | Self::Target(_) => None,
+        }
+    }
+
+    /// What is told in one message with the others that have the same: alarms of one rule, raised or over.
+    #[must_use]
+    pub fn told_with(&self) -> Option<String> {
+        match self {
+            Self::Alarm(alarm) => Some(format!("{} {}", alarm.state, alarm.rule)),
+            Self::Change(_) | Self::GaveUp(_) | Self::Target(_) => None,
+        }
+    }
+
     /// Why, in one line.
     #[must_use]
     pub fn summary(&self) -> &str {
@@ -239,69 +273,8 @@ impl NoticeFilter {
     }
 }
 
-/// What to do for a target now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing waits.
-    Idle,
-    /// Look again then.
-    WaitUntil(Monotonic),
-    /// Send the oldest notice alone.
-    One,
-    /// Send all that waits as one digest.
-    Digest,
-}
-
-/// How many messages a target gets, and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pace {
-    per_minute_max: usize,
-    sent: VecDeque<Monotonic>,
-    held_since: Option<Monotonic>,
-}
-
-impl Pace {
-    /// At most `per_minute_max` messages (at least one) in any minute. `sent` are the times of those
-    /// that were sent before, oldest first.
-    #[must_use]
-    pub fn new(per_minute_max: usize, sent: impl IntoIterator<Item = Monotonic>) -> Self {
-        Self { per_minute_max: per_minute_max.max(1), sent: sent.into_iter().collect(), held_since: None }
-    }
-
-    /// What to do when `waiting` notices wait.
-    pub fn next(&mut self, waiting: usize, now: Monotonic) -> Step {
-        while self.sent.front().is_some_and(|sent| now.since(*sent) >= MINUTE) {
-            self.sent.pop_front();
-        }
-        if waiting == 0 {
-            self.held_since = None;
-            return Step::Idle;
-        }
-        if let Some(oldest) = self.sent.front().filter(|_| self.sent.len() >= self.per_minute_max) {
-            return Step::WaitUntil(*oldest + MINUTE);
-        }
-        if self.sent.len() + 1 < self.per_minute_max {
-            return Step::One;
-        }
-        let held_until = *self.held_since.get_or_insert(now) + DIGEST_HOLD;
-        match (now < held_until, waiting) {
-            (true, _) => Step::WaitUntil(held_until),
-            (false, 1) => Step::One,
-            (false, _) => Step::Digest,
-        }
-    }
-
-    /// A message was sent.
-    pub fn sent(&mut self, now: Monotonic) {
-        self.held_since = None;
-        self.sent.push_back(now);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::domain::verdict::Trigger;
 
@@ -366,6 +339,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_urgent_is_from_hung_up_and_nothing_that_is_well_again() {
+        use Verdict::{Alive, Dead, Hung, Silent, Stopped, Unreachable};
+        for (verdict, is_urgent) in
+            [(Silent, false), (Hung, true), (Stopped, true), (Unreachable, true), (Dead, true), (Alive, false)]
+        {
+            assert_eq!(change("a", Dead, verdict).is_urgent(), is_urgent, "{verdict}");
+        }
+    }
+
+    #[test]
     fn whoever_is_left_is_told_that_another_target_fails_whatever_his_filter() {
         let about = |state| {
             Notice::Target(TargetNotice {
@@ -397,66 +380,5 @@ mod tests {
         assert_eq!((json["kind"].as_str(), json["to"].as_str()), (Some("change"), Some("dead")));
         assert_eq!(serde_json::from_value::<Notice>(json).unwrap(), notice);
         assert_eq!(notice.to_string(), "a: alive → dead");
-    }
-
-    #[test]
-    fn a_storm_is_nine_messages_and_one_digest() {
-        let mut pace = Pace::new(10, []);
-        let start = Monotonic::START;
-        let mut waiting = 46;
-        for _ in 0..9 {
-            assert_eq!(pace.next(waiting, start), Step::One);
-            pace.sent(start);
-            waiting -= 1;
-        }
-        let held = start + DIGEST_HOLD;
-        assert_eq!(pace.next(waiting, start), Step::WaitUntil(held));
-        assert_eq!(pace.next(waiting, held), Step::Digest, "… and {waiting} more changes");
-        pace.sent(held);
-        assert_eq!(pace.next(3, held), Step::WaitUntil(start + MINUTE));
-        assert_eq!(pace.next(3, start + MINUTE), Step::One);
-        assert_eq!(pace.next(0, start + MINUTE), Step::Idle);
-    }
-
-    #[test]
-    fn what_was_sent_before_a_restart_counts() {
-        let before = [Monotonic::START, Monotonic::START];
-        let mut pace = Pace::new(2, before);
-        assert_eq!(pace.next(1, Monotonic::START + DIGEST_HOLD), Step::WaitUntil(Monotonic::START + MINUTE));
-    }
-
-    proptest! {
-        /// However notices come, no minute has more messages than allowed, none waits for ever, and
-        /// a wait is always for a later time.
-        #[test]
-        fn no_minute_has_more_than_allowed(
-            per_minute_max in 1_usize..6,
-            pauses in prop::collection::vec(0_u64..30_000, 1..200),
-        ) {
-            let mut pace = Pace::new(per_minute_max, []);
-            let (mut now, mut waiting, mut sent) = (Monotonic::START, 0_usize, Vec::new());
-            let mut coming = pauses.into_iter();
-            loop {
-                match pace.next(waiting, now) {
-                    Step::Idle => match coming.next() {
-                        Some(pause) => { now = now + Duration::from_millis(pause); waiting += 1; }
-                        None => break,
-                    },
-                    Step::WaitUntil(at) => {
-                        prop_assert!(at > now);
-                        prop_assert!(at.since(now) <= MINUTE);
-                        now = at;
-                        waiting += usize::from(coming.next().is_some());
-                    }
-                    step => {
-                        waiting -= if step == Step::One { 1 } else { waiting };
-                        pace.sent(now);
-                        sent.push(now);
-                        let recent = sent.iter().filter(|at| now.since(**at) < MINUTE).count();
-                        prop_assert!(recent <= per_minute_max);
-                    }
-                }
-            }
-        }
     }
 }

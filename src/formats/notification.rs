@@ -7,16 +7,22 @@
 //!  "severity": "warning", "publisher": "sensor-1", "number": 8.2, "summary": "…", …}
 //! {"id": "monitor-here-54", "monitor": "monitor-here", "kind": "digest", "count": 37, "since": "…", "until": "…",
 //!  "summary": "37 more changes: 12 × dead, 25 × alive", "notices": [the first 20], "omitted": 17}
+//! {"id": "monitor-here-55", "monitor": "monitor-here", "kind": "digest", "count": 12, "rule": "load-too-high",
+//!  "state": "firing", "summary": "load-too-high firing, 12 alarms: sensor-1, sensor-2, … and 10 more", …}
 //! ```
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::notice::{DIGEST_LISTED_MAX, Notice, TargetState};
+use crate::domain::notice::{AlarmState, DIGEST_LISTED_MAX, Notice, RuleAlarm, TargetState};
 use crate::domain::publisher::PublisherId;
+use crate::domain::rule::Severity;
 use crate::domain::time::Timestamp;
 use crate::ports::NotifyMessage;
+
+/// Publishers that the headline of one rule's alarms names.
+const NAMED_MAX: usize = 3;
 
 #[derive(Serialize)]
 struct Single<'a> {
@@ -35,8 +41,32 @@ struct Digest<'a> {
     since: Timestamp,
     until: Timestamp,
     summary: &'a str,
+    /// Of alarms of one rule alone.
+    #[serde(flatten)]
+    rule: Option<OneRule<'a>>,
     notices: &'a [Notice],
     omitted: usize,
+}
+
+/// What alarms of one rule have in common.
+#[derive(Clone, Copy, PartialEq, Serialize)]
+struct OneRule<'a> {
+    rule: &'a str,
+    state: AlarmState,
+    severity: Severity,
+}
+
+impl<'a> OneRule<'a> {
+    fn of(notices: &'a [Notice]) -> Option<Self> {
+        let mut rules = notices.iter().map(|notice| match notice {
+            Notice::Alarm(RuleAlarm { rule, state, severity, .. }) => {
+                Some(Self { rule, state: *state, severity: *severity })
+            }
+            _ => None,
+        });
+        let first = rules.next()??;
+        rules.all(|other| other == Some(first)).then_some(first)
+    }
 }
 
 /// The message for notices in the order in which they came; one alone, several as a digest. None for none.
@@ -51,7 +81,8 @@ pub fn message(id: String, monitor: &PublisherId, notices: &[Notice]) -> Option<
         [first, .., last] => {
             let listed = notices.get(..DIGEST_LISTED_MAX).unwrap_or(notices);
             let omitted = notices.len() - listed.len();
-            let summary = summary_of(notices);
+            let rule = OneRule::of(notices);
+            let (headline, summary) = headline_of(notices, rule);
             let digest = Digest {
                 id: &id,
                 monitor,
@@ -60,11 +91,12 @@ pub fn message(id: String, monitor: &PublisherId, notices: &[Notice]) -> Option<
                 since: first.known_at(),
                 until: last.known_at(),
                 summary: &summary,
+                rule,
                 notices: listed,
                 omitted,
             };
             let json = serde_json::to_vec(&digest).ok()?;
-            let mut text = format!("… and {summary}\n\n");
+            let mut text = format!("{headline}\n\n");
             for notice in listed {
                 text.push_str(&format!("{}  {notice}  {}\n", notice.known_at(), notice.summary()));
             }
@@ -72,7 +104,7 @@ pub fn message(id: String, monitor: &PublisherId, notices: &[Notice]) -> Option<
                 text.push_str(&format!("… and {omitted} not listed here\n"));
             }
             text.push_str(&format!("\n-- \nheartwatch, monitor {monitor}\n"));
-            Some(NotifyMessage { headline: format!("… and {summary}"), text, json, id })
+            Some(NotifyMessage { headline, text, json, id })
         }
     }
 }
@@ -104,6 +136,30 @@ fn text_of(notice: &Notice, monitor: &PublisherId) -> String {
     }
     text.push_str(&format!("\n-- \nheartwatch, monitor {monitor}\n"));
     text
+}
+
+/// A digest's headline and its summary. Where all of it is one story, they tell that story.
+fn headline_of(notices: &[Notice], rule: Option<OneRule<'_>>) -> (String, String) {
+    if let Some(OneRule { rule, state, .. }) = rule {
+        let mut named: Vec<&str> = notices.iter().map(|notice| notice.publisher().as_str()).collect();
+        named.dedup();
+        let more = named.len().saturating_sub(NAMED_MAX);
+        named.truncate(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let summary = format!("{rule} {state}, {} alarms: {}{more}", notices.len(), named.join(", "));
+        return (summary.clone(), summary);
+    }
+    let last = notices.last().filter(|last| {
+        last.course_of().is_some() && notices.iter().all(|notice| notice.course_of() == last.course_of())
+    });
+    if let Some(last) = last {
+        let before = notices.len() - 1;
+        let changes = if before == 1 { "change" } else { "changes" };
+        let headline = format!("{last}, after {before} earlier {changes}");
+        return (headline.clone(), format!("{headline}: {}", last.summary()));
+    }
+    let summary = summary_of(notices);
+    (format!("… and {summary}"), summary)
 }
 
 /// `37 more changes: 12 × dead, 25 × alive`, the most frequent first.
@@ -150,7 +206,12 @@ mod tests {
         assert_eq!((json["monitor"].as_str(), json["publisher"].as_str()), (Some("m"), Some("light")));
         assert_eq!(one.headline, "light: not started again");
 
-        let many: Vec<_> = (1..=37).map(notice).collect();
+        let of = |number| {
+            let Notice::GaveUp(mut gave_up) = notice(number) else { panic!("it is one") };
+            gave_up.publisher = PublisherId::parse(&format!("light-{number}")).unwrap();
+            Notice::GaveUp(gave_up)
+        };
+        let many: Vec<_> = (1..=37).map(of).collect();
         let digest = message("m-2".into(), &monitor, &many).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&digest.json).unwrap();
         assert_eq!((json["kind"].as_str(), json["count"].as_u64()), (Some("digest"), Some(37)));
@@ -158,5 +219,13 @@ mod tests {
         assert_eq!(json["notices"].as_array().map(Vec::len), Some(20));
         assert_eq!(digest.headline, "… and 37 more changes: 37 × not started again");
         assert!(digest.text.contains("… and 17 not listed here"), "{}", digest.text);
+
+        let one_story = message("m-3".into(), &monitor, &[notice(1), notice(2), notice(3)]).unwrap();
+        assert_eq!(one_story.headline, "light: not started again, after 2 earlier changes");
+        let json: serde_json::Value = serde_json::from_slice(&one_story.json).unwrap();
+        assert_eq!(
+            json["summary"].as_str(),
+            Some("light: not started again, after 2 earlier changes: ended too often")
+        );
     }
 }

@@ -21,10 +21,10 @@ pub struct ChangesRecorded {
     pub through_epoch: u64,
 }
 
-/// A notice that is in no journal. The reply comes when it is on disk.
+/// Notices that are in no journal, all of one instant. The reply comes when they are on disk.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
-pub struct Announce(pub Arc<Notice>);
+pub struct Announce(pub Arc<Vec<Notice>>);
 
 /// Who is told from now on. What waits for a target that is no longer there is given up, and said.
 #[derive(Debug, Clone, Message)]
@@ -38,7 +38,7 @@ pub struct Target {
     pub name: String,
     /// What it is told.
     pub filter: NoticeFilter,
-    /// Most messages a minute; the last of them is a digest when more waits.
+    /// Most messages a minute, and as many with something urgent; the last of each is a digest when more waits.
     pub per_minute_max: usize,
     /// A notice that could not be delivered for so long is given up.
     pub age_max: Duration,

@@ -25,8 +25,8 @@ use clap_complete::Shell;
 pub use self::agent::AgentArgs;
 pub use self::ask::{AskArgs, EventsArgs, ExplainArgs, LedgerArgs, MaintenanceArgs};
 pub use self::bench::{
-    Bench, BenchArgs, DeliveryBenchArgs, DetectBenchArgs, FootprintBenchArgs, IngestBenchArgs, RecoverBenchArgs,
-    ServerBenchArgs, WatchBenchArgs,
+    Bench, BenchArgs, DeliveryBenchArgs, DetectBenchArgs, FootprintBenchArgs, IngestBenchArgs, NotifyBenchArgs,
+    RecoverBenchArgs, ServerBenchArgs, WatchBenchArgs,
 };
 pub use self::broker::BrokerArgs;
 pub use self::demo::{ClusterArgs, DemoArgs, OtherDemo, Scenario};

@@ -123,17 +123,15 @@ impl AlarmsParts {
             tracing::info!(rule = alarm.rule, publisher = %alarm.publisher, state = %alarm.state, "{}", alarm.summary);
         }
         self.write_down(&turned).await;
-        let (mut over_told, mut told) = (0, Vec::new());
-        for alarm in &over {
-            over_told += usize::from(self.tell(alarm).await);
-        }
+        let mut due = Vec::new();
         for telling in tellings {
             let alarm = &telling.alarm;
-            let is_held_back = alarm.state == AlarmState::Firing && self.is_in_maintenance(&alarm.publisher).await;
-            if !is_held_back && self.tell(alarm).await {
-                told.push(telling);
+            if alarm.state == AlarmState::Resolved || !self.is_in_maintenance(&alarm.publisher).await {
+                due.push(telling);
             }
         }
+        let alarms = over.iter().chain(due.iter().map(|telling| &telling.alarm)).cloned().collect();
+        let (over_told, told) = if self.tell(alarms).await { (over.len(), due) } else { (0, Vec::new()) };
         let file = self.file.clone();
         let status = self.with(move |following| following.keep(over_told, &told, &file, clock)).await;
         let mut shown = self.status.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,10 +142,15 @@ impl AlarmsParts {
         if behind { LOOK_AGAIN } else { LOOK_EVERY }
     }
 
-    /// Whether the notifier has it.
-    async fn tell(&self, alarm: &RuleAlarm) -> bool {
-        let told = self.outlets.notices.deliver(Announce(Arc::new(Notice::Alarm(alarm.clone())))).await;
-        told.inspect_err(|error| tracing::error!(%error, rule = alarm.rule, "an alarm waits to be told")).is_ok()
+    /// Whether the notifier has them. They are handed over together, so that those of one rule are one message.
+    async fn tell(&self, alarms: Vec<RuleAlarm>) -> bool {
+        if alarms.is_empty() {
+            return true;
+        }
+        let count = alarms.len();
+        let notices = alarms.into_iter().map(Notice::Alarm).collect();
+        let told = self.outlets.notices.deliver(Announce(Arc::new(notices))).await;
+        told.inspect_err(|error| tracing::error!(%error, alarms = count, "alarms wait to be told")).is_ok()
     }
 
     async fn is_in_maintenance(&self, publisher: &PublisherId) -> bool {

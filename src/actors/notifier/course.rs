@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::blocking;
 use super::log::Log;
 use super::others::Others;
-use crate::buffer::notifications::{MESSAGE_NOTICES_MAX, Notifications, NotificationsError, Outgoing};
+use crate::buffer::notifications::{MESSAGE_NOTICES_MAX, Notifications, NotificationsError, Outgoing, Selection};
 use crate::domain::notice::{MINUTE, Notice, Pace, Step, TargetState};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
@@ -75,6 +75,18 @@ enum Rest {
     Until(Instant),
 }
 
+/// What a target is still to be sent this minute, of what is urgent and of the rest.
+struct Paces {
+    urgent: Pace,
+    rest: Pace,
+}
+
+impl Paces {
+    fn sent(&mut self, is_urgent: bool, now: Monotonic) {
+        if is_urgent { self.urgent.sent(now) } else { self.rest.sent(now) }
+    }
+}
+
 impl Course {
     pub fn new(
         target: Target,
@@ -104,9 +116,9 @@ impl Course {
 
     /// Goes on until it is asked to drain and has nothing to do at once.
     pub async fn run(mut self) {
-        let mut pace = self.pace().await;
+        let mut paces = self.paces().await;
         loop {
-            let rest = match self.step(&mut pace).await {
+            let rest = match self.step(&mut paces).await {
                 Ok(rest) => rest,
                 Err(error) => {
                     tracing::error!(target_name = self.target.name, %error, "notifications wait");
@@ -133,29 +145,32 @@ impl Course {
         }
     }
 
-    /// The pace, with what was sent before a restart.
-    async fn pace(&self) -> Pace {
+    /// The paces, with what was sent before a restart.
+    async fn paces(&self) -> Paces {
         let store = self.store.clone();
         let accounts = blocking(move || store.accounts()).await.unwrap_or_default();
         let account = accounts.into_iter().find(|account| account.target == self.target.name).unwrap_or_default();
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         // The clock may have been set since; one that was set back makes it wait a minute at most.
-        let ages = account.recent.into_iter().map(|at| age(at, wall)).filter(|age| *age < MINUTE);
-        let sent = ages.map(|age| {
-            let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
-            Monotonic::from_nanos(now.as_nanos().saturating_sub(age))
-        });
-        Pace::new(self.target.per_minute_max, sent)
+        let pace = |recent: Vec<Timestamp>| {
+            let ages = recent.into_iter().map(|at| age(at, wall)).filter(|age| *age < MINUTE);
+            let sent = ages.map(|age| {
+                let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+                Monotonic::from_nanos(now.as_nanos().saturating_sub(age))
+            });
+            Pace::new(self.target.per_minute_max, sent)
+        };
+        Paces { urgent: pace(account.recent_urgent), rest: pace(account.recent) }
     }
 
-    async fn step(&mut self, pace: &mut Pace) -> Result<Rest, NotificationsError> {
+    async fn step(&mut self, paces: &mut Paces) -> Result<Rest, NotificationsError> {
         let name = self.target.name.clone();
         let oldest = self.clock.wall().earlier_by(self.target.age_max);
         let reason = format!("could not be delivered within {}", describe_duration(self.target.age_max));
         let overtaken = self.stuck.as_ref().filter(|stuck| stuck.is_overtaken());
-        let (besides, idle) = match overtaken {
-            Some(stuck) => (Some(stuck.number), Rest::UntilOrWoken(stuck.retry_at)),
-            None => (None, Rest::UntilWoken),
+        let (besides, mut next) = match overtaken {
+            Some(stuck) => (Some(stuck.number), Some(stuck.retry_at)),
+            None => (None, None),
         };
         let failing = self.others.told_of(&name, TargetState::Failing, &reason);
         let (waiting, too_old) = self
@@ -178,30 +193,46 @@ impl Course {
                 reason: format!("could not be delivered within {age_max}"),
             });
         }
-        let notices_max = if waiting.begun {
-            1
-        } else {
-            match pace.next(usize::try_from(waiting.notices).unwrap_or(usize::MAX), self.clock.monotonic()) {
-                Step::Idle => return Ok(idle),
-                Step::WaitUntil(at) => return Ok(Rest::Until(self.clock.instant(at))),
-                Step::One => 1,
-                Step::Digest => self.notices_max,
+        let mut of = Selection { urgent: true, notices: 1, notices_max: self.notices_max };
+        if !waiting.begun {
+            let now = self.clock.monotonic();
+            let rest = waiting.notices.saturating_sub(waiting.urgent);
+            let mut begins = false;
+            for (urgent, pace, count) in [(true, &mut paces.urgent, waiting.urgent), (false, &mut paces.rest, rest)] {
+                let step = pace.next(usize::try_from(count).unwrap_or(usize::MAX), now);
+                match step {
+                    Step::Idle => {}
+                    Step::WaitUntil(at) => {
+                        let at = self.clock.instant(at);
+                        next = Some(next.map_or(at, |next| next.min(at)));
+                    }
+                    Step::One | Step::Digest => {
+                        of.urgent = urgent;
+                        of.notices = if step == Step::One { 1 } else { self.notices_max };
+                        begins = true;
+                        break;
+                    }
+                }
             }
-        };
+            if !begins {
+                return Ok(next.map_or(Rest::UntilWoken, Rest::UntilOrWoken));
+            }
+        }
         let name = self.target.name.clone();
-        match self.with_store(move |store| store.begin_message(&name, notices_max, besides)).await? {
-            None => Ok(idle),
+        match self.with_store(move |store| store.begin_message(&name, of, besides)).await? {
+            None => Ok(next.map_or(Rest::UntilWoken, Rest::UntilOrWoken)),
             Some(outgoing) => {
                 if besides.is_none() && self.stuck.as_ref().is_some_and(|stuck| stuck.number != outgoing.number) {
                     self.stuck = None;
                 }
-                self.send(outgoing, pace).await
+                self.send(outgoing, paces).await
             }
         }
     }
 
-    async fn send(&mut self, outgoing: Outgoing, pace: &mut Pace) -> Result<Rest, NotificationsError> {
+    async fn send(&mut self, outgoing: Outgoing, paces: &mut Paces) -> Result<Rest, NotificationsError> {
         let (name, number, notices) = (self.target.name.clone(), outgoing.number, outgoing.notices.len());
+        let is_urgent = outgoing.is_urgent();
         let id = format!("{}-{number}", self.monitor);
         let sent = match message(id, &self.monitor, &outgoing.notices) {
             Some(message) => self.target.way.deliver(&message).await,
@@ -233,7 +264,7 @@ impl Course {
                         (self.failures, self.backoff) = (0, backoff(&self.target));
                     }
                 }
-                pace.sent(self.clock.monotonic());
+                paces.sent(is_urgent, self.clock.monotonic());
                 let at = self.clock.wall();
                 let again = self.others.told_of(&name, TargetState::Delivering, "");
                 if self.with_store(move |store| store.delivered(&name, number, at, &again)).await? {
@@ -244,13 +275,13 @@ impl Course {
             Err(NotifyError::Refused { reason }) if notices > 1 => {
                 tracing::warn!(target_name, reason, notices, "a digest was refused: it is told in smaller ones");
                 self.notices_max = (notices as u64 / 2).max(1);
-                pace.sent(self.clock.monotonic());
+                paces.sent(is_urgent, self.clock.monotonic());
                 self.with_store(move |store| store.take_apart(&name, number)).await?;
                 Ok(Rest::None)
             }
             Err(NotifyError::Refused { reason }) => {
                 tracing::error!(target_name, reason, notices, "notification refused: given up");
-                pace.sent(self.clock.monotonic());
+                paces.sent(is_urgent, self.clock.monotonic());
                 self.give_up(number, reason).await?;
                 Ok(Rest::None)
             }

@@ -8,6 +8,8 @@
 mod course;
 mod log;
 mod others;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -177,13 +179,16 @@ impl Notifier {
             return;
         }
         self.taking = true;
+        let known_before = self.through_epoch;
         let take = self.parts.clone().take_changes();
-        ctx.spawn(take.into_actor(self).map(|taken, actor, ctx| {
+        ctx.spawn(take.into_actor(self).map(move |taken, actor, ctx| {
             actor.taking = false;
             actor.parts.others.wake_all();
             match taken {
                 Ok(mark) if mark >= actor.through_epoch => actor.failures = 0,
-                // Either more came meanwhile, or the journal could not read: the next look tells.
+                // More came meanwhile: nothing that is durable waits for a timer.
+                Ok(mark) if mark >= known_before => actor.look(ctx),
+                // The journal could not read what is durable.
                 Ok(_) => {
                     ctx.run_later(RETRY, Self::look);
                 }
@@ -262,7 +267,7 @@ impl Handler<ChangesRecorded> for Notifier {
 impl Handler<Announce> for Notifier {
     type Result = ResponseActFuture<Self, ()>;
     fn handle(&mut self, announce: Announce, _: &mut Context<Self>) -> Self::Result {
-        let wanted = self.parts.for_targets(std::slice::from_ref(announce.0.as_ref()));
+        let wanted = self.parts.for_targets(&announce.0);
         let store = self.parts.store.clone();
         let keep = async move {
             loop {

@@ -35,8 +35,10 @@ pub struct Account {
     pub last_given_up: String,
     /// When the last message was delivered.
     pub last_sent: Option<Timestamp>,
-    /// When the latest messages were delivered, oldest first; at most [`RECENT_MAX`].
+    /// When the latest messages without anything urgent were delivered, oldest first; at most [`RECENT_MAX`].
     pub recent: Vec<Timestamp>,
+    /// The same of those with something urgent.
+    pub recent_urgent: Vec<Timestamp>,
 }
 
 /// A notice was taken for it.
@@ -52,18 +54,25 @@ pub(super) fn took_one(transaction: &Transaction<'_>, target: &str) -> rusqlite:
 
 /// A message of so many notices was delivered: nothing is wrong with the target any more. The answer is whether
 /// the others were told that there was.
-pub(super) fn sent(transaction: &Transaction<'_>, target: &str, notices: u64, at: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn sent(
+    transaction: &Transaction<'_>,
+    target: &str,
+    notices: u64,
+    is_urgent: bool,
+    at: Timestamp,
+) -> rusqlite::Result<bool> {
     let was_reported = failures(transaction, target)? >= REPORTED_FAILURES;
-    let mut recent = recent(transaction, target)?;
+    let column = if is_urgent { "recent_urgent" } else { "recent" };
+    let mut recent = recent(transaction, column, target)?;
     recent.push(at);
     let over = recent.len().saturating_sub(RECENT_MAX);
     recent.drain(..over);
     let recent: Vec<i64> = recent.iter().map(|at| at.as_nanos()).collect();
     transaction
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE accounts SET sent = sent + ?2, messages = messages + 1, failures = 0, last_error = '',
-             last_sent = ?3, recent = ?4 WHERE target = ?1",
-        )?
+             last_sent = ?3, {column} = ?4 WHERE target = ?1"
+        ))?
         .execute(params![
             target,
             i64::try_from(notices).unwrap_or(i64::MAX),
@@ -112,7 +121,7 @@ pub(super) fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Account
     transaction
         .prepare_cached(
             "SELECT target, taken, sent, given_up, messages, failures, last_error, last_given_up, last_sent,
-             (SELECT count(*) FROM waiting WHERE waiting.target = accounts.target), recent
+             (SELECT count(*) FROM waiting WHERE waiting.target = accounts.target), recent, recent_urgent
              FROM accounts ORDER BY target",
         )?
         .query_map([], |row| {
@@ -129,14 +138,15 @@ pub(super) fn all(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<Account
                 last_sent: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_nanos),
                 waiting: count(9)?,
                 recent: times(&row.get::<_, String>(10)?),
+                recent_urgent: times(&row.get::<_, String>(11)?),
             })
         })?
         .collect()
 }
 
-fn recent(transaction: &Transaction<'_>, target: &str) -> rusqlite::Result<Vec<Timestamp>> {
+fn recent(transaction: &Transaction<'_>, column: &str, target: &str) -> rusqlite::Result<Vec<Timestamp>> {
     let json: Option<String> = transaction
-        .prepare_cached("SELECT recent FROM accounts WHERE target = ?1")?
+        .prepare_cached(&format!("SELECT {column} FROM accounts WHERE target = ?1"))?
         .query_row([target], |row| row.get(0))
         .optional()?;
     Ok(json.map(|json| times(&json)).unwrap_or_default())

@@ -2,10 +2,15 @@
 
 use proptest::prelude::*;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::buffer::database::beside;
-use crate::domain::notice::GaveUp;
+use crate::buffer::seal;
+use crate::domain::notice::{AlarmState, GaveUp, RuleAlarm};
 use crate::domain::publisher::{HostName, PublisherId};
+use crate::domain::rule::Severity;
+use crate::domain::verdict::{Change, Trigger, Verdict};
 
 fn notice(number: i64) -> Notice {
     Notice::GaveUp(GaveUp {
@@ -14,6 +19,11 @@ fn notice(number: i64) -> Notice {
         at: Timestamp::from_nanos(number * 1_000_000),
         summary: number.to_string(),
     })
+}
+
+/// The oldest ones, all of which are urgent.
+const fn oldest(notices: u64) -> Selection {
+    Selection { urgent: true, notices, notices_max: notices }
 }
 
 fn open(directory: &Path, last_epoch: u64) -> Notifications {
@@ -32,7 +42,7 @@ fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
     let store = open(directory.path(), 7);
     assert_eq!(store.mark(), Ok(7), "what happened before the first start is not told");
     store.take_between(7, 9, &[("a".into(), notice(1)), ("a".into(), notice(2)), ("b".into(), notice(2))]).unwrap();
-    let message = store.begin_message("a", 1, None).unwrap().unwrap();
+    let message = store.begin_message("a", oldest(1), None).unwrap().unwrap();
     assert_eq!(message.notices, [notice(1)]);
     drop(store);
     let store = open(directory.path(), 12);
@@ -40,9 +50,9 @@ fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
     store.take_between(7, 10, &[("a".into(), notice(3))]).unwrap();
     assert_eq!(store.mark(), Ok(9), "taken by someone else already");
     store.take_between(9, 10, &[("a".into(), notice(3))]).unwrap();
-    assert_eq!(store.begin_message("a", 100, None).unwrap(), Some(message.clone()), "the same message again");
+    assert_eq!(store.begin_message("a", oldest(100), None).unwrap(), Some(message.clone()), "the same message again");
     store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
-    let digest = store.begin_message("a", 100, None).unwrap().unwrap();
+    let digest = store.begin_message("a", oldest(100), None).unwrap().unwrap();
     assert_eq!(digest.notices, [notice(2), notice(3)]);
     assert_ne!(digest.number, message.number);
     store.failed("a", "no route", &[]).unwrap();
@@ -50,7 +60,7 @@ fn what_was_taken_is_there_after_a_restart_with_its_message_as_it_was() {
     assert_eq!(store.give_up_message("a", digest.number, "refused", &[]), Ok(2));
     let account = account(&store);
     assert_eq!((account.taken, account.sent, account.given_up, account.waiting), (3, 1, 2, 0));
-    assert_eq!(account.recent, [Timestamp::from_nanos(5)]);
+    assert_eq!((account.recent_urgent, account.recent), (vec![Timestamp::from_nanos(5)], vec![]));
     assert_eq!(store.give_up_others(&["a".into()], "removed"), Ok(vec![("b".into(), 1)]));
 }
 
@@ -62,7 +72,7 @@ fn a_target_that_fails_is_said_to_the_others_once_and_once_more_when_it_is_well(
     let told = |store: &Notifications| store.waiting("b", None).unwrap().notices;
     let now = Timestamp::from_nanos(5);
     store.take(&[("a".into(), notice(3)), ("a".into(), notice(4)), ("a".into(), notice(5))]).unwrap();
-    let begin = |store: &Notifications| store.begin_message("a", 1, None).unwrap().unwrap().number;
+    let begin = |store: &Notifications| store.begin_message("a", oldest(1), None).unwrap().unwrap().number;
 
     let first = begin(&store);
     for failures in 1..=2 * REPORTED_FAILURES {
@@ -108,6 +118,140 @@ fn a_second_monitor_is_refused_by_name() {
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
 }
 
+fn change(epoch: u64, publisher: &str, to: Verdict) -> Notice {
+    Notice::Change(Change {
+        epoch,
+        publisher: PublisherId::parse(publisher).unwrap(),
+        host: HostName::parse("here").unwrap(),
+        from: Verdict::Late,
+        to,
+        at: Timestamp::from_nanos(0),
+        decided_at: Timestamp::from_nanos(epoch.cast_signed() * 1_000_000),
+        trigger: Trigger::Deadline,
+        summary: "because".to_owned(),
+        evidence: Vec::new(),
+        process: None,
+        maintenance: false,
+        flapping: None,
+        because: None,
+    })
+}
+
+fn alarm(rule: &str, publisher: &str, state: AlarmState) -> Notice {
+    Notice::Alarm(RuleAlarm {
+        rule: rule.to_owned(),
+        state,
+        severity: Severity::Warning,
+        publisher: PublisherId::parse(publisher).unwrap(),
+        host: HostName::parse("here").unwrap(),
+        measurement: "m".to_owned(),
+        tags: BTreeMap::new(),
+        since: Timestamp::from_nanos(0),
+        at: Timestamp::from_nanos(0),
+        number: None,
+        summary: "too high".to_owned(),
+        link: String::new(),
+    })
+}
+
+#[test]
+fn what_is_urgent_goes_first_with_what_came_before_of_the_same_publisher_and_alarms_of_one_rule_go_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), 0);
+    let alarms = [
+        alarm("load", "s1", AlarmState::Firing),
+        alarm("heat", "s1", AlarmState::Firing),
+        alarm("load", "s2", AlarmState::Firing),
+        alarm("load", "s1", AlarmState::Resolved),
+    ];
+    let changes = [
+        change(1, "light", Verdict::Silent),
+        change(2, "water", Verdict::Silent),
+        change(3, "light", Verdict::Dead),
+        change(4, "light", Verdict::Alive),
+    ];
+    let taken = changes.iter().chain(&alarms).map(|notice| ("a".to_owned(), notice.clone())).collect::<Vec<_>>();
+    store.take(&taken).unwrap();
+    let waiting = store.waiting("a", None).unwrap();
+    assert_eq!((waiting.notices, waiting.urgent, waiting.begun), (8, 1, false));
+    let tell = |urgent, notices_max| {
+        let of = Selection { urgent, notices: 1, notices_max };
+        let message = store.begin_message("a", of, None).unwrap().unwrap();
+        store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
+        message.notices
+    };
+    assert_eq!(tell(true, 100), [changes[0].clone(), changes[2].clone()], "what came after it waits");
+    assert_eq!(tell(false, 100), [changes[1].clone()]);
+    assert_eq!(tell(false, 100), [changes[3].clone()]);
+    assert_eq!(tell(false, 1), [alarms[0].clone()], "no more than may be in a message");
+    assert_eq!(tell(false, 100), [alarms[1].clone()]);
+    assert_eq!(tell(false, 100), [alarms[2].clone()], "what is over is another message");
+    assert_eq!(tell(false, 100), [alarms[3].clone()]);
+    let account = account(&store);
+    assert_eq!((account.recent_urgent.len(), account.recent.len()), (1, 6));
+}
+
+#[test]
+fn a_file_of_version_2_is_taken_over_whole() {
+    let (made, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(made.path(), 3);
+    store.take(&[("a".into(), notice(1)), ("a".into(), notice(2)), ("a".into(), notice(3))]).unwrap();
+    let message = store.begin_message("a", oldest(1), None).unwrap().unwrap();
+    store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
+    drop(store);
+    let path = |directory: &Path| directory.join("notifications.sqlite");
+    let mut connection = database::connect(&path(old.path())).unwrap();
+    database::make_tables(&mut connection, &LAYOUT.earlier[0]).map_err(String::from).unwrap();
+    connection.execute("ATTACH ?1 AS made", [path(made.path()).to_str().unwrap()]).unwrap();
+    seal::add_function(&connection).unwrap();
+    let transaction = connection.transaction().unwrap();
+    for table in LAYOUT.tables {
+        let columns = seal::names(&transaction, "main", table).unwrap().join(", ");
+        transaction.execute(&format!("INSERT INTO main.{table} SELECT {columns} FROM made.{table}"), []).unwrap();
+        seal::seal_all(&transaction, table).unwrap();
+    }
+    transaction.commit().unwrap();
+    connection.close().unwrap();
+
+    let store = open(old.path(), 3);
+    assert_eq!(store.mark(), Ok(3));
+    let of = Selection { urgent: false, notices: 10, notices_max: 10 };
+    let message = store.begin_message("a", of, None).unwrap().unwrap();
+    assert_eq!((message.notices, message.number), (vec![notice(2), notice(3)], 2));
+    assert_eq!((account(&store).sent, account(&store).recent.len()), (1, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    /// Whatever is urgent and whatever its messages are made of, each publisher's course is told in its order.
+    #[test]
+    fn no_course_is_told_out_of_order(
+        acts in prop::collection::vec((0_u8..3, 0_u8..3, any::<bool>(), 1_u64..4, 1_u64..5), 1..60),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(directory.path(), 0);
+        let mut told: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
+        for (number, (publisher, verdict, urgent, notices, notices_max)) in acts.into_iter().enumerate() {
+            let to = [Verdict::Alive, Verdict::Silent, Verdict::Dead][usize::from(verdict)];
+            store.take(&[("a".into(), change(number as u64 + 1, &format!("p{publisher}"), to))]).unwrap();
+            if number % 3 > 0 {
+                continue;
+            }
+            let Some(message) = store.begin_message("a", Selection { urgent, notices, notices_max }, None).unwrap() else {
+                continue;
+            };
+            prop_assert!(message.notices.len() as u64 <= notices_max);
+            for notice in &message.notices {
+                told.entry(notice.publisher().to_string()).or_default().push(notice.known_at());
+            }
+            store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
+        }
+        for (publisher, told) in told {
+            prop_assert!(told.is_sorted(), "{publisher}: {told:?}");
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Take(u8),
@@ -145,14 +289,14 @@ proptest! {
                     let (from, to) = (next.cast_unsigned() - 1, next.cast_unsigned());
                     store.take_between(from, to, &[("a".into(), notice(next))]).unwrap();
                 },
-                Act::Begin(most) => { store.begin_message("a", most, None).unwrap(); }
+                Act::Begin(most) => { store.begin_message("a", oldest(most), None).unwrap(); }
                 Act::Deliver if begun => {
-                    let message = store.begin_message("a", 1, None).unwrap().unwrap();
+                    let message = store.begin_message("a", oldest(1), None).unwrap().unwrap();
                     told.extend(message.notices.iter().map(Notice::known_at));
                     store.delivered("a", message.number, Timestamp::from_nanos(next), &[]).unwrap();
                 }
                 Act::GiveUp if begun => {
-                    let message = store.begin_message("a", 1, None).unwrap().unwrap();
+                    let message = store.begin_message("a", oldest(1), None).unwrap().unwrap();
                     store.give_up_message("a", message.number, "refused", &[]).unwrap();
                 }
                 Act::Deliver | Act::GiveUp => {}
@@ -183,7 +327,7 @@ fn whatever_is_changed_or_cut_on_disk_is_said() {
     for number in 1..=TAKEN {
         store.take(&[("a".into(), notice(number))]).unwrap();
         if number == TAKEN / 2 {
-            let message = store.begin_message("a", 10, None).unwrap().unwrap();
+            let message = store.begin_message("a", oldest(10), None).unwrap().unwrap();
             store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
             let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
             store.lock().ready().unwrap().connection.query_row(checkpoint, [], |_| Ok(())).unwrap();
@@ -198,7 +342,8 @@ fn whatever_is_changed_or_cut_on_disk_is_said() {
         }
         let (store, damage) = Notifications::open(&path(directory.path()), 0).unwrap();
         let waiting = account(&store).waiting;
-        let told = store.begin_message("a", 1_000, None).unwrap().map(|message| message.notices).unwrap_or_default();
+        let told =
+            store.begin_message("a", oldest(1_000), None).unwrap().map(|message| message.notices).unwrap_or_default();
         assert!(told.iter().all(|told| (1..=TAKEN).any(|number| *told == notice(number))), "{what}: {told:?}");
         let came_out = waiting.min(told.len() as u64);
         assert!(

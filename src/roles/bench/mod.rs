@@ -6,6 +6,7 @@ mod detect;
 mod footprint;
 mod ingest;
 mod load;
+mod notify;
 mod processes;
 mod programs;
 mod recover;
@@ -52,6 +53,7 @@ async fn measure(args: &BenchArgs) -> anyhow::Result<u8> {
         Bench::Ingest(args) => ingest::ingest(args).await,
         Bench::Cpu(args) => ingest::cpu(args).await,
         Bench::Detect(args) => detect::detect(args).await,
+        Bench::Notify(args) => notify::notify(args).await,
         Bench::Recover(args) => recover::recover(args).await,
         Bench::Server(args) => server::server(args).await,
         Bench::Watch(args) => watch::watch(args).await,

@@ -53,6 +53,14 @@ written straight into it.")]
 Real publishers are killed; simulated ones fall silent. OTHERS are simulated, too: so many beat meanwhile, once \
 a second each. The page is its stream of verdicts, at its reader.")]
     Detect(DetectBenchArgs),
+    /// How fast somebody is told: SIGKILL to the verdict and to a webhook, beside a dozen alarms of one rule
+    #[command(after_help = "Examples:
+  heartwatch bench notify
+  heartwatch bench notify --kills 3 --rounds 1 --json
+
+Every round has a monitor of its own with the defaults, twelve publishers over a rule's limit, which is told first, \
+and deaths one after the other: at most nine, for a target's tenth message of a minute is a digest.")]
+    Notify(NotifyBenchArgs),
     /// After an outage of InfluxDB: rows a second drained, and how old live data gets meanwhile
     #[command(after_help = "Examples:
   heartwatch bench recover
@@ -132,6 +140,27 @@ pub struct DetectBenchArgs {
     /// Print JSON, one object a line of the table
     #[arg(long)]
     pub json: bool,
+}
+
+/// `heartwatch bench notify`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct NotifyBenchArgs {
+    /// How many publishers are killed in a round, one after the other
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = from_one_to_nine)]
+    pub kills: usize,
+    /// How many rounds
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    pub rounds: usize,
+    /// Print JSON, one object a line of the table
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn from_one_to_nine(text: &str) -> Result<usize, String> {
+    match at_least_one(text)? {
+        kills @ 1..=9 => Ok(kills),
+        _ => Err("at most 9: the tenth message of a minute is a digest".to_owned()),
+    }
 }
 
 /// `heartwatch bench recover`.
