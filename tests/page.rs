@@ -169,7 +169,7 @@ async fn the_events_show_changes_with_who_was_told_and_what_went_wrong() {
     browser.until(&format!("{rows}.length === 1 && {rows}[0].includes('→alive')"), SOON).await;
     assert_eq!(browser.value("location.hash").await, "#/events?publisher=another");
     browser.value("location.hash = '#/errors'").await;
-    browser.until("/siren command: 1 told, 0 waiting/.test(document.body.textContent)", SOON).await;
+    browser.until("/siren command, ok: [12] told, 0 waiting/.test(document.body.textContent)", SOON).await;
     assert_eq!(browser.complaints, Vec::<String>::new());
     drop(another);
 }
