@@ -163,7 +163,10 @@ async fn credentials_are_asked_for_and_roles_and_forgeries_are_told_apart() {
 
     // guessing is slowed down
     let mut refused = StatusCode::OK;
-    for _ in 0..12 {
+    for _ in 0..40 {
+        if refused == StatusCode::TOO_MANY_REQUESTS {
+            break;
+        }
         refused = log_in("ada", "guess guess").await.unwrap().status();
     }
     assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS);
@@ -193,18 +196,166 @@ async fn an_open_address_without_credentials_is_refused_and_named() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_asks_too_often_is_slowed_down() {
+async fn a_client_that_asks_too_often_is_slowed_down_and_who_asks_after_its_health_is_not() {
     let monitor = Running::start(RunOptions::default()).await;
     let http = client();
-    let mut limited = None;
+    let limited = until_slowed_down(|| http.get(monitor.page())).await;
+    assert!(limited.headers().contains_key("retry-after"));
+    // what takes the files of the page takes nothing from the rest
+    let answer = http.get(format!("{}/api/status", monitor.page())).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
     for _ in 0..400 {
         let answer = http.get(format!("{}/healthz", monitor.page())).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    // the command line waits as long as it is told to
+    until_slowed_down(|| http.get(format!("{}/api/status", monitor.page()))).await;
+    let told = finished(monitor.directory(), &["status", "--url", monitor.page()], Duration::from_secs(30)).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+}
+
+/// Asks as fast as it can until it is told to slow down.
+async fn until_slowed_down(request: impl Fn() -> reqwest::RequestBuilder) -> reqwest::Response {
+    for _ in 0..2_000 {
+        let answer = request().send().await.unwrap();
         if answer.status() == StatusCode::TOO_MANY_REQUESTS {
-            limited = Some(answer.headers()["retry-after"].clone());
-            break;
+            return answer;
         }
     }
-    assert!(limited.is_some(), "400 requests at once went through");
+    panic!("2,000 requests at once went through");
+}
+
+/// A monitor with a token for operators.
+async fn with_a_token(web: &str) -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("token"), "operators-long-secret\n").unwrap();
+    let config = format!("[web]\ntoken_file = 'token'\n{web}\n{}", one_publisher());
+    Running::start_in(directory, RunOptions { config, ..RunOptions::default() }).await
+}
+
+/// `heartwatch status` with the operator's token.
+async fn asks_for_status(monitor: &Running) {
+    let arguments = ["status", "--url", monitor.page(), "--token-file", "token"];
+    let told = finished(monitor.directory(), &arguments, Duration::from_secs(30)).await;
+    assert!(told.code == Some(0) && told.stderr.is_empty(), "{told:?}");
+}
+
+#[actix_rt::test]
+async fn clients_that_send_slowly_shut_nobody_out_and_are_closed() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let monitor = with_a_token("").await;
+    let address = monitor.page().trim_start_matches("http://");
+    let body =
+        "POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{";
+    let second_head = "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHo";
+    let mut slow = Vec::new();
+    for n in 0_usize..300 {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        // more of the first than there are places, as in the field
+        let sent = [body, second_head, "GET /"][n.saturating_sub(260) % 3];
+        // one that was closed already for a later one
+        let _ = stream.write_all(sent.as_bytes()).await;
+        slow.push(stream);
+    }
+    asks_for_status(&monitor).await;
+    let ready =
+        client().get(format!("{}/readyz", monitor.page())).timeout(Duration::from_secs(10)).send().await.unwrap();
+    assert!(ready.status() == StatusCode::OK || ready.status() == StatusCode::SERVICE_UNAVAILABLE);
+    monitor.program.says("a connection was closed to make room").await;
+
+    // each byte comes soon after the one before it, and no request becomes whole
+    let closed = slow.into_iter().map(|mut stream| async move {
+        let mut answer = Vec::new();
+        loop {
+            let _ = stream.write_all(b"a").await;
+            let read = tokio::time::timeout(Duration::from_millis(500), stream.read_buf(&mut answer)).await;
+            if matches!(read, Ok(Ok(0) | Err(_))) {
+                break;
+            }
+        }
+    });
+    let all = futures_util::future::join_all(closed);
+    tokio::time::timeout(Duration::from_secs(90), all).await.expect("all of them are closed");
+    let metrics = client().get(format!("{}/metrics", monitor.page())).bearer_auth("operators-long-secret");
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let count = |name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("heartwatch_page_connections{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
+    };
+    assert!(count("_evicted_total") >= 200, "{metrics}");
+    assert!(count("_slow_total") > 0 && count("") < 10, "{metrics}");
+}
+
+#[actix_rt::test]
+async fn who_loops_without_a_credential_slows_down_nobody_who_has_one() {
+    let monitor = with_a_token("").await;
+    let (page, http) = (monitor.page(), client());
+    let wrong = || http.get(format!("{page}/api/status")).bearer_auth("wrong");
+    let loops: Vec<_> = ["/", "/", "/api/session", "/api/status"]
+        .map(|path| {
+            let (http, url) = (http.clone(), format!("{page}{path}"));
+            actix_rt::spawn(async move {
+                loop {
+                    let _ = http.get(&url).send().await;
+                }
+            })
+        })
+        .into();
+    until_slowed_down(|| http.get(page)).await;
+    until_slowed_down(|| http.get(format!("{page}/api/session"))).await;
+    until_slowed_down(wrong).await;
+    for _ in 0..3 {
+        asks_for_status(&monitor).await;
+    }
+    for path in ["readyz", "healthz"] {
+        let answer = http.get(format!("{page}/{path}")).bearer_auth("wrong").send().await.unwrap();
+        assert_ne!(answer.status(), StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+    loops.iter().for_each(|task| task.abort());
+}
+
+#[actix_rt::test]
+async fn wrong_tokens_are_slowed_down_as_wrong_passwords_are_and_who_was_refused_is_logged() {
+    let monitor = with_a_token("").await;
+    let (page, http) = (monitor.page(), client());
+    // on a path that everybody may have, too
+    let shown = |path: &str| http.get(format!("{page}{path}")).bearer_auth("wrong").send();
+    let mut refused = 0;
+    while shown("/").await.unwrap().status() != StatusCode::TOO_MANY_REQUESTS {
+        refused += 1;
+        assert!(refused < 20, "20 wrong tokens went through");
+    }
+    // the same ones, shown in another way
+    until_slowed_down(|| http.get(format!("{page}/api/status")).bearer_auth("wrong")).await;
+    until_slowed_down(|| http.post(format!("{page}/api/session")).json(&json!({"token": "wrong"}))).await;
+    let by_form = http.post(format!("{page}/api/session")).json(&json!({"token": "operators-long-secret"})).send();
+    assert_eq!(by_form.await.unwrap().status(), StatusCode::OK, "a right one gets in all the same");
+
+    let log_in = |user: &str| {
+        http.post(format!("{page}/api/session")).json(&json!({"user": user, "password": "guess guess"})).send()
+    };
+    assert_eq!(log_in("ada\nforged line").await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    monitor.program.says(r#"a login was refused client=127.0.0.1 user="ada\nforged line""#).await;
+}
+
+#[actix_rt::test]
+async fn a_trusted_proxy_says_who_asks_and_nobody_behind_a_proxy_is_on_this_machine() {
+    let monitor = with_a_token("trusted_proxies = ['127.0.0.0/8']").await;
+    let (page, http) = (monitor.page(), client());
+    let from = |address: &'static str| http.get(page).header("X-Forwarded-For", address);
+    // what a client says before its proxy is not believed
+    until_slowed_down(|| from("203.0.113.8, 203.0.113.7")).await;
+    assert_eq!(from("203.0.113.8").send().await.unwrap().status(), StatusCode::OK);
+    until_slowed_down(|| from("203.0.113.7")).await;
+    let wrong = from("203.0.113.9").bearer_auth("wrong").send().await.unwrap();
+    assert_eq!(wrong.status(), StatusCode::OK, "the page itself is for everybody");
+    monitor.program.says("a token was refused client=203.0.113.9").await;
+
+    let open = Running::start(RunOptions::default()).await;
+    let by_proxy = http.get(format!("{}/api/status", open.page())).header("X-Forwarded-For", "127.0.0.1");
+    let refused = by_proxy.send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert!(refused.text().await.unwrap().contains("comes through a proxy"));
 }
 
 /// Answers of the running API against the schemas of its description.

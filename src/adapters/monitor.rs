@@ -13,6 +13,9 @@ use crate::messages::maintenance::MaintenanceReply;
 
 /// How long the monitor may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a question is asked again that came too often, and how long that may take each time.
+const ASKED_AGAIN_MAX: u32 = 3;
+const ASK_AGAIN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest line of the event stream.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -204,7 +207,7 @@ impl Monitor {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, url: Url) -> Result<T, AskError> {
-        let answer = request.timeout(ANSWER_TIMEOUT).send().await;
+        let answer = self.send_again_while_it_is_too_often(request.timeout(ANSWER_TIMEOUT)).await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
@@ -219,6 +222,26 @@ impl Monitor {
             Ok(view) => Err(AskError::Refused { url, reason: view.error }),
             Err(_) => Err(AskError::NotAMonitor { url, reason: status.to_string() }),
         }
+    }
+
+    /// Others who cannot be told from us may have asked too often: then we wait as long as the monitor says.
+    async fn send_again_while_it_is_too_often(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, reqwest::Error> {
+        for _ in 0..ASKED_AGAIN_MAX {
+            let Some(again) = request.try_clone() else { break };
+            let answer = again.send().await?;
+            if answer.status() != reqwest::StatusCode::TOO_MANY_REQUESTS {
+                return Ok(answer);
+            }
+            let seconds =
+                answer.headers().get(reqwest::header::RETRY_AFTER).and_then(|wait| wait.to_str().ok()?.parse().ok());
+            let wait = Duration::from_secs(seconds.unwrap_or(1)).min(ASK_AGAIN_WAIT_MAX);
+            tracing::warn!(wait_ms = wait.as_millis(), "the monitor is asked too often from here; asking again");
+            tokio::time::sleep(wait).await;
+        }
+        request.send().await
     }
 
     fn address(&self, path: &str) -> Url {

@@ -160,6 +160,8 @@ fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> Web
     }
     let users = reader.users(&table, "users_file");
     let secure_cookies = reader.read(&table, "secure_cookies", None, boolean);
+    let trusted_proxies =
+        reader.list(&table, "trusted_proxies", |given| given.text("10.0.0.5", values::network)).unwrap_or_default();
     let (has_token, has_users) = (token.is_some() || read_only_token.is_some(), users.is_some());
     if let Some(Sourced { value: values::WebListen(Some(address)), origin }) = &listen
         && !address.ip().is_loopback()
@@ -179,6 +181,7 @@ fn web(reader: &mut Reader<'_>, flags: &Overrides, default: &WebSettings) -> Web
         read_only_token: secret(read_only_token),
         users: users.unwrap_or_default(),
         secure_cookies: secure_cookies.or_default(default.secure_cookies),
+        trusted_proxies,
     }
 }
 

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 pub use self::notify::{MailEncryption, MailSettings, MonitorSettings, NotifySettings, WaySettings};
@@ -107,6 +108,8 @@ pub struct WebSettings {
     pub users: Vec<User>,
     /// Whether a browser gets its session for HTTPS only, although we listen on loopback: a proxy with TLS stands before us.
     pub secure_cookies: bool,
+    /// Proxies that are believed when they say whom they speak for (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for Settings {
@@ -129,6 +132,7 @@ impl Default for Settings {
                 read_only_token: None,
                 users: Vec::new(),
                 secure_cookies: false,
+                trusted_proxies: Vec::new(),
             },
             publishers: Vec::new(),
             foreign: Vec::new(),

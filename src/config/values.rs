@@ -3,10 +3,11 @@
 //! Every function answers a wrong text with what would be right, ready for a person to read.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
 use crate::domain::deadline::IdPattern;
@@ -115,6 +116,22 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     let wrong =
         || format!("'{}' is not an address like 127.0.0.1:1883 (an IP address and a port)", without_secrets(text));
     text.parse().map_err(|_| wrong())
+}
+
+/// Addresses of proxies: an IP address, or a network of them.
+///
+/// # Errors
+/// What would be right.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = network.ok_or_else(|| {
+        let text = without_secrets(text);
+        format!("'{text}' is not an address like 10.0.0.5, and not a network of them like 10.0.0.0/24")
+    })?;
+    if network.prefix_len() == 0 {
+        return Err(format!("'{text}' is every address there is: name those of your proxies"));
+    }
+    Ok(network)
 }
 
 /// The URL of an MQTT broker.

@@ -10,6 +10,7 @@ pub mod beat;
 pub mod boot;
 pub mod command;
 pub mod confirmers;
+pub mod connections;
 pub mod crowd;
 pub mod damage;
 pub mod deadline;

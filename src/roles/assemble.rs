@@ -162,7 +162,7 @@ pub fn writer(settings: &Settings) -> WriterConfig {
 /// The page, where it is on.
 #[must_use]
 pub fn web(settings: &Settings) -> Option<WebConfig> {
-    let WebSettings { listen, token, read_only_token, users, secure_cookies } = &settings.web;
+    let WebSettings { listen, token, read_only_token, users, secure_cookies, trusted_proxies } = &settings.web;
     let text = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
     listen.map(|listen| WebConfig {
         listen,
@@ -170,6 +170,7 @@ pub fn web(settings: &Settings) -> Option<WebConfig> {
         read_only_token: text(read_only_token),
         users: users.clone(),
         secure_cookies: *secure_cookies,
+        trusted_proxies: trusted_proxies.clone(),
     })
 }
 

@@ -51,7 +51,8 @@ fn filter(level: LevelFilter) -> EnvFilter {
         "hyper=warn",
         "hyper_util=warn",
         "reqwest=warn",
-        "actix_server=warn",
+        // an error for each request of a stranger that is none, which is answered all the same
+        "actix_http=off",
     ];
     match std::env::var("RUST_LOG") {
         Ok(asked) if !asked.is_empty() => filter,

@@ -3,6 +3,7 @@
 pub mod begun;
 pub mod broker_counts;
 pub mod clock;
+pub mod connections;
 pub mod damage_log;
 pub mod descendants;
 pub mod directory;

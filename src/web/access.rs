@@ -3,39 +3,39 @@
 //! On a loopback address without credentials everybody on this machine is an operator, and only a
 //! request for this machine by name is answered, so that no page of another site reaches the monitor
 //! through its visitor's browser (DNS rebinding). Otherwise a request shows a token or the cookie of
-//! a session. A changing request from a browser also shows that it comes from our own page.
+//! a session. A changing request from a browser also shows that it comes from our own page. Whoever comes through a proxy is
+//! not on this machine, wherever the proxy is.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::cookie::{Cookie, SameSite};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::http::{Method, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, web};
+use futures_util::{StreamExt as _, stream};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
-use super::WebConfig;
-use super::rate::Rate;
+use super::client::Client;
+use super::limits::{Limits, Wait, shortened};
+use super::server::{Answer, BODY_TIMEOUT, WaitsAgain};
 use super::sessions::{Session, Sessions, random_secret};
 use super::users::{PASSWORD_BYTES_MAX, Role, User, verify};
+use super::{BODY_BYTES_MAX, WebConfig};
 use crate::formats::api::ErrorView;
 use crate::runtime::clock::Clock;
+use crate::runtime::connections::Connection;
 
 /// What a changing request of a browser carries besides its cookie.
 pub(super) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-heartwatch-csrf");
 const COOKIE: &str = "heartwatch_session";
-/// Requests of one client: 50 a second, 200 at once (a page with its files and a fast reader).
-const REQUEST_EVERY: Duration = Duration::from_millis(20);
-const REQUEST_BURST: u32 = 200;
-/// Attempts of one client to log in: ten a minute.
-const LOGIN_EVERY: Duration = Duration::from_secs(6);
-const LOGIN_BURST: u32 = 10;
 /// Passwords that are verified at once; each takes a core for tens of milliseconds and 19 MiB.
 const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
 
@@ -50,8 +50,8 @@ pub(super) struct Access {
     /// What a changing request shows where there is no login.
     open_csrf: String,
     sessions: Sessions,
-    requests: Rate,
-    logins: Rate,
+    limits: Limits,
+    trusted_proxies: Vec<IpNet>,
     verifications: Arc<Semaphore>,
     clock: Clock,
 }
@@ -79,8 +79,8 @@ impl Access {
             secure_cookies: config.secure_cookies || !config.listen.ip().is_loopback(),
             open_csrf: random_secret()?,
             sessions: Sessions::default(),
-            requests: Rate::new(REQUEST_EVERY, REQUEST_BURST),
-            logins: Rate::new(LOGIN_EVERY, LOGIN_BURST),
+            limits: Limits::default(),
+            trusted_proxies: config.trusted_proxies.clone(),
             verifications: Arc::new(Semaphore::new(VERIFICATIONS_AT_ONCE_MAX)),
             clock,
         })
@@ -98,18 +98,61 @@ impl Access {
         if operator { Some(Role::Operator) } else { read_only.then_some(Role::ReadOnly) }
     }
 
-    fn visitor(&self, headers: &HeaderMap, cookie: Option<&str>) -> Option<Visitor> {
+    fn shown(&self, headers: &HeaderMap, cookie: Option<&str>) -> Shown {
         if !self.needs_login() {
             let (user, csrf) = ("this machine".to_owned(), self.open_csrf.clone());
-            return Some(Visitor { user, role: Role::Operator, csrf, by_token: false });
+            return Shown::Right(Visitor { user, role: Role::Operator, csrf, by_token: false });
         }
-        if let Some(token) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-            let role = self.role_of_token(token.strip_prefix("Bearer ")?.trim())?;
-            return Some(Visitor { user: "token".to_owned(), role, csrf: String::new(), by_token: true });
+        if let Some(token) = headers.get(header::AUTHORIZATION) {
+            let token = token.to_str().ok().and_then(|token| token.strip_prefix("Bearer "));
+            let Some(role) = token.and_then(|token| self.role_of_token(token.trim())) else { return Shown::WrongToken };
+            return Shown::Right(Visitor { user: "token".to_owned(), role, csrf: String::new(), by_token: true });
         }
-        let Session { user, role, csrf, .. } = self.sessions.find(cookie?, self.clock.monotonic())?;
-        Some(Visitor { user, role, csrf, by_token: false })
+        match cookie.and_then(|cookie| self.sessions.find(cookie, self.clock.monotonic())) {
+            Some(Session { user, role, csrf, .. }) => Shown::Right(Visitor { user, role, csrf, by_token: false }),
+            None => Shown::Nothing,
+        }
     }
+
+    /// What a client does not get yet, because it, or another one that cannot be told from it, has asked too often.
+    fn too_often(&self, client: Client, path: &str, shown: &Shown) -> Option<HttpResponse> {
+        let now = self.clock.monotonic();
+        let wants_file = is_public(path) && path != "/api/session";
+        let taken = match shown {
+            Shown::Right(visitor) if self.needs_login() => {
+                self.limits.known(&format!("{} {}", visitor.role, visitor.user), now)
+            }
+            Shown::Right(_) | Shown::Nothing => self.limits.stranger(client.address, wants_file, now),
+            Shown::WrongToken => {
+                if let Err(wait) = self.limits.wrong_token(client.address, now) {
+                    return Some(slow_down("too many tokens that are wrong", wait));
+                }
+                self.limits.say(
+                    now,
+                    || tracing::warn!(client = %client.address, path = ?shortened(path), "a token was refused"),
+                );
+                self.limits.stranger(client.address, wants_file, now)
+            }
+        };
+        taken.err().map(|wait| slow_down("too many requests", wait))
+    }
+}
+
+/// What a request shows of who sends it.
+enum Shown {
+    Right(Visitor),
+    WrongToken,
+    Nothing,
+}
+
+fn slow_down(what: &str, wait: Wait) -> HttpResponse {
+    let seconds = wait.as_secs() + 1;
+    let mut answer = refusal(
+        actix_web::http::StatusCode::TOO_MANY_REQUESTS,
+        format!("{what}: slow down, and try again in {seconds} s"),
+    );
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    answer
 }
 
 fn refusal(status: actix_web::http::StatusCode, error: impl Into<String>) -> HttpResponse {
@@ -120,6 +163,11 @@ fn refusal(status: actix_web::http::StatusCode, error: impl Into<String>) -> Htt
 fn is_public(path: &str) -> bool {
     matches!(path, "/" | "/favicon.ico" | "/favicon.svg" | "/healthz" | "/readyz" | "/api/session")
         || path.starts_with("/assets/")
+}
+
+/// What is asked by those who start the monitor again when it does not answer: neither slowed down nor of use to guess at.
+fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
 }
 
 fn authority_of(origin: &str) -> Option<&str> {
@@ -156,26 +204,70 @@ fn objection_to_change(headers: &HeaderMap, visitor: &Visitor, open: bool) -> Op
     (!right).then_some("the header X-Heartwatch-Csrf is missing or wrong: GET /api/session has it")
 }
 
-/// Lets a request through, or answers it.
+/// Lets a request through with its whole body, or answers it.
 pub(super) async fn guard<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    match refused(&request) {
-        Some(answer) => Ok(request.into_response(answer).map_into_right_body()),
-        None => next.call(request).await.map(ServiceResponse::map_into_left_body),
+) -> Result<ServiceResponse<EitherBody<Answer>>, Error> {
+    let connection = request.conn_data::<Rc<Connection>>().cloned();
+    let waits = connection.clone().map(WaitsAgain::on);
+    if let Some(answer) = refused(&request) {
+        return Ok(request.into_response(answer).map_into_right_body());
     }
+    if let Some(connection) = &connection {
+        connection.waits(BODY_TIMEOUT * 2);
+        if request.extensions().contains::<Visitor>() {
+            connection.is_known();
+        }
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, read_body(&mut request)).await {
+        Ok(None) => {}
+        Ok(Some(answer)) => return Ok(request.into_response(answer).map_into_right_body()),
+        Err(_) => {
+            let seconds = BODY_TIMEOUT.as_secs();
+            let late = ErrorView { error: format!("the body of a request is whole within {seconds} s") };
+            let answer = HttpResponse::RequestTimeout().force_close().json(late);
+            return Ok(request.into_response(answer).map_into_right_body());
+        }
+    }
+    if let Some(connection) = &connection {
+        connection.serves();
+    }
+    let answer = next.call(request).await?;
+    Ok(answer.map_body(|_, body| Answer::new(body, waits)).map_into_left_body())
+}
+
+/// Reads the body, so that nobody who handles the request waits for its client. The answer to one that cannot be read.
+async fn read_body(request: &mut ServiceRequest) -> Option<HttpResponse> {
+    let mut payload = match request.take_payload() {
+        Payload::None => return None,
+        payload => payload,
+    };
+    let mut body = web::BytesMut::new();
+    let bad = |error: String| Some(HttpResponse::BadRequest().force_close().json(ErrorView { error }));
+    while let Some(chunk) = payload.next().await {
+        match chunk {
+            Ok(chunk) if body.len() + chunk.len() > BODY_BYTES_MAX => {
+                return bad(format!("the body of a request has at most {BODY_BYTES_MAX} bytes"));
+            }
+            Ok(chunk) => body.extend_from_slice(&chunk),
+            Err(error) => return bad(format!("the body of this request cannot be read: {error}")),
+        }
+    }
+    let body = body.freeze();
+    request.set_payload(Payload::Stream { payload: Box::pin(stream::once(async move { Ok(body) })) });
+    None
+}
+
+fn client_of(peer: Option<std::net::SocketAddr>, headers: &HeaderMap, access: &Access) -> Client {
+    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+    Client::of(peer, headers, &access.trusted_proxies)
 }
 
 fn refused(request: &ServiceRequest) -> Option<HttpResponse> {
     use actix_web::http::StatusCode;
     let access = request.app_data::<web::Data<Access>>()?;
-    let client = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-    if let Err(wait) = access.requests.take(client, access.clock.monotonic()) {
-        let mut answer = refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests: slow down");
-        answer.headers_mut().insert(header::RETRY_AFTER, (wait.as_secs() + 1).into());
-        return Some(answer);
-    }
+    let client = client_of(request.peer_addr(), request.headers(), access);
     let headers = request.headers();
     let open = !access.needs_login();
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -183,8 +275,22 @@ fn refused(request: &ServiceRequest) -> Option<HttpResponse> {
         let words = "without a login the page answers for localhost and 127.0.0.1 alone: configure a token or users under [web]";
         return Some(refusal(StatusCode::FORBIDDEN, words));
     }
+    if open && client.by_proxy {
+        let words = "without a login the page is for this machine alone, and this request comes through a proxy: configure a token or users under [web]";
+        return Some(refusal(StatusCode::FORBIDDEN, words));
+    }
+    if is_health(request.path()) {
+        return None;
+    }
     let cookie = request.cookie(COOKIE);
-    let visitor = access.visitor(headers, cookie.as_ref().map(Cookie::value));
+    let shown = access.shown(headers, cookie.as_ref().map(Cookie::value));
+    if let Some(answer) = access.too_often(client, request.path(), &shown) {
+        return Some(answer);
+    }
+    let visitor = match shown {
+        Shown::Right(visitor) => Some(visitor),
+        Shown::WrongToken | Shown::Nothing => None,
+    };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     if request.path() != "/api/session" {
         match &visitor {
@@ -263,25 +369,27 @@ pub(super) async fn log_in(request: HttpRequest, access: web::Data<Access>, logi
     if !access.needs_login() {
         return session(request, access).await;
     }
-    let client = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-    if let Err(wait) = access.logins.take(client, access.clock.monotonic()) {
-        tracing::warn!(%client, "too many attempts to log in");
-        let seconds = wait.as_secs() + 1;
-        let mut answer = refusal(StatusCode::TOO_MANY_REQUESTS, format!("too many attempts: try again in {seconds} s"));
-        answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        return answer;
-    }
+    let client = client_of(request.peer_addr(), request.headers(), &access).address;
+    let now = access.clock.monotonic();
     let Login { user, password, token } = login.into_inner();
     let (user, role) = if token.is_empty() {
-        (
-            user.clone(),
-            if password.len() > PASSWORD_BYTES_MAX { None } else { by_password(&access, user, password).await },
-        )
+        if let Err(wait) = access.limits.login(client, &user, now) {
+            access.limits.say(now, || tracing::warn!(%client, user = ?shortened(&user), "too many attempts to log in"));
+            return slow_down("too many attempts to log in", wait);
+        }
+        let role = if password.len() > PASSWORD_BYTES_MAX { None } else { by_password(&access, &user, password).await };
+        (user, role)
     } else {
-        ("token".to_owned(), access.role_of_token(token.trim()))
+        let role = access.role_of_token(token.trim());
+        if role.is_none()
+            && let Err(wait) = access.limits.wrong_token(client, now)
+        {
+            return slow_down("too many tokens that are wrong", wait);
+        }
+        ("token".to_owned(), role)
     };
     let Some(role) = role else {
-        tracing::warn!(%client, "a login was refused");
+        access.limits.say(now, || tracing::warn!(%client, user = ?shortened(&user), "a login was refused"));
         return refusal(StatusCode::UNAUTHORIZED, "these are not the credentials of anybody here");
     };
     let Ok((id, session)) = access.sessions.begin(user, role, access.clock.monotonic()) else {
@@ -299,7 +407,8 @@ pub(super) async fn log_in(request: HttpRequest, access: web::Data<Access>, logi
     HttpResponse::Ok().cookie(cookie).insert_header(("Cache-Control", "no-store")).json(view(Some(visitor), false))
 }
 
-async fn by_password(access: &web::Data<Access>, user: String, password: String) -> Option<Role> {
+async fn by_password(access: &web::Data<Access>, user: &str, password: String) -> Option<Role> {
+    let user = user.to_owned();
     let _permit = Arc::clone(&access.verifications).acquire_owned().await.ok()?;
     let users = Arc::clone(&access.users);
     tokio::task::spawn_blocking(move || verify(&users, &user, &password)).await.ok().flatten()

@@ -17,6 +17,7 @@ use crate::messages::child::AskChild;
 use crate::messages::notice::TargetStatus;
 use crate::messages::page::AskNewestChanges;
 use crate::runtime::broker_counts::BrokerCounts;
+use crate::runtime::connections::ConnectionCounts;
 use crate::runtime::outlet::Undelivered;
 use crate::runtime::queues::Depth;
 
@@ -173,7 +174,7 @@ async fn readyz(outlets: web::Data<Outlets>) -> HttpResponse {
 }
 
 /// Prometheus text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
-async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
+async fn metrics(outlets: web::Data<Outlets>, page: web::Data<ConnectionCounts>) -> HttpResponse {
     let view = match view(&outlets).await {
         Ok(view) => view,
         Err(error) => return unavailable(error),
@@ -232,6 +233,14 @@ async fn metrics(outlets: web::Data<Outlets>) -> HttpResponse {
     let help =
         "Times that the monitor's MQTT connection was closed and taken back at once, as at a takeover of its session.";
     metric("heartwatch_mqtt_takeovers_total", "counter", help, &plain(takeovers));
+    for (name, kind, help, counter) in [
+        ("", "gauge", "Connections to the page.", &page.open),
+        ("_evicted_total", "counter", "Connections to the page that made room for others.", &page.evicted),
+        ("_refused_total", "counter", "Connections to the page that were refused.", &page.refused),
+        ("_slow_total", "counter", "Connections to the page whose client was too slow.", &page.slow),
+    ] {
+        metric(&format!("heartwatch_page_connections{name}"), kind, help, &plain(ConnectionCounts::get(counter)));
+    }
     if let Some(broker) = &outlets.broker {
         for (name, kind, help, counter) in [
             (

@@ -5,9 +5,12 @@ mod access;
 mod actions;
 mod api;
 mod assets;
+mod client;
+mod limits;
 mod plots;
 mod pulse;
 mod rate;
+mod server;
 mod sessions;
 mod snapshot;
 mod stream;
@@ -15,14 +18,18 @@ pub mod users;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_http::HttpService;
+use actix_rt::Arbiter;
+use actix_service::{ServiceFactory as _, map_config};
+use actix_web::dev::AppConfig;
 use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
-use actix_web::{App, HttpResponse, HttpServer, web};
-use tokio::sync::{Semaphore, broadcast, watch};
+use actix_web::{App, HttpResponse, web};
+use ipnet::IpNet;
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use self::access::Access;
 use self::snapshot::Snapshots;
@@ -40,13 +47,12 @@ use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, P
 use crate::messages::progress::AskMonitor;
 use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::clock::Clock;
+use crate::runtime::connections::{ConnectionCounts, Connections};
 use crate::runtime::damage_log::DamageLog;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::queues::Queues;
 
-/// Most connections at once.
-const CONNECTIONS_MAX: usize = 256;
 /// How long an actor may take to answer a question of the page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest body of a request, in bytes.
@@ -68,13 +74,17 @@ pub struct WebConfig {
     pub users: Vec<User>,
     /// Whether the session's cookie is for HTTPS only on loopback, too; elsewhere it always is.
     pub secure_cookies: bool,
+    /// Proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl WebConfig {
     /// On this address, for everybody on this machine.
     #[must_use]
     pub const fn open(listen: SocketAddr) -> Self {
-        Self { listen, token: None, read_only_token: None, users: Vec::new(), secure_cookies: false }
+        let users = Vec::new();
+        let trusted_proxies = Vec::new();
+        Self { listen, token: None, read_only_token: None, users, secure_cookies: false, trusted_proxies }
     }
 
     /// Whether somebody has to show who they are.
@@ -159,13 +169,17 @@ pub enum WebError {
     /// No secret could be made.
     #[error("the system has no randomness for the page's secrets: {0}")]
     NoRandomness(getrandom::Error),
+    /// The system has no thread for it.
+    #[error("cannot start the thread of the page: {0}")]
+    NoThread(std::io::Error),
 }
 
 /// A running server.
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    handle: ServerHandle,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+    ended: watch::Receiver<bool>,
 }
 
 impl Server {
@@ -175,9 +189,13 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Stops it; open streams are closed.
+    /// Stops it; what is open is closed.
     pub async fn stop(&self) {
-        self.handle.stop(false).await;
+        if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = stop.send(());
+        }
+        // gone means ended, too
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 }
 
@@ -197,12 +215,16 @@ pub fn serve(config: &WebConfig, outlets: Outlets, clock: Clock) -> Result<Serve
     let streams = web::Data::new(streams);
     let snapshots = web::Data::new(Snapshots::new(outlets.clone(), clock));
     let outlets = web::Data::new(outlets);
-    let server = HttpServer::new(move || {
+    let counts = Arc::<ConnectionCounts>::default();
+    let connections = Connections::new("the page", server::LIMITS, counts.clone(), clock);
+    let counts = web::Data::from(counts);
+    let app = move || {
         App::new()
             .app_data(outlets.clone())
             .app_data(snapshots.clone())
             .app_data(streams.clone())
             .app_data(access.clone())
+            .app_data(counts.clone())
             .app_data(web::Data::new(clock))
             .app_data(web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| bad_input(error)))
             .app_data(web::QueryConfig::default().error_handler(|error, _| bad_input(error)))
@@ -229,23 +251,41 @@ pub fn serve(config: &WebConfig, outlets: Outlets, clock: Clock) -> Result<Serve
             .configure(stream::routes)
             .configure(assets::routes)
             .default_service(web::to(nothing_here))
-    })
-    .workers(1)
-    // Without it a change that follows another one waits up to 40 ms until the reader's system has acknowledged the first.
-    .tcp_nodelay(true)
-    .max_connections(CONNECTIONS_MAX)
-    .disable_signals()
-    .shutdown_timeout(1)
-    .listen(listener)
-    .map_err(|reason| WebError::Bind { address, reason })?
-    .run();
-    let handle = server.handle();
-    actix_rt::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the page's server ended");
+    };
+    let refused = |reason| WebError::Bind { address, reason };
+    listener.set_nonblocking(true).map_err(refused)?;
+    // a thread of its own: that of the actors has enough to do
+    let arbiter = Arbiter::try_new().map_err(WebError::NoThread)?;
+    let (stop, stopped) = oneshot::channel();
+    let (say, ended) = watch::channel(false);
+    let trusted = config.trusted_proxies.clone();
+    let serve = move || async move {
+        let service = HttpService::build()
+            .keep_alive(server::KEEP_ALIVE)
+            .client_request_timeout(server::FIRST_HEAD_TIMEOUT)
+            .client_disconnect_timeout(server::CLOSE_TIMEOUT)
+            .local_addr(bound)
+            .on_connect_ext(|client: &server::ClientStream, data| {
+                data.insert(client.connection.clone());
+            })
+            .finish(map_config(app(), |()| AppConfig::default()))
+            .new_service(())
+            .await;
+        match (tokio::net::TcpListener::from_std(listener), service) {
+            (Ok(listener), Ok(service)) => {
+                let counted = |address| !client::is_trusted(address, &trusted);
+                server::run(listener, connections, counted, service, stopped).await;
+            }
+            (Err(error), _) => tracing::error!(%error, "the page cannot be served"),
+            (_, Err(())) => tracing::error!("the page cannot be served: its service does not start"),
         }
+        say.send_replace(true);
+        Arbiter::current().stop();
+    };
+    arbiter.spawn_fn(move || {
+        actix_rt::spawn(serve());
     });
-    Ok(Server { address: bound, handle })
+    Ok(Server { address: bound, stop: Mutex::new(Some(stop)), ended })
 }
 
 /// A request that cannot be read, answered in JSON like every other error.

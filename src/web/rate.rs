@@ -1,7 +1,7 @@
-//! How often one client may ask: a bucket of tokens for each address, refilled as time passes.
+//! How often one client may ask: a bucket of tokens for each, refilled as time passes.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::domain::time::Monotonic;
 /// Clients that are remembered; beyond it the ones whose bucket is full again are forgotten.
 const CLIENTS_MAX: usize = 4_096;
 
-/// The buckets of all clients.
+/// The buckets of all clients, by what they are told apart.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(super) struct Rate<K> {
     every: Duration,
     burst: u32,
-    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+    buckets: Mutex<HashMap<K, Bucket>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +24,14 @@ struct Bucket {
     at: Monotonic,
 }
 
-impl Rate {
+impl<K: Hash + Eq> Rate<K> {
     /// One request every `every`, and `burst` at once after a pause.
     pub(super) fn new(every: Duration, burst: u32) -> Self {
         Self { every, burst, buckets: Mutex::default() }
     }
 
     /// Takes a token; when there is none: how long until there is.
-    pub(super) fn take(&self, client: IpAddr, now: Monotonic) -> Result<(), Duration> {
+    pub(super) fn take(&self, client: K, now: Monotonic) -> Result<(), Duration> {
         let Ok(mut buckets) = self.buckets.lock() else { return Ok(()) };
         if buckets.len() >= CLIENTS_MAX && !buckets.contains_key(&client) {
             buckets.retain(|_, bucket| self.refilled(*bucket, now) < f64::from(self.burst));
@@ -56,6 +56,8 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]

@@ -14,6 +14,18 @@ fn sizes_are_read_and_said() {
 }
 
 #[test]
+fn proxies_are_addresses_or_networks_of_them_and_not_everybody() {
+    let here = "127.0.0.1".parse::<IpAddr>().unwrap();
+    assert!(network("127.0.0.1").unwrap().contains(&here));
+    assert!(network("127.0.0.0/8").unwrap().contains(&here));
+    assert!(network("::1").is_ok() && network("fd00::/8").is_ok());
+    for wrong in ["", "localhost", "10.0.0.0/33", "10.0.0.1:80"] {
+        assert!(network(wrong).unwrap_err().contains("10.0.0.0/24"), "{wrong}");
+    }
+    assert!(network("0.0.0.0/0").unwrap_err().contains("every address"));
+}
+
+#[test]
 fn durations_have_bounds() {
     assert_eq!(duration("0"), Ok(Duration::ZERO));
     assert!(positive_duration("0s").unwrap_err().contains("longer than 0"));
