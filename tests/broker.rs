@@ -141,6 +141,13 @@ impl Healthy {
         Self { publisher: Raw::connected(address, "healthy-publisher").await, subscriber, sent: 0 }
     }
 
+    /// Both have published, so that they are closed for nobody.
+    async fn is_of_use(&mut self) {
+        self.subscriber.send(&publish(b"some/other/topic", 0, 0, b"1")).await;
+        assert!(self.subscriber.lives().await);
+        self.goes_on("the start").await;
+    }
+
     /// A message goes from one to the other.
     async fn goes_on(&mut self, after: &str) {
         self.sent += 1;
@@ -589,24 +596,112 @@ async fn two_clients_with_one_id_do_not_touch_a_third_and_the_session_goes_on() 
 }
 
 #[tokio::test]
-async fn it_takes_so_many_clients_and_the_next_ones_when_some_have_gone() {
+async fn it_takes_so_many_publishers_and_the_next_ones_when_some_have_gone() {
     let broker = start_with(BrokerConfig { connections_max: 8, sessions_max: 16, ..BrokerConfig::default() }).await;
     let mut healthy = Healthy::new(broker.address()).await;
+    healthy.is_of_use().await;
     for round in 0..4 {
         let mut clients = Vec::new();
         for number in 0..6 {
             let mut raw = Raw::open(broker.address()).await;
             raw.send(&connect(format!("{round}-{number}").as_bytes(), false, None)).await;
             assert_eq!(raw.packet().await.unwrap(), [0x20, 2, 0, 0], "those left longest ago make room");
+            raw.send(&publish(b"some/topic", 0, 0, b"1")).await;
+            assert!(raw.lives().await);
             clients.push(raw);
         }
         let mut one_more = Raw::open(broker.address()).await;
         one_more.send(&connect(b"one more", true, None)).await;
-        assert_eq!(one_more.packet().await, None);
+        assert_eq!(one_more.packet().await, None, "nobody who publishes is closed for it");
         healthy.goes_on("all places taken").await;
         drop(clients);
         eventually("they have gone", PATIENCE, async || BrokerCounts::get(&broker.counts().clients) == 2).await;
     }
+}
+
+#[tokio::test]
+async fn the_idlest_stranger_makes_room_and_one_that_has_subscribed_does_so_last() {
+    let broker = start_with(BrokerConfig { connections_max: 8, ..BrokerConfig::default() }).await;
+    let mut healthy = Healthy::new(broker.address()).await;
+    healthy.is_of_use().await;
+    let mut strangers = Vec::new();
+    for number in 0..6 {
+        strangers.push(Raw::connected(broker.address(), &format!("stranger-{number}")).await);
+    }
+    strangers[0].send(&subscribe(1, b"some/topic", 0)).await;
+    assert_eq!(strangers[0].packet().await.unwrap()[0], 0x90);
+    // pings make nobody less idle
+    for stranger in &mut strangers {
+        assert!(stranger.lives().await);
+    }
+    let mut publishers = Vec::new();
+    for closed in [1, 2, 3, 4, 5, 0] {
+        let mut publisher = Raw::connected(broker.address(), &format!("publisher-{closed}")).await;
+        publisher.send(&publish(b"some/other/topic", 0, 0, b"1")).await;
+        assert!(publisher.lives().await);
+        publishers.push(publisher);
+        assert_eq!(strangers[closed].packet().await, None, "stranger {closed} makes room");
+        healthy.goes_on("a stranger was closed").await;
+    }
+    assert_eq!(BrokerCounts::get(&broker.counts().connections.evicted), 6);
+    let mut one_more = Raw::open(broker.address()).await;
+    one_more.send(&connect(b"one more", true, None)).await;
+    assert_eq!(one_more.packet().await, None);
+    for publisher in &mut publishers {
+        assert!(publisher.lives().await);
+    }
+}
+
+/// The field's case with fewer of everything: idle MQTT sessions, more than there are descriptors.
+#[tokio::test]
+async fn idle_sessions_beyond_all_descriptors_shut_out_neither_the_page_nor_a_publisher() {
+    let options = RunOptions { open_files_max: Some(256), ..RunOptions::default() };
+    let monitor = Running::start(options).await;
+    let address = monitor.mqtt_url().trim_start_matches("mqtt://").parse().unwrap();
+    let mut idle = Vec::new();
+    for number in 0..300 {
+        let mut raw = Raw::open(address).await;
+        raw.send(&connect(format!("idle-{number}").as_bytes(), true, None)).await;
+        idle.push(raw);
+    }
+    monitor.program.says("a connection was closed to make room").await;
+    let _publisher = support::heartwatch::publish(monitor.directory(), "counter", monitor.mqtt_url());
+    monitor.until("counter", Verdict::Alive).await;
+    let told = support::heartwatch::finished(monitor.directory(), &["status", "--url", monitor.page()], PATIENCE).await;
+    assert!(told.code == Some(0) && told.stdout.contains("counter"), "{told:?}");
+    assert!(!monitor.program.stderr().contains("Too many open files"), "{}", monitor.program.stderr());
+
+    // fewer than it thinks that it has: the system refuses, and strangers make room all the same
+    let limit = |files: u64| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(monitor.program.pid()).unwrap());
+        let limit = rustix::process::Rlimit { current: Some(files), maximum: Some(256) };
+        rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
+    };
+    limit(64);
+    let mut next = Raw::open(address).await;
+    next.send(&connect(b"next", true, None)).await;
+    monitor.program.says("a connection cannot be taken").await;
+    limit(256);
+    assert_eq!(next.packet().await.unwrap(), [0x20, 2, 0, 0]);
+    assert!(next.lives().await);
+}
+
+/// A shell allows 1,024 open files and the system more: a monitor takes them, and its programs keep what it began with.
+#[tokio::test]
+async fn a_monitor_raises_its_limit_of_open_files_and_gives_its_programs_the_one_that_it_had() {
+    let csv = support::heartwatch::fixture("light-1.csv");
+    let config = format!("[[publisher]]\nid = 'light-1'\ncsv = '{}'\n", csv.display());
+    let mut options = RunOptions { config, open_files_soft: Some(200), ..RunOptions::default() };
+    options.open_files_max = Some(4_000);
+    let monitor = Running::start(options).await;
+    let child = monitor.until_publisher("light-1", "running", |view| view.pid.is_some()).await.pid.unwrap();
+    let limits = |pid: u32| -> Vec<u64> {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    assert_eq!(limits(monitor.program.pid()), [4_000, 4_000]);
+    assert_eq!(limits(child), [200, 4_000]);
 }
 
 #[tokio::test]

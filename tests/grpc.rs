@@ -159,6 +159,33 @@ async fn what_a_publisher_says_goes_to_the_server_and_confirmations_and_commands
 }
 
 #[tokio::test]
+async fn the_idlest_connection_that_has_sent_nothing_makes_room_and_agents_stay() {
+    use tokio::io::AsyncReadExt as _;
+    let config = GrpcServerConfig { connections_max: 4, ..GrpcServerConfig::new(([127, 0, 0, 1], 0).into()) };
+    let mut server = server::serve(config, Clock::start()).await.unwrap();
+    let agent = open(server.listen.port(), "agent-1");
+    // when the second one has come, the first one has been dealt with
+    for number in 1..=2 {
+        agent.transport.publish(readings("agent-1", 7, number..=number)).await.unwrap();
+        delivery(&mut server.events).await;
+    }
+    let mut strangers = std::collections::VecDeque::new();
+    for _ in 0..8 {
+        strangers.push_back(tokio::net::TcpStream::connect(server.listen).await.unwrap());
+        if strangers.len() > 3 {
+            let mut oldest = strangers.pop_front().unwrap();
+            let ended = async { while oldest.read_u8().await.is_ok() {} };
+            timeout(DEADLINE, ended).await.expect("the idlest one is closed");
+        }
+    }
+    agent.transport.publish(readings("agent-1", 7, 3..=3)).await.unwrap();
+    assert_eq!(delivery(&mut server.events).await.topic, "heartwatch/v1/agent-1/readings");
+    let other = open(server.listen.port(), "agent-2");
+    other.transport.publish(readings("agent-2", 1, 1..=1)).await.unwrap();
+    assert_eq!(delivery(&mut server.events).await.topic, "heartwatch/v1/agent-2/readings");
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_found_again_and_an_end_in_order_leaves_no_last_will() {
     let port = free_port();
     let mut agent = open(port, "agent-1");

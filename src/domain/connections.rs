@@ -133,6 +133,13 @@ impl ConnectionTable {
         }
     }
 
+    /// It waits for its client, which may take its time.
+    pub fn idles(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            (entry.is_waiting, entry.due) = (true, None);
+        }
+    }
+
     /// A whole request has come, which is being served.
     pub fn serves(&mut self, id: u64, now: Monotonic) {
         if let Some(entry) = self.entries.get_mut(&id) {

@@ -24,6 +24,7 @@ use crate::domain::delivery::DeliveryLimits;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::watch::Home;
 use crate::ports::{ProcessTable, Sink};
+use crate::runtime::descriptors::{self, Shares};
 use crate::sources::SourceConfig;
 use crate::sources::csv::CsvConfig;
 use crate::sources::exec::ExecConfig;
@@ -64,7 +65,10 @@ pub fn broker(mqtt: &MqttSettings) -> Option<BrokerConfig> {
         BrokerSettings::Embedded { listen } => {
             // A test of the whole program makes its broker panic; nobody else can.
             let panics_at = std::env::var("HEARTWATCH_TEST_BROKER_PANICS_AT").ok().filter(|_| cfg!(debug_assertions));
-            Some(BrokerConfig { listen, prefix: mqtt.prefix.clone(), panics_at, ..BrokerConfig::default() })
+            let default = BrokerConfig::default();
+            let share = Shares::of(descriptors::limit()).publisher_connections_max;
+            let connections_max = default.connections_max.min(share);
+            Some(BrokerConfig { listen, prefix: mqtt.prefix.clone(), connections_max, panics_at, ..default })
         }
         BrokerSettings::At(_) => None,
     }
@@ -171,6 +175,7 @@ pub fn web(settings: &Settings) -> Option<WebConfig> {
         users: users.clone(),
         secure_cookies: *secure_cookies,
         trusted_proxies: trusted_proxies.clone(),
+        connections_max: Shares::of(descriptors::limit()).page_connections_max,
     })
 }
 

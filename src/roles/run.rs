@@ -11,6 +11,7 @@ use crate::config::{Layers, Loaded, load};
 use crate::roles::cli::RunArgs;
 use crate::roles::pipeline;
 use crate::roles::reload::{Outcome, reload};
+use crate::runtime::descriptors;
 use crate::runtime::signals::Request;
 
 /// Why the monitor leaves its loop.
@@ -40,6 +41,7 @@ pub async fn run(
     for note in notes {
         tracing::warn!("{note}");
     }
+    descriptors::raise();
     let mut pipeline = pipeline::start(&settings).await?;
     pipeline.until_it_hears(HEARS_WITHIN).await;
     let page = pipeline.page.clone().unwrap_or_else(|| "off".to_owned());

@@ -1,6 +1,9 @@
 //! What the embedded broker counts: whoever runs it adds, `/metrics` shows.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::connections::ConnectionCounts;
 
 /// The counters of one broker, since the program began.
 #[derive(Debug, Default)]
@@ -15,6 +18,8 @@ pub struct BrokerCounts {
     pub dropped: AtomicU64,
     /// Clients that lost their session to another one with the same id.
     pub taken_over: AtomicU64,
+    /// Its connections.
+    pub connections: Arc<ConnectionCounts>,
 }
 
 impl BrokerCounts {

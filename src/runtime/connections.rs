@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::clock::Clock;
 use super::line_limit::LineLimit;
@@ -18,7 +18,9 @@ use crate::domain::time::Monotonic;
 
 /// How long nothing is accepted after the system had no descriptor for it: without a pause that is a busy loop, because
 /// the connection stays in line.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections beyond the limit that may be about to close.
+const CLOSING_MAX: usize = 8;
 /// How often slow clients are looked for; a deadline is kept to within it.
 pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// Lines of a listener about connections that it closed or refused.
@@ -55,6 +57,10 @@ struct Inner {
     of: &'static str,
     clock: Clock,
     counts: Arc<ConnectionCounts>,
+    /// The most that are open, with those that are told to close and have not yet done so.
+    open_max: usize,
+    /// Tells whoever accepts that one has closed.
+    closed: Notify,
     state: Mutex<State>,
 }
 
@@ -63,6 +69,8 @@ struct State {
     /// Tells a connection that it is to be closed.
     close: HashMap<u64, (SocketAddr, watch::Sender<bool>)>,
     lines: LineLimit,
+    /// Of their own, so that the others can't keep them away.
+    error_lines: LineLimit,
 }
 
 impl fmt::Debug for Connections {
@@ -75,9 +83,11 @@ impl Connections {
     /// None yet. `of` says in log lines whose they are.
     #[must_use]
     pub fn new(of: &'static str, limits: ConnectionLimits, counts: Arc<ConnectionCounts>, clock: Clock) -> Self {
-        let lines = LineLimit::new(LINES_MAX, LINES_PERIOD);
-        let state = Mutex::new(State { table: ConnectionTable::new(limits), close: HashMap::new(), lines });
-        Self(Arc::new(Inner { of, clock, counts, state }))
+        let limit = || LineLimit::new(LINES_MAX, LINES_PERIOD);
+        let state =
+            State { table: ConnectionTable::new(limits), close: HashMap::new(), lines: limit(), error_lines: limit() };
+        let open_max = limits.connections_max.saturating_add(CLOSING_MAX);
+        Self(Arc::new(Inner { of, clock, counts, open_max, closed: Notify::new(), state: Mutex::new(state) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,6 +104,10 @@ impl Connections {
         counted: impl Fn(IpAddr) -> bool,
     ) -> (TcpStream, SocketAddr, Connection) {
         loop {
+            if self.state().close.len() >= self.0.open_max {
+                // those that make room need a moment: their descriptors are not to add up
+                let _ = tokio::time::timeout(ACCEPT_PAUSE, self.0.closed.notified()).await;
+            }
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let address = peer.ip().to_canonical();
@@ -148,9 +162,9 @@ impl Connections {
         let now = self.0.clock.monotonic();
         let mut state = self.state();
         let of = self.0.of;
-        state.say(now, of, || {
+        if state.error_lines.admits(now) {
             tracing::error!(%error, of, "a connection cannot be taken: raise LimitNOFILE of the unit, or `ulimit -n`, if it is too many open files");
-        });
+        }
         if is_out_of_descriptors(error)
             && let Some(evicted) = state.table.evict()
         {
@@ -211,6 +225,11 @@ impl Connection {
         self.connections.state().table.waits(self.id, until);
     }
 
+    /// It waits for its client, which may take its time.
+    pub fn idles(&self) {
+        self.connections.state().table.idles(self.id);
+    }
+
     /// A whole request has come, which is being served.
     pub fn serves(&self) {
         let now = self.now();
@@ -251,5 +270,7 @@ impl Drop for Connection {
         state.table.remove(self.id);
         state.close.remove(&self.id);
         self.connections.0.counts.open.store(state.close.len() as u64, Ordering::Relaxed);
+        drop(state);
+        self.connections.0.closed.notify_one();
     }
 }

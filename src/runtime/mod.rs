@@ -6,6 +6,7 @@ pub mod clock;
 pub mod connections;
 pub mod damage_log;
 pub mod descendants;
+pub mod descriptors;
 pub mod directory;
 pub mod line_limit;
 pub mod lines;

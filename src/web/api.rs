@@ -263,6 +263,12 @@ async fn metrics(outlets: web::Data<Outlets>, page: web::Data<ConnectionCounts>)
                 "Clients of the embedded broker that lost their session.",
                 &broker.taken_over,
             ),
+            (
+                "evicted_total",
+                "counter",
+                "Connections of the embedded broker that made room for others.",
+                &broker.connections.evicted,
+            ),
         ] {
             metric(&format!("heartwatch_broker_{name}"), kind, help, &plain(BrokerCounts::get(counter)));
         }

@@ -33,7 +33,7 @@ use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use self::access::Access;
 use self::snapshot::Snapshots;
-use self::stream::{STREAMS_MAX, Streams};
+use self::stream::Streams;
 use self::users::User;
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
@@ -53,6 +53,8 @@ use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::queues::Queues;
 
+/// Most connections at once, where there are enough descriptors.
+const CONNECTIONS_MAX: usize = 256;
 /// How long an actor may take to answer a question of the page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest body of a request, in bytes.
@@ -76,15 +78,23 @@ pub struct WebConfig {
     pub secure_cookies: bool,
     /// Proxies that are believed when they say whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
+    /// Most connections at once.
+    pub connections_max: usize,
 }
 
 impl WebConfig {
     /// On this address, for everybody on this machine.
     #[must_use]
     pub const fn open(listen: SocketAddr) -> Self {
-        let users = Vec::new();
-        let trusted_proxies = Vec::new();
-        Self { listen, token: None, read_only_token: None, users, secure_cookies: false, trusted_proxies }
+        Self {
+            listen,
+            token: None,
+            read_only_token: None,
+            users: Vec::new(),
+            secure_cookies: false,
+            trusted_proxies: Vec::new(),
+            connections_max: CONNECTIONS_MAX,
+        }
     }
 
     /// Whether somebody has to show who they are.
@@ -211,12 +221,14 @@ pub fn serve(config: &WebConfig, outlets: Outlets, clock: Clock) -> Result<Serve
     let listener = TcpListener::bind(address).map_err(|reason| WebError::Bind { address, reason })?;
     let bound = listener.local_addr().unwrap_or(address);
     let access = web::Data::new(Access::new(config, clock).map_err(WebError::NoRandomness)?);
-    let streams = Streams { places: Arc::new(Semaphore::new(STREAMS_MAX)), started_at: clock.wall() };
+    let streams_max = stream::streams_max(config.connections_max);
+    let places = Arc::new(Semaphore::new(streams_max));
+    let streams = Streams { places, streams_max, started_at: clock.wall() };
     let streams = web::Data::new(streams);
     let snapshots = web::Data::new(Snapshots::new(outlets.clone(), clock));
     let outlets = web::Data::new(outlets);
     let counts = Arc::<ConnectionCounts>::default();
-    let connections = Connections::new("the page", server::LIMITS, counts.clone(), clock);
+    let connections = Connections::new("the page", server::limits(config.connections_max), counts.clone(), clock);
     let counts = web::Data::from(counts);
     let app = move || {
         App::new()

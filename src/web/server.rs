@@ -24,9 +24,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::domain::connections::ConnectionLimits;
 use crate::runtime::connections::{Connection, Connections, SWEEP_INTERVAL};
 
-/// Most connections, and most of them from one address: more than there are streams, so that pages that are open leave
+/// Of so many connections three eighths from one address: more than there are streams, so that pages that are open leave
 /// room for requests.
-pub(super) const LIMITS: ConnectionLimits = ConnectionLimits { connections_max: 256, connections_per_address_max: 96 };
+pub(super) const fn limits(connections_max: usize) -> ConnectionLimits {
+    ConnectionLimits { connections_max, connections_per_address_max: connections_max * 3 / 8 }
+}
 /// How long the head of a first request may take, answered with 408 (Request Timeout) then.
 pub(super) const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection is kept without a request.

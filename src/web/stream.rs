@@ -28,8 +28,10 @@ use crate::messages::page::AskNewestChanges;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Most changes replayed to a client that comes back.
 const REPLAY_CHANGES_MAX: usize = 1_000;
-/// Most streams at once.
-pub(super) const STREAMS_MAX: usize = 64;
+/// Most streams at once: a quarter of the connections, so that pages that are open leave room for requests.
+pub(super) const fn streams_max(connections_max: usize) -> usize {
+    connections_max / 4
+}
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.route("/api/stream", web::get().to(changes));
@@ -38,6 +40,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 /// What the streams share.
 pub(super) struct Streams {
     pub(super) places: Arc<Semaphore>,
+    pub(super) streams_max: usize,
     pub(super) started_at: Timestamp,
 }
 
@@ -158,7 +161,7 @@ async fn changes(
     streams: web::Data<Streams>,
 ) -> HttpResponse {
     let Ok(place) = Arc::clone(&streams.places).try_acquire_owned() else {
-        let error = format!("{STREAMS_MAX} streams are open already, which is the most");
+        let error = format!("{} streams are open already, which is the most", streams.streams_max);
         return HttpResponse::ServiceUnavailable().json(ErrorView { error });
     };
     // Subscribed before the past is asked for, so that nothing falls between.

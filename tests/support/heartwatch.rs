@@ -198,6 +198,10 @@ pub struct RunOptions {
     pub arguments: Vec<String>,
     /// More variables.
     pub environment: Vec<(String, String)>,
+    /// How many files it may have open at most.
+    pub open_files_max: Option<u64>,
+    /// How many it may have open until it raises that itself; all of them where nothing is said.
+    pub open_files_soft: Option<u64>,
 }
 
 impl Default for RunOptions {
@@ -208,6 +212,8 @@ impl Default for RunOptions {
             config: String::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            open_files_max: None,
+            open_files_soft: None,
         }
     }
 }
@@ -348,7 +354,15 @@ impl Running {
 }
 
 fn run_command(directory: &Path, options: &RunOptions, mqtt: &str, web: &str) -> Command {
-    let mut command = command(directory);
+    let mut command = match options.open_files_max {
+        Some(most) => {
+            let mut shell = command_of("sh", directory);
+            let soft = options.open_files_soft.unwrap_or(most);
+            shell.args(["-c", &format!("ulimit -Sn {soft} && ulimit -Hn {most} && exec \"$0\" \"$@\""), PROGRAM]);
+            shell
+        }
+        None => command(directory),
+    };
     command.args(["run", "--web", web, "--deadline", &format!("{}ms", options.deadline.as_millis())]);
     match &options.mqtt {
         Some(url) => command.args(["--mqtt", url]),

@@ -18,6 +18,7 @@ use super::encode::Out;
 use super::hub::{ACCEPTED, Admitted, Hub, WRONG_VERSION};
 use super::packet::{Frame, Malformed, OtherVersion, Packet, Publish, frame, is_connect, other_version, parse};
 use super::session::Ended;
+use crate::runtime::connections::Connection;
 
 /// A connection that has not said CONNECT by then is closed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,16 +73,24 @@ pub(super) struct Inside {
 }
 
 /// Serves a client until its connection is over.
-pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, inside: Rc<Inside>) {
+pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, connection: Connection, inside: Rc<Inside>) {
     let _ = stream.set_nodelay(true);
     let (mut reader, mut writer) = stream.split();
     let mut input = Input::default();
     let mut out = Out::default();
-    let first = tokio::time::timeout(CONNECT_TIMEOUT, introduced(&mut reader, &mut input, &inside)).await;
+    let first = async {
+        tokio::select! {
+            introduced = introduced(&mut reader, &mut input, &inside) => introduced,
+            () = connection.closing() => Err(End::Gone),
+        }
+    };
+    let first = tokio::time::timeout(CONNECT_TIMEOUT, first).await;
     let end = match first.unwrap_or(Err(End::Gone)) {
         Ok((admitted, keep_alive, will)) => {
             out.connack(admitted.present, ACCEPTED);
-            let mut client = Client { inside: &inside, admitted, input, out: &mut out, keep_alive };
+            let shown = Shown::Nothing;
+            let mut client =
+                Client { inside: &inside, connection: &connection, shown, admitted, input, out: &mut out, keep_alive };
             let end = client.run(&mut reader, &mut writer).await;
             client.over(&end, will);
             end
@@ -199,9 +208,19 @@ async fn introduced(
     }
 }
 
+/// What a client has shown to be of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    Nothing,
+    Subscription,
+    Publication,
+}
+
 /// A client that was let in.
 struct Client<'a> {
     inside: &'a Inside,
+    connection: &'a Connection,
+    shown: Shown,
     admitted: Admitted,
     input: Input,
     out: &'a mut Out,
@@ -214,7 +233,9 @@ impl Client<'_> {
         let wire = self.admitted.wire.clone();
         let mut heard = Instant::now();
         let silence = sleep_until(heard + self.keep_alive);
-        tokio::pin!(silence);
+        let connection = self.connection;
+        let closing = connection.closing();
+        tokio::pin!(silence, closing);
         if let Err(end) = self.understand() {
             return end;
         }
@@ -238,6 +259,8 @@ impl Client<'_> {
                     _ => return End::Gone,
                 },
                 () = wire.wake.notified() => {}
+                // it makes room for another one
+                () = &mut closing => return End::Gone,
                 () = &mut silence, if !self.keep_alive.is_zero() => {
                     let until = heard + self.keep_alive;
                     if until <= Instant::now() {
@@ -258,6 +281,12 @@ impl Client<'_> {
             }
             let packet = parse(frame, self.input.body(frame))?;
             obey(self.inside, &self.admitted, self.out, &packet)?;
+            let shows = match packet {
+                Packet::Publish(_) => Shown::Publication,
+                Packet::Subscribe { .. } => Shown::Subscription,
+                _ => Shown::Nothing,
+            };
+            self.shows(shows);
             self.input.buffer.advance(frame.bytes);
         }
         // what remains is a part of a packet: it counts once it is more than one read
@@ -267,6 +296,18 @@ impl Client<'_> {
             self.inside.hub.borrow_mut().set_partial(self.admitted.session, counted);
         }
         Ok(())
+    }
+
+    /// Who publishes is closed for nobody else; who has only subscribed, after all that have done nothing.
+    fn shows(&mut self, shows: Shown) {
+        if shows <= self.shown {
+            return;
+        }
+        self.shown = shows;
+        self.connection.is_known();
+        if shows == Shown::Publication {
+            self.connection.serves();
+        }
     }
 
     /// It is over: its session is left, its will is published unless it said goodbye or goes on elsewhere.

@@ -8,6 +8,8 @@
 //!   messages, sessions, filters, packets that are not whole. At a limit the oldest messages of the subscriber that is
 //!   behind are dropped, counted and logged: readings are safe in the publishers' outboxes until the monitor has confirmed
 //!   them, not here. A subscriber that does not read costs nobody else anything.
+//! - When there are as many connections as it takes, or the system has no descriptor left, the idlest client that has
+//!   published nothing makes room, one that has subscribed to something last. Publishers are not closed for others.
 //! - One thread of its own does all of it. If it panics, it starts again on the same listener: its clients find their
 //!   connections closed, connect again, and have no session; publishers send again what is not confirmed. That is logged
 //!   and counted, and the monitor shows the gap.
@@ -38,9 +40,11 @@ use rumqttc::{AsyncClient, ConnectionError, Event, MqttOptions, Packet};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet, LocalSet};
 
+use crate::domain::connections::ConnectionLimits;
 use crate::formats::envelope::Prefix;
 pub use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::clock::Clock;
+use crate::runtime::connections::Connections;
 use connection::{Inside, serve};
 use hub::Hub;
 pub use topic::matches;
@@ -50,8 +54,6 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failure of its own it waits so long before it starts again, and twice as long after each one more at once.
 const RESTART_WAIT_MIN: Duration = Duration::from_millis(10);
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(1);
-/// When the system has no descriptor for one more connection.
-const ACCEPT_WAIT: Duration = Duration::from_millis(100);
 
 /// Where the embedded broker listens, and what bounds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +62,8 @@ pub struct BrokerConfig {
     pub listen: SocketAddr,
     /// The prefix of our topics: most of them need little memory.
     pub prefix: Prefix,
-    /// Most clients at a time.
+    /// Most connections at a time. One more closes the idlest of those that have published nothing; where all have, it is
+    /// refused.
     pub connections_max: usize,
     /// Most sessions, with those whose client is away.
     pub sessions_max: usize,
@@ -260,6 +263,12 @@ fn live(
         tokio::time::sleep(wait).await;
         let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
         let mut clients = JoinSet::new();
+        // publishers of one host have one address: they are not bounded by it
+        let limits = ConnectionLimits {
+            connections_max: config.connections_max,
+            connections_per_address_max: config.connections_max,
+        };
+        let connections = Connections::new("the embedded MQTT broker", limits, counts.connections.clone(), clock);
         loop {
             tokio::select! {
                 _ = &mut *stopped => return Ok(()),
@@ -267,23 +276,10 @@ fn live(
                     BrokerCounts::subtract(&counts.clients);
                     pass_on(ended);
                 }
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) if clients.len() < config.connections_max => {
-                        BrokerCounts::add(&counts.clients);
-                        clients.spawn_local(serve(stream, peer, inside.clone()));
-                    }
-                    Ok((_closed, peer)) => {
-                        BrokerCounts::add(&counts.refused);
-                        let clients = config.connections_max;
-                        inside.hub.borrow_mut().complain(
-                            || tracing::warn!(%peer, clients, "the embedded MQTT broker refuses a connection: it has as many as it takes"),
-                        );
-                    }
-                    Err(error) => {
-                        inside.hub.borrow_mut().complain(|| tracing::error!(%error, "the embedded MQTT broker cannot take a connection"));
-                        tokio::time::sleep(ACCEPT_WAIT).await;
-                    }
-                },
+                (stream, peer, connection) = connections.accept(&listener, |_| true) => {
+                    BrokerCounts::add(&counts.clients);
+                    clients.spawn_local(serve(stream, peer, connection, inside.clone()));
+                }
             }
         }
     })

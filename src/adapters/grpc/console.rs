@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
+use super::server::incoming::client;
 use crate::wire::monitoring as wire;
 use crate::wire::monitoring::console_service_client::ConsoleServiceClient;
 use crate::wire::monitoring::console_service_server::ConsoleService;
@@ -41,7 +42,8 @@ pub(super) struct Lines(pub mpsc::Sender<SaidLine>);
 #[tonic::async_trait]
 impl ConsoleService for Lines {
     async fn say(&self, request: Request<wire::ConsoleLine>) -> Result<Response<wire::ConsoleAnswer>, Status> {
-        if !request.remote_addr().is_some_and(|address| address.ip().to_canonical().is_loopback()) {
+        let client = client(request.extensions());
+        if !client.is_some_and(|client| client.peer().ip().to_canonical().is_loopback()) {
             return Err(Status::permission_denied("the console is for programs on the server's own host"));
         }
         let line = request.into_inner().line;

@@ -26,8 +26,8 @@ use crate::ports::{Outgoing, Transport as _, TransportEvent};
 use crate::roles::ask::drawing;
 use crate::roles::cli::ServerBenchArgs;
 use crate::roles::prove::program::free_port;
-use crate::roles::server::allow_many_connections;
 use crate::runtime::clock::Clock;
+use crate::runtime::descriptors;
 
 /// How long a server may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -65,7 +65,7 @@ struct Measured {
 
 /// Measures every size and prints the table.
 pub(super) async fn server(args: &ServerBenchArgs) -> anyhow::Result<u8> {
-    if let (Some(files_max), Some(agents)) = (allow_many_connections(), args.agents.iter().max()) {
+    if let (Some(files_max), Some(agents)) = (descriptors::raise(), args.agents.iter().max()) {
         let needed = *agents as u64 + OTHER_FILES;
         anyhow::ensure!(
             files_max >= needed,

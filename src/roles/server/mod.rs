@@ -26,6 +26,7 @@ use crate::ports::Sink;
 use crate::roles::cli::{ServerArgs, ServerAsk};
 use crate::roles::pipeline::{Ends, Front, start_between};
 use crate::runtime::clock::Clock;
+use crate::runtime::descriptors::{self, Shares};
 use crate::runtime::own_thread::OwnThread;
 use crate::runtime::signals::Request;
 use console::Console;
@@ -51,14 +52,19 @@ pub async fn server(
     mut requests: mpsc::Receiver<Request>,
 ) -> anyhow::Result<u8> {
     let clock = Clock::start();
-    let _ = allow_many_connections();
+    descriptors::raise();
     let sink = sink(settings)?;
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
     let log = Arc::new(received::log(&settings.data_dir)?);
     let pair = args.certificate_file.clone().zip(args.key_file.clone());
     let tls = pair.map(|(certificate_file, key_file)| KeyPair { certificate_file, key_file });
-    let config = GrpcServerConfig { tls, prefix: settings.mqtt.prefix.clone(), ..GrpcServerConfig::new(args.listen) };
+    let config = GrpcServerConfig {
+        tls,
+        prefix: settings.mqtt.prefix.clone(),
+        connections_max: Shares::of(descriptors::limit()).publisher_connections_max,
+        ..GrpcServerConfig::new(args.listen)
+    };
     // that of the actors has enough to do with what the agents say
     let streams = OwnThread::start("streams").context("cannot start the thread of the agents' streams")?;
     let GrpcServer { transport, events, agent_events, agents, mut lines, listen } =
@@ -142,18 +148,6 @@ pub async fn server(
         }
         Some(reason) => anyhow::bail!("{reason}; the rows are safe in {}", settings.data_dir.display()),
     }
-}
-
-/// Every agent is an open file; what a shell allows by default is 1,024. Returns how many can be open from now on;
-/// none where there is no limit.
-pub(in crate::roles) fn allow_many_connections() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::warn!(%error, files_max = limit.current, "more agents than files can be open are refused by the system");
-        return limit.current;
-    }
-    limit.maximum
 }
 
 /// Says one line at the console of a running server; the answer is the exit code.

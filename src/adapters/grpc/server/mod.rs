@@ -8,9 +8,11 @@
 //!   numbers from us: the incarnation is when its stream began, in microseconds, and a counter. It has no
 //!   acknowledgement, so what is in the sockets when either end is killed is lost, and only the agent could know.
 //! - Back pressure: a stream is read only when there is room for what it brings; the rest waits at the agent.
+//! - When there are as many connections as are taken, the idlest one that has sent nothing makes room.
 //! - What cannot be read is handed on all the same: the subscriber counts it and keeps it for a person.
 
 mod agents;
+pub(super) mod incoming;
 mod intake;
 mod streams;
 
@@ -21,7 +23,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 pub use agents::{AgentSnapshot, Agents, Protocol, SendCommandError};
 
@@ -29,9 +30,11 @@ use crate::adapters::grpc::MESSAGE_BYTES_MAX;
 use crate::adapters::grpc::console::{Lines, SaidLine};
 use crate::adapters::tls::{self, KeyPair, TlsError};
 use crate::domain::command::CommandResult;
+use crate::domain::connections::ConnectionLimits;
 use crate::formats::envelope::{Prefix, Topic, TopicKind};
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
+use crate::runtime::connections::Connections;
 use crate::wire::monitoring::agent_service_server::AgentServiceServer;
 use crate::wire::monitoring::console_service_server::ConsoleServiceServer;
 use crate::wire::monitoring::monitoring_service_server::MonitoringServiceServer;
@@ -52,6 +55,8 @@ pub struct GrpcServerConfig {
     pub tls: Option<KeyPair>,
     /// What the topics of the deliveries start with.
     pub prefix: Prefix,
+    /// Connections at once; for a further one the idlest of those that have sent nothing is closed.
+    pub connections_max: usize,
     /// Streams at once; a further one is refused with RESOURCE_EXHAUSTED.
     pub streams_max: usize,
     /// Publishers that one stream may speak for; readings of further ones are refused.
@@ -76,6 +81,7 @@ impl GrpcServerConfig {
             listen,
             tls: None,
             prefix: Prefix::default(),
+            connections_max: 40_000,
             streams_max: 20_000,
             publishers_per_stream_max: 1_000,
             agent_queue_messages_max: 64,
@@ -175,7 +181,12 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
     }
     let listener = listener(config.listen).map_err(fail)?;
     let listen = listener.local_addr().map_err(fail)?;
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let limits = ConnectionLimits {
+        connections_max: config.connections_max,
+        connections_per_address_max: config.connections_max,
+    };
+    let connections = Connections::new("the server for agents", limits, Arc::default(), clock);
+    let incoming = incoming::incoming(listener, connections);
     let (events, events_end) = mpsc::channel(config.event_queue_messages_max);
     let (agent_events, agent_events_end) = mpsc::channel(config.event_queue_messages_max);
     let (stop, mut stopped) = watch::channel(false);

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::agents::{Answers, Protocol};
+use super::incoming::Use;
 use super::intake::Intake;
 use super::{AgentEvent, Shared};
 use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled};
@@ -44,6 +45,7 @@ impl AgentService for Streams {
 
     async fn relay(&self, request: Request<Streaming<wire::FromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
         let (answers, answers_end) = mpsc::channel(self.0.config.agent_queue_messages_max);
+        let mut used = Use::of(request.extensions());
         let named = match request.metadata().get(CLIENT_ID_KEY) {
             Some(name) => {
                 let parsed = name.to_str().ok().and_then(|name| PublisherId::parse(name).ok());
@@ -72,6 +74,7 @@ impl AgentService for Streams {
                     let _ = answers.try_send(Err(status));
                     break false;
                 }
+                used.begins();
             };
             intake.end(by_us).await;
         });
@@ -105,6 +108,7 @@ impl MonitoringService for Streams {
         request: Request<Streaming<wire::MonitoringData>>,
     ) -> Result<Response<Self::MonitorStreamStream>, Status> {
         let (answers, answers_end) = mpsc::channel(self.0.config.agent_queue_messages_max);
+        let mut used = Use::of(request.extensions());
         let mut intake = Intake::begin(self.0.clone(), Answers::Plain(answers.clone()), Protocol::MonitorStream)?;
         let mut stop = self.0.stop.subscribe();
         tokio::spawn(async move {
@@ -118,6 +122,7 @@ impl MonitoringService for Streams {
                     let _ = answers.try_send(Err(status));
                     break false;
                 }
+                used.begins();
             };
             intake.end(by_us).await;
         });
