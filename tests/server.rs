@@ -15,6 +15,7 @@ use heartwatch::domain::command::CommandResult;
 use heartwatch::domain::publisher::PublisherId;
 use heartwatch::runtime::clock::Clock;
 use heartwatch::wire::monitoring as wire;
+use heartwatch::wire::monitoring::console_service_client::ConsoleServiceClient;
 use heartwatch::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -148,6 +149,58 @@ async fn an_existing_agent_is_on_kafka_as_existing_consoles_read_it_and_gets_the
         std::fs::read_to_string(&log).is_ok_and(|log| log.contains("cpu,host=plant-7,publisher=worker-1 value=12.5"))
     })
     .await;
+}
+
+/// As it was: whoever reached the port from this host, also through a proxy on it, could end the server.
+#[tokio::test]
+async fn nobody_commands_where_agents_connect_and_no_other_user_at_the_console() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let mut server = Server::start(&[]).await;
+    let line = wire::ConsoleLine { line: "quit".to_owned() };
+    let agents = tonic::transport::Endpoint::from_shared(format!("http://{}", server.at)).unwrap();
+    let refused = ConsoleServiceClient::new(agents.connect().await.unwrap()).say(line).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
+
+    let socket = server.socket();
+    let folder = socket.parent().unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(folder), mode(&socket)), (0o700, 0o600));
+    if rustix::process::geteuid().is_root() {
+        // even where the files would let anybody in
+        for (path, mode) in [(server.directory.path(), 0o755), (folder, 0o755), (&*socket, 0o666)] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let path = socket.clone();
+        let other_user = std::thread::spawn(move || {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            // this thread alone
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let mut answer = Vec::new();
+            // closed without a byte, or reset
+            let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
+            answer
+        });
+        server.program.says("another user wanted to speak at the console and was refused").await;
+        assert!(other_user.join().unwrap().is_empty());
+    } else {
+        println!("skipped in part: only root can be another user");
+    }
+    assert!(server.program.runs());
+    let elsewhere =
+        finished(server.directory.path(), &["server", "quit", "--server", "10.0.0.1:50052"], DEADLINE).await;
+    assert!(
+        elsewhere.code == Some(1) && elsewhere.stderr.contains("the host and the user of the server"),
+        "{elsewhere:?}"
+    );
+    let port = server.at.rsplit(':').next().unwrap();
+    let mut by_port = command(server.directory.path());
+    by_port.args(["server", "quit", "--server", &format!("https://localhost:{port}")]);
+    by_port.env("XDG_RUNTIME_DIR", server.directory.path());
+    assert!(by_port.output().unwrap().status.success());
+    assert!(server.program.exit(DEADLINE).await.success());
+    assert!(!socket.exists(), "its file is gone with it");
 }
 
 #[tokio::test]

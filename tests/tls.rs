@@ -58,8 +58,9 @@ async fn agents_and_the_console_reach_a_server_with_a_certificate_and_nobody_rea
     assert_eq!(agents.len(), 1, "{agents:?}");
     assert_eq!(agents[0]["client_id"], "trusted");
 
+    // the console is a socket on this host, whose files say who may
     let plain = finished(directory.path(), &["server", "list", "--server", &at], DEADLINE).await;
-    assert_eq!(plain.code, Some(1), "{plain:?}");
+    assert_eq!(plain.code, Some(0), "{plain:?}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ const AFTER_THE_FLAG: [(&str, &str); 5] = [
 ];
 
 /// Variables that are read elsewhere: by the command line and by the tests.
-pub(super) const READ_ELSEWHERE: [&str; 12] = [
+pub(super) const READ_ELSEWHERE: [&str; 13] = [
     "HEARTWATCH_DESCENT",
     "HEARTWATCH_CONFIG",
     "HEARTWATCH_URL",
@@ -26,6 +26,7 @@ pub(super) const READ_ELSEWHERE: [&str; 12] = [
     "HEARTWATCH_KAFKA_LIBS",
     "HEARTWATCH_SERVER",
     "HEARTWATCH_SERVER_LISTEN",
+    "HEARTWATCH_SERVER_SOCKET",
     "HEARTWATCH_SERVER_CA_FILE",
     "HEARTWATCH_SERVER_CERTIFICATE_FILE",
     "HEARTWATCH_SERVER_KEY_FILE",

@@ -1,6 +1,7 @@
 //! A `heartwatch server` of the test's own, in a directory and on a port of its own.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -34,6 +35,8 @@ impl Server {
 
     async fn spawn(directory: &TempDir, at: &str, arguments: &[String]) -> Program {
         let mut command = command(directory.path());
+        // its console's socket, too
+        command.env("XDG_RUNTIME_DIR", directory.path());
         command.args(["server", "--web", "off", "--listen", at]).args(arguments);
         let program = Program::start(command);
         program.says("heartwatch server runs").await;
@@ -50,11 +53,17 @@ impl Server {
         self.at.parse().unwrap()
     }
 
+    /// The socket of its console.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join(format!("heartwatch/console-{}.sock", self.address().port()))
+    }
+
     /// A line at its console, said by a program of its own: exit code and JSON.
     pub async fn say(&self, words: &[&str]) -> (i32, Value) {
         let mut arguments = vec!["server"];
         arguments.extend(words);
-        arguments.extend(["--json", "--server", &self.at]);
+        let socket = self.socket();
+        arguments.extend(["--json", "--socket", socket.to_str().unwrap()]);
         let done = finished(self.directory.path(), &arguments, DEADLINE).await;
         let json = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
         (done.code.unwrap(), json)

@@ -1,15 +1,17 @@
-//! The server's console for a program on the same host. From another host nobody may command: there is no login.
+//! The server's console for a program of the same user: over a socket of its own, not where agents connect.
 
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status};
 
-use super::server::incoming::client;
+use super::console_socket::ConsoleSocket;
+
 use crate::wire::monitoring as wire;
 use crate::wire::monitoring::console_service_client::ConsoleServiceClient;
-use crate::wire::monitoring::console_service_server::ConsoleService;
+use crate::wire::monitoring::console_service_server::{ConsoleService, ConsoleServiceServer};
 
 /// Longest line, in bytes.
 const LINE_BYTES_MAX: usize = 65_536;
@@ -36,16 +38,42 @@ pub struct SaidLine {
     pub answer: oneshot::Sender<Answer>,
 }
 
+/// Lines that may wait for their answers.
+const LINES_MAX: usize = 64;
+
 /// The service.
-pub(super) struct Lines(pub mpsc::Sender<SaidLine>);
+struct Lines(mpsc::Sender<SaidLine>);
+
+/// What stands in its place where agents connect: an earlier `heartwatch` asks there.
+pub(super) struct Moved;
+
+/// Serves what is said over the socket, until the answer is dropped.
+pub fn serve(socket: ConsoleSocket) -> mpsc::Receiver<SaidLine> {
+    let (lines, lines_end) = mpsc::channel(LINES_MAX);
+    let ended = lines.clone();
+    tokio::spawn(async move {
+        let (_file, incoming) = socket.incoming();
+        let serving = Server::builder().add_service(ConsoleServiceServer::new(Lines(lines)));
+        let served = serving.serve_with_incoming_shutdown(incoming, async move { ended.closed().await }).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the console has ended");
+        }
+    });
+    lines_end
+}
+
+#[tonic::async_trait]
+impl ConsoleService for Moved {
+    async fn say(&self, _: Request<wire::ConsoleLine>) -> Result<Response<wire::ConsoleAnswer>, Status> {
+        Err(Status::permission_denied(
+            "the console is a socket of the server's user: ask with a heartwatch of the server's version",
+        ))
+    }
+}
 
 #[tonic::async_trait]
 impl ConsoleService for Lines {
     async fn say(&self, request: Request<wire::ConsoleLine>) -> Result<Response<wire::ConsoleAnswer>, Status> {
-        let client = client(request.extensions());
-        if !client.is_some_and(|client| client.peer().ip().to_canonical().is_loopback()) {
-            return Err(Status::permission_denied("the console is for programs on the server's own host"));
-        }
         let line = request.into_inner().line;
         if line.len() > LINE_BYTES_MAX {
             return Err(Status::invalid_argument(format!("a line has at most {LINE_BYTES_MAX} bytes")));
@@ -58,19 +86,22 @@ impl ConsoleService for Lines {
     }
 }
 
-/// Says a line at the console of a running server, `HOST:PORT` or `https://HOST:PORT`.
+/// Says a line at the console whose socket this is.
 ///
 /// # Errors
 /// Why there is no answer, in words.
-pub async fn say(server: &str, ca_file: Option<&Path>, line: String) -> Result<Answer, String> {
-    let endpoint =
-        super::address::endpoint(server, ca_file).map_err(|error| error.to_string())?.connect_timeout(CONNECT_TIMEOUT);
-    let channel = endpoint.connect().await.map_err(|error| {
+pub async fn say(socket: &Path, line: String) -> Result<Answer, String> {
+    let at = socket.display();
+    let endpoint = Endpoint::from_shared(format!("unix:{at}")).map_err(|error| format!("{at}: {error}"))?;
+    let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|error| {
         let reason = super::innermost(&error);
-        format!("no server answers at {server} ({reason}): start it with `heartwatch server`, or name it with --server")
+        format!(
+            "no server's console answers at {at} ({reason}): start one with `heartwatch server`, ask as the user that it runs as, \
+             or name its socket with --socket"
+        )
     })?;
     let answer = ConsoleServiceClient::new(channel).say(wire::ConsoleLine { line }).await;
     let wire::ConsoleAnswer { success, text, json } =
-        answer.map_err(|status| format!("{server}: {}", status.message()))?.into_inner();
+        answer.map_err(|status| format!("{at}: {}", status.message()))?.into_inner();
     Ok(Answer { success, text, json })
 }

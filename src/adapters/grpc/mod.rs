@@ -8,6 +8,7 @@
 mod address;
 pub mod client;
 pub mod console;
+pub mod console_socket;
 pub mod server;
 
 use std::task::{Context, Poll};

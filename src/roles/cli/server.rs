@@ -1,9 +1,10 @@
 //! `heartwatch server` and `heartwatch analysis`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::config::Overrides;
@@ -20,9 +21,9 @@ use crate::config::values::{EtcdEndpoints, WebListen, address, kafka_brokers, po
   heartwatch server send agent-1 probe 4711 --json
   heartwatch server config node-1 '{\"interval\": 0.5}'
 
-Without --kafka readings stay in the embedded store; without --etcd it sees no leases and configures nobody. With a certificate agents and the \
-subcommands connect by https://HOST:PORT. There is no login for agents: listen on a network that you trust. At a terminal it has a console with history and completion; the subcommands say the same lines to a \
-server that runs on this host. SIGTERM and SIGINT end it in order (a second one at once)."
+Without --kafka readings stay in the embedded store; without --etcd it sees no leases and configures nobody. With a certificate agents connect by \
+https://HOST:PORT. There is no login for agents: listen on a network that you trust. At a terminal it has a console with history and completion; the subcommands say the same lines to a \
+server of this user on this host, over a socket that nobody else can use. SIGTERM and SIGINT end it in order (a second one at once)."
 )]
 pub struct ServerArgs {
     /// Say one line at the console of a running server
@@ -87,7 +88,7 @@ impl ServerArgs {
 /// Which server.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ServerAt {
-    /// The running server, on this host; https://HOST:PORT for one with a certificate
+    /// The running server, on this host, by the port where agents connect
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -97,12 +98,37 @@ pub struct ServerAt {
         hide_env = true
     )]
     pub server: String,
-    /// The certificates (PEM) to trust with https:// [default: the system's]
-    #[arg(long, value_name = "FILE", env = "HEARTWATCH_SERVER_CA_FILE", hide_env = true)]
+    /// The socket of its console [default: console-PORT.sock of this user]
+    #[arg(long, value_name = "FILE", env = "HEARTWATCH_SERVER_SOCKET", hide_env = true)]
+    pub socket: Option<PathBuf>,
+    /// Of no effect any more: the console is a socket on this host
+    #[arg(long, value_name = "FILE", env = "HEARTWATCH_SERVER_CA_FILE", hide = true)]
     pub server_ca_file: Option<PathBuf>,
     /// Print JSON, for a program
     #[arg(long)]
     pub json: bool,
+}
+
+impl ServerAt {
+    /// The port where its agents connect, after which its console is named.
+    ///
+    /// # Errors
+    /// When it is on another host, or has no port.
+    pub fn port(&self) -> anyhow::Result<u16> {
+        let address = self.server.split_once("://").map_or(&self.server[..], |(_, address)| address);
+        let (host, port) = address.trim_end_matches('/').rsplit_once(':').unwrap_or((address, ""));
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0);
+        let port =
+            port.with_context(|| format!("'{}' has no port: right is HOST:PORT, like 127.0.0.1:50052", self.server))?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = bare.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified());
+        anyhow::ensure!(
+            is_here,
+            "the console is for the host and the user of the server: run `heartwatch server` there, with --server 127.0.0.1:{port}"
+        );
+        Ok(port)
+    }
 }
 
 /// One line at the console of a running server.
@@ -111,7 +137,7 @@ pub enum ServerAsk {
     /// The agents that are connected
     #[command(after_help = "Examples:
   heartwatch server list
-  heartwatch server list --server https://plant-7:50052 --json")]
+  heartwatch server list --server 127.0.0.1:50053 --json")]
     List(ServerAt),
     /// The verdict on every publisher, and the parts of the server
     #[command(after_help = "Examples:

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::adapters::grpc::console::say;
+use crate::adapters::grpc::console::{self as socket_console, SaidLine};
+use crate::adapters::grpc::console_socket::{self, ConsoleSocket};
 use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
 use crate::adapters::tls::KeyPair;
 use crate::config::Settings;
@@ -67,8 +68,9 @@ pub async fn server(
     };
     // that of the actors has enough to do with what the agents say
     let streams = OwnThread::start("streams").context("cannot start the thread of the agents' streams")?;
-    let GrpcServer { transport, events, agent_events, agents, mut lines, listen } =
+    let GrpcServer { transport, events, agent_events, agents, listen } =
         streams.runtime.spawn(serve(config, clock)).await??;
+    let (mut lines, socket) = console_lines(listen.port()).await;
     let (tee, tee_end) = mpsc::channel(TEE_MESSAGES_MAX);
     let prefix = settings.mqtt.prefix.clone();
     let signs = tell_signs(settings)?;
@@ -109,6 +111,7 @@ pub async fn server(
     tracing::info!(
         %listen,
         page = pipeline.page.as_deref().unwrap_or("off"),
+        console = socket.as_deref().unwrap_or("none"),
         data_dir = %settings.data_dir.display(),
         kafka = settings.kafka.brokers.as_deref().unwrap_or("none: readings stay in the embedded store"),
         "heartwatch server runs"
@@ -150,13 +153,31 @@ pub async fn server(
     }
 }
 
+/// What programs of this user say at the console, and where.
+async fn console_lines(port: u16) -> (mpsc::Receiver<SaidLine>, Option<String>) {
+    match ConsoleSocket::listen(port).await {
+        Ok(socket) => {
+            let path = socket.path().display().to_string();
+            (socket_console::serve(socket), Some(path))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "`heartwatch server list` and the like cannot reach this server");
+            (mpsc::channel(1).1, None)
+        }
+    }
+}
+
 /// Says one line at the console of a running server; the answer is the exit code.
 ///
 /// # Errors
 /// When no server answers.
 pub async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
     let (at, line) = ask.line();
-    let answer = say(&at.server, at.server_ca_file.as_deref(), line).await.map_err(anyhow::Error::msg)?;
+    let socket = match &at.socket {
+        Some(socket) => socket.clone(),
+        None => console_socket::find(at.port()?),
+    };
+    let answer = socket_console::say(&socket, line).await.map_err(anyhow::Error::msg)?;
     let text = if at.json { answer.json } else { answer.text };
     anstream::println!("{}", text.trim_end());
     Ok(u8::from(!answer.success))

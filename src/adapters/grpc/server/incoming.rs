@@ -2,7 +2,6 @@
 //! or when the system has no descriptor left.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,9 +24,8 @@ pub(super) struct AgentStream {
 
 /// Who is at the other end of a connection.
 #[derive(Clone)]
-pub(in crate::adapters::grpc) struct Client {
+pub(super) struct Client {
     connection: Arc<Connection>,
-    peer: SocketAddr,
 }
 
 impl Connected for AgentStream {
@@ -42,27 +40,20 @@ impl Connected for AgentStream {
 pub(super) fn incoming(listener: TcpListener, connections: Connections) -> impl Stream<Item = io::Result<AgentStream>> {
     stream::unfold((listener, connections), |(listener, connections)| async move {
         // agents behind one address, such as those in containers, are not bounded by it
-        let (stream, peer, connection) = connections.accept(&listener, |_| false).await;
+        let (stream, _, connection) = connections.accept(&listener, |_| false).await;
         let _ = stream.set_nodelay(true);
         let connection = Arc::new(connection);
         let noticed = connection.clone();
         let closing = Box::pin(async move { noticed.closing().await });
-        let stream = AgentStream { stream, client: Client { connection, peer }, closing, is_closed: false };
+        let stream = AgentStream { stream, client: Client { connection }, closing, is_closed: false };
         Some((Ok(stream), (listener, connections)))
     })
 }
 
 /// Who has sent a request, with TLS or without.
-pub(in crate::adapters::grpc) fn client(extensions: &Extensions) -> Option<Client> {
+fn client(extensions: &Extensions) -> Option<Client> {
     let with_tls = || extensions.get::<TlsConnectInfo<Client>>().map(|info| info.get_ref().clone());
     extensions.get::<Client>().cloned().or_else(with_tls)
-}
-
-impl Client {
-    /// Its address.
-    pub(in crate::adapters::grpc) const fn peer(&self) -> SocketAddr {
-        self.peer
-    }
 }
 
 /// A stream of an agent: as long as it lasts, and once something has come over it, its connection is not closed for

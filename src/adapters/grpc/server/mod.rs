@@ -12,7 +12,7 @@
 //! - What cannot be read is handed on all the same: the subscriber counts it and keeps it for a person.
 
 mod agents;
-pub(super) mod incoming;
+mod incoming;
 mod intake;
 mod streams;
 
@@ -27,7 +27,7 @@ use tonic::transport::Server;
 pub use agents::{AgentSnapshot, Agents, Protocol, SendCommandError};
 
 use crate::adapters::grpc::MESSAGE_BYTES_MAX;
-use crate::adapters::grpc::console::{Lines, SaidLine};
+use crate::adapters::grpc::console::Moved;
 use crate::adapters::tls::{self, KeyPair, TlsError};
 use crate::domain::command::CommandResult;
 use crate::domain::connections::ConnectionLimits;
@@ -43,8 +43,6 @@ use streams::Streams;
 
 /// Connections that wait to be accepted.
 const CONNECTIONS_IN_LINE_MAX: u32 = 8_192;
-/// Lines at the console that may wait for their answers.
-const LINES_MAX: usize = 64;
 
 /// Where the server listens, and within which limits.
 #[derive(Debug, Clone)]
@@ -138,8 +136,6 @@ pub struct GrpcServer {
     pub agent_events: mpsc::Receiver<AgentEvent>,
     /// Who is there; and commands for them.
     pub agents: Agents,
-    /// What programs on this host say at the console.
-    pub lines: mpsc::Receiver<SaidLine>,
     /// Where it listens.
     pub listen: SocketAddr,
 }
@@ -204,14 +200,13 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let plain = MonitoringServiceServer::new(Streams(shared.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let (lines, lines_end) = mpsc::channel(LINES_MAX);
     let encrypted = shared.config.tls.is_some();
     let serving = builder
         .http2_keepalive_interval(Some(shared.config.keep_alive))
         .http2_keepalive_timeout(Some(shared.config.keep_alive))
         .add_service(relay)
         .add_service(plain)
-        .add_service(ConsoleServiceServer::new(Lines(lines)));
+        .add_service(ConsoleServiceServer::new(Moved));
     let (done, ended) = watch::channel(false);
     tokio::spawn(async move {
         let asked = async move {
@@ -225,7 +220,7 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
     tracing::info!(%listen, tls = encrypted, "agents are served");
     let agents = Agents::new(shared.clone());
     let transport = Arc::new(GrpcServerTransport { shared, ended });
-    Ok(GrpcServer { transport, events: events_end, agent_events: agent_events_end, agents, lines: lines_end, listen })
+    Ok(GrpcServer { transport, events: events_end, agent_events: agent_events_end, agents, listen })
 }
 
 /// After a restart all agents come at once: the usual 128 in line are too few.
