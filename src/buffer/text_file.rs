@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::database::sync_directory;
@@ -10,6 +11,10 @@ use super::encoding::checksum;
 
 /// What the last line begins with.
 const MARK: &str = "checksum ";
+/// How long that line is: the mark, eight digits, the end of the line.
+const LINE_BYTES: usize = MARK.len() + 9;
+/// Who may read and write what is written.
+const OWNER_ONLY: u32 = 0o600;
 
 /// The text of a file without its checksum; none where there is no file.
 ///
@@ -23,13 +28,12 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, String> {
         Ok(_) => {}
     }
     let mut text = fs::read(path).map_err(|error| error.to_string())?;
-    let last = text.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    if last.starts_with(MARK.as_bytes()) {
-        let end = last_line(&text);
-        if text.get(end..) != Some(line(text.get(..end).unwrap_or_default()).as_bytes()) {
-            return Err("it is not what was written: its checksum is another one".to_owned());
-        }
+    let (content, tail) = text.split_at(text.len().saturating_sub(LINE_BYTES));
+    if tail == line(content).as_bytes() {
+        let end = content.len();
         text.truncate(end);
+    } else if was_mark(&text) {
+        return Err("it is not what was written: its checksum is another one".to_owned());
     }
     Ok(Some(text))
 }
@@ -47,7 +51,9 @@ pub fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
         text.push(b'\n');
     }
     let line = line(&text);
-    let mut file = File::create(&beside)?;
+    // made anew, so that nobody else may read it, whoever could read one that a crash left
+    let _ = fs::remove_file(&beside);
+    let mut file = File::options().write(true).create_new(true).mode(OWNER_ONLY).open(&beside)?;
     file.write_all(&text).and_then(|()| file.write_all(line.as_bytes())).and_then(|()| file.sync_all())?;
     fs::rename(&beside, path)?;
     sync_directory(path);
@@ -58,9 +64,12 @@ fn line(text: &[u8]) -> String {
     format!("{MARK}{:08x}\n", checksum(text))
 }
 
-/// Where the last line begins.
-fn last_line(text: &[u8]) -> usize {
-    text.trim_ascii_end().iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+/// Whether there was a line with a checksum at the end, of which any byte may have changed or the last be gone: no
+/// text that a person has written ends like one.
+fn was_mark(text: &[u8]) -> bool {
+    let end = text.get(text.len().saturating_sub(LINE_BYTES + 1)..).unwrap_or_default();
+    let alike = |window: &[u8]| window.iter().zip(MARK.as_bytes()).filter(|(byte, mark)| byte == mark).count();
+    end.windows(MARK.len()).any(|window| alike(window) + 1 >= MARK.len())
 }
 
 #[cfg(test)]
@@ -81,10 +90,12 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             fs::write(&path, bytes).unwrap();
-            let found = read(&path, 100);
-            // a damaged mark makes the line a part of the text, which no reader of JSON takes
-            let is_json = |text: &Vec<u8>| serde_json::from_slice::<Vec<u8>>(text).is_ok();
-            assert!(found.is_err() || !found.unwrap().is_some_and(|text| is_json(&text)), "byte {at}");
+            assert!(read(&path, 100).is_err(), "byte {at}");
+        }
+        // where all of its line is gone it looks like one that was written by hand
+        for at in whole.len() - 8..whole.len() {
+            fs::write(&path, &whole[..at]).unwrap();
+            assert!(read(&path, 100).is_err(), "cut at {at}");
         }
         assert!(read(&path, 10).is_err());
     }

@@ -42,7 +42,7 @@ use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
 use crate::roles::kafka_intake::KafkaIntake;
 use crate::roles::nodes::NodeView;
-use crate::roles::session::{ask_agents, wanted};
+use crate::roles::session::{ask_agents, look_for_damage, wanted};
 use crate::roles::takeover::Guard;
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
@@ -248,6 +248,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
                 (None, BrokerSettings::At(url)) => url.to_string(),
                 (None, BrokerSettings::Embedded { listen }) => format!("mqtt://{listen}"),
             };
+            look_for_damage(&settings.data_dir, &damage);
             let connection = Connection::open(wanted(settings, &mqtt_url, &identity)?, clock)?;
             ask_agents(&agents, settings, &mqtt_url, clock)?;
             (broker, mqtt_url, connection)

@@ -2,25 +2,30 @@
 //! directory remembers both: `mqtt-client-id` and `mqtt-filters`, and in `mqtt-sessions-over` the ids whose sessions are
 //! to be ended.
 
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 
 use crate::adapters::agents::{Agents, over_broker};
 use crate::adapters::mqtt;
+use crate::buffer::text_file;
 use crate::config::Settings;
 use crate::roles::connection::Wanted;
 use crate::roles::consequences::Identity;
 use crate::roles::{assemble, consequences};
 use crate::runtime::clock::Clock;
+use crate::runtime::damage_log::DamageLog;
 
 /// Most filters that are remembered, the latest ones.
 const FILTERS_REMEMBERED_MAX: usize = 200;
 /// Most ids whose sessions are to be ended, the latest ones.
 const SESSIONS_OVER_MAX: usize = 10;
 
+/// Largest of these files that is read, in bytes: a filter may have 65,535.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+const FILTERS_FILE: &str = "mqtt-filters";
 const CLIENT_ID_FILE: &str = "mqtt-client-id";
 const SESSIONS_OVER_FILE: &str = "mqtt-sessions-over";
 const CLIENT_ID_PREFIX: &str = "heartwatch-monitor-";
@@ -56,15 +61,15 @@ pub(super) fn ask_agents(agents: &Agents, settings: &Settings, mqtt_url: &str, c
 /// What this data directory's session was ever subscribed to and is not any more: the broker goes on sending
 /// it until it is told, also when the change was made while the monitor did not run.
 fn filters_over(data_dir: &Path, filters: &[String]) -> anyhow::Result<Vec<String>> {
-    let path = data_dir.join("mqtt-filters");
-    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let path = data_dir.join(FILTERS_FILE);
+    let known = read(&path);
     let over: Vec<String> =
         known.lines().filter(|known| filters.iter().all(|filter| filter != known)).map(Into::into).collect();
     let over = over[over.len().saturating_sub(FILTERS_REMEMBERED_MAX)..].to_vec();
     let all: String = over.iter().chain(filters).map(|filter| format!("{filter}\n")).collect();
     if all != known {
         // as on a full disk: only the next start does not know of them
-        if let Err(error) = std::fs::write(&path, &all) {
+        if let Err(error) = text_file::write(&path, all.as_bytes()) {
             tracing::warn!(path = %path.display(), %error, "the filters of the session cannot be remembered");
         }
     }
@@ -82,7 +87,7 @@ fn client_id(settings: &Settings) -> anyhow::Result<String> {
 /// over, so it can't be guessed, and nobody else may read it. One that could be is over, with its session.
 fn kept_client_id(data_dir: &Path) -> anyhow::Result<String> {
     let path = data_dir.join(CLIENT_ID_FILE);
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let kept = read(&path);
     let kept = kept.trim();
     if is_secret(kept) && std::fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o077 == 0) {
         return Ok(kept.to_owned());
@@ -107,14 +112,14 @@ pub(super) fn new_client_id(data_dir: &Path, old: Option<&str>) -> anyhow::Resul
         keep_sessions_over(data_dir, &over[from..])?;
     }
     let made = format!("{CLIENT_ID_PREFIX}{}", random_hex()?);
-    write_secret(&data_dir.join(CLIENT_ID_FILE), &made)?;
+    write(&data_dir.join(CLIENT_ID_FILE), &made)?;
     Ok(made)
 }
 
 /// The client ids whose sessions have not been ended at the broker.
 #[must_use]
 pub(super) fn sessions_over(data_dir: &Path) -> Vec<String> {
-    let known = std::fs::read_to_string(data_dir.join(SESSIONS_OVER_FILE)).unwrap_or_default();
+    let known = read(&data_dir.join(SESSIONS_OVER_FILE));
     known.lines().filter(|line| !line.is_empty()).map(Into::into).collect()
 }
 
@@ -128,7 +133,7 @@ pub(super) fn keep_sessions_over(data_dir: &Path, ids: &[String]) -> anyhow::Res
         let _ = std::fs::remove_file(path);
         return Ok(());
     }
-    write_secret(&path, &ids.iter().map(|id| format!("{id}\n")).collect::<String>())
+    write(&path, &ids.iter().map(|id| format!("{id}\n")).collect::<String>())
 }
 
 /// 128 random bits.
@@ -146,17 +151,35 @@ fn is_secret(id: &str) -> bool {
     random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Writes a file that only its owner can read, whole or not at all.
-fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
-    let write = || {
-        let new = path.with_extension("new");
-        let _ = std::fs::remove_file(&new);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+/// Says which of these files are not what was written, and puts them aside: what they name is not known any more.
+pub(super) fn look_for_damage(data_dir: &Path, damage: &DamageLog) {
+    for (name, consequence) in [
+        (
+            CLIENT_ID_FILE,
+            "the monitor takes a new session; what its broker keeps for the old one, messages of devices that nobody sends again among them, stays there",
+        ),
+        (SESSIONS_OVER_FILE, "sessions that were to be ended stay at the broker until it ends them itself"),
+        (FILTERS_FILE, "the broker goes on sending what this session was once subscribed to"),
+    ] {
+        let path = data_dir.join(name);
+        let Err(reason) = text_file::read(&path, FILE_BYTES_MAX) else { continue };
+        let aside = path.with_extension("damaged");
+        let kept = match std::fs::rename(&path, &aside) {
+            Ok(()) => format!("it is kept as {}", aside.display()),
+            Err(error) => format!("it cannot be put aside: {error}"),
+        };
+        damage.report(&path, &format!("{reason}; {consequence}; {kept}"));
+    }
+}
+
+/// What is in one of these files; nothing where there is none, or it is not what was written.
+fn read(path: &Path) -> String {
+    let text = text_file::read(path, FILE_BYTES_MAX).ok().flatten().unwrap_or_default();
+    String::from_utf8(text).unwrap_or_default()
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    text_file::write(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -189,5 +212,36 @@ mod tests {
         assert_eq!(sessions_over(directory.path()), ["heartwatch-monitor-0123456789ab"]);
         keep_sessions_over(directory.path(), &[]).unwrap();
         assert_eq!((kept_client_id(directory.path()).unwrap(), sessions_over(directory.path()).len()), (id, 0));
+    }
+
+    #[test]
+    fn a_changed_byte_in_any_of_the_files_is_said_and_never_taken_for_another_id() {
+        for name in [CLIENT_ID_FILE, SESSIONS_OVER_FILE, FILTERS_FILE] {
+            let directory = tempfile::tempdir().unwrap();
+            let first = kept_client_id(directory.path()).unwrap();
+            let id = new_client_id(directory.path(), Some(&first)).unwrap();
+            filters_over(directory.path(), &["厨房/#".to_owned()]).unwrap();
+            let path = directory.path().join(name);
+            let whole = std::fs::read(&path).unwrap();
+            let text = whole.len() - "checksum 01234567\n".len();
+            for at in 0..text {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                let damage = DamageLog::default();
+                look_for_damage(directory.path(), &damage);
+                let found = damage.found();
+                assert_eq!(found.total, 1, "{name}, byte {at}");
+                assert!(found.newest[0].file.ends_with(name), "{found:?}");
+                assert!(path.with_extension("damaged").exists() && !path.exists());
+            }
+            let next = kept_client_id(directory.path()).unwrap();
+            assert_eq!(next == id, name != CLIENT_ID_FILE, "{name}");
+            std::fs::write(&path, whole).unwrap();
+            let damage = DamageLog::default();
+            look_for_damage(directory.path(), &damage);
+            assert_eq!((damage.found().total, kept_client_id(directory.path()).unwrap()), (0, id), "{name}");
+            assert_eq!(sessions_over(directory.path()), [first], "{name}");
+        }
     }
 }
