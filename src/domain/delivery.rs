@@ -8,6 +8,9 @@
 //!
 //! Invariant: every unconfirmed reading is either in flight (sent over this connection, no report on
 //! it yet) or waiting to be sent; so nothing is ever forgotten, whatever the broker does.
+//!
+//! A report is believed of what was sent. One that calls a number safe that was never sent speaks of a reading that
+//! somebody else has sent under it: the own one is sent all the same, and kept beside the other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -65,9 +68,11 @@ pub struct Delivery {
     limits: DeliveryLimits,
     connected: bool,
     /// Unconfirmed and to be sent: first number → last number, by incarnation.
-    waiting: BTreeMap<(Incarnation, Sequence), Sequence>,
+    waiting: Runs,
+    /// Of those, what this program has never handed to a connection.
+    unsent: Runs,
     /// Unconfirmed and sent over this connection.
-    in_flight: BTreeMap<(Incarnation, Sequence), Sequence>,
+    in_flight: Runs,
     /// When a report last confirmed anything new.
     last_progress: Monotonic,
     /// The lowest number in flight, and since when it is that: a gap in a stream that moves on.
@@ -85,6 +90,7 @@ impl Delivery {
             limits,
             connected: false,
             waiting: BTreeMap::new(),
+            unsent: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             last_progress: now,
             lowest: None,
@@ -93,6 +99,7 @@ impl Delivery {
         };
         for run in left {
             insert(&mut delivery.waiting, *run);
+            insert(&mut delivery.unsent, *run);
         }
         delivery
     }
@@ -121,6 +128,7 @@ impl Delivery {
             insert(&mut self.in_flight, run);
         } else {
             insert(&mut self.waiting, run);
+            insert(&mut self.unsent, run);
         }
         goes_out
     }
@@ -142,6 +150,7 @@ impl Delivery {
         if self.in_flight.is_empty() {
             self.last_progress = now;
         }
+        remove(&mut self.unsent, run);
         insert(&mut self.in_flight, run);
         Some(run)
     }
@@ -150,15 +159,18 @@ impl Delivery {
     pub fn put_back(&mut self, run: Run) {
         remove(&mut self.in_flight, run);
         insert(&mut self.waiting, run);
+        insert(&mut self.unsent, run);
     }
 
     /// What was to be sent is not in the outbox any more (given up at its limit).
     pub fn forget(&mut self, run: Run) {
         remove(&mut self.waiting, run);
+        remove(&mut self.unsent, run);
         remove(&mut self.in_flight, run);
     }
 
-    /// The monitor reports. Numbers up to `through`, and up to `highest` outside the `gaps`, are safe.
+    /// The monitor reports. Numbers up to `through`, and up to `highest` outside the `gaps`, are safe. Answers which of
+    /// them are believed to be: not those that were never sent.
     pub fn reported(
         &mut self,
         incarnation: Incarnation,
@@ -166,10 +178,12 @@ impl Delivery {
         highest: Sequence,
         gaps: &[(Sequence, Sequence)],
         now: Monotonic,
-    ) {
+    ) -> Vec<Run> {
         let before = self.unconfirmed();
-        for safe in safe_runs(incarnation, through, highest, gaps) {
-            self.forget(safe);
+        let safe = safe_runs(incarnation, through, highest, gaps);
+        let believed: Vec<Run> = safe.into_iter().flat_map(|run| without(run, &[&self.unsent])).collect();
+        for run in &believed {
+            self.forget(*run);
         }
         if self.unconfirmed() < before {
             self.last_progress = now;
@@ -179,6 +193,7 @@ impl Delivery {
         *known = (*known).max(highest);
         let in_flight = &self.in_flight;
         self.highest.retain(|life, _| *life == incarnation || in_flight.keys().any(|(flying, _)| flying == life));
+        believed
     }
 
     /// To be called now and then. When the monitor has confirmed nothing for too long, everything in
@@ -211,16 +226,7 @@ impl Delivery {
     /// The parts of a range that are neither in flight nor waiting: nobody will ever send these.
     #[must_use]
     pub fn not_held(&self, range: Run) -> Vec<Run> {
-        let mut rest: Runs = BTreeMap::new();
-        insert(&mut rest, range);
-        for runs in [&self.waiting, &self.in_flight] {
-            let from = runs.range(..=(range.incarnation, range.first)).next_back();
-            let from = from.map_or((range.incarnation, range.first), |(start, _)| *start);
-            for (&(incarnation, first), &last) in runs.range(from..=(range.incarnation, range.last)) {
-                remove(&mut rest, Run { incarnation, first, last });
-            }
-        }
-        rest.into_iter().map(|((incarnation, first), last)| Run { incarnation, first, last }).collect()
+        without(range, &[&self.waiting, &self.in_flight])
     }
 
     /// Readings that the monitor has not confirmed.
@@ -290,6 +296,20 @@ type Runs = BTreeMap<(Incarnation, Sequence), Sequence>;
 
 fn count(runs: &Runs) -> u64 {
     runs.iter().map(|((_, first), last)| last - first + 1).sum()
+}
+
+/// The parts of a range that are in none of these.
+fn without(range: Run, taken: &[&Runs]) -> Vec<Run> {
+    let mut rest: Runs = BTreeMap::new();
+    insert(&mut rest, range);
+    for runs in taken {
+        let from = runs.range(..=(range.incarnation, range.first)).next_back();
+        let from = from.map_or((range.incarnation, range.first), |(start, _)| *start);
+        for (&(incarnation, first), &last) in runs.range(from..=(range.incarnation, range.last)) {
+            remove(&mut rest, Run { incarnation, first, last });
+        }
+    }
+    rest.into_iter().map(|((incarnation, first), last)| Run { incarnation, first, last }).collect()
 }
 
 fn insert(runs: &mut Runs, run: Run) {
@@ -372,6 +392,27 @@ mod tests {
         assert_eq!(delivery.next_waiting(10, at(1)), Some(run(3, 3)));
         delivery.reported(LIFE, 3, 3, &[], at(2));
         assert_eq!(delivery.unconfirmed(), 0);
+    }
+
+    /// Found by `prove --rows`: somebody had used number 1 before its publisher was connected.
+    #[test]
+    fn what_was_never_sent_is_not_believed_to_be_safe() {
+        let left = Run { incarnation: Incarnation(3), first: 1, last: 4 };
+        let mut delivery = Delivery::new(DeliveryLimits::default(), &[left], at(0));
+        delivery.produced(run(1, 5), at(0));
+        delivery.connected(at(1));
+        assert_eq!(delivery.reported(LIFE, 3, 3, &[], at(1)), []);
+        assert_eq!(delivery.next_waiting(3, at(1)), Some(Run { last: 3, ..left }));
+        assert_eq!(delivery.reported(left.incarnation, 4, 4, &[], at(1)), [Run { last: 3, ..left }]);
+        assert_eq!(delivery.next_waiting(3, at(1)), Some(Run { first: 4, ..left }));
+        let sent = delivery.next_waiting(2, at(1)).unwrap();
+        delivery.put_back(sent);
+        assert_eq!(delivery.reported(LIFE, 5, 5, &[], at(2)), [], "it could not be handed over");
+        assert_eq!(delivery.next_waiting(9, at(2)), Some(run(1, 5)));
+        // sent is sent, also where the connection broke
+        delivery.disconnected();
+        delivery.connected(at(3));
+        assert_eq!(delivery.reported(LIFE, 5, 5, &[], at(3)), [run(1, 5)]);
     }
 
     #[test]

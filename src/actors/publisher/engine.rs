@@ -78,6 +78,8 @@ pub(super) struct Engine {
     pub offline_since: Instant,
     /// How often in a row readings were sent again because nobody had confirmed them in time.
     pub sent_again: u32,
+    /// Whether it was said that somebody else uses numbers of this life.
+    pub warned_of_another: bool,
     /// Rows that the source is known to have dropped.
     pub dropped: u64,
 }
@@ -261,14 +263,16 @@ impl Engine {
             self.beat().await;
         }
         let now = self.clock.monotonic();
-        self.delivery.reported(life, through, highest, &state.gaps, now);
+        let believed = self.delivery.reported(life, through, highest, &state.gaps, now);
         self.packet_limit.confirmed(&self.delivery);
         self.give_up_what_is_not_held(&state).await;
+        let safe = safe_runs(life, through, highest, &state.gaps);
         if life == self.config.incarnation {
-            self.confirmed = self.confirmed.max(through);
+            let believed_through = believed.first().filter(|run| run.first == 1).map_or(0, |run| run.last);
+            self.confirmed = self.confirmed.max(believed_through);
+            self.warn_of_another(&safe, &believed);
         }
         let by = Confirmer::of(state.journal);
-        let safe = safe_runs(life, through, highest, &state.gaps);
         let (told, untold): (Vec<_>, Vec<_>) = self.given_up.drain(..).partition(|range| {
             safe.iter()
                 .any(|run| run.incarnation == range.incarnation && run.first <= range.first && range.last <= run.last)
@@ -276,12 +280,24 @@ impl Engine {
         self.given_up = untold;
         let forgotten = off_thread(&self.worker, move |worker| {
             told.iter().try_for_each(|range| worker.given_up_told(range))?;
-            worker.confirmed(life, &safe, by)
+            worker.confirmed(life, &believed, by)
         });
         if let Some(Err(error)) = forgotten.await {
             tracing::warn!(%error, "confirmed readings stay in the outbox for now");
         }
         self.send_backlog().await;
+    }
+
+    /// Numbers of this life are called safe that were never sent.
+    fn warn_of_another(&mut self, safe: &[Run], believed: &[Run]) {
+        let count = |runs: &[Run]| runs.iter().map(Run::len).sum::<u64>();
+        let readings = count(safe) - count(believed);
+        if readings > 0 && !std::mem::replace(&mut self.warned_of_another, true) {
+            tracing::warn!(
+                readings,
+                "the monitor has readings under numbers that were not sent yet: does somebody else publish under this id? They are sent all the same, and kept beside the others"
+            );
+        }
     }
 
     /// The monitor lacks numbers. Those that nobody holds any more will never come: it is told so, and

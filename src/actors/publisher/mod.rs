@@ -240,6 +240,7 @@ impl Actor for Publisher {
             errors: Errors::new(metrics, env),
             offline_since: Instant::now(),
             sent_again: 0,
+            warned_of_another: false,
             dropped: 0,
             config,
         };
