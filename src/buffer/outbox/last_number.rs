@@ -63,9 +63,22 @@ impl LastNumber {
         &self.noted
     }
 
+    /// Notes what the outbox knows of earlier lives, the latest first: a kill between a commit and its note left the note behind.
+    pub(super) fn catch_up(&mut self, lives: Vec<(Incarnation, Sequence)>) {
+        if self.noted != lives {
+            self.noted = lives;
+            self.noted.truncate(LIVES_REMEMBERED_MAX);
+            // fewer lines than before would leave the last ones
+            let cut = self.file.as_ref().map(|file| file.set_len(0));
+            if let Some(Err(error)) = cut {
+                tracing::warn!(%error, "the note of the last numbers cannot be written anew");
+            }
+            self.write();
+        }
+    }
+
     /// Notes that this life has given out numbers up to `last`.
     pub(super) fn note(&mut self, incarnation: Incarnation, last: Sequence) {
-        let Some(file) = &mut self.file else { return };
         match self.noted.first_mut() {
             Some(latest) if latest.0 == incarnation => latest.1 = last,
             _ => {
@@ -74,6 +87,11 @@ impl LastNumber {
                 self.noted.truncate(LIVES_REMEMBERED_MAX);
             }
         }
+        self.write();
+    }
+
+    fn write(&mut self) {
+        let Some(file) = &mut self.file else { return };
         let text: String = self.noted.iter().map(|(life, last)| said(*life, *last)).collect();
         let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes()));
         if let Err(error) = written {

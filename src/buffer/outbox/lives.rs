@@ -20,6 +20,8 @@ const CONFIRMERS: &str = "confirmers:";
 /// A life that has begun.
 pub(super) struct Started {
     pub(super) incarnation: Incarnation,
+    /// The last numbers of those before it, the latest first.
+    pub(super) lives: Vec<(Incarnation, Sequence)>,
     /// What earlier ones have left.
     pub(super) size: Size,
     /// Who has confirmed what of them.
@@ -72,8 +74,16 @@ pub(super) fn start_life(
         [incarnation.0.cast_signed(), LIVES_REMEMBERED_MAX as i64 + 1],
     )?;
     let confirmers = load_confirmers(&transaction)?;
+    let lives = {
+        let mut select =
+            transaction.prepare("SELECT incarnation, last FROM lives WHERE last > 0 ORDER BY incarnation DESC")?;
+        let life = |row: &rusqlite::Row<'_>| {
+            Ok((Incarnation(row.get::<_, i64>(0)?.cast_unsigned()), row.get::<_, i64>(1)?.cast_unsigned()))
+        };
+        select.query_map([], life)?.collect::<rusqlite::Result<_>>()?
+    };
     transaction.commit()?;
-    Ok(Started { incarnation, size, confirmers })
+    Ok(Started { incarnation, lives, size, confirmers })
 }
 
 /// Writes down who has confirmed what of a life.

@@ -164,7 +164,7 @@ impl Outbox {
             None => database::open_in_memory(&LAYOUT),
         };
         let database::Opened { connection, lock, mut damage } = opened.map_err(failed)?;
-        let last_number = file.as_deref().map(LastNumber::open);
+        let mut last_number = file.as_deref().map(LastNumber::open);
         damage.extend(last_number.as_ref().and_then(LastNumber::damage));
         let noted = last_number.as_ref().map_or(&[][..], LastNumber::noted);
         let start =
@@ -180,7 +180,10 @@ impl Outbox {
         for damage in &damage {
             tracing::error!(path = %path.display(), damage, "the outbox was damaged");
         }
-        let Started { incarnation, size: Size { readings, bytes }, confirmers } = started;
+        let Started { incarnation, lives, size: Size { readings, bytes }, confirmers } = started;
+        if let Some(note) = &mut last_number {
+            note.catch_up(lives);
+        }
         let outbox = Self {
             connection,
             incarnation,

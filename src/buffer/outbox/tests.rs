@@ -159,6 +159,24 @@ fn a_damaged_reading_is_given_up_by_number_and_a_torn_file_starts() {
     assert!(beside(&path, ".damaged-3").exists(), "the damaged files are kept");
 }
 
+/// Found by `prove --rows --seed 19`: the next life knew the number from the file, and only from there.
+#[test]
+fn a_number_that_a_kill_left_out_of_the_note_is_noted_by_the_next_life() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = config(directory.path()).path.unwrap();
+    let (mut outbox, first) = Outbox::open(config(directory.path()), 1_000).unwrap();
+    outbox.keep(&readings(1..=2)).unwrap();
+    let behind = fs::read(beside(&path, ".last")).unwrap();
+    outbox.keep(&readings(3..=3)).unwrap();
+    drop(outbox);
+    fs::write(beside(&path, ".last"), behind).unwrap();
+    drop(Outbox::open(config(directory.path()), 2_000).unwrap());
+    fs::remove_file(&path).unwrap();
+    let (outbox, _) = Outbox::open(config(directory.path()), 3_000).unwrap();
+    assert_eq!(outbox.earlier_lives().unwrap(), [(first, 3)]);
+    assert!(outbox.damage().iter().any(|damage| damage.contains("numbers 1 to 3")), "{:?}", outbox.damage());
+}
+
 #[test]
 fn a_number_that_was_given_out_is_known_also_when_the_file_was_torn_or_is_gone() {
     let directory = tempfile::tempdir().unwrap();
