@@ -475,6 +475,10 @@ struct Loaded {
     last_epoch: u64,
 }
 
+/// What damage may have taken besides rows: the marks by which a message that comes again is known.
+const MESSAGES_FORGOTTEN: &str =
+    "the latest messages of devices may not be known any more: one that its broker sends again is stored a second time";
+
 /// Reads everything, compares it with the witness, and puts right what does not fit together.
 fn load(
     config: &JournalConfig,
@@ -497,6 +501,10 @@ fn load(
             let transaction = connection.transaction()?;
             records::write(&transaction, EPOCHS_KNOWN_LOST, &last_epoch.to_be_bytes())?;
             transaction.commit()?;
+        }
+        let has_unnumbered = state.incarnations.values().any(|of| of.unnumbered > 0);
+        if has_unnumbered && !damage.is_empty() {
+            damage.push(MESSAGES_FORGOTTEN.to_owned());
         }
         Ok(Loaded { identity, known: state, last_changes, last_epoch })
     })
