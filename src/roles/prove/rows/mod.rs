@@ -20,6 +20,7 @@ mod play;
 mod publisher;
 mod report;
 mod stage;
+mod tally;
 mod truth;
 mod wrong_clock;
 

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use indicatif::ProgressBar;
 use tokio::time::Instant;
 
-use super::audit::{Tally, audit};
+use super::audit::{Excuse, audit};
 use super::faults;
 use super::kinds::RowFault;
 use super::outbox_file::OutboxFile;
@@ -16,6 +16,7 @@ use super::plan::Round;
 use super::publisher::{Mode, Publisher, State};
 use super::report::Outcome;
 use super::stage::Stage;
+use super::tally::Tally;
 
 /// How long after healing every row has to be stored or named: nothing here measures time, and the machine may be loaded.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(240);
@@ -169,11 +170,14 @@ async fn play_round(
     }
     let settled_within = begin.elapsed();
     let broker_died = round.injections.iter().any(|injection| injection.fault.may_end_broker(stage.broker.is_some()));
+    let journal_damaged = round.injections.iter().any(|injection| injection.fault.damages_journal());
+    let way_broken = round.kind != Some(RowFault::NumberTaken);
     let number_taken = round.injections.iter().any(|injection| injection.fault == RowFault::NumberTaken);
     let by_hand = number_taken || stage.device.lock().await.by_hand.len() > by_hand_before;
     for left in (0..COUNTS_MAX).rev() {
         found.of_count.clear();
-        match audit(stage, broker_died && left == 0, &mut found.of_count).await {
+        let excuse = Excuse { broker_died: broker_died && left == 0, journal_damaged, way_broken };
+        match audit(stage, excuse, &mut found.of_count).await {
             // what a device has sent may be on its way, and nobody knows of it
             Ok(tally) if left == 0 || !by_hand || tally.since(before).is_whole() => return Ok((tally, settled_within)),
             Err(error) if left == 0 => return Err(error),
@@ -290,12 +294,25 @@ async fn unsettled(stage: &Stage) -> Option<Unsettled> {
             return unsettled(&format!("{}'s quiet life", publisher.id), reason);
         }
     }
-    let open = view.accounts.iter().filter(|line| line.account.missing > 0 || line.account.buffered > 0);
-    open.filter_map(|line| {
-        let whose = format!("{} incarnation {}", line.publisher, line.incarnation);
-        unsettled(&whose, format!("{whose}: {:?}", line.account))
-    })
-    .next()
+    let open = view.accounts.iter().find(|line| line.account.missing > 0 || line.account.buffered > 0)?;
+    let whose = format!("{} incarnation {}", open.publisher, open.incarnation);
+    let mut reason = format!("{whose}: {:?}", open.account);
+    if open.publisher.as_str() == stage.program.id
+        && open.account.missing > 0
+        && let Some(error) = ask_program_again(&stage.program).await
+    {
+        reason = format!("{reason}; {error}");
+    }
+    unsettled(&whose, reason)
+}
+
+/// A program's publisher that has ended cannot be asked for what its earlier lives owe: it is started once more.
+async fn ask_program_again(program: &Publisher) -> Option<String> {
+    let mut state = program.state.lock().await;
+    if program.works(&mut state) {
+        return None;
+    }
+    program.start_program(&mut state, "").err().map(|error| error.to_string())
 }
 
 async fn publisher_unsettled(publisher: &Publisher) -> Option<String> {

@@ -8,10 +8,10 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::audit::Tally;
 use super::kinds::RowFault;
 use super::plan::Round;
 use super::play::Findings;
+use super::tally::Tally;
 use crate::console::tables::Drawing;
 use crate::domain::time::describe_duration;
 use crate::roles::cli::ProveArgs;
@@ -194,7 +194,15 @@ impl Report {
                 self.mixed_kinds.iter().map(|(kind, count)| format!("{} {count}", kind.words())).collect();
             let _ = writeln!(text, "several at once: {}", kinds.join(", "));
         }
-        let Tally { found_after_all, never_kept, known_from_store, overstated, .. } = self.total.tally;
+        let Tally {
+            found_after_all,
+            never_kept,
+            known_from_store,
+            overstated,
+            again_after_damage,
+            in_anothers_place,
+            ..
+        } = self.total.tally;
         for (count, what) in [
             (
                 found_after_all,
@@ -211,6 +219,14 @@ impl Report {
             (
                 overstated,
                 "rows are called stored by the ledger, and are not in the store: damage took more than their account",
+            ),
+            (
+                in_anothers_place,
+                "readings got lost on their way while somebody else had used their number: the confirmation was for the other one",
+            ),
+            (
+                again_after_damage,
+                "messages of a device are there a second time: damage took the record of them before their broker knew that the monitor had them",
             ),
         ] {
             if count > 0 {

@@ -4,7 +4,7 @@
 //! A publisher reads a file of its own at every start: row `r` of start `n` has the fields `life = n` and
 //! `row = r`, so that each reading can be told from every other one in the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::by_hand::Rows;
@@ -40,6 +40,11 @@ pub struct Truth {
     pub by_hand: Rows,
     /// Messages that a broker had confirmed and, killed, has never handed on: nobody else ever had them.
     pub gone_with_broker: u64,
+    /// How often more than once a message of a device is in the store because it came again after damage to the
+    /// monitor's record of it, by start and row.
+    pub again: BTreeMap<(u64, u64), u32>,
+    /// Numbers that somebody else had used, of which one reading alone was kept, and confirmed for both.
+    pub in_anothers_place: BTreeSet<(Incarnation, Sequence)>,
 }
 
 impl Truth {
