@@ -52,7 +52,7 @@ use crate::web::users::Role;
   heartwatch status                        the verdict on every publisher
 
 Durations: 250ms, 5s, 2m, 1h. Times: 2026-11-21T12:00:03Z. \
-Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 the configuration can't be used."
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 `prove --rows` was incomplete, 78 the configuration can't be used."
 )]
 pub struct Cli {
     /// What to do.

@@ -4,9 +4,9 @@ use rustix::process::Signal;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::inputs::send;
-use crate::support::{eventually, free_port};
 use crate::support::heartwatch::{PATIENCE, Program, Running, finished};
 use crate::support::influxd::Influxd;
+use crate::support::{eventually, free_port};
 use crate::{DATABASE, all_stored, into, publish_command};
 
 /// Readings of one life of a publisher that was put back to an old state: the same numbers, and other values.
@@ -68,7 +68,8 @@ async fn numbers_that_somebody_uses_before_their_publisher_is_connected_take_no_
     let Some(influxd) = Influxd::start().await else { return };
     let monitor = Running::start(into(&influxd)).await;
     let way = format!("127.0.0.1:{}", free_port());
-    let mut command = publish_command(monitor.directory(), "light-1", &format!("mqtt://{way}"), &["--interval", "10ms"]);
+    let mut command =
+        publish_command(monitor.directory(), "light-1", &format!("mqtt://{way}"), &["--interval", "10ms"]);
     command.env("RUST_LOG", "info,heartwatch::kept=trace");
     let publisher = Program::start(command);
     publisher.says("last=30").await;
