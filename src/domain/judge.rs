@@ -239,6 +239,20 @@ pub fn judge_goodbye() -> Judgement {
     }
 }
 
+/// The verdict on a publisher whose signs of life go on for so long after its goodbye that they refute it.
+#[must_use]
+pub fn judge_goes_on(since_goodbye: Duration) -> Judgement {
+    let since = describe_duration(since_goodbye);
+    Judgement {
+        verdict: Verdict::Alive,
+        summary: format!("alive: a goodbye came, and signs of the same life have gone on for {since}"),
+        evidence: vec![
+            Evidence::new(EvidenceKind::Silence, "heard again and again since the goodbye"),
+            Evidence::new(EvidenceKind::Goodbye, format!("a goodbye came {since} ago: a mistake, or not its own")),
+        ],
+    }
+}
+
 fn testimony(case: &Case<'_>) -> (Verdict, String) {
     let host = case.host;
     let answer = match &case.testimony {

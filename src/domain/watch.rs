@@ -10,7 +10,8 @@
 //!   `dead`; only direct evidence about its process can say so earlier;
 //! - an answer older than the last sign of life decides nothing, unless it says that the process is
 //!   gone: that cannot be taken back;
-//! - what a dead process had still sent does not revive it, however long it was on its way.
+//! - what a dead process had still sent does not revive it, however long it was on its way, nor what somebody had sent
+//!   before a goodbye; signs of its life that go on refute both, because anybody can be mistaken about an end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,21 +40,27 @@ struct Position {
     since: Monotonic,
 }
 
-/// A process that was found to have ended.
+/// The end of a life: its process was found to have ended, or it said goodbye.
 #[derive(Debug, Clone, Copy)]
-struct Death {
+struct Ending {
     incarnation: Option<Incarnation>,
     at: Monotonic,
     /// The first and the last sign of that life which came too late to have just been on its way.
     heard: Option<(Monotonic, Monotonic)>,
+    /// After its goodbye its process ended, too: nothing that still comes can be from it.
+    is_certain: bool,
 }
 
-impl Death {
+impl Ending {
+    const fn of(incarnation: Option<Incarnation>, at: Monotonic) -> Self {
+        Self { incarnation, at, heard: None, is_certain: false }
+    }
+
     /// Takes in a sign of the life that has ended; whether they go on. What has waited somewhere, at a broker or in a network that
     /// was cut, comes in one burst, however late; so one sign is not believed, nor many at once. Those that come `apart`
     /// from each other, at most, belong together.
     fn goes_on(&mut self, at: Monotonic, late_after: Duration, apart: Duration) -> bool {
-        if at.since(self.at) < late_after {
+        if self.is_certain || at.since(self.at) < late_after {
             return false;
         }
         let first = self.heard.filter(|(_, last)| at.since(*last) <= apart).map_or(at, |(first, _)| first);
@@ -90,7 +97,7 @@ struct Trouble {
     asked: Option<(AskedFor, Monotonic)>,
     cpu: Option<(Duration, Monotonic)>,
     exit: Option<ProcessExit>,
-    death: Option<Death>,
+    ending: Option<Ending>,
     last_will: Option<Timestamp>,
     lease_ended: Option<Timestamp>,
 }
@@ -209,7 +216,7 @@ impl Watch {
     fn change(&mut self, judgement: Judgement, at: Monotonic, trigger: Trigger) -> Box<Transition> {
         if judgement.verdict == Verdict::Dead {
             let incarnation = self.incarnation();
-            self.trouble().death = Some(Death { incarnation, at, heard: None });
+            self.trouble().ending = Some(Ending::of(incarnation, at));
         }
         let from = std::mem::replace(&mut self.verdict, judgement.verdict);
         Box::new(Transition { from, judgement, at, trigger })

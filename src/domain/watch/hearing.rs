@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outcome, Position, Surroundings, Transition, Watch, Whereabouts};
+use super::{Ending, Outcome, Position, Surroundings, Transition, Watch, Whereabouts};
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
-use crate::domain::judge::{judge_goodbye, judge_heard, judge_moving, judge_stuck};
+use crate::domain::judge::{judge_goes_on, judge_goodbye, judge_heard, judge_moving, judge_stuck};
 use crate::domain::process::{AskedFor, ProcessIdentity};
 use crate::domain::publisher::Incarnation;
 use crate::domain::time::Monotonic;
@@ -51,9 +51,10 @@ impl Watch {
         self.last_heard = Some((self.last_heard.map_or(beat.at, |(at, _)| at.max(beat.at)), beat.wall));
         self.ended = false;
         if let Some(trouble) = &mut self.trouble {
-            (trouble.death, trouble.last_will, trouble.lease_ended) = (None, None, None);
+            (trouble.ending, trouble.last_will, trouble.lease_ended) = (None, None, None);
         }
-        let change = self.judge_position(beat, silent_before);
+        let is_same_life = life_before.is_some() && life_before == self.incarnation();
+        let change = self.judge_position(beat, silent_before, is_same_life);
         Outcome { change, ask: None, was }
     }
 
@@ -83,7 +84,12 @@ impl Watch {
     }
 
     /// Alive, or beating without advancing.
-    fn judge_position(&mut self, beat: &Beat, silent_before: Option<Duration>) -> Option<Box<Transition>> {
+    fn judge_position(
+        &mut self,
+        beat: &Beat,
+        silent_before: Option<Duration>,
+        is_same_life: bool,
+    ) -> Option<Box<Transition>> {
         let beats = matches!(beat.kind, BeatKind::Heartbeat(_));
         if let Some(position) = self.position.filter(|_| beats) {
             let still_for = || beat.at.since(position.since);
@@ -102,21 +108,26 @@ impl Watch {
                 return Some(self.change(judgement, beat.at, Trigger::Heartbeat));
             }
         }
-        if self.verdict == Verdict::Alive {
-            return None;
-        }
-        Some(self.change(judge_heard(silent_before), beat.at, Trigger::Heartbeat))
+        let judgement = match (self.verdict, silent_before) {
+            (Verdict::Alive, _) => return None,
+            (Verdict::Ended, Some(since)) if is_same_life => judge_goes_on(since),
+            _ => judge_heard(silent_before),
+        };
+        Some(self.change(judgement, beat.at, Trigger::Heartbeat))
     }
 
     fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation) -> Outcome {
         if self.incarnation().is_some_and(|known| incarnation < known) {
             return Outcome::default();
         }
+        let life_before = self.incarnation();
         self.set_incarnation(incarnation);
         self.last_heard = Some((beat.at, beat.wall));
-        self.ended = true;
-        if let Some(trouble) = &mut self.trouble {
-            trouble.asked = None;
+        // The same goodbye may come again, and again: what was heard since the first one counts all the same.
+        if !std::mem::replace(&mut self.ended, true) || self.incarnation() != life_before {
+            let ending = Ending::of(self.incarnation(), beat.at);
+            let trouble = self.trouble();
+            (trouble.asked, trouble.ending) = (None, Some(ending));
         }
         let change = (self.verdict != Verdict::Ended).then(|| self.change(judge_goodbye(), beat.at, Trigger::Goodbye));
         Outcome { change, ..Outcome::default() }
@@ -135,8 +146,9 @@ impl Watch {
     }
 
     /// What is no sign of life: readings and heartbeats of an earlier life (a replayed backlog), of the
-    /// life that has said goodbye (overtaken by it), or of a process that was just found to have ended
-    /// (still on their way). If the latter go on coming, or name another process, it was another one that ended: believe them.
+    /// life that has just said goodbye (overtaken by it), or of a process that was just found to have ended
+    /// (still on their way). If the last two go on coming, the goodbye was not its own, or it was another process that ended:
+    /// believe them. After a death one heartbeat of another process is enough.
     fn is_from_a_past_life(
         &mut self,
         incarnation: Option<Incarnation>,
@@ -144,17 +156,17 @@ impl Watch {
         at: Monotonic,
     ) -> bool {
         let (Some(speaks), Some(known)) = (incarnation, self.incarnation()) else { return false };
-        if speaks != known || self.ended {
-            return speaks <= known;
+        if speaks != known {
+            return speaks < known;
         }
-        let Some(mut death) = self.trouble.as_ref().and_then(|trouble| trouble.death) else { return false };
+        let Some(mut ending) = self.trouble.as_ref().and_then(|trouble| trouble.ending) else { return false };
         let names_another = process.is_some() && process != self.process.as_ref();
-        if death.incarnation != Some(speaks) || names_another {
+        if ending.incarnation != Some(speaks) || (names_another && !self.ended) {
             return false;
         }
         let apart = self.deadline() + self.interval().unwrap_or_default();
-        let goes_on = death.goes_on(at, self.late_after().get(), apart);
-        self.trouble().death = Some(death);
+        let goes_on = ending.goes_on(at, self.late_after().get(), apart);
+        self.trouble().ending = Some(ending);
         !goes_on
     }
 }

@@ -54,7 +54,7 @@ impl Watch {
             return None;
         }
         let heard_since = self.last_heard.is_some_and(|(at, _)| at > asked_at);
-        let ends = matches!(answer.state, ProcessState::Gone | ProcessState::Zombie | ProcessState::Replaced { .. });
+        let ends = answer.has_ended();
         if heard_since && !ends {
             return None;
         }
@@ -85,7 +85,11 @@ impl Watch {
         answer: &ProbeAnswer,
         now: Monotonic,
     ) -> Option<Box<Transition>> {
-        if self.ended || self.process.as_ref() != Some(process) {
+        if self.process.as_ref() != Some(process) {
+            return None;
+        }
+        if self.ended {
+            self.ended_for_certain(answer.has_ended());
             return None;
         }
         self.decide_by_process(around, AskedFor::Exit, answer, now)
@@ -103,6 +107,9 @@ impl Watch {
         let answer = ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at: exit.at };
         let by_signal = exit.signal.is_some();
         self.trouble().exit = Some(exit);
+        if self.ended {
+            self.ended_for_certain(is_ours);
+        }
         if self.ended || !is_ours || !by_signal {
             return None;
         }
@@ -120,6 +127,13 @@ impl Watch {
             Some(process) => self.ask(AskedFor::Lease, process, now),
             // Nobody can be asked: there is only its silence, which has its time.
             None => Outcome::default(),
+        }
+    }
+
+    /// The process of a life that said goodbye has ended: no sign of that life can refute the goodbye any more.
+    fn ended_for_certain(&mut self, has_ended: bool) {
+        if let Some(ending) = self.trouble.as_mut().and_then(|trouble| trouble.ending.as_mut()) {
+            ending.is_certain |= has_ended;
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::BufRead as _;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -13,7 +14,9 @@ use crate::adapters::process::HostProcesses;
 use crate::domain::beat::Heartbeat;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::Incarnation;
-use crate::formats::envelope::{HeartbeatNote, LastWill, Prefix, TopicKind, encode_heartbeat, encode_last_will};
+use crate::formats::envelope::{
+    Goodbye, HeartbeatNote, LastWill, Prefix, TopicKind, encode_goodbye, encode_heartbeat, encode_last_will,
+};
 use crate::ports::{Outgoing, ProcessTable as _, Transport as _, TransportEvent};
 use crate::roles::assemble;
 use crate::roles::cli::FaultyArgs;
@@ -35,6 +38,8 @@ enum Command {
     Freeze,
     /// It names this process as its own, once, and is never heard again.
     Claim { pid: u32, start_ticks: u64 },
+    /// Somebody says goodbye in its name; it goes on.
+    Goodbye,
     /// It ends with 0, without a word to anybody.
     Exit,
 }
@@ -46,6 +51,7 @@ impl Command {
             "wedge" => Self::Wedge,
             "unwedge" => Self::Unwedge,
             "freeze" => Self::Freeze,
+            "goodbye" => Self::Goodbye,
             "claim" => Self::Claim { pid: words.next()?.parse().ok()?, start_ticks: words.next()?.parse().ok()? },
             "exit" => Self::Exit,
             _ => return None,
@@ -90,6 +96,12 @@ pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
                 Some(Command::Unwedge) => wedged = false,
                 // This blocks the one thread that everything here runs on.
                 Some(Command::Freeze) => thaws.recv()?,
+                Some(Command::Goodbye) => {
+                    let goodbye = Goodbye { host: host.clone(), incarnation, sequence: 0 };
+                    let topic = prefix.topic(&args.id, TopicKind::Goodbye);
+                    let goodbye = Outgoing { topic, payload: encode_goodbye(&goodbye), at_least_once: true };
+                    transport.try_publish(goodbye).context("the goodbye cannot be sent")?;
+                }
                 Some(Command::Claim { pid, start_ticks }) => {
                     process = process.map(|own| ProcessIdentity { pid, start_ticks, ..own });
                     beats.reset_immediately();

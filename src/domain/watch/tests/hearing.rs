@@ -34,6 +34,45 @@ fn a_goodbye_ends_it_and_what_it_overtook_does_not_revive_it() {
     );
 }
 
+fn goodbye(millis: u64) -> Beat {
+    beat(millis, BeatKind::Goodbye { incarnation: Incarnation(1) })
+}
+
+#[test]
+fn signs_that_go_on_after_a_goodbye_refute_it_and_a_later_death_is_told() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    let process = watch.process().unwrap().clone();
+    assert_eq!(hear(&mut watch, &goodbye(1_000)).unwrap().judgement.verdict, Verdict::Ended);
+    for on_its_way in [1_001, 2_000, 3_000] {
+        assert_eq!(hear(&mut watch, &heartbeat(on_its_way, 1)), None);
+        assert_eq!(hear(&mut watch, &goodbye(on_its_way)), None, "a mistake that is repeated is no new one");
+    }
+    let back = hear(&mut watch, &heartbeat(5_000, 1)).unwrap();
+    assert_eq!((back.from, back.judgement.verdict, back.trigger), (Verdict::Ended, Verdict::Alive, Trigger::Heartbeat));
+    assert_eq!(back.judgement.summary, "alive: a goodbye came, and signs of the same life have gone on for 2 s");
+    assert!(watch.look_again_at(&observer).is_some(), "it is watched again");
+    let dead = watch.exited(around(&home, &observer), &process, &answer(ProcessState::Zombie), at(5_300)).unwrap();
+    assert_eq!((dead.from, dead.judgement.verdict), (Verdict::Alive, Verdict::Dead));
+}
+
+#[test]
+fn what_was_on_its_way_at_a_goodbye_does_not_refute_it_however_late_it_comes() {
+    let (home, observer) = (home(), hearing_since(0));
+    let mut watch = heard_once();
+    let process = watch.process().unwrap().clone();
+    hear(&mut watch, &goodbye(1_000));
+    for burst in [1_001, 1_002, 9_000, 9_001, 9_500, 10_400, 40_000, 41_000] {
+        assert_eq!(hear(&mut watch, &readings(burst, 1)), None, "{burst}");
+    }
+    assert_eq!(watch.exited(around(&home, &observer), &process, &answer(ProcessState::Gone), at(41_100)), None);
+    for drop_by_drop in (41_000..90_000).step_by(1_000) {
+        assert_eq!(hear(&mut watch, &readings(drop_by_drop, 1)), None, "its process has ended after its goodbye");
+    }
+    assert_eq!(watch.verdict(), Verdict::Ended);
+    assert_eq!(hear(&mut watch, &heartbeat(91_000, 2)).unwrap().judgement.summary, "alive: heard again after 90 s");
+}
+
 #[test]
 fn what_a_dead_process_had_sent_does_not_revive_it_and_what_goes_on_does() {
     let (home, observer) = (home(), hearing_since(0));

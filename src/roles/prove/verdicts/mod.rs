@@ -19,7 +19,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
 use self::finding::Finding;
-use self::plan::Plan;
+use self::plan::{Plan, Reach};
 use self::report::Report;
 use self::stage::Stage;
 use self::subject::{Make, Subject};
@@ -181,10 +181,13 @@ impl Proof<'_> {
     async fn play(&self, stage: &Stage, plan: &Plan, random: &mut fastrand::Rng) -> anyhow::Result<Vec<Finding>> {
         let needs = |of: fn(&plan::Act) -> &Vec<FaultKind>| plan.acts.iter().any(|act| !of(act).is_empty());
         let shared = plan.acts.iter().any(|act| act.everybody.is_some());
-        // Faulty ones carry out four of nine kinds, so they are four of nine publishers.
         let (faulty, real) = match (needs(|act| &act.faulty), needs(|act| &act.publisher) || shared) {
             (true, true) => {
-                let faulty = (self.args.publishers() * 4 / 9).max(1);
+                // As large a share of the publishers as of the kinds that have to do with single ones.
+                let share = |reach| FaultKind::ALL.into_iter().filter(|kind| kind.reach() == reach).count();
+                let (faulty, real) = (share(Reach::Faulty), share(Reach::Publisher));
+                let faulty = usize::from(self.args.publishers()) * faulty / (faulty + real);
+                let faulty = u16::try_from(faulty).unwrap_or(u16::MAX).max(1);
                 (faulty, self.args.publishers().saturating_sub(faulty).max(1))
             }
             (true, false) => (self.args.publishers(), 0),

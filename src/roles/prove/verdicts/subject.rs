@@ -156,6 +156,7 @@ impl<'a> Subject<'a> {
             FaultKind::Zombie => self.killed(fault, false).await,
             FaultKind::Stop => self.stopped().await,
             FaultKind::Goodbye => self.says_goodbye().await,
+            FaultKind::FalseGoodbye => self.is_said_goodbye().await,
             FaultKind::NetworkCut => self.cut_off().await,
             FaultKind::ExitSilently => self.exits_silently().await,
             FaultKind::PidReuse => self.pid_is_reused().await,
@@ -210,6 +211,17 @@ impl<'a> Subject<'a> {
         anyhow::ensure!(ended.success(), "{} ended with {ended} on SIGTERM", self.id);
         let finding = self.await_verdict(FaultKind::Goodbye, Truth::Ended, &before).await;
         self.restarted(FaultKind::Goodbye, finding).await
+    }
+
+    /// A goodbye comes in its name: what it goes on to send refutes that, and then its death is told.
+    async fn is_said_goodbye(&mut self) -> anyhow::Result<Vec<Finding>> {
+        self.program()?.command("goodbye")?;
+        let believed = self.wait_standing(Verdict::Ended).await;
+        anyhow::ensure!(believed, "the goodbye in the name of {} did not reach the monitor", self.id);
+        let before = self.before();
+        let refuted = self.await_recovery(FaultKind::FalseGoodbye, &before).await;
+        let killed = self.killed(FaultKind::FalseGoodbye, true).await?;
+        Ok(std::iter::once(refuted).chain(killed).collect())
     }
 
     async fn cut_off(&mut self) -> anyhow::Result<Vec<Finding>> {
