@@ -181,8 +181,8 @@ pub trait ProcessTable: Send + Sync + 'static {
     fn own_identity(&self) -> Option<ProcessIdentity>;
     /// The identity of a process by its PID, where it exists and may be looked at.
     fn identity(&self, pid: u32) -> Option<ProcessIdentity>;
-    /// Resolves when this process has ended (at once when it has already). Does not block. An error
-    /// says why its end cannot be waited for on this system.
+    /// Resolves when this process, which exists, has ended. Does not block. An error says why its end cannot be waited for:
+    /// not on this system, or it was not there any more. That is no evidence: whoever named it may have named a wrong one.
     fn await_exit(&self, identity: ProcessIdentity) -> BoxFuture<'static, Result<(), String>> {
         let pid = identity.pid;
         Box::pin(async move { Err(format!("the end of PID {pid} cannot be waited for on this system")) })

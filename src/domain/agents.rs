@@ -23,14 +23,16 @@ pub struct Agents {
 
 impl Agents {
     /// A sign of life: an agent's heartbeat says where it is, its goodbye that it is there no more.
-    pub fn hear(&mut self, beat: &Beat) {
+    /// Another agent that speaks for the same boot, when this one is new there: one of them may not be what it says.
+    pub fn hear(&mut self, beat: &Beat) -> Option<&PublisherId> {
         match &beat.kind {
             BeatKind::Heartbeat(heartbeat) if heartbeat.is_agent => {
-                let Some(process) = &heartbeat.process else { return };
-                if self.boots.get(&beat.publisher) != Some(&process.boot_id) {
+                let process = heartbeat.process.as_ref()?;
+                let is_new = self.boots.get(&beat.publisher) != Some(&process.boot_id);
+                if is_new {
                     self.forget(&beat.publisher);
                     if self.boots.len() >= AGENTS_MAX {
-                        return;
+                        return None;
                     }
                     self.boots.insert(beat.publisher.clone(), process.boot_id.clone());
                 }
@@ -43,10 +45,21 @@ impl Agents {
                     there.retain(|agent| *agent != beat.publisher);
                     there.push(beat.publisher.clone());
                 }
+                if is_new {
+                    return self.beside(&beat.publisher);
+                }
             }
             BeatKind::Heartbeat(_) | BeatKind::Goodbye { .. } => self.forget(&beat.publisher),
             BeatKind::Readings { .. } | BeatKind::LastWill { .. } => {}
         }
+        None
+    }
+
+    /// Another agent than this one that speaks for the same boot.
+    #[must_use]
+    pub fn beside(&self, agent: &PublisherId) -> Option<&PublisherId> {
+        let there = self.by_boot.get(self.boots.get(agent)?)?;
+        there.iter().rev().find(|other| *other != agent)
     }
 
     /// The agent to ask after the process of `publisher`, which is of this boot. One that is itself an agent is asked
@@ -99,9 +112,10 @@ mod tests {
     fn of_several_agents_the_one_heard_last_is_asked_and_nobody_after_himself_while_another_is_there() {
         let mut agents = Agents::default();
         let [light, a1, a2] = ["light", "a1", "a2"].map(|id| PublisherId::parse(id).unwrap());
-        for id in ["a1", "a2", "a1"] {
-            agents.hear(&beat(id, "b1", true));
+        for (id, beside) in [("a1", None), ("a2", Some(&a1)), ("a1", None)] {
+            assert_eq!(agents.hear(&beat(id, "b1", true)), beside, "said once, when it comes");
         }
+        assert_eq!((agents.beside(&a1), agents.beside(&a2), agents.beside(&light)), (Some(&a2), Some(&a1), None));
         assert_eq!((agents.of(&"b1".into(), &light), agents.of(&"b1".into(), &a1)), (Some(&a1), Some(&a2)));
         agents.hear(&beat("a2", "b1", true));
         assert_eq!(

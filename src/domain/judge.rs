@@ -41,6 +41,8 @@ pub struct Case<'a> {
     pub testimony: Testimony<'a>,
     /// The agent that looked at it; none when we looked ourselves.
     pub agent: Option<&'a PublisherId>,
+    /// Another agent that speaks for the same boot.
+    pub other_agent: Option<&'a PublisherId>,
     /// How its process ended, where its parent has told.
     pub exit: Option<&'a ProcessExit>,
     /// CPU time that it used since it was last asked after, and how long ago that was.
@@ -78,6 +80,8 @@ pub enum Testimony<'a> {
     Probe(&'a ProbeAnswer),
     /// It has never said which process it is.
     NoProcessNamed,
+    /// The process that it names cannot be its own: what that is.
+    NotItsOwn(&'static str),
     /// It runs on another host, which this monitor cannot ask.
     OtherHost,
     /// It runs on this machine, but it or the monitor is in a container, where PIDs have another meaning.
@@ -260,6 +264,10 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
         Testimony::NoProcessNamed => {
             return (Verdict::Silent, "it never said which process it is, so nobody can be asked".to_owned());
         }
+        Testimony::NotItsOwn(what) => {
+            let pid = case.process.map_or(0, |process| process.pid);
+            return (Verdict::Silent, format!("it names PID {pid}, {what}, which is no evidence about it"));
+        }
         Testimony::OtherHost => {
             return (Verdict::Unreachable, format!("it runs on {host}, which this monitor cannot ask"));
         }
@@ -297,9 +305,15 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
 /// When it was looked at, and by whom where that was not us.
 fn looked_at(case: &Case<'_>, answer: &ProbeAnswer) -> String {
     let at = answer.looked_at.time_of_day();
-    match case.agent {
-        Some(agent) => format!("at {at} by the agent {agent} on {}", case.host),
-        None => format!("at {at}"),
+    match (case.agent, case.other_agent) {
+        (Some(agent), Some(other)) => {
+            format!(
+                "at {at} by the agent {agent} on {}, beside which {other} says that it is the agent there",
+                case.host
+            )
+        }
+        (Some(agent), None) => format!("at {at} by the agent {agent} on {}", case.host),
+        (None, _) => format!("at {at}"),
     }
 }
 

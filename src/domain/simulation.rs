@@ -95,7 +95,7 @@ impl World {
         let count = publisher_hours.clamp(1, PUBLISHERS_MAX);
         let hours = publisher_hours.div_ceil(count).max(1);
         let mut rng = Rng::with_seed(seed);
-        let home = Home { host: name("here", HostName::parse), boot_id: Some("boot".into()) };
+        let home = Home { host: name("here", HostName::parse), boot_id: Some("boot".into()), pid: None };
         let publishers = (0..count).map(|index| Publisher::new(index, &home, &mut rng)).collect();
         let mut observer = Observer::new(pause_max, at(0));
         observer.receives(Reception::Open, "", at(0));
@@ -232,7 +232,8 @@ impl World {
         if let BeatKind::Heartbeat(heartbeat) = &mut beat.kind {
             heartbeat.cursor += u64::from(!heartbeat.idle);
         }
-        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None };
+        let around =
+            Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None, other_agent: None };
         let beat = if which == 0 { &publisher.heartbeat } else { &publisher.readings };
         let outcome = publisher.watch.hear(beat, around);
         let next = publisher.next_gap(&mut self.rng);
@@ -246,7 +247,8 @@ impl World {
             return;
         }
         self.observer.tick(at(self.now));
-        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None };
+        let around =
+            Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None, other_agent: None };
         let outcome = self.publishers[who as usize].watch.look(around, at(self.now));
         if outcome.ask.is_some() {
             self.result.questions += 1;
@@ -266,7 +268,8 @@ impl World {
         let state = if publisher.lives && known { ProcessState::Sleeping } else { ProcessState::Gone };
         let cpu_time = Some(Duration::from_nanos(self.now / 1_000));
         let answer = ProbeAnswer { state, cpu_time, looked_at: Timestamp::default() };
-        let around = Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None };
+        let around =
+            Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None, other_agent: None };
         let change = publisher.watch.answered(around, &answer, at(self.now));
         self.noted(who, change);
         self.arm(who, false);

@@ -27,6 +27,7 @@ use crate::domain::verdict::{Trigger, Verdict};
 mod hearing;
 mod inquiry;
 mod outcome;
+mod rival;
 mod schedule;
 mod surroundings;
 pub use self::outcome::{Outcome, Transition, Whereabouts};
@@ -43,17 +44,17 @@ struct Position {
 /// The end of a life: its process was found to have ended, or it said goodbye.
 #[derive(Debug, Clone, Copy)]
 struct Ending {
-    incarnation: Option<Incarnation>,
     at: Monotonic,
     /// The first and the last sign of that life which came too late to have just been on its way.
     heard: Option<(Monotonic, Monotonic)>,
     /// After its goodbye its process ended, too: nothing that still comes can be from it.
     is_certain: bool,
+    said_goodbye: bool,
 }
 
 impl Ending {
-    const fn of(incarnation: Option<Incarnation>, at: Monotonic) -> Self {
-        Self { incarnation, at, heard: None, is_certain: false }
+    const fn of(at: Monotonic) -> Self {
+        Self { at, heard: None, is_certain: false, said_goodbye: false }
     }
 
     /// Takes in a sign of the life that has ended; whether they go on. What has waited somewhere, at a broker or in a network that
@@ -84,6 +85,8 @@ pub struct Watch {
     has_incarnation: bool,
     heard_before: bool,
     ended: bool,
+    /// Whether it runs in the monitor's own process.
+    is_inside: bool,
     verdict: Verdict,
     process: Option<ProcessIdentity>,
     looked_at: Option<Monotonic>,
@@ -98,6 +101,7 @@ struct Trouble {
     cpu: Option<(Duration, Monotonic)>,
     exit: Option<ProcessExit>,
     ending: Option<Ending>,
+    rival: Option<Box<rival::Rival>>,
     last_will: Option<Timestamp>,
     lease_ended: Option<Timestamp>,
 }
@@ -118,6 +122,7 @@ impl Watch {
             has_incarnation: false,
             heard_before: false,
             ended: false,
+            is_inside: false,
             verdict: Verdict::Unknown,
             process: None,
             looked_at: None,
@@ -138,6 +143,11 @@ impl Watch {
         let ended = verdict == Verdict::Ended;
         let heard_before = verdict != Verdict::NeverStarted;
         Self { verdict, ended, heard_before, process, ..Self::expected(host, rule, now) }
+    }
+
+    /// Whether it runs in the monitor's own process: only then is that its process.
+    pub const fn set_inside(&mut self, is_inside: bool) {
+        self.is_inside = is_inside;
     }
 
     /// Its verdict as it stands.
@@ -177,13 +187,35 @@ impl Watch {
         self.process.as_ref()
     }
 
-    /// Its process, when it runs on our host and in our PID namespace, so that it can be asked after.
+    /// Its process, when it runs on our host and in our PID namespace and can be its own, so that it can be asked after.
     #[must_use]
     pub fn process_here(&self, home: &Home) -> Option<&ProcessIdentity> {
-        self.process.as_ref().filter(|process| match &home.boot_id {
+        let process = self.process.as_ref().filter(|process| self.is_here(process, home))?;
+        self.not_its_own(home).is_none().then_some(process)
+    }
+
+    fn is_here(&self, process: &ProcessIdentity, home: &Home) -> bool {
+        match &home.boot_id {
             Some(ours) if process.boot_id.is_same_boot(ours) => process.boot_id == *ours,
             _ => *self.host == home.host,
-        })
+        }
+    }
+
+    /// What the process is that it names, when that says nothing about the publisher: the first one of our PID namespace, which
+    /// starts the others, and the monitor's own, unless the publisher runs inside it.
+    #[must_use]
+    pub fn not_its_own(&self, home: &Home) -> Option<&'static str> {
+        let process = self.process.as_ref().filter(|_| !self.is_inside)?;
+        let is_ours = match &home.boot_id {
+            Some(ours) => process.boot_id == *ours,
+            None => *self.host == home.host,
+        };
+        match process.pid {
+            _ if !is_ours => None,
+            pid if Some(pid) == home.pid => Some("the monitor's own process"),
+            1 => Some("the first process of the monitor's PID namespace"),
+            _ => None,
+        }
     }
 
     /// The boot that its process belongs to, where it has named one.
@@ -215,8 +247,7 @@ impl Watch {
 
     fn change(&mut self, judgement: Judgement, at: Monotonic, trigger: Trigger) -> Box<Transition> {
         if judgement.verdict == Verdict::Dead {
-            let incarnation = self.incarnation();
-            self.trouble().ending = Some(Ending::of(incarnation, at));
+            self.trouble().ending = Some(Ending::of(at));
         }
         let from = std::mem::replace(&mut self.verdict, judgement.verdict);
         Box::new(Transition { from, judgement, at, trigger })

@@ -41,6 +41,8 @@ pub struct SetDeadlines {
     pub rules: crate::domain::deadline::DeadlineRules,
     /// Publishers that are expected to be heard.
     pub expected: Vec<PublisherId>,
+    /// Publishers that run in the monitor's own process: for others that process is no evidence.
+    pub inside: Vec<PublisherId>,
     /// Maintenance windows of the configuration.
     pub scheduled: Vec<crate::domain::maintenance::Scheduled>,
     /// When a publisher is flapping.

@@ -17,7 +17,9 @@ use crate::adapters::mqtt::{MqttConfig, Secret};
 #[cfg(feature = "hosts")]
 use crate::adapters::tls::ClientFiles;
 use crate::buffer::journal::JournalConfig;
-use crate::config::{BrokerSettings, FeedSettings, FeedSource, InfluxVersion, MqttSettings, Settings, WebSettings};
+use crate::config::{
+    BrokerSettings, FeedSettings, FeedSource, InfluxVersion, MqttSettings, RunAs, Settings, WebSettings,
+};
 #[cfg(feature = "hosts")]
 use crate::config::{ClientCertificate, EtcdSettings};
 use crate::domain::delivery::DeliveryLimits;
@@ -43,8 +45,8 @@ const CONFIRM_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 /// # Errors
 /// When the system's host name has no letter that a host name may have.
 pub fn home(table: &dyn ProcessTable) -> anyhow::Result<Home> {
-    let boot_id = table.own_identity().map(|identity| identity.boot_id);
-    Ok(Home { host: host_name()?, boot_id })
+    let (boot_id, pid) = table.own_identity().map(|identity| (identity.boot_id, identity.pid)).unzip();
+    Ok(Home { host: host_name()?, boot_id, pid })
 }
 
 /// This host's name; a character that cannot be in one becomes `-`.
@@ -197,12 +199,21 @@ pub fn expected(settings: &Settings) -> Vec<PublisherId> {
     settings.publishers.iter().filter(|publisher| publisher.expected).map(|publisher| publisher.id.clone()).collect()
 }
 
+/// The publishers that run in the monitor's own process.
+#[must_use]
+pub fn inside(settings: &Settings) -> Vec<PublisherId> {
+    let is_inside = |feed: &FeedSettings| feed.run == RunAs::InProcess;
+    let inside = settings.publishers.iter().filter(|publisher| publisher.feed.as_ref().is_some_and(is_inside));
+    inside.map(|publisher| publisher.id.clone()).collect()
+}
+
 /// The watchdog's configuration.
 #[must_use]
 pub fn watchdog(settings: &Settings, home: Home) -> WatchdogConfig {
     WatchdogConfig {
         rules: settings.deadline_rules(),
         expected: expected(settings),
+        inside: inside(settings),
         scheduled: settings.maintenance.clone(),
         flapping: settings.watch.flapping,
         ..WatchdogConfig::new(home)

@@ -150,6 +150,7 @@ impl Pipeline {
         let deadlines = SetDeadlines {
             rules: settings.deadline_rules(),
             expected: assemble::expected(settings),
+            inside: assemble::inside(settings),
             scheduled: settings.maintenance.clone(),
             flapping: settings.watch.flapping,
         };

@@ -381,7 +381,7 @@ impl Handler<ProbeNow> for Watchdog {
                 Ok((process, answer)) => {
                     if answer.has_ended() {
                         let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
-                        actor.table.borrow_mut().exited(&publisher, &process, &answer, now, wall);
+                        actor.table.borrow_mut().found_ended(&publisher, &process, &answer, now, wall);
                         actor.follow_up(ctx);
                     }
                     (answer.describe(process.pid), answer.looked_at)

@@ -95,14 +95,16 @@ macro_rules! agent_of {
 
 /// What is around one publisher; a macro, because it borrows some fields while another one is changed.
 macro_rules! around {
-    ($table:ident, $agent:expr) => {
+    ($table:ident, $agent:expr) => {{
+        let agent = $agent;
         Surroundings {
             home: &$table.config.home,
             observer: &$table.observer,
             doubt: $table.crowd.doubt(),
-            agent: $agent,
+            agent,
+            other_agent: agent.and_then(|agent| $table.agents.beside(agent)),
         }
-    };
+    }};
 }
 
 impl Table {
@@ -165,7 +167,10 @@ impl Table {
         for (beat, place) in beats.iter().zip(&places) {
             let is_it = |place: &u32| self.entries[*place as usize].id == beat.publisher;
             let Some(index) = place.filter(is_it).or_else(|| self.index_of(beat)) else { continue };
-            self.agents.hear(beat);
+            if let Some(other) = self.agents.hear(beat) {
+                let agent = &beat.publisher;
+                tracing::warn!(%agent, %other, host = %beat.host, "two agents speak for one boot: one of them may not be what it says");
+            }
             // Of all signs of life only a last will has somebody asked at once.
             let is_will = matches!(beat.kind, BeatKind::LastWill { .. });
             let around = around!(self, if is_will { agent_of!(self, index) } else { None });
@@ -227,6 +232,18 @@ impl Table {
         self.decide(publisher, now, wall, |watch, around| {
             if watch.process() == Some(process) { watch.answered(around, answer, now) } else { None }
         });
+    }
+
+    /// Somebody had a publisher's process looked at, and it has ended.
+    pub fn found_ended(
+        &mut self,
+        publisher: &PublisherId,
+        process: &ProcessIdentity,
+        answer: &ProbeAnswer,
+        now: Monotonic,
+        wall: Timestamp,
+    ) {
+        self.decide(publisher, now, wall, |watch, around| watch.found_ended(around, process, answer, now));
     }
 
     /// The kernel reported the end of a publisher's process.
@@ -319,10 +336,12 @@ impl Table {
     pub fn set_deadlines(&mut self, deadlines: SetDeadlines, now: Monotonic, wall: Timestamp) {
         self.config.rules = deadlines.rules;
         self.config.flapping = deadlines.flapping;
+        self.config.inside = deadlines.inside;
         self.calm.maintenance.schedule(deadlines.scheduled);
         self.observer.set_pause_max(self.config.pause_max());
         for entry in &mut self.entries {
             entry.watch.set_deadline(self.config.rules.of(&entry.id));
+            entry.watch.set_inside(self.config.inside.contains(&entry.id));
         }
         self.expect(&deadlines.expected, now, wall);
         self.rearm_all();
@@ -399,7 +418,7 @@ impl Table {
         self.add(beat.publisher.clone(), watch, beat.wall)
     }
 
-    fn add(&mut self, id: PublisherId, watch: Watch, since: Timestamp) -> Option<u32> {
+    fn add(&mut self, id: PublisherId, mut watch: Watch, since: Timestamp) -> Option<u32> {
         let index = u32::try_from(self.entries.len()).ok();
         let Some(index) = index.filter(|_| self.entries.len() < self.config.publishers_max) else {
             self.unwatched += 1;
@@ -409,6 +428,7 @@ impl Table {
             }
             return None;
         };
+        watch.set_inside(self.config.inside.contains(&id));
         self.hosts.added(index, watch.host());
         self.entries.push(Entry::new(id, watch, since));
         self.by_id.insert(index, &self.entries);

@@ -100,7 +100,7 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
     let (kept, repeated, told) = (changes.clone(), standing.clone(), Rc::new(Cell::new(0)));
     let through = told.clone();
     let writer = supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone(), through.clone()));
-    let mut config = WatchdogConfig::new(Home { host: here(), boot_id: None });
+    let mut config = WatchdogConfig::new(Home { host: here(), boot_id: None, pid: None });
     config.rules.default = Duration::from_secs(5);
     config.expected = expected;
     let table = Rc::new(RefCell::new(Table::new(config, clock, &[], 7, broadcast::channel(16).0)));

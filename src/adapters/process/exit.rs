@@ -8,18 +8,22 @@ use tokio::io::unix::AsyncFd;
 
 use crate::domain::process::ProcessIdentity;
 
-/// Resolves when the process has ended. `is_still_it` tells whether the PID is still this process,
+fn was_not_there(pid: u32) -> String {
+    format!("PID {pid} was gone, or another process, before its end could be waited for")
+}
+
+/// Resolves when the process has ended, which it has not yet. `is_still_it` tells whether the PID is still this process,
 /// asked after the pidfd is open: from then on no other process can take its place.
 pub(super) async fn await_exit(identity: ProcessIdentity, is_still_it: impl FnOnce() -> bool) -> Result<(), String> {
     let pid = identity.pid;
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| format!("{pid} is no process id"))?;
     let pidfd = match pidfd_open(raw, PidfdFlags::NONBLOCK) {
         Ok(pidfd) => pidfd,
-        Err(Errno::SRCH) => return Ok(()),
+        Err(Errno::SRCH) => return Err(was_not_there(pid)),
         Err(error) => return Err(format!("pidfd_open({pid}): {error}")),
     };
     if !is_still_it() {
-        return Ok(());
+        return Err(was_not_there(pid));
     }
     #[expect(unsafe_code, reason = "tokio asks for a promise that an OwnedFd keeps by itself")]
     // SAFETY: the OwnedFd stays the same open descriptor until the AsyncFd that owns it is dropped.

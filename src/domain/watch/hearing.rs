@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Ending, Outcome, Position, Surroundings, Transition, Watch, Whereabouts};
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::judge::{judge_goes_on, judge_goodbye, judge_heard, judge_moving, judge_stuck};
-use crate::domain::process::{AskedFor, ProcessIdentity};
+use crate::domain::process::AskedFor;
 use crate::domain::publisher::Incarnation;
 use crate::domain::time::Monotonic;
 use crate::domain::verdict::{Trigger, Verdict};
@@ -16,14 +16,14 @@ impl Watch {
     pub fn hear(&mut self, beat: &Beat, around: Surroundings<'_>) -> Outcome {
         let life_before = self.incarnation();
         let mut was = None;
+        if !self.is_its_own(beat, around) {
+            return Outcome::default();
+        }
         match &beat.kind {
-            BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation),
+            BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation, around),
             BeatKind::LastWill { incarnation } => return self.hear_last_will(beat, *incarnation, around),
             BeatKind::Readings { incarnation } => {
-                if self.is_from_a_past_life(*incarnation, None, beat.at) {
-                    return Outcome::default();
-                }
-                if incarnation.is_some() && *incarnation > life_before {
+                if incarnation.is_some() && *incarnation != life_before {
                     // Which process this life is in, only a heartbeat tells: the known one is of another.
                     was = self.process.is_some().then(|| Box::new(self.whereabouts()));
                     (self.process, self.position) = (None, None);
@@ -36,9 +36,6 @@ impl Watch {
                 }
             }
             BeatKind::Heartbeat(heartbeat) => {
-                if self.is_from_a_past_life(Some(heartbeat.incarnation), heartbeat.process.as_ref(), beat.at) {
-                    return Outcome::default();
-                }
                 was = self.hear_heartbeat(heartbeat, beat.at);
             }
         }
@@ -52,6 +49,9 @@ impl Watch {
         self.ended = false;
         if let Some(trouble) = &mut self.trouble {
             (trouble.ending, trouble.last_will, trouble.lease_ended) = (None, None, None);
+            if self.has_incarnation && Some(self.incarnation) != life_before {
+                trouble.rival = None;
+            }
         }
         let is_same_life = life_before.is_some() && life_before == self.incarnation();
         let change = self.judge_position(beat, silent_before, is_same_life);
@@ -59,10 +59,12 @@ impl Watch {
     }
 
     fn hear_heartbeat(&mut self, heartbeat: &Heartbeat, at: Monotonic) -> Option<Box<Whereabouts>> {
+        // A heartbeat of the same life that names no process takes none away.
+        let is_named = heartbeat.process.is_some() || self.incarnation() != Some(heartbeat.incarnation);
         self.set_incarnation(heartbeat.incarnation);
         self.interval = Some(heartbeat.interval.into());
         let mut was = None;
-        if heartbeat.process != self.process {
+        if is_named && heartbeat.process != self.process {
             was = Some(Box::new(self.whereabouts()));
             self.process.clone_from(&heartbeat.process);
             self.position = None;
@@ -116,16 +118,26 @@ impl Watch {
         Some(self.change(judgement, beat.at, Trigger::Heartbeat))
     }
 
-    fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation) -> Outcome {
+    fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation, around: Surroundings<'_>) -> Outcome {
         if self.incarnation().is_some_and(|known| incarnation < known) {
             return Outcome::default();
         }
         let life_before = self.incarnation();
+        let has_ended = self.trouble.as_ref().is_some_and(|trouble| trouble.ending.is_some());
+        if life_before.is_some_and(|known| incarnation > known) && !has_ended && !self.has_ceased(around, beat.at) {
+            // Nobody was heard in the life that it ends, and the one who is known goes on.
+            return Outcome::default();
+        }
+        let ending = Ending { said_goodbye: true, ..Ending::of(beat.at) };
+        if self.another_speaks(beat.at) {
+            // The id passes to whoever speaks beside it, with their next sign of life; if none comes, this one has ended.
+            self.trouble().ending = Some(ending);
+            return Outcome::default();
+        }
         self.set_incarnation(incarnation);
         self.last_heard = Some((beat.at, beat.wall));
         // The same goodbye may come again, and again: what was heard since the first one counts all the same.
         if !std::mem::replace(&mut self.ended, true) || self.incarnation() != life_before {
-            let ending = Ending::of(self.incarnation(), beat.at);
             let trouble = self.trouble();
             (trouble.asked, trouble.ending) = (None, Some(ending));
         }
@@ -143,30 +155,5 @@ impl Watch {
             Some(process) => self.ask(AskedFor::LastWill, process, beat.at),
             None => Outcome::default(),
         }
-    }
-
-    /// What is no sign of life: readings and heartbeats of an earlier life (a replayed backlog), of the
-    /// life that has just said goodbye (overtaken by it), or of a process that was just found to have ended
-    /// (still on their way). If the last two go on coming, the goodbye was not its own, or it was another process that ended:
-    /// believe them. After a death one heartbeat of another process is enough.
-    fn is_from_a_past_life(
-        &mut self,
-        incarnation: Option<Incarnation>,
-        process: Option<&ProcessIdentity>,
-        at: Monotonic,
-    ) -> bool {
-        let (Some(speaks), Some(known)) = (incarnation, self.incarnation()) else { return false };
-        if speaks != known {
-            return speaks < known;
-        }
-        let Some(mut ending) = self.trouble.as_ref().and_then(|trouble| trouble.ending) else { return false };
-        let names_another = process.is_some() && process != self.process.as_ref();
-        if ending.incarnation != Some(speaks) || (names_another && !self.ended) {
-            return false;
-        }
-        let apart = self.deadline() + self.interval().unwrap_or_default();
-        let goes_on = ending.goes_on(at, self.late_after().get(), apart);
-        self.trouble().ending = Some(ending);
-        !goes_on
     }
 }

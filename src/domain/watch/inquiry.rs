@@ -1,7 +1,9 @@
 //! Silence, and what is asked and told of the process meanwhile: here a publisher gets its bad verdicts.
 
-use super::{Outcome, Surroundings, Transition, Watch};
-use crate::domain::judge::{Case, CpuProgress, Testimony, judge_after_deadline, judge_process, judge_silence};
+use super::{Ending, Outcome, Surroundings, Transition, Watch};
+use crate::domain::judge::{
+    Case, CpuProgress, Testimony, judge_after_deadline, judge_goodbye, judge_process, judge_silence,
+};
 use crate::domain::process::{AskedFor, ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::domain::verdict::{Trigger, Verdict};
@@ -15,6 +17,17 @@ impl Watch {
         self.looked_at = Some(now);
         // Most looks find that it was heard since they were set: they need no words.
         if now < self.late_at(around.observer).min(self.deadline_at(around.observer)) {
+            return Outcome::default();
+        }
+        let left = self.trouble.as_ref().and_then(|trouble| trouble.ending).filter(|ending| ending.said_goodbye);
+        if let Some(left) = left {
+            // Whoever was to take its place has not come.
+            self.ended = true;
+            let change = Some(self.change(judge_goodbye(), left.at, Trigger::Goodbye));
+            return Outcome { change, ..Outcome::default() };
+        }
+        if self.another_is_heard(now) {
+            // Who it is that speaks here is not clear yet; that somebody does is.
             return Outcome::default();
         }
         let case = self.case(around, None, now);
@@ -55,7 +68,9 @@ impl Watch {
         }
         let heard_since = self.last_heard.is_some_and(|(at, _)| at > asked_at);
         let ends = answer.has_ended();
-        if heard_since && !ends {
+        // Nobody dies while its own signs go on, whoever says so: the process may not be its own. The end of one that we saw
+        // run comes by [`Watch::exited`]; any other is asked after again when it is late.
+        if (heard_since && !ends) || (ends && !self.has_ceased(around, now)) {
             return None;
         }
         let transition = match asked_for {
@@ -77,7 +92,18 @@ impl Watch {
         transition
     }
 
-    /// The kernel reported the end of a process, and the probe has looked at what is left of it.
+    /// Somebody had the process looked at, and it has ended. As an answer it counts only when its own signs have ceased.
+    pub fn found_ended(
+        &mut self,
+        around: Surroundings<'_>,
+        process: &ProcessIdentity,
+        answer: &ProbeAnswer,
+        now: Monotonic,
+    ) -> Option<Box<Transition>> {
+        if self.has_ceased(around, now) { self.exited(around, process, answer, now) } else { None }
+    }
+
+    /// The kernel reported the end of a process that we saw run, and the probe has looked at what is left of it.
     pub fn exited(
         &mut self,
         around: Surroundings<'_>,
@@ -187,6 +213,11 @@ impl Watch {
         if judgement.verdict == self.verdict {
             return None;
         }
+        if judgement.verdict == Verdict::Dead && self.another_speaks(now) {
+            // The id passes to whoever speaks beside it, with their next sign of life; if none comes, it is asked after again.
+            self.trouble().ending = Some(Ending::of(now));
+            return None;
+        }
         let trigger = match asked_for {
             AskedFor::Exit => Trigger::ProcessExit,
             AskedFor::LastWill => Trigger::LastWill,
@@ -198,12 +229,14 @@ impl Watch {
 
     /// Its process, when somebody can be asked after it: we ourselves, or the agent there.
     pub(super) fn process_to_ask(&self, around: Surroundings<'_>) -> Option<&ProcessIdentity> {
-        self.process_here(around.home).or_else(|| around.agent.and(self.process.as_ref()))
+        let named = self.process.as_ref().filter(|_| self.not_its_own(around.home).is_none());
+        self.process_here(around.home).or_else(|| around.agent.and(named))
     }
 
     fn case<'a>(&'a self, around: Surroundings<'a>, answer: Option<&'a ProbeAnswer>, now: Monotonic) -> Case<'a> {
         let testimony = match answer {
             Some(answer) => Testimony::Probe(answer),
+            None if let Some(what) = self.not_its_own(around.home) => Testimony::NotItsOwn(what),
             None => match (&self.process, &around.home.boot_id) {
                 // It will be asked after: nothing can be said yet.
                 (Some(_), _) if self.process_to_ask(around).is_some() => Testimony::NoProcessNamed,
@@ -232,6 +265,7 @@ impl Watch {
             process: self.process.as_ref(),
             testimony,
             agent: around.agent.filter(|_| self.process_here(around.home).is_none()),
+            other_agent: around.other_agent,
             exit: trouble.and_then(|trouble| trouble.exit.as_ref()),
             cpu,
             last_will: trouble.and_then(|trouble| trouble.last_will),

@@ -11,6 +11,8 @@ pub struct Home {
     pub host: HostName,
     /// Our boot; none where the system does not tell.
     pub boot_id: Option<BootId>,
+    /// The monitor's own process; none where the system does not tell.
+    pub pid: Option<u32>,
 }
 
 /// What is behind a judgement besides the publisher itself.
@@ -24,4 +26,6 @@ pub struct Surroundings<'a> {
     pub doubt: Option<&'a str>,
     /// The agent of the publisher's own boot, where there is one that can be asked.
     pub agent: Option<&'a PublisherId>,
+    /// Another agent that speaks for the same boot: one of them may not be what it says.
+    pub other_agent: Option<&'a PublisherId>,
 }

@@ -5,6 +5,7 @@ mod doubt;
 mod elsewhere;
 mod hearing;
 mod inquiry;
+mod rival;
 mod schedule;
 
 use super::*;
@@ -23,7 +24,7 @@ fn at(millis: u64) -> Monotonic {
 }
 
 fn home() -> Home {
-    Home { host: HostName::parse("here").unwrap(), boot_id: Some("boot".into()) }
+    Home { host: HostName::parse("here").unwrap(), boot_id: Some("boot".into()), pid: Some(4_000) }
 }
 
 fn hearing_since(millis: u64) -> Observer {
@@ -67,7 +68,7 @@ fn answer(state: ProcessState) -> ProbeAnswer {
 }
 
 fn around<'a>(home: &'a Home, observer: &'a Observer) -> Surroundings<'a> {
-    Surroundings { home, observer, doubt: None, agent: None }
+    Surroundings { home, observer, doubt: None, agent: None, other_agent: None }
 }
 
 /// Hears, on a monitor that has nothing to doubt.

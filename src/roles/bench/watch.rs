@@ -99,7 +99,7 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     let made = Made { clock, host: HostName::parse("bench")?, processes };
     let before = resident_bytes(std::process::id())?;
     // Another host than theirs: their processes cannot be asked after.
-    let home = Home { host: HostName::parse("monitor")?, boot_id: Some(OUR_BOOT.into()) };
+    let home = Home { host: HostName::parse("monitor")?, boot_id: Some(OUR_BOOT.into()), pid: None };
     let mut config = WatchdogConfig::new(home);
     config.rules = DeadlineRules { default: DEADLINE, ..DeadlineRules::default() };
     let (live, _) = broadcast::channel(1);

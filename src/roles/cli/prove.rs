@@ -90,6 +90,8 @@ pub enum FaultKind {
     Goodbye,
     /// A goodbye in its name, which it goes on after; then SIGKILL
     FalseGoodbye,
+    /// Somebody else beats once in its name, as another process and as a later life; then SIGKILL
+    Impostor,
     /// It exits with 0 and without a goodbye
     ExitSilently,
     /// It has ended, and its parent does not collect it
@@ -121,7 +123,7 @@ pub enum FaultKind {
 #[command(after_help = "Examples:
   heartwatch faulty-publisher --id wedge-1 --mqtt mqtt://127.0.0.1:1883
 
-It takes one command a line on standard input: wedge, unwedge, freeze, thaw, goodbye, exit, claim PID TICKS.")]
+It takes one command a line on standard input: wedge, unwedge, freeze, thaw, goodbye, impostor, exit, claim PID TICKS.")]
 pub struct FaultyArgs {
     /// The publisher's id
     #[arg(long, value_name = "ID")]

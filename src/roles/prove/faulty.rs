@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::adapters::mqtt::{self, MqttConfig, Will};
 use crate::adapters::process::HostProcesses;
@@ -24,6 +24,10 @@ use crate::runtime::clock::Clock;
 
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 8;
+/// For so long it names a process that is not its own before it falls silent: long enough to be believed.
+const CLAIMS_FOR: Duration = Duration::from_secs(2);
+/// A process that no system has: the largest PID on Linux is 2^22.
+const NO_PID: u32 = 999_999_999;
 /// The pause before it connects again.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -36,10 +40,12 @@ enum Command {
     Unwedge,
     /// Nothing in it moves until `thaw`: no thread runs.
     Freeze,
-    /// It names this process as its own, once, and is never heard again.
+    /// In a next life it names this process as its own, for a while, and is never heard again.
     Claim { pid: u32, start_ticks: u64 },
     /// Somebody says goodbye in its name; it goes on.
     Goodbye,
+    /// Somebody beats once as another process of its life, and once as its very last life; it goes on.
+    Impostor,
     /// It ends with 0, without a word to anybody.
     Exit,
 }
@@ -52,6 +58,7 @@ impl Command {
             "unwedge" => Self::Unwedge,
             "freeze" => Self::Freeze,
             "goodbye" => Self::Goodbye,
+            "impostor" => Self::Impostor,
             "claim" => Self::Claim { pid: words.next()?.parse().ok()?, start_ticks: words.next()?.parse().ok()? },
             "exit" => Self::Exit,
             _ => return None,
@@ -67,7 +74,7 @@ pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
     let clock = Clock::start();
     let (mut commands, thaws) = commands()?;
     let host = assemble::host_name()?;
-    let incarnation = Incarnation(u64::try_from(clock.wall().as_nanos() / 1_000)?);
+    let mut incarnation = Incarnation(u64::try_from(clock.wall().as_nanos() / 1_000)?);
     let prefix = Prefix::default();
     let will = Will {
         topic: prefix.topic(&args.id, TopicKind::LastWill),
@@ -79,7 +86,14 @@ pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
     let (transport, mut events) = mqtt::connect(connection, Vec::new(), Some(will), clock)?;
 
     let mut process = HostProcesses::new(clock).own_identity();
-    let (mut cursor, mut wedged, mut mute) = (0, false, false);
+    let (mut cursor, mut wedged, mut claims_until) = (0, false, None);
+    let note = |incarnation, process: &Option<ProcessIdentity>, cursor| {
+        let process = process.clone();
+        let (idle, interval, is_agent) = (false, args.heartbeat, false);
+        let heartbeat = Heartbeat { incarnation, process, sequence: 0, cursor, idle, interval, is_agent };
+        let payload = encode_heartbeat(&HeartbeatNote::new(host.clone(), heartbeat));
+        Outgoing { topic: prefix.topic(&args.id, TopicKind::Heartbeat), payload, at_least_once: false }
+    };
     let mut connected = false;
     let mut beats = interval(args.heartbeat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -102,28 +116,24 @@ pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
                     let goodbye = Outgoing { topic, payload: encode_goodbye(&goodbye), at_least_once: true };
                     transport.try_publish(goodbye).context("the goodbye cannot be sent")?;
                 }
+                Some(Command::Impostor) => {
+                    let other = process.clone().map(|own| ProcessIdentity { pid: NO_PID, ..own });
+                    for incarnation in [incarnation, Incarnation(i64::MAX.cast_unsigned())] {
+                        transport.try_publish(note(incarnation, &other, 0)).context("the impostor cannot speak")?;
+                    }
+                }
                 Some(Command::Claim { pid, start_ticks }) => {
                     process = process.map(|own| ProcessIdentity { pid, start_ticks, ..own });
+                    incarnation.0 += 1;
+                    claims_until = Some(Instant::now() + CLAIMS_FOR);
                     beats.reset_immediately();
                 }
                 Some(Command::Exit) | None => return Ok(0),
             },
-            _ = beats.tick(), if connected && !mute => {
+            _ = beats.tick(), if connected && claims_until.is_none_or(|until| Instant::now() < until) => {
                 cursor += u64::from(!wedged);
-                let heartbeat = Heartbeat {
-                    is_agent: false,
-                    incarnation,
-                    process: process.clone(),
-                    sequence: 0,
-                    cursor,
-                    idle: false,
-                    interval: args.heartbeat,
-                };
-                let note = HeartbeatNote { host: host.clone(), heartbeat, confirmed: 0, earlier: Vec::new(), errors: Default::default() };
-                let topic = prefix.topic(&args.id, TopicKind::Heartbeat);
-                let beat = Outgoing { topic, payload: encode_heartbeat(&note), at_least_once: false };
-                let sent = transport.try_publish(beat).is_ok();
-                mute = sent && process.as_ref().is_some_and(|process| process.pid != std::process::id());
+                // One that is not sent is a late one.
+                let _ = transport.try_publish(note(incarnation, &process, cursor));
             }
         }
     }

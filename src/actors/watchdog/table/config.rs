@@ -18,6 +18,8 @@ pub struct WatchdogConfig {
     pub rules: DeadlineRules,
     /// Publishers that are expected to be heard.
     pub expected: Vec<PublisherId>,
+    /// Publishers that run in the monitor's own process: for others that process is no evidence.
+    pub inside: Vec<PublisherId>,
     /// Maintenance windows of the configuration.
     pub scheduled: Vec<Scheduled>,
     /// Maintenance windows that an earlier run was told of.
@@ -46,6 +48,7 @@ impl WatchdogConfig {
         Self {
             rules: DeadlineRules::default(),
             expected: Vec::new(),
+            inside: Vec::new(),
             scheduled: Vec::new(),
             windows: Vec::new(),
             flapping: FlappingLimits::default(),

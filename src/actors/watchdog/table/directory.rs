@@ -58,7 +58,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everyone_is_heard_as_himself_in_whatever_order_and_new_ones_among_the_known() {
         let (clock, host) = (Clock::start(), HostName::parse("h").unwrap());
-        let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None });
+        let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
         let mut table = Table::new(config, clock, &[], 0, broadcast::channel(1).0);
         let id = |number: i64| PublisherId::parse(&format!("publisher-{number}")).unwrap();
         let beat = |number: i64, round: i64| Beat {

@@ -250,7 +250,7 @@ mod tests {
     async fn who_is_on_a_host_is_known_of_new_ones_and_of_those_who_moved() {
         let clock = Clock::start();
         let host = |name: &str| HostName::parse(name).unwrap();
-        let config = WatchdogConfig::new(Home { host: host("here"), boot_id: None });
+        let config = WatchdogConfig::new(Home { host: host("here"), boot_id: None, pid: None });
         let mut table = Table::new(config, clock, &[], 0, broadcast::channel(1).0);
         let hear = |table: &mut Table, number: u32, on: &str| {
             let beat = Beat {

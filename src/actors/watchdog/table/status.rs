@@ -47,6 +47,9 @@ impl Table {
             return Some(Ok((process.clone(), None)));
         }
         let process = entry.watch.process();
+        if let (Some(process), Some(what)) = (process, entry.watch.not_its_own(&self.config.home)) {
+            return Some(Err(format!("PID {} is {what}, which is no evidence about it", process.pid)));
+        }
         let agent = process.and_then(|process| self.agents.of(&process.boot_id, id));
         if let (Some(process), Some(agent)) = (process, agent) {
             return Some(Ok((process.clone(), Some(agent.clone()))));

@@ -53,8 +53,13 @@ fn what_our_own_disk_held_up_is_taken_out_of_a_silence_and_teaches_nothing() {
 #[test]
 fn doubt_about_a_crowd_holds_silence_back_and_is_looked_at_again_soon() {
     let (home, observer) = (home(), hearing_since(0));
-    let doubting =
-        Surroundings { home: &home, observer: &observer, doubt: Some("3 of 4 fell silent at once"), agent: None };
+    let doubting = Surroundings {
+        home: &home,
+        observer: &observer,
+        doubt: Some("3 of 4 fell silent at once"),
+        agent: None,
+        other_agent: None,
+    };
     let mut watch = heard_once();
     watch.look(doubting, at(1_500));
     assert!(watch.look(doubting, at(5_000)).ask.is_some());

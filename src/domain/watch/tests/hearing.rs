@@ -70,7 +70,10 @@ fn what_was_on_its_way_at_a_goodbye_does_not_refute_it_however_late_it_comes() {
         assert_eq!(hear(&mut watch, &readings(drop_by_drop, 1)), None, "its process has ended after its goodbye");
     }
     assert_eq!(watch.verdict(), Verdict::Ended);
-    assert_eq!(hear(&mut watch, &heartbeat(91_000, 2)).unwrap().judgement.summary, "alive: heard again after 90 s");
+    assert_eq!(
+        hear(&mut watch, &heartbeat(91_000, 2)).unwrap().judgement.summary,
+        "alive: heard again after 1 min 30 s"
+    );
 }
 
 #[test]
@@ -134,8 +137,9 @@ fn the_process_of_an_earlier_life_says_nothing_about_the_next_one() {
     let (home, observer) = (home(), hearing_since(0));
     let mut watch = heard_once();
     hear(&mut watch, &readings(1_000, 2));
+    hear(&mut watch, &readings(1_500, 2));
     assert_eq!(watch.process(), None);
-    watch.look(around(&home, &observer), at(2_500));
-    let Some(change) = watch.look(around(&home, &observer), at(6_000)).change else { panic!("no change") };
+    watch.look(around(&home, &observer), at(3_000));
+    let Some(change) = watch.look(around(&home, &observer), at(6_500)).change else { panic!("no change") };
     assert_eq!(change.judgement.verdict, Verdict::Silent);
 }

@@ -75,7 +75,9 @@ fn an_answer_about_the_life_before_says_nothing_about_this_one() {
     heartbeat.process.as_mut().unwrap().pid = 813;
     hear(&mut watch, &next);
     assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(1_511)), None);
-    assert_eq!(watch.verdict(), Verdict::Alive);
+    assert_eq!(watch.verdict(), Verdict::Late);
+    next.at = at(1_600);
+    assert_eq!(hear(&mut watch, &next).unwrap().judgement.verdict, Verdict::Alive);
 }
 
 #[test]
@@ -105,7 +107,10 @@ fn a_last_will_makes_us_look_and_says_nothing_by_itself() {
     assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(201)), None);
     assert_eq!(watch.verdict(), Verdict::Alive, "only its connection was lost");
     watch.hear(&will(1), around(&home, &observer));
-    let dead = watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(300)).unwrap();
+    let gone = answer(ProcessState::Gone);
+    assert_eq!(watch.answered(around(&home, &observer), &gone, at(300)), None, "its own signs have not ceased");
+    watch.hear(&beat(1_500, BeatKind::LastWill { incarnation: Incarnation(1) }), around(&home, &observer));
+    let dead = watch.answered(around(&home, &observer), &gone, at(1_501)).unwrap();
     assert_eq!(dead.trigger, Trigger::LastWill);
 }
 
@@ -125,7 +130,10 @@ fn a_lease_that_ends_makes_us_look_and_says_nothing_by_itself() {
     assert_eq!(watch.answered(around(&home, &observer), &answer(unreachable), at(301)), None);
     assert_eq!(watch.verdict(), Verdict::Alive, "only its agent is away");
     assert!(ended(&mut watch, 400));
-    let dead = watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(401)).unwrap();
+    let gone = answer(ProcessState::Gone);
+    assert_eq!(watch.answered(around(&home, &observer), &gone, at(401)), None, "its own signs have not ceased");
+    assert!(ended(&mut watch, 1_500));
+    let dead = watch.answered(around(&home, &observer), &gone, at(1_501)).unwrap();
     assert_eq!((dead.judgement.verdict, dead.trigger), (Verdict::Dead, Trigger::Lease));
     assert!(dead.judgement.evidence.iter().any(|fact| fact.kind == EvidenceKind::Lease));
 

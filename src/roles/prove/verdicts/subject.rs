@@ -157,6 +157,7 @@ impl<'a> Subject<'a> {
             FaultKind::Stop => self.stopped().await,
             FaultKind::Goodbye => self.says_goodbye().await,
             FaultKind::FalseGoodbye => self.is_said_goodbye().await,
+            FaultKind::Impostor => self.is_played().await,
             FaultKind::NetworkCut => self.cut_off().await,
             FaultKind::ExitSilently => self.exits_silently().await,
             FaultKind::PidReuse => self.pid_is_reused().await,
@@ -224,6 +225,16 @@ impl<'a> Subject<'a> {
         Ok(std::iter::once(refuted).chain(killed).collect())
     }
 
+    /// Somebody else says a word in its name: that changes nothing, and its death is told like any other.
+    async fn is_played(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        self.program()?.command("impostor")?;
+        tokio::time::sleep(self.stage.args.deadline.mul_f64(1.0 + self.random.f64())).await;
+        let unmoved = self.judge(FaultKind::Impostor, Truth::Alive, &before);
+        let killed = self.killed(FaultKind::Impostor, true).await?;
+        Ok(std::iter::once(unmoved).chain(killed).collect())
+    }
+
     async fn cut_off(&mut self) -> anyhow::Result<Vec<Finding>> {
         let before = self.before();
         self.network.set(if self.random.bool() { Line::Cut } else { Line::Frozen });
@@ -243,7 +254,7 @@ impl<'a> Subject<'a> {
         self.restarted(FaultKind::ExitSilently, finding).await
     }
 
-    /// Its last word names a process that lives and started at another time.
+    /// Its last words name a process that lives and started at another time.
     async fn pid_is_reused(&mut self) -> anyhow::Result<Vec<Finding>> {
         let before = self.before();
         let (pid, start_ticks) = (self.stage.bystander.pid, self.stage.bystander.start_ticks + 1);

@@ -1,0 +1,127 @@
+//! Who else speaks under the same id: another life of the publisher, or another process in the same life.
+//!
+//! One word of somebody else decides nothing: anybody can say anything of anyone. The id passes to whoever goes on speaking,
+//! once the one known so far has ceased to or has ended. No clock of theirs decides: that a life has the larger number says
+//! only that its readings are not those of a life before.
+
+use std::time::Duration;
+
+use super::{Surroundings, Watch};
+use crate::domain::beat::{Beat, BeatKind};
+use crate::domain::process::ProcessIdentity;
+use crate::domain::publisher::Incarnation;
+use crate::domain::time::Monotonic;
+
+/// Signs within less than this may be one burst of what was on its way.
+const GOES_ON_LEAST: Duration = Duration::from_millis(250);
+
+/// Somebody else who speaks under this id.
+#[derive(Debug, Clone)]
+pub(super) struct Rival {
+    incarnation: Incarnation,
+    process: Option<ProcessIdentity>,
+    /// Its first sign of life without a long silence after it, and its last.
+    first: Monotonic,
+    last: Monotonic,
+}
+
+impl Rival {
+    fn is(&self, incarnation: Incarnation, process: Option<&ProcessIdentity>) -> bool {
+        let other_process = process.is_some() && self.process.is_some() && process != self.process.as_ref();
+        self.incarnation == incarnation && !other_process
+    }
+
+    fn goes_on(&self) -> bool {
+        self.last.since(self.first) >= GOES_ON_LEAST
+    }
+}
+
+impl Watch {
+    /// Whether this is a sign of life of the publisher. It is none when it is a reading of an earlier life (a replayed
+    /// backlog), when the life that it is from has just ended (it was on its way), or when somebody else speaks here while
+    /// the one who is known goes on.
+    pub(super) fn is_its_own(&mut self, beat: &Beat, around: Surroundings<'_>) -> bool {
+        let (speaks, process) = match &beat.kind {
+            BeatKind::Readings { incarnation } => (*incarnation, None),
+            BeatKind::Heartbeat(heartbeat) => (Some(heartbeat.incarnation), heartbeat.process.as_ref()),
+            BeatKind::Goodbye { .. } | BeatKind::LastWill { .. } => return true,
+        };
+        let (Some(speaks), Some(known)) = (speaks, self.incarnation()) else { return true };
+        let names_another = process.is_some() && self.process.is_some() && process != self.process.as_ref();
+        if speaks < known && matches!(beat.kind, BeatKind::Readings { .. }) {
+            return false;
+        }
+        if let Some(ending) = self.trouble.as_ref().and_then(|trouble| trouble.ending) {
+            // After an end the next life may begin at once, and after a death another process of the same one.
+            if speaks > known || (speaks == known && names_another && !self.ended && !ending.said_goodbye) {
+                return true;
+            }
+            if speaks == known {
+                return self.refutes(ending, beat.at);
+            }
+        }
+        if speaks == known && !names_another {
+            return true;
+        }
+        self.hear_rival(beat, speaks, process, around)
+    }
+
+    /// Whether it has been silent for longer than is usual, grace or not.
+    pub(super) fn has_ceased(&self, around: Surroundings<'_>, now: Monotonic) -> bool {
+        now.since(self.silent_since(around.observer)) >= self.late_after().get()
+    }
+
+    /// Whether signs of a life that has ended go on, so that it has not.
+    fn refutes(&mut self, mut ending: super::Ending, at: Monotonic) -> bool {
+        let apart = self.deadline() + self.interval().unwrap_or_default();
+        let goes_on = ending.goes_on(at, self.late_after().get(), apart);
+        self.trouble().ending = Some(ending);
+        goes_on
+    }
+
+    /// Whether it takes the place of the one who is known.
+    fn hear_rival(
+        &mut self,
+        beat: &Beat,
+        incarnation: Incarnation,
+        process: Option<&ProcessIdentity>,
+        around: Surroundings<'_>,
+    ) -> bool {
+        let at = beat.at;
+        let apart = self.deadline() + self.interval().unwrap_or_default();
+        let late_after = self.late_after().get();
+        let ceased = self.has_ceased(around, at);
+        let new = || Box::new(Rival { incarnation, process: process.cloned(), first: at, last: at });
+        let slot = &mut self.trouble().rival;
+        let rival = slot.get_or_insert_with(new);
+        let is_it = rival.is(incarnation, process);
+        if !is_it && at.since(rival.last) <= late_after {
+            // Of several the one that goes on stays.
+            return false;
+        }
+        if !is_it || at.since(rival.last) > apart {
+            *rival = new();
+        }
+        rival.last = rival.last.max(at);
+        if rival.process.is_none() {
+            rival.process = process.cloned();
+        }
+        let takes_over = ceased && rival.goes_on();
+        if takes_over {
+            *slot = None;
+        }
+        takes_over
+    }
+
+    /// Whether somebody else was heard later than the one who is known, and within a deadline.
+    pub(super) fn another_is_heard(&self, now: Monotonic) -> bool {
+        let Some(rival) = self.trouble.as_ref().and_then(|trouble| trouble.rival.as_ref()) else { return false };
+        self.last_heard.is_none_or(|(heard, _)| rival.last > heard) && now.since(rival.last) < self.deadline()
+    }
+
+    /// Whether somebody else has just been heard, so that the id passes to them with their next sign of life.
+    pub(super) fn another_speaks(&self, now: Monotonic) -> bool {
+        let rival = self.trouble.as_ref().and_then(|trouble| trouble.rival.as_ref());
+        rival.is_some_and(|rival| now.since(rival.last) < self.late_after().get())
+    }
+}
