@@ -120,7 +120,7 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
         }
         Command::FaultyPublisher(args) => {
             log(LevelFilter::ERROR, Time::Told);
-            on_this_thread(prove::faulty::publish(&args))
+            prove::faulty::publish_beside_main(args)
         }
     }
 }
@@ -161,6 +161,6 @@ fn asking(question: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<
 }
 
 /// The actors run on the main thread, which lives as long as the program: children are tied to it.
-fn on_this_thread(role: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+pub(super) fn on_this_thread(role: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
     actix_rt::System::new().block_on(role)
 }

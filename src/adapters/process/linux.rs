@@ -27,6 +27,7 @@ pub(super) struct Host {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     name: String,
+    state: char,
     start_ticks: u64,
 }
 
@@ -66,11 +67,35 @@ impl Host {
                 (ProcessState::Replaced { by: stat.name }, None)
             }
             Ok(_) => match seen {
-                Some(seen) => (seen.state, Some(self.cpu_time(identity.pid).unwrap_or(seen.cpu_time))),
+                Some(seen) => {
+                    let state = match seen.state {
+                        ProcessState::Zombie => self.without_leader(identity.pid).unwrap_or(ProcessState::Zombie),
+                        state => state,
+                    };
+                    (state, Some(self.cpu_time(identity.pid).unwrap_or(seen.cpu_time)))
+                }
                 None => failed("sysinfo does not see a process that /proc shows".to_owned()),
             },
             Err(error) => (self.without_stat(identity.pid, &error), None),
         }
+    }
+
+    /// What the other threads do of a process whose first one has ended: it is a zombie in its own `stat`, and lives as long as
+    /// one of them does. None when none is left.
+    fn without_leader(&self, pid: u32) -> Option<ProcessState> {
+        let threads = std::fs::read_dir(self.proc.join(pid.to_string()).join("task")).ok()?;
+        let mut state = None;
+        for thread in threads.take(THREADS_MAX) {
+            // A thread may end between the list and the look at it.
+            let Ok(bytes) = std::fs::read(thread.ok()?.path().join("stat")) else { continue };
+            match parse_stat(&bytes)?.state {
+                'Z' | 'X' | 'x' => {}
+                'R' => return Some(ProcessState::Running),
+                'T' | 't' => _ = state.get_or_insert(ProcessState::Stopped),
+                _ => state = Some(ProcessState::Sleeping),
+            }
+        }
+        state
     }
 
     /// The state of a process whose `stat` can't be read. With `hidepid` a process of another user is
@@ -128,9 +153,10 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let text = String::from_utf8_lossy(bytes);
     let (before, fields) = text.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;
-    // The first of these is field 3.
+    // The first of these is field 3, the state.
+    let state = fields.split_ascii_whitespace().next()?.chars().next()?;
     let start_ticks = fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
-    Some(Stat { name: name.to_owned(), start_ticks })
+    Some(Stat { name: name.to_owned(), state, start_ticks })
 }
 
 #[cfg(test)]
@@ -143,7 +169,7 @@ mod tests {
         for name in ["sleep", "a) S 1 (b", "with space", ")", ""] {
             let line = format!("42 ({name}) {rest}\n");
             let stat = parse_stat(line.as_bytes()).unwrap();
-            assert_eq!(stat, Stat { name: name.to_owned(), start_ticks: 987_654 });
+            assert_eq!(stat, Stat { name: name.to_owned(), state: 'S', start_ticks: 987_654 });
         }
         for broken in ["", "42", "42 (x", "42 (x) S 1 2 3", "42 (x) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x"] {
             assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");

@@ -88,6 +88,62 @@ fn a_killed_process_is_a_zombie_until_collected_and_then_gone() {
     assert_eq!(table.identity(identity.pid), None);
 }
 
+/// Its main thread ends at once; another one waits for a line, works until the next one comes, and ends with the third.
+#[cfg(target_os = "linux")]
+const WITHOUT_MAIN_THREAD: &str = r"
+import ctypes, sys, threading
+def work():
+    sys.stdin.readline()
+    goes_on = [True]
+    def busy():
+        while goes_on[0]: sum(range(100000))
+    worker = threading.Thread(target=busy)
+    worker.start()
+    sys.stdin.readline()
+    goes_on[0] = False
+    worker.join()
+    sys.stdin.readline()
+threading.Thread(target=work).start()
+ctypes.CDLL(None).pthread_exit(None)
+";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_whose_main_thread_has_ended_lives_as_long_as_another_one_does() {
+    use std::io::Write as _;
+    let started = Command::new("python3").args(["-c", WITHOUT_MAIN_THREAD]).stdin(Stdio::piped()).spawn();
+    let mut program = match started {
+        Ok(child) => Real(child),
+        Err(error) if std::env::var_os("HEARTWATCH_REQUIRE_SERVICES").is_some() => panic!("python3: {error}"),
+        Err(error) => {
+            eprintln!("skipped: no python3 here: {error}");
+            return;
+        }
+    };
+    let table = table();
+    let identity = table.identity(program.pid()).unwrap();
+    let leader = std::path::PathBuf::from(format!("/proc/{}/stat", program.pid()));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !std::fs::read_to_string(&leader).unwrap().contains(") Z ") {
+        assert!(Instant::now() < deadline, "its main thread does not end");
+        std::thread::yield_now();
+    }
+    let mut orders = program.0.stdin.take().unwrap();
+    let waits = becomes(&table, &identity, &ProcessState::Sleeping);
+    assert_eq!(becomes(&table, &identity, &ProcessState::Sleeping).cpu_time, waits.cpu_time, "it does nothing");
+    orders.write_all(b"\n").unwrap();
+    becomes(&table, &identity, &ProcessState::Running);
+    assert!(table.look(&identity).cpu_time > waits.cpu_time);
+    orders.write_all(b"\n").unwrap();
+    becomes(&table, &identity, &ProcessState::Sleeping);
+    program.signal(Signal::STOP);
+    becomes(&table, &identity, &ProcessState::Stopped);
+    program.signal(Signal::CONT);
+    becomes(&table, &identity, &ProcessState::Sleeping);
+    orders.write_all(b"\n").unwrap();
+    becomes(&table, &identity, &ProcessState::Zombie);
+}
+
 #[test]
 fn a_pid_that_is_used_again_is_replaced() {
     let table = table();

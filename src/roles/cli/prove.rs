@@ -102,6 +102,8 @@ pub enum FaultKind {
     WedgedBeating,
     /// It does nothing any more, and uses no CPU time
     WedgedSilent,
+    /// Its main thread has ended and another one goes on, until it does nothing any more
+    MainThreadEnded,
     /// Its connection to the broker lets nothing through any more
     NetworkCut,
     /// The broker is killed and started again
@@ -123,7 +125,7 @@ pub enum FaultKind {
 #[command(after_help = "Examples:
   heartwatch faulty-publisher --id wedge-1 --mqtt mqtt://127.0.0.1:1883
 
-It takes one command a line on standard input: wedge, unwedge, freeze, thaw, goodbye, impostor, exit, claim PID TICKS.")]
+It takes one command a line on standard input: wedge, unwedge, freeze, thaw, end-main, goodbye, impostor, exit, claim PID TICKS.")]
 pub struct FaultyArgs {
     /// The publisher's id
     #[arg(long, value_name = "ID")]

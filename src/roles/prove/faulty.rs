@@ -2,7 +2,7 @@
 //! it what to do, one command a line on standard input. Without an input it ends.
 
 use std::io::BufRead as _;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -46,6 +46,8 @@ enum Command {
     Goodbye,
     /// Somebody beats once as another process of its life, and once as its very last life; it goes on.
     Impostor,
+    /// Its main thread ends, and the one that publishes goes on.
+    EndMain,
     /// It ends with 0, without a word to anybody.
     Exit,
 }
@@ -57,6 +59,7 @@ impl Command {
             "wedge" => Self::Wedge,
             "unwedge" => Self::Unwedge,
             "freeze" => Self::Freeze,
+            "end-main" => Self::EndMain,
             "goodbye" => Self::Goodbye,
             "impostor" => Self::Impostor,
             "claim" => Self::Claim { pid: words.next()?.parse().ok()?, start_ticks: words.next()?.parse().ok()? },
@@ -66,11 +69,33 @@ impl Command {
     }
 }
 
-/// Publishes until it is told to exit; the answer is the exit code.
+/// Publishes in a thread of its own until it is told to exit; the answer is the exit code. The main thread can end before it.
 ///
 /// # Errors
 /// When its connection cannot be configured.
-pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
+pub fn publish_beside_main(args: FaultyArgs) -> anyhow::Result<u8> {
+    let (main, main_end) = sync_channel(1);
+    let ended = main.clone();
+    let publisher = move || {
+        let result = crate::roles::start::on_this_thread(publish(&args, main));
+        let _ = ended.send(Some(result));
+    };
+    std::thread::Builder::new().name("publisher".to_owned()).spawn(publisher)?;
+    if let Some(result) = main_end.recv()? {
+        return result;
+    }
+    #[expect(unsafe_code, reason = "no other call ends the main thread alone, and that is the fault to be shown")]
+    // SAFETY: the thread never runs again, so what it borrowed stays as it is; the kernel takes its stack when the process ends.
+    unsafe {
+        libc::syscall(libc::SYS_exit, 0);
+    }
+    anyhow::bail!("the main thread did not end")
+}
+
+/// What the main thread is told: the publisher's result, or to end before it.
+type ToMain = SyncSender<Option<anyhow::Result<u8>>>;
+
+async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
     let clock = Clock::start();
     let (mut commands, thaws) = commands()?;
     let host = assemble::host_name()?;
@@ -110,6 +135,7 @@ pub async fn publish(args: &FaultyArgs) -> anyhow::Result<u8> {
                 Some(Command::Unwedge) => wedged = false,
                 // This blocks the one thread that everything here runs on.
                 Some(Command::Freeze) => thaws.recv()?,
+                Some(Command::EndMain) => main.send(None)?,
                 Some(Command::Goodbye) => {
                     let goodbye = Goodbye { host: host.clone(), incarnation, sequence: 0 };
                     let topic = prefix.topic(&args.id, TopicKind::Goodbye);

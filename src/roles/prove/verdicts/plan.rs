@@ -24,7 +24,7 @@ pub enum Reach {
 
 impl FaultKind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Control,
         Self::Kill,
         Self::Zombie,
@@ -36,6 +36,7 @@ impl FaultKind {
         Self::Stop,
         Self::WedgedBeating,
         Self::WedgedSilent,
+        Self::MainThreadEnded,
         Self::NetworkCut,
         Self::EveryoneSilent,
         Self::BrokerKill,
@@ -57,7 +58,8 @@ impl FaultKind {
             | Self::ExitSilently
             | Self::PidReuse
             | Self::WedgedBeating
-            | Self::WedgedSilent => Reach::Faulty,
+            | Self::WedgedSilent
+            | Self::MainThreadEnded => Reach::Faulty,
             Self::MonitorStop | Self::JournalStall | Self::CpuLoad | Self::EveryoneSilent => Reach::Everybody,
             Self::BrokerKill => Reach::Broker,
             Self::ClockStep => Reach::Nobody,
@@ -79,6 +81,7 @@ impl FaultKind {
             Self::PidReuse => "PID reused",
             Self::WedgedBeating => "wedged, still beating",
             Self::WedgedSilent => "wedged, doing nothing",
+            Self::MainThreadEnded => "main thread ended, then wedged",
             Self::NetworkCut => "network cut",
             Self::BrokerKill => "broker killed",
             Self::MonitorStop => "SIGSTOP to the monitor",
@@ -184,7 +187,7 @@ mod tests {
             let wanted = match kind.reach() {
                 Reach::Everybody => 5..=5,
                 Reach::Broker => 0..=0,
-                _ => 40..=55,
+                _ => 35..=55,
             };
             assert!(wanted.contains(&count(&one, *kind)), "{kind:?}: {}", count(&one, *kind));
         }

@@ -158,6 +158,7 @@ impl<'a> Subject<'a> {
             FaultKind::Goodbye => self.says_goodbye().await,
             FaultKind::FalseGoodbye => self.is_said_goodbye().await,
             FaultKind::Impostor => self.is_played().await,
+            FaultKind::MainThreadEnded => self.loses_its_main_thread().await,
             FaultKind::NetworkCut => self.cut_off().await,
             FaultKind::ExitSilently => self.exits_silently().await,
             FaultKind::PidReuse => self.pid_is_reused().await,
@@ -271,6 +272,19 @@ impl<'a> Subject<'a> {
         let before = self.before();
         self.program()?.command(to_go_on)?;
         Ok(vec![finding, self.await_recovery(fault, &before).await])
+    }
+
+    /// Its main thread is a zombie; as long as another thread works it is alive, and when that does nothing it is hung. It ends
+    /// as it is, because a main thread does not come back.
+    async fn loses_its_main_thread(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let fault = FaultKind::MainThreadEnded;
+        let before = self.before();
+        self.program()?.command("end-main")?;
+        tokio::time::sleep(self.stage.args.deadline.mul_f64(self.random.f64())).await;
+        let alive = self.judge(fault, Truth::Alive, &before);
+        let hung = self.told(fault, "freeze", "thaw").await?;
+        let killed = self.killed(fault, true).await?;
+        Ok(std::iter::once(alive).chain(hung).chain(killed).collect())
     }
 
     /// What a fault that hits everybody begins with.
