@@ -89,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::beat::Heartbeat;
+    use crate::domain::beat::{Heartbeat, Way};
     use crate::domain::process::ProcessIdentity;
     use crate::domain::publisher::{HostName, Incarnation};
     use crate::domain::time::{Monotonic, Timestamp};
@@ -105,7 +105,7 @@ mod tests {
     fn said(id: &str, kind: BeatKind) -> Beat {
         let publisher = PublisherId::parse(id).unwrap();
         let host = HostName::parse("h").unwrap();
-        Beat { publisher, host, at: Monotonic::START, wall: Timestamp::from_nanos(0), kind }
+        Beat { publisher, host, at: Monotonic::START, wall: Timestamp::from_nanos(0), way: Way::Mqtt, kind }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A sign of life from a publisher: what it was, and when it came.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::domain::process::ProcessIdentity;
@@ -31,6 +32,30 @@ impl Heartbeat {
     #[must_use]
     pub const fn idle(incarnation: Incarnation, interval: Duration) -> Self {
         Self { incarnation, process: None, sequence: 0, cursor: 0, idle: true, interval, is_agent: false }
+    }
+}
+
+/// On which way something came. Each can be down while the others are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Way {
+    /// The MQTT broker.
+    #[default]
+    Mqtt,
+    /// Kafka.
+    Kafka,
+}
+
+impl Way {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Mqtt, Self::Kafka];
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Mqtt => "MQTT",
+            Self::Kafka => "Kafka",
+        })
     }
 }
 
@@ -67,6 +92,8 @@ pub struct Beat {
     pub at: Monotonic,
     /// When it arrived, on the clock that is written down.
     pub wall: Timestamp,
+    /// On which way it came.
+    pub way: Way,
     /// What it was.
     pub kind: BeatKind,
 }

@@ -11,6 +11,8 @@ use self::hold_ups::HoldUps;
 use crate::domain::time::Monotonic;
 
 mod hold_ups;
+mod ways;
+pub use self::ways::{HeardOn, Observers};
 
 /// Whether what is sent reaches the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use crate::domain::arrivals::Phi;
-use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+use crate::domain::beat::{Beat, BeatKind, Heartbeat, Way};
 use crate::domain::deadline::{DeadlineKind, DeadlineRule};
 use crate::domain::observer::{Observer, Reception};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
@@ -377,6 +377,7 @@ impl Publisher {
             host: home.host.clone(),
             at: Monotonic::START,
             wall: Timestamp::default(),
+            way: Way::Mqtt,
             kind,
         };
         Self {

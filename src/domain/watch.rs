@@ -16,9 +16,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::beat::Way;
 use crate::domain::boot::BootId;
 use crate::domain::deadline::{DeadlineRule, Fit};
 use crate::domain::judge::Judgement;
+use crate::domain::observer::HeardOn;
 use crate::domain::process::{AskedFor, ProcessExit, ProcessIdentity};
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::time::{Monotonic, Span, Timestamp};
@@ -87,6 +89,8 @@ pub struct Watch {
     ended: bool,
     /// Whether it runs in the monitor's own process.
     is_inside: bool,
+    /// On which way it was heard last.
+    way: Way,
     verdict: Verdict,
     process: Option<ProcessIdentity>,
     looked_at: Option<Monotonic>,
@@ -102,6 +106,8 @@ struct Trouble {
     exit: Option<ProcessExit>,
     ending: Option<Ending>,
     rival: Option<Box<rival::Rival>>,
+    /// Another way on which it was heard, and when it was last.
+    other_way: Option<(Way, Monotonic)>,
     last_will: Option<Timestamp>,
     lease_ended: Option<Timestamp>,
 }
@@ -123,6 +129,7 @@ impl Watch {
             heard_before: false,
             ended: false,
             is_inside: false,
+            way: Way::Mqtt,
             verdict: Verdict::Unknown,
             process: None,
             looked_at: None,
@@ -231,6 +238,23 @@ impl Watch {
     pub fn touch(&self) {
         let (process, position) = (self.process.is_some(), self.position.is_some());
         std::hint::black_box((process, position, self.last_heard, self.incarnation, self.deadline, self.verdict));
+    }
+
+    /// On which ways it was heard last; none before the first.
+    #[must_use]
+    pub fn heard_on(&self) -> Option<HeardOn> {
+        let (heard, _) = self.last_heard?;
+        let other = self.trouble.as_ref().and_then(|trouble| trouble.other_way);
+        let other = other.filter(|(way, at)| *way != self.way && heard.since(*at) <= self.deadline());
+        Some((self.way, other.map(|(way, _)| way)))
+    }
+
+    /// Notes on which way it is heard, before that counts as its last sign of life.
+    fn heard_over(&mut self, way: Way) {
+        let before = std::mem::replace(&mut self.way, way);
+        if let (true, Some((at, _))) = (before != way, self.last_heard) {
+            self.trouble().other_way = Some((before, at));
+        }
     }
 
     /// When it was last heard.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::Message;
 
-pub use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+pub use crate::domain::beat::{Beat, BeatKind, Heartbeat, Way};
 use crate::domain::nodes::NodeBeat;
 pub use crate::domain::observer::Reception;
 use crate::domain::time::Monotonic;
@@ -23,6 +23,8 @@ pub struct LeasesEnded(pub Arc<Vec<NodeBeat>>);
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct Hearing {
+    /// On which way.
+    pub way: Way,
     /// Whether our subscription is up, and our disk takes what comes over it.
     pub reception: Reception,
     /// Since when, on the clock that decides.

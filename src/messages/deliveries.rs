@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 
 use crate::domain::time::{Monotonic, Timestamp};
+use crate::messages::beats::Way;
 use crate::messages::marks::SourceMark;
 use crate::ports::Receipt;
 
@@ -21,6 +22,8 @@ pub struct Delivery {
     pub at: Monotonic,
     /// When it arrived, on the clock that is written down.
     pub wall: Timestamp,
+    /// On which way it came.
+    pub way: Way,
     /// How it is known when it comes again; none where it has no such mark.
     pub mark: Option<SourceMark>,
     /// What to hand back to the transport when its content is safe on disk.

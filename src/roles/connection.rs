@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::actors::subscriber;
 use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Unacknowledged, Will};
-use crate::messages::beats::{Hearing, Reception};
+use crate::messages::beats::{Hearing, Reception, Way};
 use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::ports::{Transport, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -152,7 +152,7 @@ impl Connection {
         wanted.config.unacknowledged = self.unacknowledged.clone();
         self.close().await;
         let reason = reason.to_owned();
-        let hearing = Hearing { reception: Reception::Lost, at: self.clock.monotonic(), reason };
+        let hearing = Hearing { way: Way::Mqtt, reception: Reception::Lost, at: self.clock.monotonic(), reason };
         takers.hearing.deliver(hearing).await?;
         let mut next = Current::open(wanted.clone(), self.clock)?;
         *self.wanted.borrow_mut() = Some(wanted);
@@ -174,7 +174,8 @@ impl Current {
         let Some(events) = self.events.take() else { return };
         let Takers { deliveries, reports, hearing } = takers;
         // Over this very transport: a receipt of another one means nothing to it.
-        let pump = subscriber::pump(events, self.transport.clone(), deliveries, reports, Some(hearing), clock);
+        let pump =
+            subscriber::pump(Way::Mqtt, events, self.transport.clone(), deliveries, reports, Some(hearing), clock);
         self.pump = Some(actix_rt::spawn(pump));
     }
 }

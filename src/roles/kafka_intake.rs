@@ -45,14 +45,28 @@ impl KafkaIntake {
     pub fn read(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
         use crate::actors::subscriber;
         use crate::adapters::kafka;
+        use crate::messages::beats::{Hearing, Reception, Way};
         use crate::roles::assemble;
         let Some(config) = assemble::kafka(settings) else { return Ok(()) };
         let brokers = config.brokers.clone();
         let (transport, events) = kafka::connect(config, self.clock)?;
         let (way, answers) = kafka::over_kafka(&brokers, transport.agents_heard(), self.clock)?;
         self.agents.ask_over(way, answers);
-        let Takers { deliveries, reports, .. } = takers.clone();
-        let pump = subscriber::pump(events, transport.clone(), deliveries, reports, None, self.clock);
+        let Takers { deliveries, reports, hearing } = takers.clone();
+        let hears_not_yet = Hearing {
+            way: Way::Kafka,
+            reception: Reception::Lost,
+            at: self.clock.monotonic(),
+            reason: format!("Kafka at {brokers} is not reached yet: who is heard there is not known"),
+        };
+        let said = hearing.clone();
+        actix_rt::spawn(async move {
+            if let Err(error) = said.deliver(hears_not_yet).await {
+                tracing::error!(%error, "the watchdog was not told that there is another way to be heard");
+            }
+        });
+        let pump =
+            subscriber::pump(Way::Kafka, events, transport.clone(), deliveries, reports, Some(hearing), self.clock);
         let pump = actix_rt::spawn(pump);
         *self.current.borrow_mut() = Some(Current { transport, pump });
         Ok(())

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::actors::subscriber;
 use crate::adapters::broker::matches;
 use crate::adapters::mqtt::{self, MqttConfig, Overlap};
+use crate::messages::beats::Way;
 use crate::messages::deliveries::Delivery;
 use crate::messages::marks::SourceMark;
 use crate::ports::{Transport, TransportEvent};
@@ -156,7 +157,7 @@ impl Guard {
         let (transport, mut events) = mqtt::connect(config, Vec::new(), None, self.clock)?;
         let (forward, forwarded) = mpsc::channel(FORWARDED_MESSAGES);
         let (deliveries, reports) = (self.takers.deliveries.clone(), self.takers.reports.clone());
-        let pump = subscriber::pump(forwarded, transport.clone(), deliveries, reports, None, self.clock);
+        let pump = subscriber::pump(Way::Mqtt, forwarded, transport.clone(), deliveries, reports, None, self.clock);
         let pump = actix_rt::spawn(pump);
         let until = Instant::now() + EMPTYING_MAX;
         let (mut connected, mut interruptions, mut taken, mut of_others) = (false, 0, 0_u64, 0_u64);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use heartwatch::actors::subscriber::{Rules, translate};
 use heartwatch::actors::watchman::{Written, internal_rows};
-use heartwatch::domain::beat::Heartbeat;
+use heartwatch::domain::beat::{Heartbeat, Way};
 use heartwatch::domain::ledger::Account;
 use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch::domain::reading::{FieldValue, Reading};
@@ -252,6 +252,7 @@ impl Rows {
                 retained: false,
                 at: Monotonic::from_nanos(sequence * 1_000_000_000),
                 wall: time,
+                way: Way::Mqtt,
                 mark: None,
                 receipt: Receipt { connection_epoch: 1, packet_id: 0 },
             };

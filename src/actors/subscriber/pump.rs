@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::formats::envelope::TopicKind;
-use crate::messages::beats::{Hearing, Reception};
+use crate::messages::beats::{Hearing, Reception, Way};
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
 use crate::ports::{Receipt, Transport, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -42,8 +42,9 @@ pub const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
 /// commit takes some ten milliseconds.
 pub const STALL_MAX: Duration = Duration::from_millis(500);
 
-/// Runs until the transport ends. Without a watchdog the state of this transport says nothing about the monitor's ears.
+/// Runs until the transport ends, the one of this way. Without a watchdog its state says nothing about the monitor's ears.
 pub async fn pump(
+    way: Way,
     mut events: mpsc::Receiver<TransportEvent>,
     transport: Arc<dyn Transport>,
     subscriber: Outlet<Deliveries>,
@@ -54,7 +55,7 @@ pub async fn pump(
     let mut in_flight = FuturesOrdered::new();
     let mut since: VecDeque<UnderWay> = VecDeque::new();
     let mut arrived: Vec<TransportEvent> = Vec::with_capacity(BATCH_MESSAGES_MAX);
-    let mut ears = Ears { watchdog, clock, connected: false, stalled: false };
+    let mut ears = Ears { way, watchdog, clock, connected: false, stalled: false };
     let mut gathered = Gathered::default();
     loop {
         let messages: usize = since.iter().map(|batch| batch.messages).sum();
@@ -176,6 +177,7 @@ struct UnderWay {
 /// What the watchdog is told of the monitor's own ears: they are open when the connection is up and
 /// our own disk does not hold up what comes over it.
 struct Ears {
+    way: Way,
     watchdog: Option<Outlet<Hearing>>,
     clock: Clock,
     connected: bool,
@@ -214,7 +216,8 @@ impl Ears {
         let now = self.clock.monotonic();
         // It is told only once the batch has waited for so long.
         let at = if reception == Reception::HeldUp { now.earlier_by(STALL_MAX) } else { now };
-        if let Err(error) = watchdog.deliver(Hearing { reception, at, reason: reason.to_owned() }).await {
+        if let Err(error) = watchdog.deliver(Hearing { way: self.way, reception, at, reason: reason.to_owned() }).await
+        {
             tracing::error!(%error, "the watchdog was not told about the connection");
         }
     }
@@ -301,6 +304,7 @@ mod tests {
             retained: false,
             at: Monotonic::START,
             wall: Timestamp::from_nanos(0),
+            way: Way::Mqtt,
             mark: None,
             receipt: Receipt { connection_epoch: 1, packet_id },
         }

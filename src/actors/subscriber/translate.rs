@@ -107,6 +107,7 @@ pub fn translate(
         host: host.clone(),
         at: delivery.at,
         wall: delivery.wall,
+        way: delivery.way,
         kind,
     };
     let mut meaning = Translation::default();
@@ -171,7 +172,7 @@ fn translate_foreign(reading: ForeignReading, delivery: &Delivery) -> Translatio
     let kind = BeatKind::Readings { incarnation: None };
     let newest = line_protocol::Rows::of(&lines).last().map(|row| (publisher.clone(), row.to_vec()));
     let entries = arrived(&publisher, lines, rows, delivery);
-    let beat = Beat { publisher, host, at: delivery.at, wall: delivery.wall, kind };
+    let beat = Beat { publisher, host, at: delivery.at, wall: delivery.wall, way: delivery.way, kind };
     Translation { beat: Some(beat), entries, problem, newest, ..Translation::default() }
 }
 
@@ -186,7 +187,8 @@ fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translat
     let measured = monitoring_data::decode(&delivery.payload)?.measured()?;
     let Measured { publisher, host, incarnation, reading } = measured;
     let kind = BeatKind::Readings { incarnation };
-    let beat = Beat { publisher: publisher.clone(), host: host.clone(), at: delivery.at, wall: delivery.wall, kind };
+    let Delivery { at, wall, way, .. } = *delivery;
+    let beat = Beat { publisher: publisher.clone(), host: host.clone(), at, wall, way, kind };
     let mut meaning = Translation { beat: Some(beat), ..Translation::default() };
     match (reading, incarnation) {
         (None, _) => {}
@@ -299,6 +301,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::messages::beats::Way;
     use crate::ports::Receipt;
 
     fn read(topic: &str, payload: &str) -> Translation {
@@ -314,6 +317,7 @@ mod tests {
             retained: false,
             at: Monotonic::START,
             wall: Timestamp::from_nanos(5),
+            way: Way::Mqtt,
             mark: None,
             receipt: Receipt { connection_epoch: 1, packet_id: 0 },
         };

@@ -15,7 +15,7 @@ use crate::domain::crowd::Crowd;
 use crate::domain::deadline::IdPattern;
 use crate::domain::maintenance::Maintenance;
 use crate::domain::nodes::NodeBeat;
-use crate::domain::observer::Observer;
+use crate::domain::observer::Observers;
 use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
@@ -60,7 +60,7 @@ pub enum Question {
 pub struct Table {
     config: WatchdogConfig,
     clock: Clock,
-    observer: Observer,
+    observers: Observers,
     calm: Calm,
     crowd: Crowd,
     crowd_counted_at: Option<Monotonic>,
@@ -95,11 +95,11 @@ macro_rules! agent_of {
 
 /// What is around one publisher; a macro, because it borrows some fields while another one is changed.
 macro_rules! around {
-    ($table:ident, $agent:expr) => {{
-        let agent = $agent;
+    ($table:ident, $index:expr, $agent:expr) => {{
+        let (agent, heard_on) = ($agent, $table.entries[$index as usize].watch.heard_on());
         Surroundings {
             home: &$table.config.home,
-            observer: &$table.observer,
+            observer: $table.observers.of(heard_on),
             doubt: $table.crowd.doubt(),
             agent,
             other_agent: agent.and_then(|agent| $table.agents.beside(agent)),
@@ -120,7 +120,7 @@ impl Table {
     ) -> Self {
         let now = clock.monotonic();
         let mut table = Self {
-            observer: Observer::new(config.pause_max(), now),
+            observers: Observers::new(config.pause_max(), now),
             clock,
             calm: Calm::default(),
             crowd: Crowd::default(),
@@ -173,7 +173,7 @@ impl Table {
             }
             // Of all signs of life only a last will has somebody asked at once.
             let is_will = matches!(beat.kind, BeatKind::LastWill { .. });
-            let around = around!(self, if is_will { agent_of!(self, index) } else { None });
+            let around = around!(self, index, if is_will { agent_of!(self, index) } else { None });
             let outcome = self.entries[index as usize].watch.hear(beat, around);
             self.follow(index, outcome, now, wall);
             self.await_exit_of(index);
@@ -183,12 +183,16 @@ impl Table {
 
     /// The monitor's own hearing came or went.
     pub fn hearing(&mut self, hearing: &Hearing) {
-        self.observer.receives(hearing.reception, &hearing.reason, hearing.at);
+        self.observers.receives(hearing.way, hearing.reception, &hearing.reason, hearing.at);
+        if self.observers.are_many() {
+            // Others than before may be the ears for somebody now, who may be late sooner than those had it.
+            self.rearm_all();
+        }
     }
 
     /// Notes that the monitor runs, or that it stood still.
     pub fn tick(&mut self, now: Monotonic) {
-        if let Some(gap) = self.observer.tick(now) {
+        if let Some(gap) = self.observers.tick(now) {
             self.paused_for = Some((gap, now));
             let paused_ms = gap.as_millis();
             tracing::warn!(paused_ms, "the monitor itself stood still; silence counts from now");
@@ -212,7 +216,7 @@ impl Table {
         self.entries[index as usize].armed = None;
         self.tick(now);
         self.count_the_silent_with(index, now);
-        let around = around!(self, agent_of!(self, index));
+        let around = around!(self, index, agent_of!(self, index));
         let outcome = self.entries[index as usize].watch.look(around, now);
         self.arm(index);
         self.follow(index, outcome, now, wall);
@@ -272,7 +276,7 @@ impl Table {
             found.extend(self.hosts.places_on(host, &self.entries));
         }
         for index in found {
-            let around = around!(self, agent_of!(self, index));
+            let around = around!(self, index, agent_of!(self, index));
             let outcome = self.entries[index as usize].watch.lease_ended(around, now, wall);
             self.follow(index, outcome, now, wall);
         }
@@ -293,7 +297,7 @@ impl Table {
         self.tick(now);
         let Some(index) = self.by_id.find(publisher, &self.entries) else { return };
         self.count_the_silent_with(index, now);
-        let around = around!(self, agent_of!(self, index));
+        let around = around!(self, index, agent_of!(self, index));
         let change = decide(&mut self.entries[index as usize].watch, around);
         self.follow(index, Outcome { change, ..Outcome::default() }, now, wall);
         // A doubt is looked at again sooner than a verdict.
@@ -338,7 +342,7 @@ impl Table {
         self.config.flapping = deadlines.flapping;
         self.config.inside = deadlines.inside;
         self.calm.maintenance.schedule(deadlines.scheduled);
-        self.observer.set_pause_max(self.config.pause_max());
+        self.observers.set_pause_max(self.config.pause_max());
         for entry in &mut self.entries {
             entry.watch.set_deadline(self.config.rules.of(&entry.id));
             entry.watch.set_inside(self.config.inside.contains(&entry.id));
@@ -440,8 +444,9 @@ impl Table {
 
     fn arm(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
-        self.not_late_before[index as usize] = entry.watch.late_at(&self.observer);
-        let wanted = entry.watch.look_again_at(&self.observer);
+        let observer = self.observers.of(entry.watch.heard_on());
+        self.not_late_before[index as usize] = entry.watch.late_at(observer);
+        let wanted = entry.watch.look_again_at(observer);
         let before = std::mem::replace(&mut entry.armed, wanted);
         self.timers.set(index, before, wanted);
     }
@@ -449,7 +454,7 @@ impl Table {
     /// Sets its timer anew when that is to be sooner; a timer that fires too early is set again then.
     fn arm_sooner(&mut self, index: u32) {
         let entry = &self.entries[index as usize];
-        let wanted = entry.watch.look_again_at(&self.observer);
+        let wanted = entry.watch.look_again_at(self.observers.of(entry.watch.heard_on()));
         if wanted.is_some_and(|wanted| entry.armed.is_none_or(|armed| wanted < armed)) {
             self.arm(index);
         }

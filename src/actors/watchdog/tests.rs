@@ -10,7 +10,7 @@ use crate::domain::restart::RestartLimits;
 use crate::domain::verdict::{Change, Verdict};
 use crate::domain::watch::Home;
 use crate::messages::ask::ObserverState;
-use crate::messages::beats::Reception;
+use crate::messages::beats::{Reception, Way};
 use crate::runtime::supervisor::{Supervised, Supervisor};
 
 /// Stands in for the probe: no real process can be made to change its state under a paused clock.
@@ -122,7 +122,12 @@ impl House {
     }
 
     async fn receives(&self, reception: Reception) {
-        let hearing = Hearing { reception, at: self.clock.monotonic(), reason: String::new() };
+        self.receives_on(Way::Mqtt, reception).await;
+    }
+
+    async fn receives_on(&self, way: Way, reception: Reception) {
+        let reason = format!("{way} is not reached");
+        let hearing = Hearing { way, reception, at: self.clock.monotonic(), reason };
         self.watchdog.address.outlet().deliver(hearing).await.unwrap();
     }
 
@@ -135,6 +140,10 @@ impl House {
     }
 
     async fn beat_from(&self, publisher: &PublisherId, host: HostName) {
+        self.beat_over(Way::Mqtt, publisher, host).await;
+    }
+
+    async fn beat_over(&self, way: Way, publisher: &PublisherId, host: HostName) {
         let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".into() };
         let heartbeat = Heartbeat {
             is_agent: false,
@@ -147,7 +156,7 @@ impl House {
         };
         let kind = BeatKind::Heartbeat(Box::new(heartbeat));
         let (at, wall) = (self.clock.monotonic(), self.clock.wall());
-        let beat = Beat { publisher: publisher.clone(), host, at, wall, kind };
+        let beat = Beat { publisher: publisher.clone(), host, at, wall, way, kind };
         self.watchdog.address.outlet().deliver(Beats(Arc::new(vec![beat]))).await.unwrap();
     }
 
@@ -187,6 +196,50 @@ async fn pass(duration: Duration) {
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[test]
+fn a_way_that_is_down_makes_nobody_silent_and_who_is_heard_on_another_is_judged_by_that() {
+    on_one_thread(async {
+        let house = house(ProcessState::Sleeping, vec![]);
+        let [on_kafka, on_both, on_mqtt] = ["agent-1", "agent-2", "light"].map(|id| PublisherId::parse(id).unwrap());
+        house.hears().await;
+        house.receives_on(Way::Kafka, Reception::Open).await;
+        let beat = async |ways: &[Way], both: bool| {
+            for way in ways {
+                house.beat_over(*way, if *way == Way::Kafka { &on_kafka } else { &on_mqtt }, here()).await;
+                if both {
+                    house.beat_over(*way, &on_both, here()).await;
+                }
+            }
+            pass(Duration::from_secs(1)).await;
+        };
+        for _ in 0..5 {
+            beat(&Way::ALL, true).await;
+        }
+        house.receives_on(Way::Kafka, Reception::Lost).await;
+        for _ in 0..20 {
+            beat(&[Way::Mqtt], true).await;
+        }
+        assert_eq!(house.last_of(&on_kafka), Some(Verdict::Unknown));
+        let doubt = house.changes.borrow().iter().rfind(|change| change.publisher == on_kafka).unwrap().summary.clone();
+        assert!(doubt.contains("Kafka is not reached"), "{doubt}");
+        for well in [&on_both, &on_mqtt] {
+            assert_eq!(house.last_of(well), Some(Verdict::Alive));
+        }
+        // Who falls silent on the way that lives is judged, and by itself.
+        for _ in 0..8 {
+            beat(&[Way::Mqtt], false).await;
+        }
+        assert_eq!(house.last_of(&on_both), Some(Verdict::Silent));
+        // When it is back, who is not heard there has its whole deadline.
+        house.receives_on(Way::Kafka, Reception::Open).await;
+        for _ in 0..4 {
+            beat(&[Way::Mqtt], false).await;
+        }
+        assert_eq!(house.last_of(&on_kafka), Some(Verdict::Unknown));
+        house.until(&on_kafka, Verdict::Silent).await;
+    });
 }
 
 #[test]

@@ -24,12 +24,19 @@ use crate::domain::time::Timestamp;
 use crate::formats::envelope::{self, Message, Prefix, Topic, TopicKind};
 use crate::formats::monitoring_data::DELIVERY_TOPIC;
 use crate::formats::monitoring_sign::{self, STALE_AFTER};
+use crate::messages::beats::Way;
 use crate::messages::deliveries::Delivery;
 use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use crate::runtime::clock::Clock;
 
 /// Wait after an error: librdkafka itself goes on connecting.
 const ERROR_PAUSE: Duration = Duration::from_millis(200);
+/// While Kafka is not read from it is asked so often whether it is there: an idle topic brings no message that would say so.
+const REACHED_EVERY: Duration = Duration::from_secs(1);
+/// How long the answer may take.
+const REACHED_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long after it is there again reading takes to go on, at the most; a message says so sooner.
+const READS_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long the end may take: the last offsets are committed.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -114,8 +121,23 @@ async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<T
     let outage = Outage::default();
     let mut packet_id: u16 = 0;
     let mut marks = Marks::default();
+    let mut reached = Box::pin(reads_again(shared.clone()));
     loop {
-        let event = match shared.consumer.recv().await {
+        let is_away = !shared.connected.load(Ordering::Relaxed);
+        let received = tokio::select! {
+            received = shared.consumer.recv() => received,
+            () = &mut reached, if is_away => {
+                reached = Box::pin(reads_again(shared.clone()));
+                outage.ended(&config.brokers);
+                shared.connected.store(true, Ordering::Relaxed);
+                let connected = TransportEvent::Connected { connection_epoch: 1, session_present: true };
+                if events.send(connected).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let event = match received {
             Ok(message) => {
                 outage.ended(&config.brokers);
                 packet_id = packet_id.wrapping_add(1);
@@ -152,6 +174,7 @@ async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<T
                     retained: stale,
                     at: clock.monotonic(),
                     wall,
+                    way: Way::Kafka,
                     mark,
                     receipt: Receipt { connection_epoch: 1, packet_id },
                 })
@@ -160,13 +183,31 @@ async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<T
                 let (reason, at) = (error.to_string(), clock.wall());
                 let news = outage.failed(&config.brokers, &reason);
                 tokio::time::sleep(ERROR_PAUSE).await;
+                reached = Box::pin(reads_again(shared.clone()));
                 if !news || !shared.connected.swap(false, Ordering::Relaxed) {
                     continue;
                 }
+                let reason =
+                    format!("Kafka at {} is not reached ({reason}): who is heard there is not known", config.brokers);
                 TransportEvent::Disconnected { reason, at }
             }
         };
         if events.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Resolves when Kafka answers, and reading from it has had the time to go on.
+async fn reads_again(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(REACHED_EVERY).await;
+        let asked = shared.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            asked.consumer.fetch_metadata(Some(&asked.topic), REACHED_TIMEOUT).is_ok()
+        });
+        if answer.await.unwrap_or(false) {
+            tokio::time::sleep(READS_AGAIN_WITHIN).await;
             return;
         }
     }

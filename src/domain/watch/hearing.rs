@@ -45,6 +45,7 @@ impl Watch {
         }
         let silent_before = self.last_heard.map(|(at, _)| beat.at.since(at));
         self.fit_deadline(beat.at, life_before, around.observer);
+        self.heard_over(beat.way);
         self.last_heard = Some((self.last_heard.map_or(beat.at, |(at, _)| at.max(beat.at)), beat.wall));
         self.ended = false;
         if let Some(trouble) = &mut self.trouble {

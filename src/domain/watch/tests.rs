@@ -10,7 +10,7 @@ mod schedule;
 
 use super::*;
 use crate::domain::arrivals::Phi;
-use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+use crate::domain::beat::{Beat, BeatKind, Heartbeat, Way};
 use crate::domain::deadline::DeadlineKind;
 use crate::domain::evidence::EvidenceKind;
 use crate::domain::observer::{Observer, Reception};
@@ -39,6 +39,7 @@ fn beat(millis: u64, kind: BeatKind) -> Beat {
         host: home().host,
         at: at(millis),
         wall: Timestamp::from_nanos(i64::try_from(millis).unwrap() * 1_000_000),
+        way: Way::Mqtt,
         kind,
     }
 }

@@ -25,7 +25,7 @@ use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::verdict::Verdict;
 use crate::domain::watch::Home;
-use crate::messages::beats::{Hearing, Reception};
+use crate::messages::beats::{Hearing, Reception, Way};
 use crate::roles::ask::drawing;
 use crate::roles::cli::WatchBenchArgs;
 use crate::runtime::clock::Clock;
@@ -104,7 +104,12 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     config.rules = DeadlineRules { default: DEADLINE, ..DeadlineRules::default() };
     let (live, _) = broadcast::channel(1);
     let mut watched = Table::new(config, clock, &[], 0, live);
-    watched.hearing(&Hearing { reception: Reception::Open, at: clock.monotonic(), reason: String::new() });
+    watched.hearing(&Hearing {
+        way: Way::Mqtt,
+        reception: Reception::Open,
+        at: clock.monotonic(),
+        reason: String::new(),
+    });
     let mut batch = Vec::with_capacity(BATCH_BEATS);
     // Everybody is heard for the first time; the changes are taken as the writer would take them.
     for from in (0..publishers).step_by(BATCH_BEATS) {
@@ -208,6 +213,7 @@ impl Made {
                 host: self.host.clone(),
                 at: self.clock.monotonic(),
                 wall: self.clock.wall(),
+                way: Way::Mqtt,
                 kind: BeatKind::Heartbeat(Box::new(Heartbeat { process, ..Heartbeat::idle(Incarnation(1), INTERVAL) })),
             });
         }

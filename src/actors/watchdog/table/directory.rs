@@ -46,7 +46,7 @@ mod tests {
     use tokio::sync::broadcast;
 
     use crate::actors::watchdog::{Table, WatchdogConfig};
-    use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+    use crate::domain::beat::{Beat, BeatKind, Heartbeat, Way};
     use crate::domain::publisher::{HostName, Incarnation, PublisherId};
     use crate::domain::time::Timestamp;
     use crate::domain::watch::Home;
@@ -66,6 +66,7 @@ mod tests {
             host: host.clone(),
             at: clock.monotonic(),
             wall: Timestamp::from_nanos(number * 10 + round),
+            way: Way::Mqtt,
             kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
         };
         for (round, known) in [(0, PUBLISHERS / 2), (1, PUBLISHERS)] {

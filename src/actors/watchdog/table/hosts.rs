@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::calm::Draft;
-use super::silence::is_well;
+use super::silence::{is_late, is_well};
 use super::*;
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::maintenance::host_id;
@@ -145,7 +145,7 @@ impl Table {
             if watch.has_ended() || matches!(watch.verdict(), Verdict::Dead | Verdict::NeverStarted) {
                 continue;
             }
-            if !watch.is_late(&self.observer, now) {
+            if !is_late(&self.observers, watch, now) {
                 return None;
             }
             silent += 1;
@@ -210,7 +210,7 @@ impl Table {
         let mut others_heard = false;
         let well = |entry: &&Entry| is_well(&entry.watch);
         for entry in self.entries.iter().filter(well) {
-            if entry.watch.is_late(&self.observer, now) {
+            if is_late(&self.observers, &entry.watch, now) {
                 let host = entry.watch.host();
                 if *host == self.config.home.host || silent_host.is_some_and(|known| known != host) {
                     return false;
@@ -219,7 +219,7 @@ impl Table {
             }
         }
         for entry in self.entries.iter().filter(well) {
-            if !entry.watch.is_late(&self.observer, now) {
+            if !is_late(&self.observers, &entry.watch, now) {
                 if Some(entry.watch.host()) == silent_host {
                     return false;
                 }
@@ -242,7 +242,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::beat::Heartbeat;
+    use crate::domain::beat::{Heartbeat, Way};
     use crate::domain::publisher::Incarnation;
     use crate::domain::watch::Home;
 
@@ -258,6 +258,7 @@ mod tests {
                 host: host(on),
                 at: clock.monotonic(),
                 wall: clock.wall(),
+                way: Way::Mqtt,
                 kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
             };
             table.hear(&[beat], clock.monotonic(), clock.wall());

@@ -30,7 +30,7 @@ impl Table {
 
     /// Whether a silence stands alone or in a crowd; counted only when there is one to judge.
     pub(super) fn count_the_silent_with(&mut self, index: u32, now: Monotonic) {
-        if self.entries[index as usize].watch.is_late(&self.observer, now) {
+        if is_late(&self.observers, &self.entries[index as usize].watch, now) {
             self.count_the_silent(now);
         }
     }
@@ -50,8 +50,8 @@ impl Table {
             if now < *not_before {
                 continue;
             }
-            *not_before = entry.watch.late_at(&self.observer);
-            if entry.is_well && entry.watch.is_late(&self.observer, now) {
+            *not_before = entry.watch.late_at(self.observers.of(entry.watch.heard_on()));
+            if entry.is_well && is_late(&self.observers, &entry.watch, now) {
                 late += 1;
                 patience = patience.max(entry.watch.deadline());
             }
@@ -73,7 +73,7 @@ impl Table {
     /// The late and the well, from the entries alone: what the shorter way has to come to.
     fn count_one_by_one(&self, now: Monotonic) -> (usize, usize) {
         let well = self.entries.iter().filter(|entry| is_well(&entry.watch));
-        let late = well.clone().filter(|entry| entry.watch.is_late(&self.observer, now));
+        let late = well.clone().filter(|entry| is_late(&self.observers, &entry.watch, now));
         (late.count(), well.count())
     }
 
@@ -92,4 +92,9 @@ impl Table {
 /// Whether it was heard, and nothing bad is said of it.
 pub(super) const fn is_well(watch: &Watch) -> bool {
     watch.last_heard().is_some() && matches!(watch.verdict(), Verdict::Alive | Verdict::Late | Verdict::Unknown)
+}
+
+/// Whether it has been silent for longer than is usual, on a way that is up.
+pub(super) fn is_late(observers: &Observers, watch: &Watch, now: Monotonic) -> bool {
+    watch.is_late(observers.of(watch.heard_on()), now)
 }

@@ -8,8 +8,8 @@ impl Table {
     /// Whether the monitor trusts its own ears.
     #[must_use]
     pub fn observer_status(&self) -> ObserverStatus {
-        if !self.observer.hears() {
-            return ObserverStatus { state: ObserverState::Suspect, reason: self.observer.reason().to_owned() };
+        if let Some((_, deaf)) = self.observers.deaf() {
+            return ObserverStatus { state: ObserverState::Suspect, reason: deaf.reason().to_owned() };
         }
         if let Some(doubt) = self.crowd.doubt() {
             return ObserverStatus { state: ObserverState::Suspect, reason: doubt.to_owned() };

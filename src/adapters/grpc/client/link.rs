@@ -16,6 +16,7 @@ use crate::domain::command::{Command, CommandResult};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, describe_duration};
 use crate::formats::envelope::TopicKind;
+use crate::messages::beats::Way;
 use crate::messages::deliveries::Delivery;
 use crate::ports::{Receipt, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -242,6 +243,7 @@ impl Link {
             retained: false,
             at: self.clock.monotonic(),
             wall: self.clock.wall(),
+            way: Way::default(),
             mark: None,
             receipt: Receipt { connection_epoch: self.epoch, packet_id: 0 },
         };

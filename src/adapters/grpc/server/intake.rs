@@ -15,6 +15,7 @@ use crate::domain::reading::{FieldValue, Reading, Sequence};
 use crate::domain::time::Timestamp;
 use crate::formats::envelope::{self, LastWill, Message, PAYLOAD_BYTES_MAX, TopicKind};
 use crate::formats::monitoring_data::{host_of, publisher_of};
+use crate::messages::beats::Way;
 use crate::messages::deliveries::Delivery;
 use crate::ports::{Receipt, TransportEvent};
 use crate::wire::monitoring as wire;
@@ -204,6 +205,7 @@ impl Intake {
             retained: false,
             at: self.shared.clock.monotonic(),
             wall: self.shared.clock.wall(),
+            way: Way::default(),
             mark: None,
             receipt: Receipt { connection_epoch: 1, packet_id: 0 },
         };

@@ -12,6 +12,7 @@ use rumqttc::{
 use super::{CLOSING_MAX, Link, Phase, Stopping};
 use crate::adapters::mqtt::outage::{Kind, describe};
 use crate::domain::time::{Monotonic, Timestamp};
+use crate::messages::beats::Way;
 use crate::messages::deliveries::Delivery;
 use crate::messages::marks::{SourceMark, content_hash};
 use crate::ports::{Receipt, TransportEvent};
@@ -193,6 +194,7 @@ impl Link {
             retained: publish.retain,
             at,
             wall,
+            way: Way::Mqtt,
             mark,
             receipt: Receipt { connection_epoch: self.connection_epoch, packet_id },
         }));
