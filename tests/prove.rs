@@ -48,8 +48,9 @@ fn no_verdict_is_wrong_and_none_is_missed() {
         ("dead", "dead", 12),
         ("silent", "silent", 2),
         ("hung", "hung", 6),
-        ("stopped", "stopped", 3),
-        ("ended", "ended", 3),
+        ("stopped", "stopped", 2),
+        ("ended", "ended", 2),
+        ("conflict", "conflict", 2),
         ("not-to-be-known", "unknown", 15),
     ] {
         let found = count(&report, truth, verdict);

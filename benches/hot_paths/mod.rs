@@ -13,7 +13,7 @@ use heartwatch::domain::time::Timestamp;
 use heartwatch::domain::watch::Home;
 use heartwatch::formats::envelope::{TopicKind, decode, encode_readings};
 use heartwatch::formats::line_protocol::encode_reading;
-use heartwatch::messages::beats::{Hearing, Reception};
+use heartwatch::messages::beats::{Hearing, Reception, Way};
 use heartwatch::messages::intake::IntakeEntry;
 use heartwatch::runtime::clock::Clock;
 
@@ -70,18 +70,24 @@ fn encode_a_line() -> Step {
 fn a_heartbeat() -> Step {
     let clock = Clock::start();
     let host = HostName::parse("sensor-host").unwrap();
-    let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None });
+    let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
     // The queue of deadlines wants a runtime to be made, not to be heard by.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (live, _) = tokio::sync::broadcast::channel(1);
     let mut table = runtime.block_on(async { Table::new(config, clock, &[], 0, live) });
-    table.hearing(&Hearing { reception: Reception::Open, at: clock.monotonic(), reason: String::new() });
+    table.hearing(&Hearing {
+        way: Way::Mqtt,
+        reception: Reception::Open,
+        at: clock.monotonic(),
+        reason: String::new(),
+    });
     let beats: Vec<Beat> = (0..PUBLISHERS)
         .map(|number| Beat {
             publisher: PublisherId::parse(&format!("publisher-{number}")).unwrap(),
             host: host.clone(),
             at: clock.monotonic(),
             wall: clock.wall(),
+            way: Way::Mqtt,
             kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
         })
         .collect();

@@ -11,7 +11,7 @@ pub fn style(verdict: Verdict) -> Style {
         Verdict::Alive => AnsiColor::Green,
         Verdict::Ended => AnsiColor::Cyan,
         Verdict::Late | Verdict::Silent => AnsiColor::Yellow,
-        Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => AnsiColor::Magenta,
+        Verdict::Conflict | Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => AnsiColor::Magenta,
         Verdict::Dead | Verdict::NeverStarted => AnsiColor::Red,
         Verdict::Unknown => AnsiColor::White,
     };

@@ -61,7 +61,7 @@ impl Drawing {
             Verdict::Alive => Color::Green,
             Verdict::Ended => Color::Cyan,
             Verdict::Late | Verdict::Silent => Color::Yellow,
-            Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => Color::Magenta,
+            Verdict::Conflict | Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => Color::Magenta,
             Verdict::Dead | Verdict::NeverStarted => Color::Red,
             Verdict::Unknown => Color::White,
         };

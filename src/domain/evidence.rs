@@ -32,6 +32,8 @@ pub enum EvidenceKind {
     Flapping,
     /// A maintenance window.
     Maintenance,
+    /// Who speaks under its id, one fact each.
+    Speaker,
     /// Another verdict that the facts exclude.
     RuledOut,
 }

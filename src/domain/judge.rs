@@ -233,6 +233,34 @@ pub fn judge_moving(still_for: Duration) -> Judgement {
     }
 }
 
+/// The verdict on an id under which two speak; of each, in words, who and where it is.
+#[must_use]
+pub fn judge_conflict(first: &str, second: &str) -> Judgement {
+    Judgement {
+        verdict: Verdict::Conflict,
+        summary: format!("conflict: two speak under this id: {first}; and {second}"),
+        evidence: vec![
+            Evidence::new(EvidenceKind::Speaker, first),
+            Evidence::new(EvidenceKind::Speaker, second),
+            Evidence::new(
+                EvidenceKind::RuledOut,
+                "not one after the other: each has gone on since the other one began",
+            ),
+        ],
+    }
+}
+
+/// The verdict once only one of two goes on; in words, who.
+#[must_use]
+pub fn judge_conflict_over(goes_on: &str) -> Judgement {
+    let what = format!("only one speaks under this id now: {goes_on}");
+    Judgement {
+        verdict: Verdict::Alive,
+        summary: format!("alive: {what}"),
+        evidence: vec![Evidence::new(EvidenceKind::Speaker, what)],
+    }
+}
+
 /// The verdict on a publisher that said goodbye.
 #[must_use]
 pub fn judge_goodbye() -> Judgement {

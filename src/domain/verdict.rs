@@ -33,14 +33,17 @@ pub enum Verdict {
     NeverStarted,
     /// The monitor doubts itself: no verdict on anyone.
     Unknown,
+    /// Two speak under its id, and both go on.
+    Conflict,
 }
 
 impl Verdict {
     /// Every verdict, in the order of `interface.md`.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Alive,
         Self::Late,
         Self::Silent,
+        Self::Conflict,
         Self::Hung,
         Self::Stopped,
         Self::Unreachable,
@@ -56,7 +59,7 @@ impl Verdict {
         match self {
             Self::Alive | Self::Ended => 0,
             Self::Late => 1,
-            Self::Silent => 2,
+            Self::Silent | Self::Conflict => 2,
             Self::Hung | Self::Stopped => 3,
             Self::Unreachable => 4,
             Self::Dead | Self::NeverStarted => 5,
@@ -86,6 +89,8 @@ impl Verdict {
             Self::Dead => 6,
             Self::NeverStarted => 7,
             Self::Ended => 8,
+            // 9 and 10 are kept for jobs that failed or are overdue.
+            Self::Conflict => 11,
         }
     }
 
@@ -103,6 +108,7 @@ impl Verdict {
             Self::NeverStarted => "never-started",
             Self::Ended => "ended",
             Self::Unknown => "unknown",
+            Self::Conflict => "conflict",
         }
     }
 }

@@ -145,7 +145,7 @@ fn style(verdict: Verdict) -> Style {
         Verdict::Alive => Color::Green,
         Verdict::Ended => Color::Cyan,
         Verdict::Late | Verdict::Silent => Color::Yellow,
-        Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => Color::Magenta,
+        Verdict::Conflict | Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => Color::Magenta,
         Verdict::Dead | Verdict::NeverStarted => Color::Red,
         Verdict::Unknown => Color::Gray,
     };
@@ -159,7 +159,7 @@ const fn sign(verdict: Verdict) -> char {
         Verdict::Alive => '✓',
         Verdict::Ended => '→',
         Verdict::Late | Verdict::Silent => '…',
-        Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => '!',
+        Verdict::Conflict | Verdict::Hung | Verdict::Stopped | Verdict::Unreachable => '!',
         Verdict::Dead | Verdict::NeverStarted => '✗',
         Verdict::Unknown => '?',
     }

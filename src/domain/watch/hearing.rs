@@ -17,7 +17,7 @@ impl Watch {
         let life_before = self.incarnation();
         let mut was = None;
         if !self.is_its_own(beat, around) {
-            return Outcome::default();
+            return Outcome { change: self.judge_rival(beat.at), ..Outcome::default() };
         }
         match &beat.kind {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation, around),
@@ -50,12 +50,16 @@ impl Watch {
         self.ended = false;
         if let Some(trouble) = &mut self.trouble {
             (trouble.ending, trouble.last_will, trouble.lease_ended) = (None, None, None);
-            if self.has_incarnation && Some(self.incarnation) != life_before {
+            if was.is_some() || (self.has_incarnation && Some(self.incarnation) != life_before) {
                 trouble.rival = None;
             }
         }
         let is_same_life = life_before.is_some() && life_before == self.incarnation();
-        let change = self.judge_position(beat, silent_before, is_same_life);
+        let change = if self.verdict == Verdict::Conflict {
+            self.judge_conflict(beat.at)
+        } else {
+            self.judge_position(beat, silent_before, is_same_life)
+        };
         Outcome { change, ask: None, was }
     }
 

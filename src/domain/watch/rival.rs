@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
-use super::{Surroundings, Watch};
-use crate::domain::beat::{Beat, BeatKind};
+use super::{Surroundings, Transition, Watch};
+use crate::domain::beat::{Beat, BeatKind, Way};
+use crate::domain::judge::{judge_conflict, judge_conflict_over};
 use crate::domain::process::ProcessIdentity;
-use crate::domain::publisher::Incarnation;
+use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::time::Monotonic;
+use crate::domain::verdict::{Trigger, Verdict};
 
 /// Signs within less than this may be one burst of what was on its way.
 const GOES_ON_LEAST: Duration = Duration::from_millis(250);
@@ -20,6 +22,8 @@ const GOES_ON_LEAST: Duration = Duration::from_millis(250);
 pub(super) struct Rival {
     incarnation: Incarnation,
     process: Option<ProcessIdentity>,
+    host: HostName,
+    way: Way,
     /// Its first sign of life without a long silence after it, and its last.
     first: Monotonic,
     last: Monotonic,
@@ -36,6 +40,12 @@ impl Rival {
     }
 }
 
+/// Who speaks, in words.
+fn said(host: &HostName, process: Option<&ProcessIdentity>, incarnation: Incarnation, way: Way) -> String {
+    let process = process.map_or_else(|| "an unnamed process".to_owned(), |of| format!("PID {}", of.pid));
+    format!("{process} on {host} (incarnation {incarnation}, over {way})")
+}
+
 impl Watch {
     /// Whether this is a sign of life of the publisher. It is none when it is a reading of an earlier life (a replayed
     /// backlog), when the life that it is from has just ended (it was on its way), or when somebody else speaks here while
@@ -48,7 +58,8 @@ impl Watch {
         };
         let (Some(speaks), Some(known)) = (speaks, self.incarnation()) else { return true };
         let names_another = process.is_some() && self.process.is_some() && process != self.process.as_ref();
-        if speaks < known && matches!(beat.kind, BeatKind::Readings { .. }) {
+        // Who beats says with a heartbeat who it is; who never does is only heard in its readings.
+        if speaks < known && self.interval.is_some() && matches!(beat.kind, BeatKind::Readings { .. }) {
             return false;
         }
         if let Some(ending) = self.trouble.as_ref().and_then(|trouble| trouble.ending) {
@@ -91,7 +102,10 @@ impl Watch {
         let apart = self.deadline() + self.interval().unwrap_or_default();
         let late_after = self.late_after().get();
         let ceased = self.has_ceased(around, at);
-        let new = || Box::new(Rival { incarnation, process: process.cloned(), first: at, last: at });
+        let new = || {
+            let (process, host, way) = (process.cloned(), beat.host.clone(), beat.way);
+            Box::new(Rival { incarnation, process, host, way, first: at, last: at })
+        };
         let slot = &mut self.trouble().rival;
         let rival = slot.get_or_insert_with(new);
         let is_it = rival.is(incarnation, process);
@@ -102,7 +116,7 @@ impl Watch {
         if !is_it || at.since(rival.last) > apart {
             *rival = new();
         }
-        rival.last = rival.last.max(at);
+        (rival.last, rival.way) = (rival.last.max(at), beat.way);
         if rival.process.is_none() {
             rival.process = process.cloned();
         }
@@ -111,6 +125,33 @@ impl Watch {
             *slot = None;
         }
         takes_over
+    }
+
+    /// Two speak, and each has gone on for longer than makes it late since the other one began: no end of one, and no burst of
+    /// what was on its way, looks like that.
+    pub(super) fn judge_rival(&mut self, at: Monotonic) -> Option<Box<Transition>> {
+        let late_after = self.late_after().get();
+        let rival = self.trouble.as_ref()?.rival.as_ref()?;
+        let (heard, _) = self.last_heard?;
+        let both_since = rival.first + late_after;
+        let both_go_on = heard >= both_since && rival.last >= both_since && at.since(heard) < late_after;
+        if !both_go_on || self.verdict == Verdict::Conflict || self.ended {
+            return None;
+        }
+        let known = said(self.host(), self.process.as_ref(), self.incarnation, self.way);
+        let other = said(&rival.host, rival.process.as_ref(), rival.incarnation, rival.way);
+        Some(self.change(judge_conflict(&known, &other), at, Trigger::Heartbeat))
+    }
+
+    /// While two speak, what one of them says makes it neither alive nor hung. It is over when the other one has said nothing
+    /// for a deadline.
+    pub(super) fn judge_conflict(&mut self, at: Monotonic) -> Option<Box<Transition>> {
+        let rival = self.trouble.as_ref().and_then(|trouble| trouble.rival.as_ref());
+        if rival.is_some_and(|rival| at.since(rival.last) < self.deadline()) {
+            return None;
+        }
+        let known = said(self.host(), self.process.as_ref(), self.incarnation, self.way);
+        Some(self.change(judge_conflict_over(&known), at, Trigger::Heartbeat))
     }
 
     /// Whether somebody else was heard later than the one who is known, and within a deadline.

@@ -92,6 +92,8 @@ pub enum FaultKind {
     FalseGoodbye,
     /// Somebody else beats once in its name, as another process and as a later life; then SIGKILL
     Impostor,
+    /// Somebody else beats in its name, too, as a later life, and goes on
+    TwoSpeakers,
     /// It exits with 0 and without a goodbye
     ExitSilently,
     /// It has ended, and its parent does not collect it
@@ -125,7 +127,7 @@ pub enum FaultKind {
 #[command(after_help = "Examples:
   heartwatch faulty-publisher --id wedge-1 --mqtt mqtt://127.0.0.1:1883
 
-It takes one command a line on standard input: wedge, unwedge, freeze, thaw, end-main, goodbye, impostor, exit, claim PID TICKS.")]
+It takes one command a line on standard input: wedge, unwedge, freeze, thaw, end-main, goodbye, impostor, double, single, exit, claim PID TICKS.")]
 pub struct FaultyArgs {
     /// The publisher's id
     #[arg(long, value_name = "ID")]

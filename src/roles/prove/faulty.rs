@@ -46,6 +46,8 @@ enum Command {
     Goodbye,
     /// Somebody beats once as another process of its life, and once as its very last life; it goes on.
     Impostor,
+    /// From now on somebody else beats beside it as its next life, or no more.
+    Double(bool),
     /// Its main thread ends, and the one that publishes goes on.
     EndMain,
     /// It ends with 0, without a word to anybody.
@@ -62,6 +64,8 @@ impl Command {
             "end-main" => Self::EndMain,
             "goodbye" => Self::Goodbye,
             "impostor" => Self::Impostor,
+            "double" => Self::Double(true),
+            "single" => Self::Double(false),
             "claim" => Self::Claim { pid: words.next()?.parse().ok()?, start_ticks: words.next()?.parse().ok()? },
             "exit" => Self::Exit,
             _ => return None,
@@ -111,7 +115,7 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
     let (transport, mut events) = mqtt::connect(connection, Vec::new(), Some(will), clock)?;
 
     let mut process = HostProcesses::new(clock).own_identity();
-    let (mut cursor, mut wedged, mut claims_until) = (0, false, None);
+    let (mut cursor, mut wedged, mut doubled, mut claims_until) = (0, false, false, None);
     let note = |incarnation, process: &Option<ProcessIdentity>, cursor| {
         let process = process.clone();
         let (idle, interval, is_agent) = (false, args.heartbeat, false);
@@ -142,6 +146,7 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
                     let goodbye = Outgoing { topic, payload: encode_goodbye(&goodbye), at_least_once: true };
                     transport.try_publish(goodbye).context("the goodbye cannot be sent")?;
                 }
+                Some(Command::Double(double)) => doubled = double,
                 Some(Command::Impostor) => {
                     let other = process.clone().map(|own| ProcessIdentity { pid: NO_PID, ..own });
                     for incarnation in [incarnation, Incarnation(i64::MAX.cast_unsigned())] {
@@ -160,6 +165,10 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
                 cursor += u64::from(!wedged);
                 // One that is not sent is a late one.
                 let _ = transport.try_publish(note(incarnation, &process, cursor));
+                if doubled {
+                    let other = process.clone().map(|own| ProcessIdentity { pid: NO_PID, ..own });
+                    let _ = transport.try_publish(note(Incarnation(incarnation.0 + 1), &other, cursor));
+                }
             }
         }
     }

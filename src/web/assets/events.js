@@ -39,7 +39,7 @@ export function events(main, given) {
   kind.value = given.get("kind") ?? "";
   const publisher = el("input", { id: "publisher", type: "search", placeholder: "Publisher’s id, whole", "aria-label": "Publisher", value: given.get("publisher") ?? "" });
   const verdict = el("select", { id: "to", "aria-label": "Changed to" }, el("option", { value: "" }, "Changed to any verdict"),
-    el("option", { value: "dead,never-started,unreachable,hung,stopped,silent" }, "Only trouble"), VERDICTS.map((name) => el("option", { value: name }, `Changed to ${name}`)));
+    el("option", { value: "dead,never-started,unreachable,hung,stopped,conflict,silent" }, "Only trouble"), VERDICTS.map((name) => el("option", { value: name }, `Changed to ${name}`)));
   verdict.value = given.get("to") ?? "";
   const wrong = el("p", { class: "wrong", role: "alert" });
   const list = table("Events, newest first", COLUMNS, "Nothing like that has happened.");

@@ -14,7 +14,7 @@ import { count, counting, duration, exactTime, lasting, time, why } from "./word
 const EVERY = 2000;
 const DAY = 86400000;
 const KINDS = {
-  silence: "Heard", expected: "Expected", process: "Process", goodbye: "Goodbye", "last-will": "Broker", lease: "Lease", observer: "Monitor", host: "Host", exit: "Exit", progress: "Progress", "ruled-out": "Ruled out",
+  silence: "Heard", expected: "Expected", process: "Process", goodbye: "Goodbye", "last-will": "Broker", lease: "Lease", observer: "Monitor", host: "Host", exit: "Exit", progress: "Progress", speaker: "Speaks", "ruled-out": "Ruled out",
 };
 
 /** What an operator can do; each asks first. */

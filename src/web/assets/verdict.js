@@ -4,16 +4,17 @@ import { el, svg } from "./dom.js";
 import { exactTime, time } from "./words.js";
 
 /** Worst first: the order of the page. */
-const ORDER = ["dead", "never-started", "unreachable", "hung", "stopped", "silent", "late", "unknown", "alive", "ended"];
+const ORDER = ["dead", "never-started", "unreachable", "hung", "stopped", "conflict", "silent", "late", "unknown", "alive", "ended"];
 const RANK = new Map(ORDER.map((name, rank) => [name, rank]));
 const GROUP = {
-  dead: "gone", "never-started": "gone", unreachable: "odd", hung: "odd", stopped: "odd", silent: "quiet", late: "quiet",
+  dead: "gone", "never-started": "gone", unreachable: "odd", hung: "odd", stopped: "odd", conflict: "odd", silent: "quiet", late: "quiet",
   unknown: "none", alive: "well", ended: "left", maintenance: "none", flapping: "quiet",
 };
 const MEANING = {
   alive: "heard within its interval", late: "past its interval, before its deadline", silent: "past its deadline; it runs, but nothing reaches us",
   hung: "past its deadline; it exists and makes no progress", stopped: "its process is stopped", unreachable: "its host can't be asked",
   dead: "its process is gone", "never-started": "expected, never heard", ended: "said goodbye and left in order", unknown: "the monitor doubts itself",
+  conflict: "two speak under its id",
 };
 const SHAPES = {
   gone: ["M3 3l10 10M13 3L3 13"],

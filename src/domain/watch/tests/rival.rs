@@ -81,36 +81,90 @@ fn who_is_heard_while_it_is_not_clear_who_speaks_is_not_silent() {
 }
 
 #[test]
+fn two_who_both_go_on_are_a_conflict_with_both_named_until_one_ceases() {
+    let (home, observer) = (home(), hearing_since(0));
+    for (of_second, ceases) in [(2, 1), (2, 2), (1, 1), (1, 2), (0, 2)] {
+        let mut watch = heard_once();
+        let second = |millis: u64| {
+            let mut beat = of(millis, of_second, 900);
+            (beat.host, beat.way) = (HostName::parse("there").unwrap(), Way::Kafka);
+            beat
+        };
+        let mut changes = Vec::new();
+        let mut both = |watch: &mut Watch, seconds: std::ops::Range<u64>, speak: [bool; 2]| {
+            for millis in seconds.map(|second| second * 1_000) {
+                let first = speak[0].then(|| hear(watch, &heartbeat(millis, 1)));
+                let other = speak[1].then(|| hear(watch, &second(millis + 500)));
+                changes.extend([first, other].into_iter().flatten().flatten());
+                watch.look(around(&home, &observer), at(millis + 600));
+            }
+        };
+        both(&mut watch, 1..60, [true, true]);
+        assert_eq!(watch.verdict(), Verdict::Conflict);
+        both(&mut watch, 60..80, [ceases != 1, ceases != 2]);
+        let said: Vec<_> = changes.iter().map(|change| change.judgement.verdict).collect();
+        assert_eq!(said, [Verdict::Conflict, Verdict::Alive], "no flapping: {changes:?}");
+        let summary = &changes[0].judgement.summary;
+        let known = "PID 812 on here (incarnation 1, over MQTT)";
+        let other = format!("PID 900 on there (incarnation {of_second}, over Kafka)");
+        assert_eq!(*summary, format!("conflict: two speak under this id: {known}; and {other}"));
+        let goes_on = if ceases == 1 { &*other } else { known };
+        assert_eq!(changes[1].judgement.summary, format!("alive: only one speaks under this id now: {goes_on}"));
+    }
+}
+
+#[test]
+fn two_who_never_beat_are_told_apart_by_their_readings() {
+    let mut watch = Watch::expected(home().host, DEADLINE, at(0));
+    let mut changes = Vec::new();
+    for second in 0..30 {
+        changes.extend(hear(&mut watch, &readings(second * 1_000, 1)));
+        changes.extend(hear(&mut watch, &readings(second * 1_000 + 500, 2)));
+    }
+    let said: Vec<_> = changes.iter().map(|change| change.judgement.verdict).collect();
+    assert_eq!(said, [Verdict::Alive, Verdict::Conflict]);
+}
+
+#[test]
 fn when_one_of_two_leaves_or_dies_the_other_one_is_heard_on() {
     let (home, observer) = (home(), hearing_since(0));
     let both = || {
         let mut watch = heard_once();
-        for half in 1..=6 {
+        for half in 1..=3 {
             hear(&mut watch, &of(half * 500, 1 + half % 2, 811 + u32::try_from(1 + half % 2).unwrap()));
         }
         assert_eq!(watch.process().map(|process| process.pid), Some(812));
         watch
     };
     let next = |watch: &mut Watch| {
-        assert_eq!(hear(watch, &of(3_500, 2, 813)), None, "it was alive before");
+        assert_eq!(hear(watch, &of(2_000, 2, 813)), None, "it was alive before");
         assert_eq!((watch.verdict(), watch.process().map(|process| process.pid)), (Verdict::Alive, Some(813)));
     };
     let mut watch = both();
-    assert_eq!(hear(&mut watch, &beat(3_100, BeatKind::Goodbye { incarnation: Incarnation(1) })), None);
+    assert_eq!(hear(&mut watch, &beat(1_600, BeatKind::Goodbye { incarnation: Incarnation(1) })), None);
     next(&mut watch);
     let mut watch = both();
     let process = watch.process().unwrap().clone();
-    assert_eq!(watch.exited(around(&home, &observer), &process, &answer(ProcessState::Gone), at(3_100)), None);
+    assert_eq!(watch.exited(around(&home, &observer), &process, &answer(ProcessState::Gone), at(1_600)), None);
     next(&mut watch);
 
     let mut watch = both();
-    hear(&mut watch, &beat(3_100, BeatKind::Goodbye { incarnation: Incarnation(1) }));
+    hear(&mut watch, &beat(1_600, BeatKind::Goodbye { incarnation: Incarnation(1) }));
     let late = watch.look_again_at(&observer).unwrap();
     assert_eq!(
         watch.look(around(&home, &observer), late).change.unwrap().judgement.verdict,
         Verdict::Ended,
         "nobody came"
     );
+
+    let mut watch = both();
+    (4..=6)
+        .for_each(|half| drop(hear(&mut watch, &of(half * 500, 1 + half % 2, if half % 2 == 1 { 813 } else { 812 }))));
+    assert_eq!(watch.verdict(), Verdict::Conflict);
+    let process = watch.process().unwrap().clone();
+    assert_eq!(watch.exited(around(&home, &observer), &process, &answer(ProcessState::Gone), at(3_100)), None);
+    let one = hear(&mut watch, &of(3_500, 2, 813)).unwrap().judgement;
+    assert_eq!(one.summary, "alive: only one speaks under this id now: PID 813 on here (incarnation 2, over MQTT)");
 }
 
 #[test]

@@ -25,13 +25,15 @@ pub enum Truth {
     Dead,
     /// It left in order.
     Ended,
+    /// It works, and somebody else speaks in its name.
+    Conflict,
     /// It works, and the monitor has no way to know: its own ears are closed.
     NotToBeKnown,
 }
 
 impl Truth {
     /// Every truth, in the order of the report.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Alive,
         Self::Disturbed,
         Self::Silent,
@@ -39,6 +41,7 @@ impl Truth {
         Self::Stopped,
         Self::Dead,
         Self::Ended,
+        Self::Conflict,
         Self::NotToBeKnown,
     ];
 
@@ -52,6 +55,7 @@ impl Truth {
             Self::Stopped => Verdict::Stopped,
             Self::Dead => Verdict::Dead,
             Self::Ended => Verdict::Ended,
+            Self::Conflict => Verdict::Conflict,
             Self::NotToBeKnown => Verdict::Unknown,
         }
     }
@@ -88,6 +92,7 @@ impl Truth {
             Self::Stopped => "stopped",
             Self::Dead => "dead",
             Self::Ended => "ended",
+            Self::Conflict => "two under one id",
             Self::NotToBeKnown => "not to be known",
         }
     }

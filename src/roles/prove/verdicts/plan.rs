@@ -24,7 +24,7 @@ pub enum Reach {
 
 impl FaultKind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Control,
         Self::Kill,
         Self::Zombie,
@@ -33,6 +33,7 @@ impl FaultKind {
         Self::Goodbye,
         Self::FalseGoodbye,
         Self::Impostor,
+        Self::TwoSpeakers,
         Self::Stop,
         Self::WedgedBeating,
         Self::WedgedSilent,
@@ -55,6 +56,7 @@ impl FaultKind {
             }
             Self::FalseGoodbye
             | Self::Impostor
+            | Self::TwoSpeakers
             | Self::ExitSilently
             | Self::PidReuse
             | Self::WedgedBeating
@@ -76,6 +78,7 @@ impl FaultKind {
             Self::Goodbye => "end with goodbye",
             Self::FalseGoodbye => "goodbye by mistake",
             Self::Impostor => "one word of an impostor",
+            Self::TwoSpeakers => "two under one id",
             Self::ExitSilently => "exit 0 without goodbye",
             Self::Zombie => "zombie",
             Self::PidReuse => "PID reused",

@@ -159,6 +159,7 @@ impl<'a> Subject<'a> {
             FaultKind::FalseGoodbye => self.is_said_goodbye().await,
             FaultKind::Impostor => self.is_played().await,
             FaultKind::MainThreadEnded => self.loses_its_main_thread().await,
+            FaultKind::TwoSpeakers => self.is_doubled().await,
             FaultKind::NetworkCut => self.cut_off().await,
             FaultKind::ExitSilently => self.exits_silently().await,
             FaultKind::PidReuse => self.pid_is_reused().await,
@@ -234,6 +235,19 @@ impl<'a> Subject<'a> {
         let unmoved = self.judge(FaultKind::Impostor, Truth::Alive, &before);
         let killed = self.killed(FaultKind::Impostor, true).await?;
         Ok(std::iter::once(unmoved).chain(killed).collect())
+    }
+
+    /// Somebody else speaks beside it, for a while.
+    async fn is_doubled(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        self.program()?.command("double")?;
+        let finding = self.await_verdict(FaultKind::TwoSpeakers, Truth::Conflict, &before).await;
+        tokio::time::sleep(self.stage.args.deadline.mul_f64(self.random.f64())).await;
+        let finding =
+            Finding { latency: finding.latency, ..self.judge(FaultKind::TwoSpeakers, Truth::Conflict, &before) };
+        let before = self.before();
+        self.program()?.command("single")?;
+        Ok(vec![finding, self.await_recovery(FaultKind::TwoSpeakers, &before).await])
     }
 
     async fn cut_off(&mut self) -> anyhow::Result<Vec<Finding>> {
