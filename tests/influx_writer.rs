@@ -160,6 +160,21 @@ async fn a_kill_of_influxdb_for_ten_seconds_under_load_loses_nothing() {
 }
 
 #[actix_rt::test]
+async fn a_server_that_is_away_at_the_start_is_an_absence_like_a_later_one() {
+    let Some(mut server) = Influxd::start().await else { return };
+    let url = server.url();
+    server.kill();
+    let bench = Bench::new(influx(&url, |_| {}), quick());
+    eventually("it is missed", SOON, async || bench.ledger().await.sinks[0].state == "retrying").await;
+    server.restart().await;
+    eventually("it is back", SOON, async || bench.ledger().await.sinks[0].state == "ok").await;
+    assert_eq!(bench.ledger().await.sinks[0].absences, 1);
+    server.kill();
+    bench.take_in(1, good).await;
+    eventually("it is missed again", SOON, async || bench.ledger().await.sinks[0].absences == 2).await;
+}
+
+#[actix_rt::test]
 async fn a_server_that_hangs_is_waited_for() {
     let Some(server) = Influxd::start().await else { return };
     let bench = Bench::new(influx(&server.url(), |_| {}), quick());

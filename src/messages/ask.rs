@@ -154,6 +154,9 @@ pub struct SinkStatus {
     /// Requests that it could not take and that were made again.
     #[serde(default)]
     pub retries: u64,
+    /// How often it could not be reached for a while, since the program started.
+    #[serde(default)]
+    pub absences: u64,
 }
 
 /// Most named losses in one answer.

@@ -402,6 +402,7 @@ impl Delivery {
         self.shared.count(|counters| {
             counters.outages += u64::from(before == Health::Ok);
             counters.retries += 1;
+            counters.absences += u64::from(matches!(say, Some(Say::OutageBegan { .. })));
         });
         self.shared.set_sink(self.course.health(), self.course.last_error());
         let waiting_rows = self.journal.level().undelivered_rows;

@@ -210,6 +210,7 @@ impl InfluxWriter {
             writes: counters.writes,
             write_ms: u64::try_from(counters.write_time.as_millis()).unwrap_or(u64::MAX),
             retries: counters.retries,
+            absences: counters.absences,
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct WriterCounters {
     pub retries: u64,
     /// How often rows could not be written for a while.
     pub outages: u64,
+    /// How often it could not be reached for a while, at the start as well: one that refuses us is there.
+    pub absences: u64,
     /// Times that the journal itself refused something (the disk).
     pub journal_failures: u64,
 }

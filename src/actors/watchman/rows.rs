@@ -76,6 +76,8 @@ pub struct DatabaseErrors {
     retries: u64,
     /// Rows that it refused for good.
     dead_letters: u64,
+    /// How often it could not be reached for a while.
+    absences: u64,
 }
 
 impl DatabaseErrors {
@@ -89,9 +91,15 @@ impl DatabaseErrors {
     ) -> Option<IntakeEntry> {
         let (mut lines, mut rows) = (Vec::new(), 0);
         let sum = |count: fn(&SinkStatus) -> u64| ledger.sinks.iter().map(count).sum::<u64>();
-        let now = Self { retries: sum(|sink| sink.retries), dead_letters: sum(|sink| sink.dead_letters) };
+        let now = Self {
+            retries: sum(|sink| sink.retries),
+            dead_letters: sum(|sink| sink.dead_letters),
+            absences: sum(|sink| sink.absences),
+        };
         let before = std::mem::replace(self, now);
+        // One that was away between two looks counts as one that is away now; at the start, too.
         let away = ledger.sinks.iter().filter(|sink| sink.state == "retrying").count() as u64;
+        let away = away.max(now.absences.saturating_sub(before.absences));
         let counts = [
             (BATCH_SENDING_ERROR, now.retries.saturating_sub(before.retries)),
             (CONNECTIVITY_ERROR, away),
@@ -154,6 +162,11 @@ mod tests {
         assert!(wrong.contains("connectivity_error,host=h,publisher=heartwatch-h value=1i"), "{wrong}");
         assert!(wrong.contains("dead_letter_error,host=h,publisher=heartwatch-h value=2i"), "{wrong}");
         assert_eq!(said(&sink(4, 2, "ok")), quiet);
+        let mut back = sink(9, 2, "ok");
+        back.sinks[0].absences = 1;
+        let was_away = said(&back);
+        assert!(was_away.contains("connectivity_error,host=h,publisher=heartwatch-h value=1i"), "{was_away}");
+        assert_eq!(said(&back), quiet, "each absence counts once");
     }
 
     #[test]
