@@ -290,7 +290,7 @@ pub fn explanation(view: &ExplanationView, now: Timestamp) -> String {
     }
     text.push('\n');
     match &view.change {
-        Some(change) => text.push_str(&format!("{}\n", change.summary)),
+        Some(_) => text.push_str(&format!("{}\n", publisher.summary)),
         None => text.push_str(&format!("{}: no verdict yet\n", publisher.verdict)),
     }
     let marks = marks(publisher);

@@ -10,7 +10,7 @@ use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::process::{ProbeAnswer, ProcessExit, ProcessIdentity, ProcessState};
 use crate::domain::publisher::{HostName, PublisherId};
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
-use crate::domain::verdict::Verdict;
+use crate::domain::verdict::{Change, Verdict};
 
 /// All that a decision about one publisher rests on.
 #[derive(Debug, Clone)]
@@ -283,6 +283,24 @@ pub fn judge_goes_on(since_goodbye: Duration) -> Judgement {
             Evidence::new(EvidenceKind::Goodbye, format!("a goodbye came {since} ago: a mistake, or not its own")),
         ],
     }
+}
+
+/// For how long what made a publisher `alive` is news.
+pub const NEWS_FOR: Duration = Duration::from_secs(60);
+
+/// What stands beside a verdict: why it was given; and of one that is `alive`, once that is old news, that it has been
+/// since. A change back and forth would have taken its place.
+#[must_use]
+pub fn standing_words(change: &Change, now: Timestamp) -> String {
+    let is_old = now.as_nanos().saturating_sub(change.at.as_nanos()) >= nanos(NEWS_FOR);
+    if change.to == Verdict::Alive && is_old {
+        return "alive: heard in time ever since".to_owned();
+    }
+    change.summary.clone()
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn testimony(case: &Case<'_>) -> (Verdict, String) {

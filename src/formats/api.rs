@@ -216,7 +216,7 @@ impl PublisherView {
             maintenance: status.maintenance,
             flapping: status.flapping,
             because: status.because,
-            summary: status.change.map(|change| change.summary).unwrap_or_default(),
+            summary: status.summary,
             child: None,
             ledger,
         }
@@ -313,6 +313,7 @@ mod tests {
             deadline_basis: None,
             interval: None,
             change: None,
+            summary: String::new(),
             maintenance: None,
             flapping: false,
             because: None,

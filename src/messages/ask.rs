@@ -51,6 +51,8 @@ pub struct PublisherStatus {
     pub interval: Option<Duration>,
     /// The change that led to the verdict; none before the first.
     pub change: Option<Change>,
+    /// Why it has its verdict, as of now; empty before the first.
+    pub summary: String,
     /// The maintenance window that it is in.
     pub maintenance: Option<Open>,
     /// Whether it flaps: its changes are held back until it is steady.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::verdict::Trigger;
 
 fn at(millis: u64) -> Monotonic {
     Monotonic::START + Duration::from_millis(millis)
@@ -181,4 +182,31 @@ fn what_an_agent_saw_is_evidence_with_its_name_and_no_answer_of_it_is_none_about
     assert_eq!(judgement.evidence[0].kind, EvidenceKind::Host);
     let ruled_out = judgement.evidence.iter().any(|fact| fact.detail.contains("not dead"));
     assert!(!ruled_out, "nobody has seen its process: {judgement:?}");
+}
+
+#[test]
+fn what_made_a_publisher_alive_is_old_news_after_a_minute() {
+    let at = Timestamp::from_nanos(1_000_000_000);
+    let change = |to, summary: &str| Change {
+        epoch: 1,
+        publisher: PublisherId::parse("light").unwrap(),
+        host: HostName::parse("here").unwrap(),
+        from: Verdict::Unknown,
+        to,
+        at,
+        decided_at: at,
+        trigger: Trigger::Heartbeat,
+        summary: summary.to_owned(),
+        evidence: Vec::new(),
+        process: None,
+        maintenance: false,
+        flapping: None,
+        because: None,
+    };
+    let first = change(Verdict::Alive, "alive: heard for the first time");
+    let almost = at + NEWS_FOR.saturating_sub(Duration::from_millis(1));
+    assert_eq!(standing_words(&first, almost), "alive: heard for the first time");
+    assert_eq!(standing_words(&first, at + NEWS_FOR), "alive: heard in time ever since");
+    let dead = change(Verdict::Dead, "dead: PID 812 is gone");
+    assert_eq!(standing_words(&dead, at + NEWS_FOR), "dead: PID 812 is gone", "it is, still");
 }

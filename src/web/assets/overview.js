@@ -7,7 +7,7 @@ import { get } from "./session.js";
 import { now, on, store, trimTimeline } from "./store.js";
 import { drawStrip, pieces, spark, strip } from "./strip.js";
 import { badge, group, notes, rank, setBadge, VERDICTS } from "./verdict.js";
-import { bytes, count, counting, duration, lasting, shortCount, value, why } from "./words.js";
+import { bytes, count, counting, duration, lasting, shortCount, standing, value } from "./words.js";
 
 const HOUR = 3600000;
 const filter = { text: "", verdict: "", host: "" };
@@ -65,7 +65,7 @@ function updateRow(row, publisher) {
     parts.noted = noted;
     parts.notes.replaceChildren(...notes(publisher));
   }
-  const words = why(publisher.summary);
+  const words = standing(publisher, now());
   setText(parts.why, words);
   if (parts.why.title !== words) parts.why.title = words;
   const { stored, buffered, missing, lost, expired = 0, conflicts = 0 } = publisher.ledger;

@@ -58,4 +58,7 @@ export const exactTime = (ms) => whole.format(new Date(ms));
 
 /** The words after "dead: ", which the badge beside them has said already. */
 export const why = (summary) => summary.replace(/^(never started|[a-z-]+)( \([^)]*\))?: /, "");
+const NEWS_FOR = 60000;
+/** What stands beside a verdict: of one that is alive, what made it so is old news after a minute. */
+export const standing = (publisher, at) => why(publisher.verdict === "alive" && at - publisher.sinceMs >= NEWS_FOR ? "alive: heard in time ever since" : publisher.summary);
 export const millis = (rfc3339) => (rfc3339 ? Date.parse(rfc3339) : null);

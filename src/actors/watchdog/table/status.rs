@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::*;
+use crate::domain::judge::standing_words;
 
 impl Table {
     /// Whether the monitor trusts its own ears.
@@ -63,12 +64,14 @@ impl Table {
     }
 
     fn status_of_entry(&self, entry: &Entry) -> PublisherStatus {
-        let maintenance = self.calm.maintenance.covers(&entry.id, entry.watch.host(), self.clock.wall());
-        PublisherStatus { maintenance, ..status_of(entry) }
+        let wall = self.clock.wall();
+        let maintenance = self.calm.maintenance.covers(&entry.id, entry.watch.host(), wall);
+        PublisherStatus { maintenance, ..status_of(entry, wall) }
     }
 }
 
-fn status_of(entry: &Entry) -> PublisherStatus {
+fn status_of(entry: &Entry, now: Timestamp) -> PublisherStatus {
+    let change = entry.change();
     PublisherStatus {
         id: entry.id.clone(),
         host: entry.watch.host().clone(),
@@ -80,7 +83,8 @@ fn status_of(entry: &Entry) -> PublisherStatus {
         deadline_kind: entry.watch.deadline_kind().as_str(),
         deadline_basis: entry.watch.deadline_basis(),
         interval: entry.watch.interval(),
-        change: entry.change().map(Cow::into_owned),
+        summary: change.as_deref().map(|change| standing_words(change, now)).unwrap_or_default(),
+        change: change.map(Cow::into_owned),
         maintenance: None,
         flapping: entry.flaps(),
         because: entry.because().cloned(),
