@@ -228,7 +228,9 @@ async fn until_slowed_down(request: impl Fn() -> reqwest::RequestBuilder) -> req
 /// A monitor with a token for operators.
 async fn with_a_token(web: &str) -> Running {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("token"), "operators-long-secret\n").unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, "operators-long-secret\n").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let config = format!("[web]\ntoken_file = 'token'\n{web}\n{}", one_publisher());
     Running::start_in(directory, RunOptions { config, ..RunOptions::default() }).await
 }

@@ -769,12 +769,14 @@ async fn stolen(mqtt: Option<String>) {
     running.program.says("connected to the MQTT broker").await;
     let address: SocketAddr = running.mqtt_url().trim_start_matches("mqtt://").parse().unwrap();
     let file = running.directory().join("data/mqtt-client-id");
-    let old = std::fs::read_to_string(&file).unwrap();
+    // behind the id is a line with its checksum
+    let kept = || std::fs::read_to_string(&file).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    let old = kept();
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!((mode & 0o777, old.len()), (0o600, "heartwatch-monitor-".len() + 32), "{old}");
 
     let stranger = async {
-        while std::fs::read_to_string(&file).unwrap_or_default() == old {
+        while kept() == old {
             let mut raw = Raw::open(address).await;
             raw.send(&connect(old.as_bytes(), false, None)).await;
             raw.send(&subscribe(1, "secret/#".as_bytes(), 1)).await;
