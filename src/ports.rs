@@ -259,6 +259,16 @@ pub trait KeepMaintenance: Send + Sync + std::fmt::Debug {
     fn keep(&self, revision: u64, windows: &[crate::domain::maintenance::Window]) -> Result<(), String>;
 }
 
+/// Where it is kept over a restart when everybody was heard last. It may block.
+pub trait KeepLastSeen: Send + Sync + std::fmt::Debug {
+    /// Keeps this, unless the last word of this run ([`LastSeen::in_order`](crate::domain::last_seen::LastSeen::in_order))
+    /// is kept already.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn keep(&self, last_seen: &crate::domain::last_seen::LastSeen) -> Result<(), String>;
+}
+
 /// A value in a store of configurations, and the revision of the store at which it was put there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {

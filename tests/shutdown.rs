@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use heartwatch::domain::verdict::Verdict;
+use heartwatch::formats::api::{LedgerView, PublisherView};
 use rustix::process::Signal;
 use support::heartwatch::{
     PATIENCE, Program, RunOptions, Running, all_ended, children_of, command, finished, fixture, has_ended, publish,
@@ -69,12 +70,48 @@ async fn sigterm_ends_everything_in_order_with_every_row_safe() {
     for publisher in ["child", "inside"] {
         monitor.until(publisher, Verdict::Alive).await;
     }
+    let lives = |ledger: &LedgerView| ledger.accounts.iter().filter(|line| line.publisher.as_str() == "child").count();
+    eventually("it has a second life", PATIENCE, async || lives(&monitor.ledger().await) == 2).await;
     let ledger = monitor.ledger().await;
     assert!(ledger.balances, "{ledger:?}");
-    let lives = ledger.accounts.iter().filter(|line| line.publisher.as_str() == "child").count();
-    assert_eq!(lives, 2, "{ledger:?}");
     let first = ledger.accounts.iter().find(|line| line.publisher.as_str() == "child").unwrap().account;
     assert!(first.produced >= 20 && first.stored == first.produced && first.lost == 0, "{first:?}");
+}
+
+#[tokio::test]
+async fn a_restart_is_one_event_and_what_was_known_stays_known() {
+    let mut monitor = Running::start(with(feed("child", "") + feed("inside", "run = 'in-process'").as_str())).await;
+    let mut light = publish(monitor.directory(), "light", monitor.mqtt_url());
+    for publisher in ["child", "inside", "light"] {
+        monitor.until(publisher, Verdict::Alive).await;
+    }
+    light.kill();
+    monitor.until("light", Verdict::Dead).await;
+    for signal in [Signal::TERM, Signal::KILL] {
+        let seen = monitor.publisher("light").await.unwrap().last_seen.unwrap();
+        let before = monitor.changes().await.len();
+        if signal == Signal::KILL {
+            // It is kept every ten seconds.
+            let kept = || std::fs::read_to_string(monitor.directory().join("data/last-seen.json")).unwrap_or_default();
+            eventually("it is kept", PATIENCE, async || kept().contains("\"in_order\":false")).await;
+        }
+        monitor.program.signal(signal);
+        monitor.program.exit(Duration::from_secs(10)).await;
+        monitor.restart().await;
+        assert_eq!(monitor.publisher("light").await.unwrap().last_seen, Some(seen), "{signal:?}");
+        for publisher in ["child", "inside"] {
+            let first = monitor.publisher(publisher).await.unwrap();
+            assert!(first.verdict == Verdict::Alive && first.last_seen.is_some(), "{first:?}");
+            let again = |view: &PublisherView| view.pid.is_some() && view.last_seen > first.last_seen;
+            monitor.until_publisher(publisher, "heard again", again).await;
+        }
+        let changes = monitor.changes().await;
+        let fresh: Vec<_> = changes[before..].iter().map(|change| (change.publisher.as_str(), change.to)).collect();
+        assert_eq!(fresh.len(), 1, "{:?}", &changes[before..]);
+        assert!(fresh[0].0.starts_with("monitor:"), "{fresh:?}");
+        let in_order = changes[before].summary.contains("it ended in order");
+        assert_eq!(in_order, signal == Signal::TERM, "{:?}", changes[before]);
+    }
 }
 
 #[tokio::test]
@@ -153,7 +190,7 @@ async fn a_killed_monitor_takes_its_children_with_it_and_forgets_nothing() {
     all_ended(&children).await;
 
     monitor.restart().await;
-    let more = |view: &heartwatch::formats::api::PublisherView| view.ledger.stored > stored + 10;
+    let more = |view: &PublisherView| view.ledger.stored > stored + 10;
     monitor.until_publisher("one", "stored again", more).await;
     let ledger = monitor.ledger().await;
     assert!(ledger.balances && ledger.total.lost == 0, "{ledger:?}");
@@ -164,7 +201,7 @@ async fn a_child_that_is_killed_is_started_again() {
     let mut monitor = Running::start(with(feed("child", ""))).await;
     let first = pid_of(&monitor, "child").await;
     support::heartwatch::kill(first, Signal::KILL);
-    let again = |view: &heartwatch::formats::api::PublisherView| view.pid.is_some_and(|pid| pid != first);
+    let again = |view: &PublisherView| view.pid.is_some_and(|pid| pid != first);
     monitor.until_publisher("child", "another process", again).await;
     monitor.until("child", Verdict::Alive).await;
     assert!(monitor.program.runs());

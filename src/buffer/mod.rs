@@ -7,6 +7,7 @@ mod encoding;
 pub mod journal;
 #[cfg(test)]
 mod kill_tests;
+pub mod last_seen;
 pub mod maintenance;
 pub mod notifications;
 pub mod outbox;

@@ -196,6 +196,12 @@ pub fn judge_heard(silent_before: Option<Duration>) -> Judgement {
     judge_heard_after(silent_before.map(describe_duration).as_deref())
 }
 
+/// The verdict on a publisher that an earlier run of the monitor has heard, and this one hears for the first time.
+#[must_use]
+pub fn judge_heard_after_restart() -> Judgement {
+    judge_heard_after(Some("a restart of the monitor"))
+}
+
 /// The same with the silence in words: most verdicts are this one, so whoever keeps them keeps those words only.
 #[must_use]
 pub fn judge_heard_after(silence: Option<&str>) -> Judgement {

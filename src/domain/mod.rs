@@ -20,6 +20,7 @@ pub mod evidence;
 pub mod flapping;
 pub mod journal_id;
 pub mod judge;
+pub mod last_seen;
 pub mod ledger;
 pub mod maintenance;
 pub mod metrics;

@@ -141,6 +141,8 @@ pub enum Trigger {
     Steady,
     /// It outlasted a maintenance window.
     MaintenanceEnd,
+    /// The monitor has started again.
+    Start,
 }
 
 impl Trigger {
@@ -157,9 +159,13 @@ impl Trigger {
             Self::Probe => "probe",
             Self::Steady => "steady",
             Self::MaintenanceEnd => "maintenance-end",
+            Self::Start => "start",
         }
     }
 }
+
+/// What the publisher of a change is called that is about the monitor itself; its id follows.
+pub const MONITOR_PREFIX: &str = "monitor:";
 
 /// A verdict change: a durable fact. `at` is when it became true, `decided_at` when we knew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +222,12 @@ impl Change {
     #[must_use]
     pub const fn is_told(&self) -> bool {
         !self.maintenance && self.because.is_none() && !matches!(self.flapping, Some(Flaps::Held))
+    }
+
+    /// Whether it is about the monitor that recorded it: its publisher is `monitor:ID`.
+    #[must_use]
+    pub fn is_of_monitor(&self) -> bool {
+        matches!(self.trigger, Trigger::Start) && self.publisher.as_str().starts_with(MONITOR_PREFIX)
     }
 
     /// Whether it is about a host as a whole: its publisher is `host:NAME`.

@@ -1,5 +1,6 @@
 //! Settings → the parts' own configurations. The one place that knows both.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -207,6 +208,13 @@ pub fn inside(settings: &Settings) -> Vec<PublisherId> {
     inside.map(|publisher| publisher.id.clone()).collect()
 }
 
+/// The publishers that the monitor starts itself.
+#[must_use]
+pub fn started(settings: &Settings) -> HashSet<PublisherId> {
+    let started = settings.publishers.iter().filter(|publisher| publisher.feed.is_some());
+    started.map(|publisher| publisher.id.clone()).collect()
+}
+
 /// The watchdog's configuration.
 #[must_use]
 pub fn watchdog(settings: &Settings, home: Home) -> WatchdogConfig {
@@ -214,6 +222,7 @@ pub fn watchdog(settings: &Settings, home: Home) -> WatchdogConfig {
         rules: settings.deadline_rules(),
         expected: expected(settings),
         inside: inside(settings),
+        started_by_us: started(settings),
         scheduled: settings.maintenance.clone(),
         flapping: settings.watch.flapping,
         ..WatchdogConfig::new(home)

@@ -149,6 +149,12 @@ impl Feeds {
         })
     }
 
+    /// Everyone that it has started.
+    #[must_use]
+    pub fn ids(&self) -> Vec<PublisherId> {
+        self.started.keys().cloned().collect()
+    }
+
     /// Ends one in order.
     pub async fn end(&mut self, id: &PublisherId, deadline: Instant) {
         self.restarts.remove(id);

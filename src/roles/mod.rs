@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod prompt;
 pub mod prove;
 pub mod publish;
+mod queues;
 pub mod reconcile;
 pub mod reload;
 pub mod run;

@@ -24,6 +24,7 @@ use crate::adapters::broker::{self, EmbeddedBroker};
 use crate::adapters::process::HostProcesses;
 use crate::adapters::service_manager::SystemdNotify;
 use crate::buffer::journal::{Journal, JournalConfig};
+use crate::buffer::last_seen::LastSeenFile;
 use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::RestartLimits;
@@ -31,17 +32,17 @@ use crate::messages::alarms::SetRules;
 use crate::messages::ask::{AskStatus, ObserverState};
 use crate::messages::change::SetDeadlines;
 use crate::messages::crash::{Crash, Hang};
-use crate::messages::drain::Drain;
+use crate::messages::drain::{Drain, StopWithMonitor};
 use crate::messages::notice::SetTargets;
 use crate::ports::{
     AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
-    TransportWaiting,
 };
 use crate::roles::connection::{Connection, Takers};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
 use crate::roles::kafka_intake::KafkaIntake;
 use crate::roles::nodes::NodeView;
+use crate::roles::queues::queues;
 use crate::roles::session::{ask_agents, look_for_damage, wanted};
 use crate::roles::takeover::Guard;
 use crate::roles::{assemble, consequences};
@@ -49,7 +50,6 @@ use crate::runtime::clock::Clock;
 use crate::runtime::damage_log::DamageLog;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
-use crate::runtime::queues::Queues;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervisor::{Escalation, Supervisor};
 use crate::web;
@@ -120,6 +120,7 @@ pub(super) struct Changeable {
     pub journal: Journal,
     pub aim: Outlet<Aim>,
     pub deadlines: Outlet<SetDeadlines>,
+    pub stopping: Outlet<StopWithMonitor>,
     pub targets: Outlet<SetTargets>,
     pub topics: Outlet<SetTopics>,
     pub rules: Outlet<SetRules>,
@@ -199,7 +200,13 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
     let (windows, open_windows) = MaintenanceFile::open(&settings.data_dir.join("maintenance.json"), &damage);
     let home = assemble::home(processes.as_ref())?;
-    let config = WatchdogConfig { windows: open_windows, ..assemble::watchdog(settings, home) };
+    let (last_seen_file, last_seen) = LastSeenFile::open(&settings.data_dir.join("last-seen.json"), &damage);
+    let config = WatchdogConfig {
+        windows: open_windows,
+        last_seen,
+        monitor: Some(identity.id.clone()),
+        ..assemble::watchdog(settings, home)
+    };
     let watched = watchdog::Table::new(config, clock, &recovery.last_changes, recovery.last_epoch, live.clone());
     let watched = Rc::new(RefCell::new(watched));
     let outlets = watchdog::Outlets {
@@ -209,6 +216,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         standing: writer_address.outlet(),
         recorded: notifier_address.outlet(),
         windows: Arc::new(windows),
+        last_seen: Arc::new(last_seen_file),
     };
     let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(watched.clone(), clock, outlets.clone()));
     let watchdog_address = watchdog.address.clone();
@@ -392,6 +400,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         journal: opened,
         aim: writer_address.outlet(),
         deadlines: watchdog_address.outlet(),
+        stopping: watchdog_address.outlet(),
         targets: notifier_address.outlet(),
         topics: reader_address.outlet(),
         rules: alarms_address.outlet(),
@@ -476,22 +485,13 @@ impl Pipeline {
 
     /// Stops everything, publishers first, within the grace period. Returns what was left behind.
     pub async fn stop(self, grace: Duration) -> Vec<&'static str> {
-        let Self { feeds, mut shutdown, .. } = self;
-        shutdown.started("publishers", move |deadline| feeds.stop(deadline));
+        let Self { feeds, mut shutdown, changeable, .. } = self;
+        let stopping = changeable.stopping.clone();
+        shutdown.started("publishers", move |deadline| async move {
+            // An error: the watchdog is gone, and says nothing of anybody any more.
+            let _ = stopping.deliver(StopWithMonitor(feeds.ids())).await;
+            feeds.stop(deadline).await;
+        });
         shutdown.stop(grace).await
     }
-}
-
-/// The queues that every monitor has.
-fn queues(journal: &Journal, transport: &Arc<dyn Transport>) -> Queues {
-    let queues = Queues::default();
-    let (_, entries_max) = journal.queue_entries();
-    let journal = journal.clone();
-    queues.add("journal", entries_max, move || Some(journal.queue_entries().0));
-    if let Some(TransportWaiting { to_send_max, to_take_max, .. }) = transport.waiting() {
-        let (sending, taking) = (transport.clone(), transport.clone());
-        queues.add("mqtt to send", to_send_max, move || sending.waiting().map(|waiting| waiting.to_send));
-        queues.add("mqtt to take", to_take_max, move || taking.waiting().map(|waiting| waiting.to_take));
-    }
-    queues
 }

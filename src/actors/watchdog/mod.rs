@@ -25,12 +25,12 @@ use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, AskUnrecorded, 
 use crate::messages::beats::{Beats, Hearing, LeasesEnded};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
-use crate::messages::drain::Drain;
+use crate::messages::drain::{Drain, StopWithMonitor};
 use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance, MaintenanceReply};
 use crate::messages::notice::ChangesRecorded;
 use crate::messages::page::{ProbeNow, ProbeReport};
 use crate::messages::probe::{AwaitExit, Probe};
-use crate::ports::KeepMaintenance;
+use crate::ports::{KeepLastSeen, KeepMaintenance};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
@@ -61,6 +61,8 @@ pub struct Outlets {
     pub recorded: Outlet<ChangesRecorded>,
     /// Where maintenance windows survive a restart.
     pub windows: Arc<dyn KeepMaintenance>,
+    /// Where it survives a restart when everybody was heard last.
+    pub last_seen: Arc<dyn KeepLastSeen>,
 }
 
 /// The actor. Build each of its lives with the same [`Table`].
@@ -70,6 +72,7 @@ pub struct Watchdog {
     outlets: Outlets,
     handing_on: bool,
     repeating: bool,
+    keeping: bool,
     /// The highest epoch that the notifier is being told of.
     telling: Option<u64>,
 }
@@ -78,7 +81,7 @@ impl Watchdog {
     /// A life of the watchdog over a table that outlives it.
     #[must_use]
     pub const fn new(table: Rc<RefCell<Table>>, clock: Clock, outlets: Outlets) -> Self {
-        Self { table, clock, outlets, handing_on: false, repeating: false, telling: None }
+        Self { table, clock, outlets, handing_on: false, repeating: false, keeping: false, telling: None }
     }
 
     /// Asks what the table wants to know, and hands on what it has decided.
@@ -200,10 +203,29 @@ impl Watchdog {
         }));
     }
 
+    /// Writes down when everybody was heard last, every now and then.
+    fn keep_last_seen(&mut self, ctx: &mut Context<Self>) {
+        if self.keeping {
+            return;
+        }
+        let due = self.table.borrow_mut().last_seen_due(self.clock.monotonic(), self.clock.wall());
+        let Some(last_seen) = due else { return };
+        self.keeping = true;
+        let file = self.outlets.last_seen.clone();
+        let keep = async move { tokio::task::spawn_blocking(move || file.keep(&last_seen)).await };
+        ctx.spawn(keep.into_actor(self).map(|kept, actor, _| {
+            actor.keeping = false;
+            if let Err(error) = kept.unwrap_or_else(|error| Err(error.to_string())) {
+                tracing::warn!(error, "when publishers were heard last will not survive a restart");
+            }
+        }));
+    }
+
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.table.borrow_mut().tick(self.clock.monotonic());
         self.hand_on(ctx);
         self.repeat_standing(ctx);
+        self.keep_last_seen(ctx);
         // Not run_interval: after a stall it would fire once for every tick that was missed.
         ctx.run_later(TICK, Self::tick);
     }
@@ -394,17 +416,29 @@ impl Handler<ProbeNow> for Watchdog {
     }
 }
 
+impl Handler<StopWithMonitor> for Watchdog {
+    type Result = ();
+    fn handle(&mut self, StopWithMonitor(publishers): StopWithMonitor, _: &mut Context<Self>) {
+        self.table.borrow_mut().stop_with_monitor(publishers);
+    }
+}
+
 impl Handler<Drain> for Watchdog {
     type Result = ResponseFuture<()>;
     fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> ResponseFuture<()> {
         // The message in flight holds its own copy; both may record a change, which is idempotent.
         let changes = self.table.borrow().changes_to_hand_on(usize::MAX);
-        let outlet = self.outlets.changes.clone();
+        let last_seen = self.table.borrow().last_seen(self.clock.wall(), true);
+        let (outlet, file) = (self.outlets.changes.clone(), self.outlets.last_seen.clone());
         Box::pin(async move {
             if !changes.is_empty()
                 && let Err(error) = outlet.deliver(RecordChanges(Arc::new(changes))).await
             {
                 tracing::error!(%error, "verdict changes could not be recorded at the end");
+            }
+            let kept = tokio::task::spawn_blocking(move || file.keep(&last_seen)).await;
+            if let Err(error) = kept.unwrap_or_else(|error| Err(error.to_string())) {
+                tracing::warn!(error, "when publishers were heard last will not survive the end of the monitor");
             }
         })
     }

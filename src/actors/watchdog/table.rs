@@ -33,6 +33,8 @@ pub use self::config::WatchdogConfig;
 use self::directory::Directory;
 use self::entry::Entry;
 use self::hosts::Hosts;
+use self::log::LOG_PERIOD;
+use self::restart::Restarts;
 use self::timers::{Due, Timers};
 
 mod calm;
@@ -41,12 +43,11 @@ mod directory;
 mod ends;
 mod entry;
 mod hosts;
+mod log;
+mod restart;
 mod silence;
 mod status;
 mod timers;
-
-/// For how long the verdicts in the log are counted together: a host with many publishers may end at once.
-const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// A question that the actor is to ask about a publisher's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,7 @@ pub struct Table {
     given_up_changes: u64,
     log: LineLimit,
     agents: Agents,
+    restarts: Restarts,
 }
 
 /// The agent that can be asked after one publisher; a macro like the next one.
@@ -142,6 +144,7 @@ impl Table {
             given_up_changes: 0,
             log: LineLimit::new(config.log_lines_max, LOG_PERIOD),
             agents: Agents::default(),
+            restarts: Restarts::default(),
             config,
         };
         table.calm.maintenance =
@@ -152,6 +155,8 @@ impl Table {
         let expected = std::mem::take(&mut table.config.expected);
         table.expect(&expected, now, clock.wall());
         table.config.expected = expected;
+        let last_seen = table.config.last_seen.take();
+        table.recall(last_seen, now, clock.wall());
         table
     }
 
@@ -433,6 +438,9 @@ impl Table {
     }
 
     fn record(&mut self, index: u32, transition: &Transition, now: Monotonic, wall: Timestamp) {
+        if self.only_leaves(index, transition.judgement.verdict) {
+            return;
+        }
         let at = wall.earlier_by(now.since(transition.at));
         let draft = Draft {
             from: transition.from,
@@ -461,28 +469,5 @@ impl Table {
         // Nobody listening is ordinary.
         let _ = self.live.send(change.clone());
         self.waiting.push_back(change);
-    }
-
-    fn log(&mut self, change: &Change) {
-        let now = self.clock.monotonic();
-        self.log_left_out(now);
-        if !self.log.admits(now) {
-            return;
-        }
-        let (publisher, from, to) = (&change.publisher, change.from, change.to);
-        match to {
-            Verdict::Alive | Verdict::Ended | Verdict::Late => {
-                tracing::info!(%publisher, %from, %to, summary = change.summary, "verdict");
-            }
-            _ => tracing::warn!(%publisher, %from, %to, summary = change.summary, "verdict"),
-        }
-    }
-
-    /// Says how many verdicts are not in the log, once those that count together are over.
-    fn log_left_out(&mut self, now: Monotonic) {
-        if let Some(verdicts) = self.log.left_out(now) {
-            let lines_max = self.config.log_lines_max;
-            tracing::warn!(verdicts, lines_max, "more verdicts within 10 s: `heartwatch events` has them all");
-        }
     }
 }

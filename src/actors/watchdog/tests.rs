@@ -5,6 +5,7 @@ use tokio::sync::broadcast;
 
 use super::*;
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
+use crate::domain::last_seen::LastSeen;
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::restart::RestartLimits;
 use crate::domain::verdict::{Change, Verdict};
@@ -75,6 +76,16 @@ impl KeepMaintenance for Windows {
     }
 }
 
+/// Stands in for the file of when everybody was heard last.
+#[derive(Debug)]
+struct Unseen;
+
+impl KeepLastSeen for Unseen {
+    fn keep(&self, _: &LastSeen) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 struct House {
     clock: Clock,
     watchdog: Supervised<Watchdog>,
@@ -111,6 +122,7 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
         standing: writer.address.outlet(),
         recorded: writer.address.outlet(),
         windows: Arc::new(Windows::default()),
+        last_seen: Arc::new(Unseen),
     };
     let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(table.clone(), clock, outlets.clone()));
     House { clock, watchdog, changes, standing, told, _parts: (probe, writer) }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{Ending, Outcome, Position, Surroundings, Transition, Watch, Whereabouts};
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
-use crate::domain::judge::{judge_goes_on, judge_goodbye, judge_heard, judge_moving, judge_stuck};
+use crate::domain::judge::{
+    judge_goes_on, judge_goodbye, judge_heard, judge_heard_after_restart, judge_moving, judge_stuck,
+};
 use crate::domain::process::AskedFor;
 use crate::domain::publisher::Incarnation;
 use crate::domain::time::Monotonic;
@@ -118,6 +120,7 @@ impl Watch {
         let judgement = match (self.verdict, silent_before) {
             (Verdict::Alive, _) => return None,
             (Verdict::Ended, Some(since)) if is_same_life => judge_goes_on(since),
+            (_, None) if self.heard_before => judge_heard_after_restart(),
             _ => judge_heard(silent_before),
         };
         Some(self.change(judgement, beat.at, Trigger::Heartbeat))

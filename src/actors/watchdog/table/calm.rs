@@ -56,6 +56,9 @@ fn differs(told: Verdict, now: Verdict) -> bool {
 impl Table {
     /// A change of an earlier run.
     pub(super) fn remember(&mut self, change: &Change, now: Monotonic) {
+        if change.is_of_monitor() {
+            return;
+        }
         if change.is_of_host() {
             let is_gone = change.to.is_bad();
             let state = HostState { is_gone, asked_at: None, back_at: now, change: Some(Box::new(change.clone())) };
@@ -63,7 +66,9 @@ impl Table {
             return;
         }
         let rule = self.config.rules.of(&change.publisher);
-        let watch = Watch::remembered(self.hosts.one(&change.host), rule, change.to, change.process.clone(), now);
+        // A process of ours has ended with the run that had started it, and another one takes its place.
+        let process = change.process.clone().filter(|_| !self.config.started_by_us.contains(&change.publisher));
+        let watch = Watch::remembered(self.hosts.one(&change.host), rule, change.to, process, now);
         let Some(index) = self.add(change.publisher.clone(), watch, change.at) else { return };
         let entry = &mut self.entries[index as usize];
         entry.changed(change);

@@ -1,9 +1,11 @@
 //! What bounds and steers the watchdog.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::domain::deadline::DeadlineRules;
 use crate::domain::flapping::FlappingLimits;
+use crate::domain::last_seen::LastSeen;
 use crate::domain::maintenance::{Scheduled, Window};
 use crate::domain::publisher::PublisherId;
 use crate::domain::watch::Home;
@@ -20,6 +22,12 @@ pub struct WatchdogConfig {
     pub expected: Vec<PublisherId>,
     /// Publishers that run in the monitor's own process: for others that process is no evidence.
     pub inside: Vec<PublisherId>,
+    /// Publishers that the monitor starts itself: a process that an earlier run had started is none of them any more.
+    pub started_by_us: HashSet<PublisherId>,
+    /// The monitor's own id, to say that it has started again; none where nobody is to be told.
+    pub monitor: Option<PublisherId>,
+    /// What an earlier run has left of when everybody was heard.
+    pub last_seen: Option<LastSeen>,
     /// Maintenance windows of the configuration.
     pub scheduled: Vec<Scheduled>,
     /// Maintenance windows that an earlier run was told of.
@@ -49,6 +57,9 @@ impl WatchdogConfig {
             rules: DeadlineRules::default(),
             expected: Vec::new(),
             inside: Vec::new(),
+            started_by_us: HashSet::new(),
+            monitor: None,
+            last_seen: None,
             scheduled: Vec::new(),
             windows: Vec::new(),
             flapping: FlappingLimits::default(),

@@ -66,7 +66,9 @@ impl Table {
     fn status_of_entry(&self, entry: &Entry) -> PublisherStatus {
         let wall = self.clock.wall();
         let maintenance = self.calm.maintenance.covers(&entry.id, entry.watch.host(), wall);
-        PublisherStatus { maintenance, ..status_of(entry, wall) }
+        let status = status_of(entry, wall);
+        let last_seen = status.last_seen.or_else(|| self.restarts.heard_before(&entry.id));
+        PublisherStatus { maintenance, last_seen, ..status }
     }
 }
 
