@@ -58,6 +58,10 @@ impl Truth {
             };
             if let (Some(life), Some(last)) = (number("life"), number("last")) {
                 let life = self.lives.entry(Incarnation(life)).or_insert(Life { start, ..Life::default() });
+                // a life that has given out nothing, and that damage took, is begun again
+                if life.last == 0 {
+                    life.start = start;
+                }
                 life.last = life.last.max(last);
                 life.said = life.said.max(last);
             }
@@ -97,6 +101,13 @@ mod tests {
         truth.read_trace(4, &log);
         let lives: Vec<_> = truth.lives.iter().map(|(life, of)| (life.0, of.start, of.last)).collect();
         assert_eq!(lives, [(5, 4, 12), (9, 4, 3)]);
+        // found by seed 4: damage took a life that had given out nothing, and the next start began it again
+        let begun_again = directory.path().join("begun again");
+        std::fs::write(&begun_again, "2026-11-21T02:42:23.1Z TRACE kept life=3 last=0\n").unwrap();
+        let mut twice = Truth::default();
+        twice.read_trace(1, &begun_again);
+        twice.read_trace(2, &begun_again);
+        assert_eq!(twice.lives.values().map(|life| life.start).collect::<Vec<_>>(), [2]);
         // the outbox knows one more of the last life; what it says of an earlier start is not believed
         let mut found = OutboxFile::default();
         found.lives.extend([(Incarnation(5), 13), (Incarnation(9), 3)]);
