@@ -3,6 +3,10 @@
 //! SQLite takes the log's frames up to the first one whose checksum is wrong and says nothing of the
 //! rest. After a crash the rest is a commit that never ended; but where whole commits follow a bad
 //! frame, bytes have changed on disk, and rows that were confirmed are gone: that has to be named.
+//! A commit is whole when its last frame fits the checksum that stands in the frame before it. What a
+//! crash leaves is never that: the header of a frame is written before its page, so in a log that is used
+//! again it may stand before the page of an earlier round; and frames of a commit that never ended stay behind
+//! the ones that were written over them. Whether the last commit of all was damaged, the file cannot tell.
 //! The format is <https://www.sqlite.org/fileformat2.html#walformat>.
 
 use std::fs::File;
@@ -63,21 +67,26 @@ fn lost_commits(log: &mut impl Read) -> Option<Lost> {
         return Some(Lost::Header);
     }
     let mut frame = vec![0; FRAME_HEADER_BYTES + page_bytes];
-    let mut whole = true;
+    let mut all_fit = true;
+    // the commit that the first bad frame would have ended
+    let mut first_bad = 0;
     let mut lost = 0;
     while log.read_exact(&mut frame).is_ok() {
-        if frame[8..16] != header[16..24] {
-            // left over from an earlier round of the log, or the salt itself is what was damaged
-            whole = false;
-            continue;
-        }
-        if whole {
+        let stored = (word(&frame, 16), word(&frame, 20));
+        // else left over from an earlier round of the log, or the salt itself is what was damaged
+        let is_of_this_round = frame[8..16] == header[16..24];
+        if is_of_this_round {
             sum.add(&frame[..8]);
             sum.add(&frame[FRAME_HEADER_BYTES..]);
-            whole = (sum.s0, sum.s1) == (word(&frame, 16), word(&frame, 20));
         }
-        if !whole && word(&frame, 4) != 0 {
-            lost += 1;
+        let fits = is_of_this_round && (sum.s0, sum.s1) == stored;
+        (sum.s0, sum.s1) = stored;
+        let commits = u64::from(is_of_this_round && word(&frame, 4) != 0);
+        match (all_fit, fits) {
+            (true, true) => {}
+            (true, false) => (all_fit, first_bad) = (false, commits),
+            (false, true) if commits > 0 => lost += commits + std::mem::take(&mut first_bad),
+            (false, _) => {}
         }
     }
     (lost > 0).then_some(Lost::Commits(lost))
@@ -133,13 +142,64 @@ mod tests {
         assert_eq!(lost_commits(&mut &bytes[..]), None);
         assert_eq!(lost_commits(&mut &bytes[..bytes.len() - 1]), None, "a torn end is a commit that never ended");
         assert_eq!(lost_commits(&mut &[][..]), None);
+        let frame_bytes = FRAME_HEADER_BYTES + page_bytes(&bytes);
+        let frames = (bytes.len() - HEADER_BYTES) / frame_bytes;
         for at in [HEADER_BYTES + 100, HEADER_BYTES + 1, HEADER_BYTES + 17] {
             let mut flipped = bytes.clone();
             flipped[at] ^= 4;
             assert!(matches!(lost_commits(&mut &flipped[..]), Some(Lost::Commits(2..))), "byte {at}");
         }
+        // the last frame of all may have been torn, in a log that is used again
+        let mut flipped = bytes.clone();
+        flipped[HEADER_BYTES + (frames - 1) * frame_bytes + 100] ^= 4;
+        assert_eq!(lost_commits(&mut &flipped[..]), None);
         let mut flipped = bytes;
         flipped[9] ^= 4;
         assert_eq!(lost_commits(&mut &flipped[..]), Some(Lost::Header));
+    }
+
+    fn page_bytes(log: &[u8]) -> usize {
+        word(log, 8) as usize
+    }
+
+    /// A kill between the two writes of a commit's last frame, its header and its page, in a log that is longer from an
+    /// earlier round; and what stays of that behind the next commits.
+    #[test]
+    fn what_a_kill_leaves_in_a_log_that_is_used_again_is_no_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.sqlite");
+        let connection = super::super::database::connect(&path).unwrap();
+        let commit = |sql: &str| connection.execute_batch(sql).unwrap();
+        commit("CREATE TABLE t (id INTEGER PRIMARY KEY, x); CREATE TABLE u (id INTEGER PRIMARY KEY, x)");
+        (0..50).for_each(|_| commit("INSERT INTO t (x) VALUES (1)"));
+        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+        let log = || fs::read(directory.path().join("t.sqlite-wal")).unwrap();
+        let before = log();
+        // two pages in one commit, over frames of the round before
+        commit("BEGIN; INSERT INTO t (x) VALUES (2); INSERT INTO u (x) VALUES (2); COMMIT");
+        let (one, frame_bytes) = (log(), FRAME_HEADER_BYTES + page_bytes(&before));
+        assert_eq!(one.len(), before.len(), "the log is used again");
+        assert_eq!(lost_commits(&mut &one[..]), None);
+        let last = (HEADER_BYTES + frame_bytes)..(HEADER_BYTES + 2 * frame_bytes);
+        assert!(word(&one, last.start + 4) != 0, "the second frame commits");
+        let mut torn = one.clone();
+        torn[last.start + FRAME_HEADER_BYTES..last.end]
+            .copy_from_slice(&before[last.start + FRAME_HEADER_BYTES..last.end]);
+        assert_eq!(lost_commits(&mut &torn[..]), None, "it never ended");
+        // the next life commits one frame over the first of the two, and the torn one stays
+        let mut over = torn.clone();
+        let first = HEADER_BYTES..HEADER_BYTES + frame_bytes;
+        let mut sum = Checksum { big_endian: word(&one, 0) == 0x377f_0683, s0: word(&one, 24), s1: word(&one, 28) };
+        over[first.start + 7] = 3;
+        over[first.start + FRAME_HEADER_BYTES + 50] ^= 1;
+        sum.add(&over[first.start..first.start + 8]);
+        sum.add(&over[first.start + FRAME_HEADER_BYTES..first.end]);
+        over[first.start + 16..first.start + 20].copy_from_slice(&sum.s0.to_be_bytes());
+        over[first.start + 20..first.start + 24].copy_from_slice(&sum.s1.to_be_bytes());
+        assert_eq!(lost_commits(&mut &over[..]), None);
+        // with both written to their end it would be damage
+        let mut changed = one;
+        changed[first.start + FRAME_HEADER_BYTES + 50] ^= 1;
+        assert_eq!(lost_commits(&mut &changed[..]), Some(Lost::Commits(1)));
     }
 }
