@@ -94,6 +94,8 @@ pub enum FaultKind {
     Impostor,
     /// Somebody else beats in its name, too, as a later life, and goes on
     TwoSpeakers,
+    /// It beats as seldom as its deadline is long, and says so
+    SeldomBeats,
     /// It exits with 0 and without a goodbye
     ExitSilently,
     /// It has ended, and its parent does not collect it

@@ -48,6 +48,8 @@ enum Command {
     Impostor,
     /// From now on somebody else beats beside it as its next life, or no more.
     Double(bool),
+    /// From now on it beats so seldom, and promises that; or as often as it did.
+    Beats(Option<Duration>),
     /// Its main thread ends, and the one that publishes goes on.
     EndMain,
     /// It ends with 0, without a word to anybody.
@@ -66,6 +68,8 @@ impl Command {
             "impostor" => Self::Impostor,
             "double" => Self::Double(true),
             "single" => Self::Double(false),
+            "seldom" => Self::Beats(Some(Duration::from_millis(words.next()?.parse().ok()?))),
+            "often" => Self::Beats(None),
             "claim" => Self::Claim { pid: words.next()?.parse().ok()?, start_ticks: words.next()?.parse().ok()? },
             "exit" => Self::Exit,
             _ => return None,
@@ -116,16 +120,21 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
 
     let mut process = HostProcesses::new(clock).own_identity();
     let (mut cursor, mut wedged, mut doubled, mut claims_until) = (0, false, false, None);
+    let every = std::cell::Cell::new(args.heartbeat);
     let note = |incarnation, process: &Option<ProcessIdentity>, cursor| {
         let process = process.clone();
-        let (idle, interval, is_agent) = (false, args.heartbeat, false);
+        let (idle, interval, is_agent) = (false, every.get(), false);
         let heartbeat = Heartbeat { incarnation, process, sequence: 0, cursor, idle, interval, is_agent };
         let payload = encode_heartbeat(&HeartbeatNote::new(host.clone(), heartbeat));
         Outgoing { topic: prefix.topic(&args.id, TopicKind::Heartbeat), payload, at_least_once: false }
     };
     let mut connected = false;
-    let mut beats = interval(args.heartbeat);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ticks = |every| {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    };
+    let mut beats = ticks(args.heartbeat);
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -147,6 +156,10 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
                     transport.try_publish(goodbye).context("the goodbye cannot be sent")?;
                 }
                 Some(Command::Double(double)) => doubled = double,
+                Some(Command::Beats(seldom)) => {
+                    every.set(seldom.unwrap_or(args.heartbeat));
+                    beats = ticks(every.get());
+                }
                 Some(Command::Impostor) => {
                     let other = process.clone().map(|own| ProcessIdentity { pid: NO_PID, ..own });
                     for incarnation in [incarnation, Incarnation(i64::MAX.cast_unsigned())] {
@@ -205,7 +218,8 @@ mod tests {
     fn commands_are_words() {
         assert_eq!(Command::parse("claim 7 88"), Some(Command::Claim { pid: 7, start_ticks: 88 }));
         assert_eq!(Command::parse(" wedge\n"), Some(Command::Wedge));
-        for wrong in ["", "claim", "claim x 1", "thaw", "die"] {
+        assert_eq!(Command::parse("seldom 2000"), Some(Command::Beats(Some(Duration::from_secs(2)))));
+        for wrong in ["", "claim", "seldom", "seldom 0s", "claim x 1", "thaw", "die"] {
             assert_eq!(Command::parse(wrong), None, "{wrong}");
         }
     }

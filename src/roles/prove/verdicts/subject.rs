@@ -22,6 +22,8 @@ const READINGS_EVERY: Duration = Duration::from_millis(500);
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a right verdict is watched for a change of mind, at most.
 const SETTLE_MAX: Duration = Duration::from_millis(600);
+/// How many deadlines one is watched, at least, that beats once in each of them.
+const SELDOM_BEATS: f64 = 3.1;
 /// The longest pause before a fault, so that it falls anywhere between two heartbeats.
 const PAUSE_MAX: Duration = Duration::from_millis(700);
 
@@ -160,6 +162,7 @@ impl<'a> Subject<'a> {
             FaultKind::Impostor => self.is_played().await,
             FaultKind::MainThreadEnded => self.loses_its_main_thread().await,
             FaultKind::TwoSpeakers => self.is_doubled().await,
+            FaultKind::SeldomBeats => self.beats_seldom().await,
             FaultKind::NetworkCut => self.cut_off().await,
             FaultKind::ExitSilently => self.exits_silently().await,
             FaultKind::PidReuse => self.pid_is_reused().await,
@@ -248,6 +251,18 @@ impl<'a> Subject<'a> {
         let before = self.before();
         self.program()?.command("single")?;
         Ok(vec![finding, self.await_recovery(FaultKind::TwoSpeakers, &before).await])
+    }
+
+    /// It promises to beat as seldom as its deadline is long, and keeps that: it is alive all the time, and its death is told
+    /// like any other.
+    async fn beats_seldom(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let before = self.before();
+        let deadline = self.stage.args.deadline;
+        self.program()?.command(&format!("seldom {}", deadline.as_millis()))?;
+        tokio::time::sleep(deadline.mul_f64(SELDOM_BEATS + self.random.f64())).await;
+        let alive = self.judge(FaultKind::SeldomBeats, Truth::Alive, &before);
+        let killed = self.killed(FaultKind::SeldomBeats, true).await?;
+        Ok(std::iter::once(alive).chain(killed).collect())
     }
 
     async fn cut_off(&mut self) -> anyhow::Result<Vec<Finding>> {
