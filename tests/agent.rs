@@ -18,7 +18,7 @@ use heartwatch::domain::command::{Command as Order, CommandResult};
 use heartwatch::domain::publisher::{Incarnation, PublisherId};
 use heartwatch::domain::verdict::Verdict;
 use heartwatch::formats::command::{decode_answer, encode_ask};
-use heartwatch::formats::envelope::{Message, Prefix, TopicKind, decode, encode_confirm};
+use heartwatch::formats::envelope::{Confirmation, Message, Prefix, TopicKind, decode, encode_confirm};
 use heartwatch::messages::intake::DeliveryState;
 use heartwatch::runtime::clock::Clock;
 use heartwatch::wire::monitoring as wire;
@@ -338,7 +338,11 @@ impl AgentService for Relay {
                             refused: 0,
                             journal: None,
                         };
-                        wire::Envelope { kind: "confirm".to_owned(), payload: encode_confirm(&state), ..envelope }
+                        wire::Envelope {
+                            kind: "confirm".to_owned(),
+                            payload: encode_confirm(&Confirmation { state, deadline: None }),
+                            ..envelope
+                        }
                     }
                     _ => continue,
                 };

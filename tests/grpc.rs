@@ -32,8 +32,11 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn serve(port: u16) -> GrpcServer {
-    let listen: SocketAddr = ([127, 0, 0, 1], port).into();
-    let mut server = server::serve(GrpcServerConfig::new(listen), Clock::start()).await.unwrap();
+    serve_with(GrpcServerConfig::new(([127, 0, 0, 1], port).into())).await
+}
+
+async fn serve_with(config: GrpcServerConfig) -> GrpcServer {
+    let mut server = server::serve(config, Clock::start()).await.unwrap();
     let first = server.events.recv().await.unwrap();
     assert!(matches!(first, TransportEvent::Connected { .. }), "{first:?}");
     server
@@ -135,10 +138,11 @@ async fn what_a_publisher_says_goes_to_the_server_and_confirmations_and_commands
         journal: Some("000102030405060708090a0b0c0d0e0f".parse().unwrap()),
     };
     let topic = Prefix::default().topic(&state.publisher, TopicKind::Confirm);
-    let confirm = Outgoing { topic, payload: envelope::encode_confirm(&state), at_least_once: false };
+    let confirmation = envelope::Confirmation { state, deadline: Some(DEADLINE) };
+    let confirm = Outgoing { topic, payload: envelope::encode_confirm(&confirmation), at_least_once: false };
     server.transport.try_publish(confirm).unwrap();
     let heard = delivery(&mut agent.events).await;
-    assert_eq!(envelope::decode_confirm(&state.publisher, &heard.payload).unwrap(), state);
+    assert_eq!(envelope::decode_confirm(&id("agent-1"), &heard.payload).unwrap(), confirmation);
 
     let done = CommandResult { id: "c-0".to_owned(), success: true, output: "pong".to_owned() };
     agent.results.send(done.clone()).await.unwrap();
@@ -267,6 +271,60 @@ async fn an_existing_agent_is_numbered_and_gets_a_command_without_sending_again(
     assert_eq!(server.agents.refused(), 1);
 }
 
+/// An existing agent that samples once a minute promises nothing: its open stream does. What it sends first it is to send again
+/// about as often as it did, as far as that is known.
+#[tokio::test]
+async fn an_open_stream_is_the_heartbeat_of_an_existing_agent() {
+    let every = Duration::from_millis(50);
+    let config = GrpcServerConfig::new(([127, 0, 0, 1], 0).into());
+    let mut server = serve_with(GrpcServerConfig { open_stream_every: every, ..config }).await;
+    let mut old = MonitoringServiceClient::new(channel(server.listen).await);
+    let (out, mut out_end) = mpsc::channel(8);
+    let requests = futures_util::stream::poll_fn(move |context| out_end.poll_recv(context));
+    let data = |metric: &str| wire::MonitoringData {
+        timestamp: 1_763_683_203,
+        hostname: "plant-7".to_owned(),
+        metric: metric.to_owned(),
+        value: 1.0,
+        client_id: "worker-1".to_owned(),
+    };
+    let stream = old.monitor_stream(requests).await.unwrap();
+    let beat = async |server: &mut GrpcServer| loop {
+        let delivery = delivery(&mut server.events).await;
+        let topic = Topic::parse(&Prefix::default(), &delivery.topic).unwrap();
+        if let Ok(Message::Heartbeat(note)) = envelope::decode(topic.kind, &topic.publisher, &delivery.payload) {
+            assert_eq!((topic.publisher.as_str(), note.host.as_str()), ("worker-1", "plant-7"));
+            assert_eq!((note.heartbeat.interval, note.confirmed), (every, note.heartbeat.sequence));
+            return note.heartbeat;
+        }
+    };
+    out.send(data("cpu")).await.unwrap();
+    out.send(data("memory")).await.unwrap();
+    for _ in 0..5 {
+        assert!(beat(&mut server).await.idle, "how often it sends is not known");
+    }
+    out.send(data("cpu")).await.unwrap();
+    let mut last = beat(&mut server).await;
+    while last.idle {
+        last = beat(&mut server).await;
+    }
+    assert_eq!((last.sequence, last.cursor), (3, 3), "it is to have sent the next one by now");
+    out.send(data("cpu")).await.unwrap();
+    while !beat(&mut server).await.idle {}
+    // another stream speaks for it now, and only that one counts
+    let mut new = MonitoringServiceClient::new(channel(server.listen).await);
+    let (out_2, mut out_2_end) = mpsc::channel(8);
+    let requests = futures_util::stream::poll_fn(move |context| out_2_end.poll_recv(context));
+    let _stream = new.monitor_stream(requests).await.unwrap();
+    out_2.send(data("cpu")).await.unwrap();
+    while beat(&mut server).await.incarnation == last.incarnation {}
+    for _ in 0..5 {
+        assert!(beat(&mut server).await.incarnation > last.incarnation);
+    }
+    drop((stream, out));
+    assert!(beat(&mut server).await.incarnation > last.incarnation);
+}
+
 /// An existing server: it answers nothing before its first command, as Python's do.
 struct OldServer {
     came: mpsc::Sender<wire::MonitoringData>,
@@ -315,7 +373,7 @@ async fn an_existing_server_gets_what_its_protocol_can_carry() {
     let mut through = 0;
     while through < 3 {
         let heard = delivery(&mut agent.events).await;
-        through = envelope::decode_confirm(&id("agent-1"), &heard.payload).unwrap().through;
+        through = envelope::decode_confirm(&id("agent-1"), &heard.payload).unwrap().state.through;
     }
     for _ in 0..3 {
         let data = timeout(DEADLINE, came_end.recv()).await.unwrap().unwrap();

@@ -313,7 +313,7 @@ impl Stream {
                     _ = tick.tick() => {}
                     event = events.recv() => {
                         if let Some(TransportEvent::Delivery(delivery)) = event
-                            && let Ok(state) = envelope::decode_confirm(&id, &delivery.payload)
+                            && let Ok(envelope::Confirmation { state, .. }) = envelope::decode_confirm(&id, &delivery.payload)
                         {
                             let _ = safe.mark_lost(1, state.through, "");
                         }

@@ -19,7 +19,7 @@ use heartwatch::runtime::clock::Clock;
 use rumqttc::{AsyncClient, MqttOptions, QoS};
 use rustix::process::Signal;
 use support::eventually;
-use support::heartwatch::{PATIENCE, Program, RunOptions, Running, publish, publish_command};
+use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, fixture, publish, publish_command};
 use support::mosquitto::Mosquitto;
 use tokio::time::Instant;
 use url::Url;
@@ -412,4 +412,23 @@ async fn maintenance_is_quiet_survives_a_restart_and_the_run_can_be_tried_again(
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let view: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&view["publishers"], &view["deadlines"][1]["missed"]), (&1.into(), &1.into()), "{view}");
+}
+
+/// It beats every 5 s when it is left alone. Told of its deadline, it beats five times within it.
+#[tokio::test]
+async fn a_publisher_follows_the_deadline_that_it_is_told() {
+    let deadline = Duration::from_secs(3);
+    let monitor = Running::start(RunOptions { deadline, ..RunOptions::default() }).await;
+    hears(&monitor).await;
+    let mut command = command(monitor.directory());
+    command.args(["publish", "--id", "light", "--mqtt", monitor.mqtt_url(), "--interval", "1h", "--heartbeat", "5s"]);
+    command.arg("--csv").arg(fixture("light-1.csv")).arg("--data-dir").arg(monitor.directory().join("data"));
+    let publisher = Program::start(command);
+    monitor.until("light", Verdict::Alive).await;
+    let follows = async || monitor.publisher("light").await.is_some_and(|view| view.deadline_ms == 3_000);
+    eventually("its promise fits its deadline", PATIENCE, follows).await;
+    tokio::time::sleep(deadline * 3).await;
+    only(&monitor, "light", &[Verdict::Alive]).await;
+    publisher.signal(Signal::STOP);
+    monitor.until("light", Verdict::Stopped).await;
 }

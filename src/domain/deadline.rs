@@ -12,6 +12,20 @@ use crate::domain::time::{Monotonic, Span, describe_duration};
 /// Longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 256;
 
+/// How many of the intervals that a publisher promises its deadline has at least: a shorter one would be over between two of
+/// its signs of life.
+pub const PROMISES_MIN: u32 = 2;
+/// The longest interval that counts as a promise: whoever promises less often than once a day is judged as if by the day.
+pub const PROMISE_MAX: Duration = Duration::from_hours(24);
+/// How often within its deadline a publisher sends a heartbeat at least, once the monitor has told it.
+pub const BEATS_PER_DEADLINE: u32 = 5;
+
+/// The shortest deadline that somebody with this promise can have.
+#[must_use]
+pub fn promise_floor(interval: Option<Duration>) -> Duration {
+    interval.map_or(Duration::ZERO, |interval| interval.min(PROMISE_MAX) * PROMISES_MIN)
+}
+
 /// The product's default deadline.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(50);
 
@@ -156,9 +170,13 @@ impl DeadlineKind {
         }
     }
 
-    /// Its present value for a publisher with this promise and these arrivals.
+    /// Its present value for a publisher with this promise and these arrivals; never less than [`promise_floor`].
     #[must_use]
     pub fn now(self, interval: Option<Duration>, arrivals: Arrivals) -> Duration {
+        self.configured(interval, arrivals).max(promise_floor(interval))
+    }
+
+    fn configured(self, interval: Option<Duration>, arrivals: Arrivals) -> Duration {
         match self {
             Self::Fixed(deadline) => deadline,
             Self::Intervals { count, floor, ceiling, unpromised } => {
@@ -259,17 +277,26 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// What a rule needs to remember from `now` on; none for a fixed deadline without grace.
+    /// What a rule needs to remember from `now` on; none for a fixed deadline without grace, unless it is shorter than what
+    /// this promise allows.
     #[must_use]
-    pub fn of(rule: DeadlineRule, now: Monotonic) -> Option<Box<Self>> {
-        let simple = matches!(rule.kind, DeadlineKind::Fixed(_)) && rule.grace.is_zero();
+    pub fn of(rule: DeadlineRule, interval: Option<Duration>, now: Monotonic) -> Option<Box<Self>> {
+        let simple = match rule.kind {
+            DeadlineKind::Fixed(deadline) => rule.grace.is_zero() && promise_floor(interval) <= deadline,
+            DeadlineKind::Intervals { .. } | DeadlineKind::Adaptive { .. } => false,
+        };
         (!simple).then(|| Box::new(Self { rule, arrivals: Arrivals::default(), grace_until: now + rule.grace }))
     }
 
     /// The same publisher under another rule: what was learned is kept.
     #[must_use]
-    pub fn under(before: Option<&Self>, rule: DeadlineRule, since: Monotonic) -> Option<Box<Self>> {
-        let mut fit = Self::of(rule, since)?;
+    pub fn under(
+        before: Option<&Self>,
+        rule: DeadlineRule,
+        interval: Option<Duration>,
+        since: Monotonic,
+    ) -> Option<Box<Self>> {
+        let mut fit = Self::of(rule, interval, since)?;
         fit.arrivals = before.map_or_else(Arrivals::default, |before| before.arrivals);
         Some(fit)
     }
@@ -303,6 +330,13 @@ impl Fit {
     /// What its present deadline rests on, in words; none when it is fixed.
     #[must_use]
     pub fn basis(&self, interval: Option<Duration>) -> Option<String> {
+        let configured = self.rule.kind.configured(interval, self.arrivals);
+        if let Some(interval) = interval.filter(|interval| promise_floor(Some(*interval)) > configured) {
+            let (promised, configured) = (describe_duration(interval.min(PROMISE_MAX)), describe_duration(configured));
+            return Some(format!(
+                "{PROMISES_MIN} × the promised {promised}: the configured {configured} would be over between two signs of life"
+            ));
+        }
         match self.rule.kind {
             DeadlineKind::Fixed(_) => None,
             DeadlineKind::Intervals { count, .. } => Some(match interval {
@@ -375,13 +409,16 @@ mod tests {
         assert_eq!((now(None), kind.initial()), (seconds(50), seconds(50)), "nothing promised yet");
         assert_eq!(now(Some(seconds(5))), seconds(20));
         assert_eq!(now(Some(Duration::from_millis(100))), seconds(2));
-        assert_eq!(now(Some(seconds(600))), seconds(60));
+        assert_eq!(now(Some(seconds(30))), seconds(60));
+        assert_eq!(now(Some(seconds(600))), seconds(1_200), "two promised intervals at least, whatever the ceiling");
         assert_eq!(kind.describe(), "4 promised intervals (2 s to 1 min)");
     }
 
     #[test]
     fn a_fixed_deadline_without_grace_remembers_nothing() {
-        assert_eq!(Fit::of(Duration::from_secs(5).into(), Monotonic::START), None);
+        let of = |promised| Fit::of(Duration::from_secs(5).into(), promised, Monotonic::START);
+        assert_eq!((of(None), of(Some(Duration::from_millis(2_500)))), (None, None));
+        assert!(of(Some(Duration::from_millis(2_501))).is_some());
         assert!(size_of::<Option<Box<Fit>>>() <= 8 && size_of::<Fit>() <= 96);
     }
 
@@ -399,10 +436,12 @@ mod tests {
             let interval = promised.map(Duration::from_millis);
             let kind = DeadlineKind::Adaptive { phi: Phi::default(), floor, ceiling };
             let rule = DeadlineRule { kind, grace: Duration::ZERO };
-            let mut fit = Fit::of(rule, Monotonic::START).unwrap();
+            let mut fit = Fit::of(rule, None, Monotonic::START).unwrap();
             for gap in millis {
                 let deadline = fit.heard(Some(Duration::from_millis(gap)), interval);
+                let ceiling = ceiling.max(promise_floor(interval));
                 prop_assert!((floor..=ceiling).contains(&deadline), "{:?}", deadline);
+                prop_assert!(deadline >= promise_floor(interval));
                 let usual = late_after(interval.map(Span::from), ceiling.into()).get();
                 prop_assert!(deadline >= usual.min(ceiling) || interval.is_none());
             }

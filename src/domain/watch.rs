@@ -120,7 +120,7 @@ impl Watch {
         Self {
             host: host.into(),
             deadline: rule.kind.initial().into(),
-            fit: Fit::of(rule, now),
+            fit: Fit::of(rule, None, now),
             interval: None,
             watched_since: now,
             last_heard: None,

@@ -21,6 +21,9 @@ use crate::messages::agent::{AgentSettings, PluginState};
 /// What the key of every heartbeat begins with.
 pub const HEARTBEAT_PREFIX: &str = "/monitor/heartbeat/";
 
+/// What the key of every configuration begins with.
+pub const CONFIG_PREFIX: &str = "/monitor/config/";
+
 /// Shortest interval between two samples.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Longest interval between two samples: a day.
@@ -214,7 +217,7 @@ pub fn heartbeat(hostname: &str, client_id: &str, now: Timestamp) -> Vec<u8> {
 /// The key of a node's configuration.
 #[must_use]
 pub fn config_key(node: &HostName) -> String {
-    format!("/monitor/config/{node}")
+    format!("{CONFIG_PREFIX}{node}")
 }
 
 /// The key of what a node's agent has made of its configuration.
@@ -236,6 +239,14 @@ pub fn read_heartbeat(key: &str, value: &[u8]) -> Option<NodeBeat> {
         Some(Timestamp::from_nanos(i64::try_from(since_epoch.as_nanos()).ok()?))
     });
     Some(NodeBeat { node, host, client_id, at })
+}
+
+/// How often a node's agent takes a sample, where this is its configuration and names that.
+#[must_use]
+pub fn read_interval(key: &str, value: &[u8]) -> Option<(HostName, Duration)> {
+    let node = HostName::parse(key.strip_prefix(CONFIG_PREFIX)?).ok()?;
+    let value: Value = serde_json::from_slice(value.get(..DOCUMENT_BYTES_MAX).unwrap_or(value)).ok()?;
+    Some((node, interval(value.get("interval")?).ok()?))
 }
 
 /// Unix seconds as a float.
@@ -359,6 +370,20 @@ mod tests {
         assert!(beat("/monitor/heartbeat/n1", "").is_some(), "that the key is there is what counts");
         assert_eq!(beat("/monitor/heartbeat/a/b", "{}"), None);
         assert_eq!(beat("/monitor/config/n1", "{}"), None);
+    }
+
+    #[test]
+    fn a_configuration_promises_its_interval() {
+        let read = |key: &str, value: &str| {
+            read_interval(key, value.as_bytes()).map(|(node, interval)| (node.to_string(), interval.as_millis()))
+        };
+        let n1 = |millis| Some(("n1".to_owned(), millis));
+        assert_eq!(read("/monitor/config/n1", r#"{"interval": 60}"#), n1(60_000));
+        assert_eq!(read("/monitor/config/n1", r#"{"metrics": ["cpu"], "interval": 0.5}"#), n1(500));
+        for none in [r#"{"interval": "60"}"#, r#"{"interval": -1}"#, r#"{"interval": 1e99}"#, "{}", "[]", "", "60"] {
+            assert_eq!(read("/monitor/config/n1", none), None, "{none}");
+        }
+        assert_eq!(read("/monitor/heartbeat/n1", r#"{"interval": 60}"#), None);
     }
 
     proptest! {

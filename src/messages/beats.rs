@@ -1,6 +1,7 @@
 //! subscriber → watchdog: signs of life, many in one message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Message;
 
@@ -18,6 +19,11 @@ pub struct Beats(pub Arc<Vec<Beat>>);
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct LeasesEnded(pub Arc<Vec<NodeBeat>>);
+
+/// who watches the leases → watchdog: how often the agents of these nodes are to be heard, as long as their leases live.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct LeasesPromise(pub Arc<Vec<(NodeBeat, Duration)>>);
 
 /// transport → watchdog: whether what is sent reaches the monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

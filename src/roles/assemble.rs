@@ -100,7 +100,7 @@ pub fn mqtt(settings: &MqttSettings, url: &str, client_id: &str) -> MqttConfig {
 pub fn topics(settings: &Settings, own: &PublisherId) -> SetTopics {
     let foreign = settings.foreign.iter().map(|foreign| foreign.device.clone()).collect();
     let (prefix, own) = (settings.mqtt.prefix.clone(), own.clone());
-    SetTopics { prefix, own, foreign: Arc::new(foreign), numbers_in_rows: false }
+    SetTopics { prefix, own, foreign: Arc::new(foreign), numbers_in_rows: false, deadlines: settings.deadline_rules() }
 }
 
 /// The InfluxDB, when one is configured.

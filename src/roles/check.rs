@@ -8,8 +8,9 @@ use super::cli::CheckArgs;
 use crate::config::values::describe_bytes;
 use crate::config::{
     BrokerSettings, FeedSettings, FeedSource, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption,
-    MqttSettings, NotifySettings, Overrides, RunAs, Settings, WaySettings, WebSettings, load,
+    MqttSettings, NotifySettings, Overrides, PublisherSettings, RunAs, Settings, WaySettings, WebSettings, load,
 };
+use crate::domain::deadline::{BEATS_PER_DEADLINE, PROMISES_MIN};
 use crate::domain::time::describe_duration;
 
 /// The exit code when the configuration can't be used (`EX_CONFIG` of sysexits.h).
@@ -70,7 +71,8 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     let (bytes_max, history) = (describe_bytes(settings.buffer.bytes_max), describe_duration(settings.buffer.history));
     line("data", format!("{}, at most {bytes_max}, history of {history}", settings.data_dir.display()))?;
     let deadlines = &settings.watch.deadlines;
-    line("deadline", describe_duration(deadlines.default) + graced(deadlines.grace).as_str())?;
+    let deadline = describe_duration(deadlines.default) + graced(deadlines.grace).as_str();
+    line("deadline", format!("{deadline}, at least {PROMISES_MIN} of the intervals that a publisher promises"))?;
     if let Some(url) = &settings.monitor.ping_url {
         let every = describe_duration(settings.monitor.ping_interval);
         line("ping", format!("{} every {every} while the monitor is well", host_of(url)))?;
@@ -95,9 +97,20 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
         let source = publisher.feed.as_ref().map_or_else(|| "started by someone else".to_owned(), feed);
         let rule = rules.of(&publisher.id);
         let deadline = rule.kind.describe() + graced(rule.grace).as_str();
-        line("publisher", format!("{}: {source}, deadline {deadline}", publisher.id))?;
+        line("publisher", format!("{}: {source}, deadline {deadline}{}", publisher.id, beats(settings, publisher)))?;
     }
     Ok(())
+}
+
+/// How often one that heartwatch starts beats, where that is not what its table says.
+fn beats(settings: &Settings, publisher: &PublisherSettings) -> String {
+    let Some(configured) = publisher.feed.as_ref().and_then(|feed| feed.heartbeat) else { return String::new() };
+    let often_enough = settings.deadline_rules().of(&publisher.id).kind.longest() / BEATS_PER_DEADLINE;
+    if configured <= often_enough {
+        return String::new();
+    }
+    let (configured, every) = (describe_duration(configured), describe_duration(often_enough));
+    format!(", a heartbeat every {every} (not {configured}: {BEATS_PER_DEADLINE} within its deadline)")
 }
 
 fn graced(grace: std::time::Duration) -> String {
@@ -273,7 +286,7 @@ heartwatch.toml can be used. It would connect to:
   InfluxDB    http://i:8086/, its version asked for, organisation o, bucket heartwatch, with a token
   web page    http://127.0.0.1:8080/
   data        data, at most 1 GiB, history of 168 h
-  deadline    50 s
+  deadline    50 s, at least 2 of the intervals that a publisher promises
   ping        https://p.example/… every 1 min while the monitor is well
   mail        m.example:587 from heartwatch@m.example, encrypted by STARTTLS
   notify      chat: posts to https://c.example/…: verdicts of level 2 and more and recovery, at most 10 a minute

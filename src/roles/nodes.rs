@@ -5,25 +5,31 @@
 //! is gone: what was seen last stands, and it is said that it is old.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::task::JoinHandle;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::config::{EtcdSettings, Settings};
 use crate::domain::nodes::{Node, NodeBeat, Nodes};
 use crate::domain::publisher::HostName;
 use crate::domain::time::Timestamp;
-use crate::formats::agent::{self, Completed, HEARTBEAT_PREFIX};
-use crate::messages::beats::LeasesEnded;
+use crate::formats::agent::{self, CONFIG_PREFIX, Completed, HEARTBEAT_PREFIX};
+use crate::messages::beats::{LeasesEnded, LeasesPromise};
 use crate::ports::{ConfigSource, Keys, Snapshot, StoreError};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
 /// Between two looks: every agent writes its heartbeat again and again, and one look sees all of them.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// How often it is looked at what the agents' configurations promise.
+const CONFIGS_EVERY: Duration = Duration::from_secs(5);
+/// What a lease promises whose node has no configuration that says it: so often its agent is heard.
+const LEASE_PROMISES: Duration = Duration::from_secs(60);
 /// How often a configuration is tried to be written that others write at the same time.
 const WRITE_TRIES_MAX: usize = 32;
 /// Longest wait between two of these tries.
@@ -37,6 +43,7 @@ pub struct NodeView {
     shared: Rc<RefCell<Shared>>,
     clock: Clock,
     ended: Outlet<LeasesEnded>,
+    promised: Outlet<LeasesPromise>,
 }
 
 #[derive(Default)]
@@ -51,10 +58,10 @@ struct Shared {
 }
 
 impl NodeView {
-    /// Nobody is seen yet; who has gone is told through this outlet.
+    /// Nobody is seen yet; who has gone, and what those promise who are there, is told through these outlets.
     #[must_use]
-    pub fn new(clock: Clock, ended: Outlet<LeasesEnded>) -> Self {
-        Self { shared: Rc::default(), clock, ended }
+    pub fn new(clock: Clock, ended: Outlet<LeasesEnded>, promised: Outlet<LeasesPromise>) -> Self {
+        Self { shared: Rc::default(), clock, ended, promised }
     }
 
     /// Looks into the etcd of the settings from now on, where they name one.
@@ -80,12 +87,18 @@ impl NodeView {
 
     async fn look_for_ever(self, store: Arc<dyn ConfigSource>) {
         let heartbeats = || Keys::Prefix(HEARTBEAT_PREFIX.to_owned());
+        let (mut told, mut configs_read) = (Vec::new(), None);
         loop {
             let read = store.read(heartbeats()).await;
             let looked = self.note(&read);
             match read {
                 Ok(snapshot) => {
                     self.tell(looked).await;
+                    let now = Instant::now();
+                    if configs_read.is_none_or(|at| now.duration_since(at) >= CONFIGS_EVERY) {
+                        configs_read = Some(now);
+                        self.tell_promises(store.as_ref(), &mut told).await;
+                    }
                     // What comes of the wait makes no difference: we look.
                     let changed = store.await_change(heartbeats(), snapshot.revision).await;
                     tokio::time::sleep(if changed.is_ok() { LOOK_PAUSE } else { RETRY }).await;
@@ -136,6 +149,27 @@ impl NodeView {
         }
         if let Err(error) = self.ended.deliver(LeasesEnded(Arc::new(gone))).await {
             tracing::error!(%error, "the watchdog was not told of leases that have ended");
+        }
+    }
+
+    /// What the living leases promise, where that has changed since it was `told`.
+    async fn tell_promises(&self, store: &dyn ConfigSource, told: &mut Vec<(NodeBeat, Duration)>) {
+        // etcd has just answered; where it does not now, what was promised stands
+        let Ok(configs) = store.read(Keys::Prefix(CONFIG_PREFIX.to_owned())).await else { return };
+        let intervals: HashMap<HostName, Duration> =
+            configs.values.iter().filter_map(|stored| agent::read_interval(&stored.key, &stored.value)).collect();
+        let promise = |node: &Node| {
+            let every = intervals.get(&node.beat.node).copied().unwrap_or(LEASE_PROMISES);
+            // when it was written says nothing about who it is
+            (NodeBeat { at: None, ..node.beat.clone() }, every)
+        };
+        let promises: Vec<_> = self.shared.borrow().nodes.all().filter(|node| node.is_here).map(promise).collect();
+        if promises == *told {
+            return;
+        }
+        match self.promised.deliver(LeasesPromise(Arc::new(promises.clone()))).await {
+            Ok(()) => *told = promises,
+            Err(error) => tracing::error!(%error, "the watchdog was not told what leases promise"),
         }
     }
 

@@ -307,7 +307,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let closing = kafka.clone();
     shutdown.started("Kafka connection", move |_| async move { closing.close().await });
 
-    let nodes = NodeView::new(clock, watchdog_address.outlet());
+    let nodes = NodeView::new(clock, watchdog_address.outlet(), watchdog_address.outlet());
     nodes.follow(settings)?;
     let closing = nodes.clone();
     shutdown.started("leases in etcd", move |_| async move { closing.close() });

@@ -154,6 +154,9 @@ impl Pipeline {
             scheduled: settings.maintenance.clone(),
             flapping: settings.watch.flapping,
         };
+        // the publishers are told theirs
+        let topics = assemble::topics(settings, &self.changeable.identity.id);
+        self.changeable.topics.deliver(topics).await?;
         Ok(self.changeable.deadlines.deliver(deadlines).await?)
     }
 
@@ -214,9 +217,8 @@ impl Pipeline {
     async fn listen(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let parts = &self.changeable;
         let wanted = wanted(settings, &self.mqtt_url, &parts.identity)?;
-        parts.topics.deliver(assemble::topics(settings, &parts.identity.id)).await?;
-        parts.connection.replace(wanted, &parts.takers).await?;
-        self.set_deadlines(settings).await
+        self.set_deadlines(settings).await?;
+        parts.connection.replace(wanted, &parts.takers).await
     }
 
     /// Connects to the broker as configured. Our publishers end first, while we can still confirm what

@@ -15,12 +15,13 @@ use super::{Ended, PublisherConfig};
 use crate::buffer::outbox::GivenUpRange;
 use crate::domain::beat::Heartbeat;
 use crate::domain::confirmers::Confirmer;
+use crate::domain::deadline::BEATS_PER_DEADLINE;
 use crate::domain::delivery::{Delivery, Run, safe_runs};
 use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::Sequence;
-use crate::formats::envelope::{self, GivenUp, Goodbye, HeartbeatNote, TopicKind};
+use crate::formats::envelope::{self, Confirmation, GivenUp, Goodbye, HeartbeatNote, TopicKind};
 use crate::messages::intake::DeliveryState;
 use crate::ports::{Transport, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -41,6 +42,8 @@ const REASON_NOT_HELD: &str =
     "the publisher's outbox does not hold them any more: it was damaged or removed, or they had been confirmed";
 /// How long a connection may take to come before its absence is counted.
 const CONNECTING_GRACE: Duration = Duration::from_secs(1);
+/// However short its deadline, a publisher does not beat more often than that.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// Most wait for an orderly DISCONNECT at the end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -68,6 +71,8 @@ pub(super) struct Engine {
     /// Whether the monitor has answered over this connection.
     pub answered: bool,
     pub ending: bool,
+    /// Time between two heartbeats: what is configured, or less where the monitor's deadline wants that.
+    pub heartbeat: Duration,
     /// When rows were read last.
     pub last_read: Instant,
     /// Tells when rows come; none is read at an interval.
@@ -108,7 +113,7 @@ impl Engine {
         events: &mut mpsc::Receiver<TransportEvent>,
         mut stop: watch::Receiver<Option<Instant>>,
     ) -> Ended {
-        let mut beats = every(self.config.heartbeat);
+        let mut beats = every(self.heartbeat);
         let mut reads = every(self.config.interval.max(Duration::from_millis(1)));
         let mut backlog = every(BACKLOG_TICK);
         let mut progress = every(PROGRESS_TICK);
@@ -119,6 +124,10 @@ impl Engine {
                 break;
             }
             self.ending = end_by.is_some();
+            if beats.period() != self.heartbeat {
+                // its first tick is at once: the new promise is told
+                beats = every(self.heartbeat);
+            }
             let reading = !self.ending && self.may_read();
             let pace = match (&self.arrivals, self.config.interval.is_zero()) {
                 _ if self.refused => Pace::Every(&mut retries),
@@ -168,7 +177,7 @@ impl Engine {
                 None => return true,
             },
         };
-        let due = interval + self.config.heartbeat;
+        let due = interval + self.heartbeat;
         self.refused || self.ending || !self.may_read() || self.last_read.elapsed() < due
     }
 
@@ -247,11 +256,25 @@ impl Engine {
             }
             TransportEvent::Delivery(delivery) => {
                 match envelope::decode_confirm(&self.config.id, &delivery.payload) {
-                    Ok(state) => self.confirmed(state).await,
+                    Ok(Confirmation { state, deadline }) => {
+                        self.beat_within(deadline);
+                        self.confirmed(state).await;
+                    }
                     Err(error) => tracing::warn!(%error, topic = delivery.topic, "a confirmation could not be read"),
                 }
                 self.transport.acknowledge(vec![delivery.receipt]);
             }
+        }
+    }
+
+    /// The monitor has told how long we may be silent.
+    fn beat_within(&mut self, deadline: Option<Duration>) {
+        let Some(deadline) = deadline else { return };
+        let often_enough = (deadline / BEATS_PER_DEADLINE).max(HEARTBEAT_MIN);
+        let heartbeat = self.config.heartbeat.min(often_enough);
+        if std::mem::replace(&mut self.heartbeat, heartbeat) != heartbeat {
+            let (heartbeat_ms, deadline_ms) = (heartbeat.as_millis(), deadline.as_millis());
+            tracing::info!(heartbeat_ms, deadline_ms, "heartbeats follow the deadline that the monitor has told");
         }
     }
 
@@ -359,7 +382,7 @@ impl Engine {
     async fn beat(&mut self) {
         if !self.connected {
             // the first connection takes a moment, and that is no error
-            if self.offline_since.elapsed() >= self.config.heartbeat.max(CONNECTING_GRACE) {
+            if self.offline_since.elapsed() >= self.heartbeat.max(CONNECTING_GRACE) {
                 self.errors.happened(CONNECTIVITY_ERROR, 1, self.clock.wall());
             }
             return;
@@ -383,7 +406,7 @@ impl Engine {
             sequence,
             cursor,
             idle: self.is_idle(),
-            interval: self.config.heartbeat,
+            interval: self.heartbeat,
             is_agent: self.config.is_agent,
         };
         let due = self.earlier_told.is_none_or(|told| told.elapsed() >= TELL_AGAIN_EVERY);

@@ -235,6 +235,7 @@ impl Actor for Publisher {
             connected: false,
             answered: false,
             ending: false,
+            heartbeat: config.heartbeat,
             last_read: Instant::now(),
             arrivals,
             errors: Errors::new(metrics, env),

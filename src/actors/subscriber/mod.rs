@@ -21,12 +21,13 @@ pub use self::confirmations::Confirmations;
 pub use self::pump::pump;
 use self::recent::Recent;
 pub use self::translate::{Rules, Unreadable, translate};
+use crate::domain::deadline::{BEATS_PER_DEADLINE, DeadlineRules};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Monotonic;
-use crate::formats::envelope::{Prefix, TopicError, TopicKind, encode_confirm};
+use crate::formats::envelope::{Confirmation, Prefix, TopicError, TopicKind, encode_confirm};
 use crate::formats::foreign::{Foreign, TopicPattern};
 use crate::messages::ask::{AskSubscriber, BadMessage, SubscriberStatus};
-use crate::messages::beats::Beats;
+use crate::messages::beats::{Beat, BeatKind, Beats};
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
 use crate::messages::intake::{Intake, IntakeEntry, Kept};
 use crate::messages::page::{AskRecent, RecentValues};
@@ -71,6 +72,8 @@ pub struct SetTopics {
     pub foreign: Arc<Vec<Foreign>>,
     /// Whether rows carry their numbers, for a sink that hands them on to another monitor.
     pub numbers_in_rows: bool,
+    /// How long each publisher may be silent: it is told.
+    pub deadlines: DeadlineRules,
 }
 
 /// What the subscriber knows, over all its lives.
@@ -79,6 +82,9 @@ pub struct Record {
     prefix: Prefix,
     foreign: Arc<Vec<Foreign>>,
     numbers_in_rows: bool,
+    deadlines: DeadlineRules,
+    /// The shortest of them.
+    deadline_min: Duration,
     /// Topics of an earlier configuration: rumqttd goes on sending them to a session after UNSUBSCRIBE.
     topics_over: Vec<TopicPattern>,
     /// What our own heartbeats' topics start with: the broker sends them to us as well.
@@ -118,6 +124,7 @@ impl Subscriber {
             let meaning = translate(&rules, delivery, |publisher, now, interval| lag(last, publisher, now, interval));
             match meaning {
                 Ok(meaning) => {
+                    record.answer_seldom(meaning.beat.as_ref());
                     // What the broker had kept from before we subscribed is data, not a sign of life.
                     beats.extend(meaning.beat.filter(|_| !delivery.retained));
                     for entry in &meaning.entries {
@@ -167,14 +174,17 @@ impl Subscriber {
         }
         let due = record.confirmations.due(now);
         for state in due {
-            let confirmation = Outgoing {
-                topic: record.prefix.topic(&state.publisher, TopicKind::Confirm),
-                payload: encode_confirm(&state),
+            let deadline = Some(record.deadlines.of(&state.publisher).kind.longest());
+            let confirmation = Confirmation { state, deadline };
+            let publisher = &confirmation.state.publisher;
+            let message = Outgoing {
+                topic: record.prefix.topic(publisher, TopicKind::Confirm),
+                payload: encode_confirm(&confirmation),
                 // A lost one is repeated when the next heartbeat shows it.
                 at_least_once: false,
             };
-            if let Err(error) = self.outlets.transport.try_publish(confirmation) {
-                tracing::debug!(%error, publisher = %state.publisher, "confirmation not sent; the next heartbeat repeats it");
+            if let Err(error) = self.outlets.transport.try_publish(message) {
+                tracing::debug!(%error, %publisher, "confirmation not sent; the next heartbeat repeats it");
             }
         }
     }
@@ -227,6 +237,8 @@ impl Record {
             prefix: topics.prefix.clone(),
             foreign: Arc::default(),
             numbers_in_rows: false,
+            deadlines: DeadlineRules::default(),
+            deadline_min: Duration::ZERO,
             topics_over: Vec::new(),
             own_topics: String::new(),
             status: SubscriberStatus::default(),
@@ -239,7 +251,8 @@ impl Record {
         record
     }
 
-    fn set_topics(&mut self, SetTopics { prefix, own, foreign, numbers_in_rows }: SetTopics) {
+    fn set_topics(&mut self, SetTopics { prefix, own, foreign, numbers_in_rows, deadlines }: SetTopics) {
+        (self.deadline_min, self.deadlines) = (deadlines.shortest(), deadlines);
         let heartbeat = prefix.topic(&own, TopicKind::Heartbeat);
         heartbeat.trim_end_matches(TopicKind::Heartbeat.as_str()).clone_into(&mut self.own_topics);
         self.topics_over.extend(self.foreign.iter().map(|device| device.topic.clone()));
@@ -247,6 +260,16 @@ impl Record {
         let excess = self.topics_over.len().saturating_sub(TOPICS_OVER_MAX);
         self.topics_over.drain(..excess);
         (self.prefix, self.foreign, self.numbers_in_rows) = (prefix, foreign, numbers_in_rows);
+    }
+
+    /// A heartbeat that promises fewer than [`BEATS_PER_DEADLINE`] of them within its publisher's deadline: that one was not told,
+    /// or has not heard.
+    fn answer_seldom(&mut self, beat: Option<&Beat>) {
+        let Some(Beat { publisher, kind: BeatKind::Heartbeat(heartbeat), .. }) = beat else { return };
+        let within = heartbeat.interval.saturating_mul(BEATS_PER_DEADLINE);
+        if within > self.deadline_min && within > self.deadlines.of(publisher).kind.longest() {
+            self.confirmations.asked(publisher, heartbeat.incarnation);
+        }
     }
 
     fn keep_bad(&mut self, delivery: &Delivery, reason: String) {

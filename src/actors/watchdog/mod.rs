@@ -22,7 +22,7 @@ use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, AskUnrecorded, PublisherStatus, StatusReply};
-use crate::messages::beats::{Beats, Hearing, LeasesEnded};
+use crate::messages::beats::{Beats, Hearing, LeasesEnded, LeasesPromise};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
 use crate::messages::drain::{Drain, StopWithMonitor};
@@ -292,6 +292,13 @@ impl Handler<LeasesEnded> for Watchdog {
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         self.table.borrow_mut().leases_ended(&ended.0, now, wall);
         self.follow_up(ctx);
+    }
+}
+
+impl Handler<LeasesPromise> for Watchdog {
+    type Result = ();
+    fn handle(&mut self, promises: LeasesPromise, _: &mut Context<Self>) {
+        self.table.borrow_mut().leases_promise(&promises.0);
     }
 }
 

@@ -34,6 +34,7 @@ use self::directory::Directory;
 use self::entry::Entry;
 use self::hosts::Hosts;
 use self::log::LOG_PERIOD;
+use self::promises::Promises;
 use self::restart::Restarts;
 use self::timers::{Due, Timers};
 
@@ -44,6 +45,7 @@ mod ends;
 mod entry;
 mod hosts;
 mod log;
+mod promises;
 mod restart;
 mod silence;
 mod status;
@@ -86,6 +88,7 @@ pub struct Table {
     log: LineLimit,
     agents: Agents,
     restarts: Restarts,
+    promises: Promises,
 }
 
 /// The agent that can be asked after one publisher; a macro like the next one.
@@ -145,6 +148,7 @@ impl Table {
             log: LineLimit::new(config.log_lines_max, LOG_PERIOD),
             agents: Agents::default(),
             restarts: Restarts::default(),
+            promises: Promises::default(),
             config,
         };
         table.calm.maintenance =
@@ -221,6 +225,7 @@ impl Table {
         };
         self.entries[index as usize].armed = None;
         self.tick(now);
+        self.note_promise(index);
         self.count_the_silent_with(index, now);
         let around = around!(self, index, agent_of!(self, index));
         let outcome = self.entries[index as usize].watch.look(around, now);

@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 use super::*;
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::last_seen::LastSeen;
+use crate::domain::nodes::NodeBeat;
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::restart::RestartLimits;
 use crate::domain::verdict::{Change, Verdict};
@@ -208,6 +209,48 @@ async fn pass(duration: Duration) {
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// An existing agent behind Kafka sends a sample a minute and promises nothing; its lease and its configuration do.
+#[test]
+fn a_living_lease_promises_for_an_agent_that_beats_never() {
+    on_one_thread(async {
+        let (agent, other) = (PublisherId::parse("agent-1").unwrap(), PublisherId::parse("agent-2").unwrap());
+        let node = |name: &str, client_id: Option<&PublisherId>| NodeBeat {
+            node: HostName::parse(name).unwrap(),
+            host: None,
+            client_id: client_id.cloned(),
+            at: None,
+        };
+        let house = house(ProcessState::Sleeping, vec![]);
+        house.hears().await;
+        house.receives_on(Way::Kafka, Reception::Open).await;
+        let told = LeasesPromise(Arc::new(vec![
+            (node("n1", Some(&agent)), Duration::from_secs(60)),
+            (node("n2", None), Duration::from_secs(30)),
+        ]));
+        let sends = async |publisher: &PublisherId, host: &str| {
+            let kind = BeatKind::Readings { incarnation: None };
+            let (at, wall) = (house.clock.monotonic(), house.clock.wall());
+            let host = HostName::parse(host).unwrap();
+            let beat = Beat { publisher: publisher.clone(), host, at, wall, way: Way::Kafka, kind };
+            house.watchdog.address.outlet().deliver(Beats(Arc::new(vec![beat]))).await.unwrap();
+        };
+        // one is known before its promise, the other one comes after it
+        sends(&agent, "elsewhere").await;
+        house.watchdog.address.outlet().deliver(told).await.unwrap();
+        for minute in 0..5 {
+            sends(&agent, "elsewhere").await;
+            for _ in 0..2 {
+                sends(&other, "n2").await;
+                tokio::time::sleep(Duration::from_millis(30_010)).await;
+            }
+            let said: Vec<_> = house.verdicts().into_iter().map(|(_, verdict)| verdict).collect();
+            assert_eq!(said, [Verdict::Alive, Verdict::Alive], "minute {minute}");
+        }
+        house.watchdog.address.outlet().deliver(LeasesPromise(Arc::default())).await.unwrap();
+        assert!(house.until(&other, Verdict::Silent).await >= Duration::from_secs(29), "what it promised last stands");
+    });
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Watch {
         // A heartbeat of the same life that names no process takes none away.
         let is_named = heartbeat.process.is_some() || self.incarnation() != Some(heartbeat.incarnation);
         self.set_incarnation(heartbeat.incarnation);
-        self.interval = Some(heartbeat.interval.into());
+        self.promises(heartbeat.interval.into());
         let mut was = None;
         if is_named && heartbeat.process != self.process {
             was = Some(Box::new(self.whereabouts()));

@@ -40,13 +40,35 @@ impl Watch {
     /// The configuration has changed. What was learned of its arrivals stays.
     pub fn set_deadline(&mut self, rule: impl Into<DeadlineRule>) {
         let rule = rule.into();
-        self.fit = Fit::under(self.fit.as_deref(), rule, self.watched_since);
         let interval = self.interval();
+        self.fit = Fit::under(self.fit.as_deref(), rule, interval, self.watched_since);
         self.deadline = match &mut self.fit {
             Some(fit) => fit.heard(None, interval),
             None => rule.kind.initial(),
         }
         .into();
+    }
+
+    /// It promises a sign of life at least so often.
+    pub(super) fn promises(&mut self, interval: Span) {
+        if self.interval.replace(interval) == Some(interval) {
+            return;
+        }
+        let interval = self.interval();
+        if self.fit.is_none() {
+            self.fit = Fit::of(self.deadline().into(), interval, self.watched_since);
+        }
+        if let Some(fit) = &mut self.fit {
+            self.deadline = fit.heard(None, interval).into();
+        }
+    }
+
+    /// Something else than itself says how often it is heard: a lease that it keeps, its configuration. What it promises
+    /// itself, in heartbeats, goes before that.
+    pub fn promised_elsewhere(&mut self, interval: Duration) {
+        if self.position.is_none() {
+            self.promises(interval.into());
+        }
     }
 
     /// Whether it has been silent for longer than is usual, as far as a monitor can tell that hears.

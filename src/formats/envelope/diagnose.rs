@@ -83,6 +83,7 @@ const CONFIRM: &[Key] = &[
     optional("produced", Right::Unsigned),
     optional("refused", Right::Unsigned),
     optional("journal", Right::Text),
+    optional("deadline_ms", Right::Unsigned),
 ];
 
 const fn keys(kind: TopicKind) -> &'static [Key] {

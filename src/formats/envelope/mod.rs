@@ -38,10 +38,13 @@
 //! - `confirm` says by `journal` (32 hexadecimal digits) who confirms. A publisher that is asked for numbers which it
 //!   has no more, because they were confirmed, says by whom: `"confirmed_by":"…"` in `given-up`, `unnamed` where
 //!   whoever confirmed did not say. A monitor with another journal keeps such numbers out of its account.
+//! - `confirm` says by `"deadline_ms": 50000` how long the publisher may be silent. It beats at most at a fifth of that from
+//!   then on; for one that goes on promising more, two of its intervals are the deadline.
 //!
 //! What [`check`] accepts, [`encode_readings`] can send and [`decode`] takes: a publisher that
 //! checks a reading before it gives it a number never leaves a gap that nobody can fill.
 
+mod confirm;
 mod diagnose;
 mod error;
 mod limits;
@@ -52,14 +55,15 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use confirm::{Confirmation, decode_confirm, encode_confirm};
 pub use error::{EnvelopeError, Problem};
 pub use limits::{
     FIELDS_MAX, KEY_BYTES_MAX, NUMBER_MAX, PAYLOAD_BYTES_MAX, READING_BYTES_MAX, READINGS_MAX, REASON_BYTES_MAX,
     TAG_VALUE_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, check, check_error_env, check_error_metric, check_numbered,
 };
 pub use topic::{BadPrefix, Prefix, Topic, TopicError, TopicKind};
+
 pub use wire::{
     EARLIER_MAX, ERRORS_MAX, ErrorCount, ErrorNote, GivenUp, Goodbye, HeartbeatNote, LastWill, Message, ReadingBatch,
-    decode, decode_confirm, encode_confirm, encode_given_up, encode_goodbye, encode_heartbeat, encode_last_will,
-    encode_readings,
+    decode, encode_given_up, encode_goodbye, encode_heartbeat, encode_last_will, encode_readings,
 };

@@ -321,7 +321,8 @@ proptest! {
             publisher: publisher(), incarnation: Incarnation(3), through: 5, highest: at + 1, gaps,
             produced: at + refused, refused, journal: (refused > 0).then(|| JournalId::from_bits(at.into())),
         };
-        prop_assert_eq!(decode_confirm(&publisher(), &encode_confirm(&state)), Ok(state));
+        let confirmation = Confirmation { state, deadline: (refused != 1).then(|| Duration::from_millis(at)) };
+        prop_assert_eq!(decode_confirm(&publisher(), &encode_confirm(&confirmation)), Ok(confirmation));
     }
 
     #[test]

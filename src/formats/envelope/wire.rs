@@ -19,7 +19,6 @@ use crate::domain::reading::{Reading, Sequence};
 use crate::domain::sequence::SEQUENCE_MAX;
 use crate::domain::time::Timestamp;
 use crate::messages::beats::Heartbeat;
-use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 
 /// Most error metrics in one heartbeat.
 pub const ERRORS_MAX: usize = 128;
@@ -27,7 +26,7 @@ pub const ERRORS_MAX: usize = 128;
 pub const EARLIER_MAX: usize = 16;
 
 /// The version that is written and read.
-const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 1;
 
 /// Readings of one publisher's life, with the names as they stand in the payload.
 #[derive(Debug, Clone, PartialEq)]
@@ -202,26 +201,6 @@ struct GivenUpWire<'a> {
     confirmed_by: Option<Cow<'a, str>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ConfirmWire {
-    v: u64,
-    incarnation: u64,
-    through: u64,
-    highest: u64,
-    gaps: Vec<(u64, u64)>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    produced: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    refused: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    journal: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 /// Readings as payloads: one message, or more where one would pass a limit. Nothing for no reading. A single
 /// reading may be longer than `payload_bytes_max`, which is at most [`PAYLOAD_BYTES_MAX`].
 ///
@@ -317,21 +296,6 @@ pub fn encode_given_up(given_up: &GivenUp) -> Vec<u8> {
     })
 }
 
-/// A confirmation as a payload.
-#[must_use]
-pub fn encode_confirm(state: &DeliveryState) -> Vec<u8> {
-    encode(&ConfirmWire {
-        v: VERSION,
-        incarnation: state.incarnation.0,
-        through: state.through,
-        highest: state.highest,
-        gaps: state.gaps.iter().copied().take(GAPS_REPORTED_MAX).collect(),
-        produced: state.produced,
-        refused: state.refused,
-        journal: state.journal.map(|id| id.to_string()),
-    })
-}
-
 /// Reads what a publisher says. `publisher` and `kind` come from its topic.
 ///
 /// # Errors
@@ -351,42 +315,6 @@ pub fn decode<'a>(kind: TopicKind, publisher: &PublisherId, payload: &'a [u8]) -
         }),
     };
     message.map_err(|problem| said(kind, publisher, problem))
-}
-
-/// Reads a confirmation for `publisher`, which comes from the topic.
-///
-/// # Errors
-/// [`EnvelopeError`].
-pub fn decode_confirm(publisher: &PublisherId, payload: &[u8]) -> Result<DeliveryState, EnvelopeError> {
-    let read = || {
-        let wire: ConfirmWire = parse(TopicKind::Confirm, payload, |wire: &ConfirmWire| wire.v)?;
-        number("incarnation", wire.incarnation, 0)?;
-        if wire.through > wire.highest {
-            return Err(wrong("through", &format!("at most 'highest' ({})", wire.highest), &wire.through.to_string()));
-        }
-        number("highest", wire.highest, 0)?;
-        number("produced", wire.produced, 0)?;
-        let mut before = wire.through;
-        for (index, &(first, last)) in wire.gaps.iter().enumerate() {
-            if first <= before || last < first || last > wire.highest {
-                let right = format!("a rising range between {before} and {}", wire.highest);
-                return Err(wrong(&format!("gaps[{index}]"), &right, &format!("[{first},{last}]")));
-            }
-            before = last;
-        }
-        Ok(DeliveryState {
-            publisher: publisher.clone(),
-            incarnation: Incarnation(wire.incarnation),
-            through: wire.through,
-            highest: wire.highest,
-            gaps: wire.gaps,
-            produced: wire.produced,
-            refused: wire.refused,
-            // one that we cannot read is nobody that we know
-            journal: wire.journal.and_then(|id| id.parse().ok()),
-        })
-    };
-    read().map_err(|problem| said(TopicKind::Confirm, publisher, problem))
 }
 
 fn decode_readings(payload: &[u8]) -> Result<ReadingBatch<'_>, Problem> {
@@ -534,7 +462,11 @@ fn life(host: &str, incarnation: u64) -> Result<(HostName, Incarnation), Problem
 }
 
 /// Parses straight into the type; only a payload that fails is looked at again, for the key to name.
-fn parse<'a, T: Deserialize<'a>>(kind: TopicKind, payload: &'a [u8], version: fn(&T) -> u64) -> Result<T, Problem> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(
+    kind: TopicKind,
+    payload: &'a [u8],
+    version: fn(&T) -> u64,
+) -> Result<T, Problem> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(Problem::TooLarge { bytes: payload.len(), bytes_max: PAYLOAD_BYTES_MAX });
     }
@@ -546,7 +478,7 @@ fn parse<'a, T: Deserialize<'a>>(kind: TopicKind, payload: &'a [u8], version: fn
 }
 
 /// Plain structures of numbers, booleans and texts: writing them to memory cannot fail.
-fn encode<T: Serialize>(wire: &T) -> Vec<u8> {
+pub(super) fn encode<T: Serialize>(wire: &T) -> Vec<u8> {
     serde_json::to_vec(wire).unwrap_or_default()
 }
 
@@ -555,6 +487,6 @@ fn not_json(error: serde_json::Error) -> Problem {
     Problem::NotJson { reason: error.to_string() }
 }
 
-fn said(kind: TopicKind, publisher: &PublisherId, problem: Problem) -> EnvelopeError {
+pub(super) fn said(kind: TopicKind, publisher: &PublisherId, problem: Problem) -> EnvelopeError {
     EnvelopeError { what: kind.as_str(), publisher: publisher.to_string(), problem }
 }

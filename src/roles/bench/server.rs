@@ -386,7 +386,7 @@ impl Agent {
                 }
                 TransportEvent::Disconnected { .. } => next = None,
                 TransportEvent::Delivery(delivery) => {
-                    through = envelope::decode_confirm(&id, &delivery.payload)?.through;
+                    through = envelope::decode_confirm(&id, &delivery.payload)?.state.through;
                 }
             }
         }

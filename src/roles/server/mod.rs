@@ -12,6 +12,7 @@ mod questions;
 mod received;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
@@ -20,7 +21,7 @@ use crate::adapters::grpc::console::{self as socket_console, SaidLine};
 use crate::adapters::grpc::console_socket::{self, ConsoleSocket};
 use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
 use crate::adapters::tls::KeyPair;
-use crate::config::Settings;
+use crate::config::{Settings, heartbeat_within};
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::TopicKind;
 use crate::ports::Sink;
@@ -35,6 +36,8 @@ use console::Console;
 /// Who says what beside its readings.
 type Sign = (PublisherId, TopicKind, Vec<u8>);
 
+/// How seldom an open stream counts as a sign of life, however long the deadlines are.
+const OPEN_STREAM_EVERY: Duration = Duration::from_secs(5);
 /// Deliveries between the log of what was received and the pump.
 const TEE_MESSAGES_MAX: usize = 64;
 /// Heartbeats that wait for Kafka.
@@ -63,6 +66,7 @@ pub async fn server(
     let config = GrpcServerConfig {
         tls,
         prefix: settings.mqtt.prefix.clone(),
+        open_stream_every: heartbeat_within(settings.deadline_rules().shortest()).min(OPEN_STREAM_EVERY),
         connections_max: Shares::of(descriptors::limit()).publisher_connections_max,
         ..GrpcServerConfig::new(args.listen)
     };

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::domain::publisher::{Incarnation, PublisherId};
 use crate::domain::reading::Sequence;
 use crate::domain::sequence::SequenceTracker;
-use crate::formats::envelope::{self, Message, TopicKind, encode_confirm};
+use crate::formats::envelope::{self, Confirmation, Message, TopicKind, encode_confirm};
 use crate::formats::monitoring_data::{Part, has_number, parts};
 use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 use crate::wire::monitoring::{Envelope, MonitoringData};
@@ -168,7 +168,7 @@ impl Plain {
                 // it confirms nothing: what was handed over is in nobody's journal that we know
                 journal: None,
             };
-            payloads.push((publisher, encode_confirm(&state)));
+            payloads.push((publisher, encode_confirm(&Confirmation { state, deadline: None })));
         }
         payloads
     }

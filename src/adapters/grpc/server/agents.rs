@@ -126,6 +126,11 @@ impl Registry {
         }
     }
 
+    /// Whether it is this stream over which the publisher is confirmed to: the latest that speaks for it.
+    pub fn is_routed(&self, publisher: &PublisherId, stream: u64) -> bool {
+        self.routes.get(publisher).is_some_and(|(of, _)| *of == stream)
+    }
+
     /// A stream is over. Says which of these publishers no later stream speaks for.
     pub fn end(&mut self, stream: u64, client_ids: &[String], publishers: &[PublisherId]) -> Vec<PublisherId> {
         self.streams = self.streams.saturating_sub(1);

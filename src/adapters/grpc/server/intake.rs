@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::agents::{Answers, Protocol};
 use super::{AgentEvent, Shared};
+use crate::domain::beat::Heartbeat;
 use crate::domain::command::CommandResult;
+use crate::domain::deadline::PROMISES_MIN;
 use crate::domain::error_metric;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::domain::reading::{FieldValue, Reading, Sequence};
-use crate::domain::time::Timestamp;
-use crate::formats::envelope::{self, LastWill, Message, PAYLOAD_BYTES_MAX, TopicKind};
+use crate::domain::time::{Monotonic, Timestamp};
+use crate::formats::envelope::{self, HeartbeatNote, LastWill, Message, PAYLOAD_BYTES_MAX, TopicKind};
 use crate::formats::monitoring_data::{host_of, publisher_of};
 use crate::messages::beats::Way;
 use crate::messages::deliveries::Delivery;
@@ -28,6 +31,33 @@ struct Speaker {
     goodbye: bool,
     /// The last number that we gave, where it has none of its own.
     numbered: Sequence,
+    pace: Pace,
+}
+
+/// How often an existing agent sends what it sent first: it promises nothing, so that is learned.
+#[derive(Default)]
+struct Pace {
+    metric: String,
+    last: Option<Monotonic>,
+    longest: Option<Duration>,
+}
+
+impl Pace {
+    fn heard(&mut self, metric: &str, now: Monotonic) {
+        if self.last.is_none() {
+            metric.clone_into(&mut self.metric);
+        } else if self.metric != metric {
+            return;
+        }
+        let before = self.last.replace(now);
+        self.longest = self.longest.max(before.map(|before| now.since(before)));
+    }
+
+    /// Whether it is right that nothing comes: by how it was, or because that is not known.
+    fn is_idle(&self, now: Monotonic) -> bool {
+        let (Some(last), Some(longest)) = (self.last, self.longest) else { return true };
+        now.since(last) <= longest * PROMISES_MIN
+    }
 }
 
 /// One stream, from its beginning to its end.
@@ -167,6 +197,7 @@ impl Intake {
             self.shared.registry().route(&publisher, self.stream, &self.answers);
         }
         self.shared.registry().heard(self.stream, client_id.trim(), Some(host.as_str()), self.shared.clock.wall());
+        let now = self.shared.clock.monotonic();
         let speaker = self.speakers.entry(publisher.clone()).or_default();
         speaker.life = Some((host.clone(), self.incarnation));
         let reading = Reading {
@@ -183,6 +214,7 @@ impl Intake {
         match payloads {
             Ok(payloads) => {
                 speaker.numbered = reading.sequence;
+                speaker.pace.heard(&reading.measurement, now);
                 let topic = self.shared.config.prefix.topic(&publisher, TopicKind::Readings);
                 for payload in payloads {
                     self.deliver(topic.clone(), payload).await?;
@@ -196,6 +228,30 @@ impl Intake {
                 self.deliver(topic, said.into_bytes()).await
             }
         }
+    }
+
+    /// How often [`Intake::is_open`] is to be said.
+    pub fn open_stream_every(&self) -> Duration {
+        self.shared.config.open_stream_every
+    }
+
+    /// The stream of an existing agent is open: it answers our tests of the connection. That is its heartbeat, since it has no
+    /// other. What it should have sent by now, as far as that is known, is not there to be read.
+    pub async fn is_open(&self) -> Result<(), Status> {
+        let (now, interval) = (self.shared.clock.monotonic(), self.open_stream_every());
+        for (publisher, speaker) in &self.speakers {
+            let Some((host, incarnation)) = &speaker.life else { continue };
+            if !self.shared.registry().is_routed(publisher, self.stream) {
+                // a later stream speaks for it
+                continue;
+            }
+            let (sequence, idle) = (speaker.numbered, speaker.pace.is_idle(now));
+            let heartbeat = Heartbeat { sequence, cursor: sequence, idle, ..Heartbeat::idle(*incarnation, interval) };
+            let note = HeartbeatNote { confirmed: sequence, ..HeartbeatNote::new(host.clone(), heartbeat) };
+            let topic = self.shared.config.prefix.topic(publisher, TopicKind::Heartbeat);
+            self.deliver(topic, envelope::encode_heartbeat(&note)).await?;
+        }
+        Ok(())
     }
 
     async fn deliver(&self, topic: String, payload: Vec<u8>) -> Result<(), Status> {

@@ -65,6 +65,8 @@ pub struct GrpcServerConfig {
     pub event_queue_messages_max: usize,
     /// How often a quiet connection is tested; one that does not answer for as long is broken.
     pub keep_alive: Duration,
+    /// How often an open stream of an existing agent, which has no heartbeats, counts as one.
+    pub open_stream_every: Duration,
     /// How long streams have to end at the end.
     pub disconnect_timeout: Duration,
     /// How long a connection may take to agree on TLS.
@@ -85,6 +87,7 @@ impl GrpcServerConfig {
             agent_queue_messages_max: 64,
             event_queue_messages_max: 1_024,
             keep_alive: Duration::from_secs(10),
+            open_stream_every: Duration::from_secs(5),
             disconnect_timeout: Duration::from_secs(3),
             handshake_timeout: Duration::from_secs(10),
         }

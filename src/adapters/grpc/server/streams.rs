@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::agents::{Answers, Protocol};
@@ -113,8 +114,20 @@ impl MonitoringService for Streams {
         let mut stop = self.0.stop.subscribe();
         tokio::spawn(async move {
             let mut messages = request.into_inner();
+            let every = intake.open_stream_every();
+            let mut signs = interval_at(Instant::now() + every, every);
+            signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let by_us = loop {
-                let data = match next(&mut messages, &answers, &mut stop).await {
+                let data = tokio::select! {
+                    data = next(&mut messages, &answers, &mut stop) => data,
+                    _ = signs.tick() => {
+                        if intake.is_open().await.is_err() {
+                            break true;
+                        }
+                        continue;
+                    }
+                };
+                let data = match data {
                     Ok(data) => data,
                     Err(Over { by_us }) => break by_us,
                 };
