@@ -6,7 +6,8 @@
 //! A commit is whole when its last frame fits the checksum that stands in the frame before it. What a
 //! crash leaves is never that: the header of a frame is written before its page, so in a log that is used
 //! again it may stand before the page of an earlier round; and frames of a commit that never ended stay behind
-//! the ones that were written over them. Whether the last commit of all was damaged, the file cannot tell.
+//! the ones that were written over them. So whether the last commit of all was damaged, a log that is used again cannot tell; one
+//! that ends with it can.
 //! The format is <https://www.sqlite.org/fileformat2.html#walformat>.
 
 use std::fs::File;
@@ -23,7 +24,7 @@ pub(super) fn damage(database: &Path) -> Option<String> {
     let path = beside(database, "-wal");
     let file = File::open(&path).ok()?;
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-    let lost = match lost_commits(&mut BufReader::with_capacity(1 << 20, file)) {
+    let lost = match lost_commits(&mut BufReader::with_capacity(1 << 20, file), bytes) {
         // a header is written at once, before the first frame
         None if (1..HEADER_BYTES as u64).contains(&bytes) => Lost::Header,
         lost => lost?,
@@ -52,7 +53,8 @@ enum Lost {
     Commits(u64),
 }
 
-fn lost_commits(log: &mut impl Read) -> Option<Lost> {
+/// `bytes` is the length of the log.
+fn lost_commits(log: &mut impl Read, bytes: u64) -> Option<Lost> {
     let mut header = [0; HEADER_BYTES];
     log.read_exact(&mut header).ok()?;
     let big_endian = match word(&header, 0) {
@@ -70,6 +72,7 @@ fn lost_commits(log: &mut impl Read) -> Option<Lost> {
     let mut all_fit = true;
     // the commit that the first bad frame would have ended
     let mut first_bad = 0;
+    let (mut is_last, mut read) = (false, 0);
     let mut lost = 0;
     while log.read_exact(&mut frame).is_ok() {
         let stored = (word(&frame, 16), word(&frame, 20));
@@ -84,10 +87,14 @@ fn lost_commits(log: &mut impl Read) -> Option<Lost> {
         let commits = u64::from(is_of_this_round && word(&frame, 4) != 0);
         match (all_fit, fits) {
             (true, true) => {}
-            (true, false) => (all_fit, first_bad) = (false, commits),
+            (true, false) => (all_fit, first_bad, is_last) = (false, commits, true),
             (false, true) if commits > 0 => lost += commits + std::mem::take(&mut first_bad),
-            (false, _) => {}
+            (false, _) => is_last = false,
         }
+        read += 1;
+    }
+    if is_last && bytes == (HEADER_BYTES + read * frame.len()) as u64 {
+        lost += first_bad;
     }
     (lost > 0).then_some(Lost::Commits(lost))
 }
@@ -125,6 +132,10 @@ mod tests {
 
     use super::*;
 
+    fn lost_in(log: &[u8]) -> Option<Lost> {
+        lost_commits(&mut &*log, log.len() as u64)
+    }
+
     /// A database whose log holds three commits, as its bytes.
     fn log_of_three_commits(directory: &Path) -> Vec<u8> {
         let path = directory.join("t.sqlite");
@@ -139,23 +150,25 @@ mod tests {
     fn whole_and_torn_logs_are_fine_and_a_changed_byte_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = log_of_three_commits(directory.path());
-        assert_eq!(lost_commits(&mut &bytes[..]), None);
-        assert_eq!(lost_commits(&mut &bytes[..bytes.len() - 1]), None, "a torn end is a commit that never ended");
-        assert_eq!(lost_commits(&mut &[][..]), None);
+        assert_eq!(lost_in(&bytes[..]), None);
+        assert_eq!(lost_in(&bytes[..bytes.len() - 1]), None, "a torn end is a commit that never ended");
+        assert_eq!(lost_in(&[][..]), None);
         let frame_bytes = FRAME_HEADER_BYTES + page_bytes(&bytes);
         let frames = (bytes.len() - HEADER_BYTES) / frame_bytes;
         for at in [HEADER_BYTES + 100, HEADER_BYTES + 1, HEADER_BYTES + 17] {
             let mut flipped = bytes.clone();
             flipped[at] ^= 4;
-            assert!(matches!(lost_commits(&mut &flipped[..]), Some(Lost::Commits(2..))), "byte {at}");
+            assert!(matches!(lost_in(&flipped[..]), Some(Lost::Commits(2..))), "byte {at}");
         }
-        // the last frame of all may have been torn, in a log that is used again
+        // in a log that is used again, and so is longer, it may have been torn
         let mut flipped = bytes.clone();
         flipped[HEADER_BYTES + (frames - 1) * frame_bytes + 100] ^= 4;
-        assert_eq!(lost_commits(&mut &flipped[..]), None);
+        assert_eq!(lost_in(&flipped[..]), Some(Lost::Commits(1)));
+        flipped.extend([0; 100]);
+        assert_eq!(lost_in(&flipped[..]), None);
         let mut flipped = bytes;
         flipped[9] ^= 4;
-        assert_eq!(lost_commits(&mut &flipped[..]), Some(Lost::Header));
+        assert_eq!(lost_in(&flipped[..]), Some(Lost::Header));
     }
 
     fn page_bytes(log: &[u8]) -> usize {
@@ -179,13 +192,13 @@ mod tests {
         commit("BEGIN; INSERT INTO t (x) VALUES (2); INSERT INTO u (x) VALUES (2); COMMIT");
         let (one, frame_bytes) = (log(), FRAME_HEADER_BYTES + page_bytes(&before));
         assert_eq!(one.len(), before.len(), "the log is used again");
-        assert_eq!(lost_commits(&mut &one[..]), None);
+        assert_eq!(lost_in(&one[..]), None);
         let last = (HEADER_BYTES + frame_bytes)..(HEADER_BYTES + 2 * frame_bytes);
         assert!(word(&one, last.start + 4) != 0, "the second frame commits");
         let mut torn = one.clone();
         torn[last.start + FRAME_HEADER_BYTES..last.end]
             .copy_from_slice(&before[last.start + FRAME_HEADER_BYTES..last.end]);
-        assert_eq!(lost_commits(&mut &torn[..]), None, "it never ended");
+        assert_eq!(lost_in(&torn[..]), None, "it never ended");
         // the next life commits one frame over the first of the two, and the torn one stays
         let mut over = torn.clone();
         let first = HEADER_BYTES..HEADER_BYTES + frame_bytes;
@@ -196,10 +209,10 @@ mod tests {
         sum.add(&over[first.start + FRAME_HEADER_BYTES..first.end]);
         over[first.start + 16..first.start + 20].copy_from_slice(&sum.s0.to_be_bytes());
         over[first.start + 20..first.start + 24].copy_from_slice(&sum.s1.to_be_bytes());
-        assert_eq!(lost_commits(&mut &over[..]), None);
+        assert_eq!(lost_in(&over[..]), None);
         // with both written to their end it would be damage
         let mut changed = one;
         changed[first.start + FRAME_HEADER_BYTES + 50] ^= 1;
-        assert_eq!(lost_commits(&mut &changed[..]), Some(Lost::Commits(1)));
+        assert_eq!(lost_in(&changed[..]), Some(Lost::Commits(1)));
     }
 }
