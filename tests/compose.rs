@@ -43,7 +43,7 @@ struct Service {
     build: Option<Build>,
     #[serde(default)]
     command: Vec<String>,
-    init: Option<bool>,
+    pid: Option<String>,
     #[serde(default)]
     environment: BTreeMap<String, Value>,
     #[serde(default)]
@@ -206,7 +206,7 @@ fn heartwatch_accepts_the_configuration_of_the_stack() {
     let compose = compose();
     let service = &compose.services["heartwatch"];
     assert_eq!(service.command, ["run", "--config", "/etc/heartwatch/heartwatch.toml"]);
-    assert!(service.init == Some(true) && service.stop_grace_period.is_some());
+    assert!(service.pid.as_deref() == Some("host") && service.stop_grace_period.is_some());
     assert!(root().join("deploy/compose").join(&service.build.as_ref().unwrap().context).join("Dockerfile").exists());
     let toml = text(&folder().join("heartwatch.toml"));
     for (scheme, other) in [("mqtt://mosquitto:1883", "mosquitto"), ("http://influxdb:8086", "influxdb")] {

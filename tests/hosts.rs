@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use heartwatch::domain::evidence::EvidenceKind;
-use heartwatch::domain::verdict::Verdict;
+use heartwatch::domain::verdict::{Trigger, Verdict};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use support::heartwatch::{PATIENCE, RunOptions, Running, command, kill, publish_command};
@@ -72,7 +72,7 @@ async fn behind_a_link_that_is_cut_everybody_is_unreachable_and_judged_by_the_ag
         return;
     };
     let deadline = Duration::from_secs(2);
-    let options = RunOptions { mqtt: Some(broker.url()), deadline, ..RunOptions::default() };
+    let options = RunOptions { mqtt: Some(broker.url()), deadline, apart: true, ..RunOptions::default() };
     let monitor = Running::start(options).await;
     let there = format!("mqtt://{}.1:{port}", network.net);
     let lines = plant(monitor.directory(), &there, &["--mqtt", &there]);
@@ -103,7 +103,7 @@ async fn behind_a_link_that_is_cut_everybody_is_unreachable_and_judged_by_the_ag
 async fn a_publisher_on_another_host_is_judged_by_what_its_agent_sees() {
     let Some(broker) = Mosquitto::start().await else { return };
     let deadline = Duration::from_secs(3);
-    let options = RunOptions { mqtt: Some(broker.url()), deadline, ..RunOptions::default() };
+    let options = RunOptions { mqtt: Some(broker.url()), deadline, apart: true, ..RunOptions::default() };
     let monitor = Running::start(options).await;
     let url = broker.url();
     let mut lines = plant(monitor.directory(), &url, &["--mqtt", &url]);
@@ -166,11 +166,12 @@ async fn an_agent_that_only_the_server_hears_is_asked_through_kafka() {
     let directory = tempfile::tempdir().unwrap();
     let brokers = kafka.brokers();
     // Two of them share the topic of commands: the one that has the agent is to take what is for it.
-    let _other = Server::start(&["--kafka", &brokers]).await;
-    let server = Server::start(&["--kafka", &brokers]).await;
+    let _other = Server::start_apart(&["--kafka", &brokers]).await;
+    let server = Server::start_apart(&["--kafka", &brokers]).await;
     let options = RunOptions {
         mqtt: Some(broker.url()),
         deadline: Duration::from_secs(3),
+        apart: true,
         arguments: vec!["--kafka".to_owned(), brokers],
         ..RunOptions::default()
     };
@@ -203,10 +204,11 @@ async fn an_agent_on_two_ways_is_asked_on_the_one_that_is_left() {
     let Some(broker) = Mosquitto::start().await else { return };
     let directory = tempfile::tempdir().unwrap();
     let brokers = kafka.brokers();
-    let mut server = Server::start(&["--kafka", &brokers]).await;
+    let mut server = Server::start_apart(&["--kafka", &brokers]).await;
     let options = RunOptions {
         mqtt: Some(broker.url()),
         deadline: Duration::from_secs(3),
+        apart: true,
         arguments: vec!["--kafka".to_owned(), brokers],
         ..RunOptions::default()
     };
@@ -233,7 +235,7 @@ async fn an_agent_on_two_ways_is_asked_on_the_one_that_is_left() {
 async fn the_server_asks_an_agent_after_another_one_on_its_host() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    let server = Server::start(&["--deadline", "3s"]).await;
+    let server = Server::start_apart(&["--deadline", "3s"]).await;
     let lines = ["agent-7", "agent-8"].map(|id| line(&agent_command(at, id, &["--server", &server.at])));
     let Some(host) = other_host(at, "plant-7", &lines, None) else { return };
     for id in ["agent-7", "agent-8"] {
@@ -267,4 +269,47 @@ async fn the_server_asks_an_agent_after_another_one_on_its_host() {
     let said = said(&server, "agent-8", "unreachable");
     assert!(said.contains("over gRPC") && said.contains("not connected to this server"), "{said}");
     drop(host);
+}
+
+/// On the host that it runs on the monitor sees into containers: a publisher there is looked at, and its end seen, like any other.
+#[tokio::test]
+async fn a_publisher_in_a_container_on_the_monitors_own_host_is_looked_at_and_seen_to_die() {
+    let monitor = Running::start(RunOptions::default()).await;
+    let url = monitor.mqtt_url().to_owned();
+    let lines = ["light-1", "light-2"].map(|id| line(&publish_command(monitor.directory(), id, &url)));
+    let Some(_container) = other_host(monitor.directory(), "container-7", &lines, None) else { return };
+    for id in ["light-1", "light-2"] {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    let [one, two] = ["light-1", "light-2"].map(|id| pid_with(&["publish", id, &url]).unwrap());
+    let inside = monitor.publisher("light-1").await.unwrap().pid.unwrap();
+    assert_ne!(inside, one, "it names itself by its number in the container");
+
+    kill(two, Signal::STOP);
+    monitor.until("light-2", Verdict::Stopped).await;
+    kill(two, Signal::CONT);
+    monitor.until("light-2", Verdict::Alive).await;
+
+    kill(one, Signal::KILL);
+    monitor.until("light-1", Verdict::Dead).await;
+    let change = monitor.explain("light-1").await.change.unwrap();
+    assert_eq!(change.trigger, Trigger::ProcessExit, "at once, not at its deadline: {change:?}");
+    let process = change.evidence.iter().find(|fact| fact.kind == EvidenceKind::Process).unwrap();
+    assert!(process.detail.contains(&format!("PID {inside} of its container")), "{change:?}");
+    kill(two, Signal::KILL);
+    monitor.until("light-2", Verdict::Dead).await;
+}
+
+/// A monitor in a container of its own sees no other one, and says what would help.
+#[tokio::test]
+async fn a_monitor_in_a_container_says_what_would_help() {
+    let monitor = Running::start(RunOptions { apart: true, ..RunOptions::default() }).await;
+    let url = monitor.mqtt_url().to_owned();
+    let lines = [line(&publish_command(monitor.directory(), "light-1", &url))];
+    let Some(_container) = other_host(monitor.directory(), "container-7", &lines, None) else { return };
+    monitor.until("light-1", Verdict::Alive).await;
+    kill(pid_with(&["publish", "light-1", &url]).unwrap(), Signal::KILL);
+    monitor.until("light-1", Verdict::Unreachable).await;
+    let summary = monitor.explain("light-1").await.change.unwrap().summary;
+    assert!(summary.contains("pid: host") && summary.contains("an agent there"), "{summary}");
 }

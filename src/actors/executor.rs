@@ -128,7 +128,7 @@ impl ExecutorParts {
             };
             let answer = match &identity {
                 Some(identity) => table.look(identity),
-                None => ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at },
+                None => ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at, host_pid: None },
             };
             ProbeOutput::of(&answer, identity)
         });

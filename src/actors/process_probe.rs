@@ -96,7 +96,7 @@ impl ProcessProbe {
                     let reason = format!("the agent {agent} there cannot be asked: {reason}");
                     tracing::warn!(pid = process.pid, reason, "process could not be probed");
                     let state = ProcessState::Unreachable { reason };
-                    ProbeAnswer { state, cpu_time: None, looked_at: clock.wall() }
+                    ProbeAnswer { state, cpu_time: None, looked_at: clock.wall(), host_pid: None }
                 }
             }
         })
@@ -160,7 +160,12 @@ impl Handler<Probe> for ProcessProbe {
                 Err(_) => format!("no answer within {:?}", config.probe_timeout),
             };
             tracing::warn!(pid, reason, "process could not be probed");
-            ProbeAnswer { state: ProcessState::ProbeFailed { reason }, cpu_time: None, looked_at: clock.wall() }
+            ProbeAnswer {
+                state: ProcessState::ProbeFailed { reason },
+                cpu_time: None,
+                looked_at: clock.wall(),
+                host_pid: None,
+            }
         })
     }
 }
@@ -199,7 +204,7 @@ mod tests {
             }
             std::thread::yield_now();
             self.at_once.fetch_sub(1, Ordering::SeqCst);
-            ProbeAnswer { state: ProcessState::Running, cpu_time: None, looked_at: Default::default() }
+            ProbeAnswer { state: ProcessState::Running, cpu_time: None, looked_at: Default::default(), host_pid: None }
         }
         fn own_identity(&self) -> Option<ProcessIdentity> {
             None

@@ -5,6 +5,8 @@
 //! clock ticks (field 22 of `/proc/PID/stat`, proc(5)) and the boot id.
 
 #[cfg(target_os = "linux")]
+mod containers;
+#[cfg(target_os = "linux")]
 mod exit;
 #[cfg(target_os = "linux")]
 mod linux;
@@ -41,8 +43,8 @@ impl HostProcesses {
 
 impl ProcessTable for HostProcesses {
     fn look(&self, identity: &ProcessIdentity) -> ProbeAnswer {
-        let (state, cpu_time) = self.host.look(identity);
-        ProbeAnswer { state, cpu_time, looked_at: self.clock.wall() }
+        let (state, cpu_time, host_pid) = self.host.look(identity);
+        ProbeAnswer { state, cpu_time, looked_at: self.clock.wall(), host_pid }
     }
 
     fn own_identity(&self) -> Option<ProcessIdentity> {
@@ -56,7 +58,15 @@ impl ProcessTable for HostProcesses {
     #[cfg(target_os = "linux")]
     fn await_exit(&self, identity: ProcessIdentity) -> BoxFuture<'static, Result<(), String>> {
         let host = self.host.clone();
-        Box::pin(exit::await_exit(identity.clone(), move || host.identity(identity.pid) == Some(identity)))
+        Box::pin(async move {
+            let search = {
+                let (host, identity) = (host.clone(), identity.clone());
+                move || host.pid_here(&identity)
+            };
+            let found = tokio::task::spawn_blocking(search).await;
+            let pid = found.map_err(|error| format!("the search for PID {} failed: {error}", identity.pid))??;
+            exit::await_exit(pid, move || host.is_still(pid, &identity)).await
+        })
     }
 }
 

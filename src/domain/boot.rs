@@ -45,6 +45,20 @@ impl BootId {
         }
     }
 
+    /// The number of the PID namespace, when this is one of the same boot whose processes the other one, the host's own
+    /// namespace, can see: it sees all of them.
+    #[must_use]
+    pub fn namespace_below(&self, host: &Self) -> Option<u32> {
+        match (&self.0, &host.0) {
+            (Form::Linux { boot, namespace: namespace @ 1.. }, Form::Linux { boot: ours, namespace: 0 })
+                if boot == ours =>
+            {
+                Some(*namespace)
+            }
+            _ => None,
+        }
+    }
+
     /// The length of its text.
     #[must_use]
     pub fn text_bytes(&self) -> usize {

@@ -324,11 +324,12 @@ fn testimony(case: &Case<'_>) -> (Verdict, String) {
             return (Verdict::Unreachable, format!("it runs on {host}, which this monitor cannot ask"));
         }
         Testimony::OtherContainer => {
-            let what = format!("it runs on this machine ({host}), but not in one container with this monitor");
-            return (Verdict::Unreachable, format!("{what}, which cannot ask after it"));
+            let what = format!("it runs on this machine ({host}), in a container that this monitor does not see into");
+            let help = "start the monitor with the host's processes (pid: host), or an agent there";
+            return (Verdict::Unreachable, format!("{what}: {help}"));
         }
     };
-    let pid = case.process.map_or_else(String::new, |process| format!("PID {}", process.pid));
+    let pid = case.process.map_or_else(String::new, |process| answer.pid_words(process.pid));
     let at = looked_at(case, answer);
     match &answer.state {
         ProcessState::Unreachable { reason } => (Verdict::Unreachable, format!("it runs on {host}, and {reason}")),
@@ -421,8 +422,8 @@ fn ruled_out(case: &Case<'_>, verdict: Verdict) -> Vec<Evidence> {
     let Testimony::Probe(answer) = &case.testimony else { return out };
     let exists = matches!(answer.state, ProcessState::Running | ProcessState::Sleeping | ProcessState::Stopped);
     if exists && let Some(process) = case.process {
-        let ProcessIdentity { pid, start_ticks, .. } = process;
-        not(format!("not dead: PID {pid} exists and is the same process (started at tick {start_ticks})"));
+        let (pid, start_ticks) = (answer.pid_words(process.pid), process.start_ticks);
+        not(format!("not dead: {pid} exists and is the same process (started at tick {start_ticks})"));
     }
     if matches!(answer.state, ProcessState::Running | ProcessState::Sleeping) {
         not("not stopped: the kernel runs it".to_owned());

@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 ///
 /// A PID counts within its PID namespace (pid_namespaces(7)): a container on this very host, in the same
 /// boot, has a PID 1 of its own. Outside the host's own namespace `boot_id` therefore is `BOOT/NAMESPACE`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// The process id on its host.
     pub pid: u32,
@@ -65,9 +65,20 @@ pub struct ProbeAnswer {
     pub cpu_time: Option<Duration>,
     /// When the probe looked.
     pub looked_at: Timestamp,
+    /// The PID that it has on the host, where it names itself by that of a container.
+    pub host_pid: Option<u32>,
 }
 
 impl ProbeAnswer {
+    /// The process in words: its PID, and that on the host where it is another one.
+    #[must_use]
+    pub fn pid_words(&self, pid: u32) -> String {
+        match self.host_pid {
+            Some(host_pid) => format!("PID {pid} of its container (PID {host_pid} on the host)"),
+            None => format!("PID {pid}"),
+        }
+    }
+
     /// Whether the process has ended, whatever its PID stands for now.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
@@ -79,17 +90,18 @@ impl ProbeAnswer {
     pub fn describe(&self, pid: u32) -> String {
         let used =
             self.cpu_time.map_or_else(String::new, |used| format!(", {:.2} s of CPU time used", used.as_secs_f64()));
+        let it = self.pid_words(pid);
         match &self.state {
-            ProcessState::Running => format!("PID {pid} is running{used}"),
-            ProcessState::Sleeping => format!("PID {pid} is there and waits for something{used}"),
-            ProcessState::Stopped => format!("PID {pid} is stopped by a signal or a debugger{used}"),
-            ProcessState::Zombie => format!("PID {pid} has ended and its parent has not collected it"),
-            ProcessState::Gone => format!("PID {pid} is gone"),
-            ProcessState::Replaced { by } if by.is_empty() => format!("PID {pid} belongs to another process now"),
-            ProcessState::Replaced { by } => format!("PID {pid} belongs to another process now ({by})"),
-            ProcessState::NotPermitted => format!("PID {pid} exists, and looking at it is not permitted"),
-            ProcessState::Unreachable { reason } => format!("PID {pid} is on another host, and {reason}"),
-            ProcessState::ProbeFailed { reason } => format!("the probe could not look at PID {pid}: {reason}"),
+            ProcessState::Running => format!("{it} is running{used}"),
+            ProcessState::Sleeping => format!("{it} is there and waits for something{used}"),
+            ProcessState::Stopped => format!("{it} is stopped by a signal or a debugger{used}"),
+            ProcessState::Zombie => format!("{it} has ended and its parent has not collected it"),
+            ProcessState::Gone => format!("{it} is gone"),
+            ProcessState::Replaced { by } if by.is_empty() => format!("{it} belongs to another process now"),
+            ProcessState::Replaced { by } => format!("{it} belongs to another process now ({by})"),
+            ProcessState::NotPermitted => format!("{it} exists, and looking at it is not permitted"),
+            ProcessState::Unreachable { reason } => format!("{it} is on another host, and {reason}"),
+            ProcessState::ProbeFailed { reason } => format!("the probe could not look at {it}: {reason}"),
         }
     }
 }

@@ -194,7 +194,8 @@ impl Watch {
         self.process.as_ref()
     }
 
-    /// Its process, when it runs on our host and in our PID namespace and can be its own, so that it can be asked after.
+    /// Its process, when it runs on our host, in our PID namespace or in one that we see into, and can be its own, so that it can
+    /// be asked after.
     #[must_use]
     pub fn process_here(&self, home: &Home) -> Option<&ProcessIdentity> {
         let process = self.process.as_ref().filter(|process| self.is_here(process, home))?;
@@ -203,7 +204,9 @@ impl Watch {
 
     fn is_here(&self, process: &ProcessIdentity, home: &Home) -> bool {
         match &home.boot_id {
-            Some(ours) if process.boot_id.is_same_boot(ours) => process.boot_id == *ours,
+            Some(ours) if process.boot_id.is_same_boot(ours) => {
+                process.boot_id == *ours || process.boot_id.namespace_below(ours).is_some()
+            }
             _ => *self.host == home.host,
         }
     }

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::eventually;
+use super::hosts::command_apart;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_heartwatch");
@@ -202,6 +203,8 @@ pub struct RunOptions {
     pub open_files_max: Option<u64>,
     /// How many it may have open until it raises that itself; all of them where nothing is said.
     pub open_files_soft: Option<u64>,
+    /// Whether it sees no processes of this machine but those that it starts: those of other hosts on it least of all.
+    pub apart: bool,
 }
 
 impl Default for RunOptions {
@@ -214,6 +217,7 @@ impl Default for RunOptions {
             environment: Vec::new(),
             open_files_max: None,
             open_files_soft: None,
+            apart: false,
         }
     }
 }
@@ -361,6 +365,7 @@ fn run_command(directory: &Path, options: &RunOptions, mqtt: &str, web: &str) ->
             shell.args(["-c", &format!("ulimit -Sn {soft} && ulimit -Hn {most} && exec \"$0\" \"$@\""), PROGRAM]);
             shell
         }
+        None if options.apart => command_apart(directory),
         None => command(directory),
     };
     command.args(["run", "--web", web, "--deadline", &format!("{}ms", options.deadline.as_millis())]);

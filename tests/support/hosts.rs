@@ -31,12 +31,28 @@ pub fn line(command: &Command) -> String {
     words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ")
 }
 
+const UNSHARE: [&str; 5] = ["--pid", "--fork", "--mount-proc", "--uts", "--kill-child"];
+
+/// Whether this user may make another host.
+pub fn can_be_made() -> bool {
+    Command::new("unshare").args(UNSHARE).arg("true").status().is_ok_and(|status| status.success())
+}
+
+/// A command of the program that sees no processes but those that it starts, as on a host of its own; an ordinary one where
+/// that cannot be made, and neither can another host.
+pub fn command_apart(directory: &Path) -> Command {
+    if !can_be_made() {
+        return command(directory);
+    }
+    let mut unshare = command_of("unshare", directory);
+    unshare.args(UNSHARE).arg(PROGRAM);
+    unshare
+}
+
 /// Starts the programs of these lines on another host, as far as processes and names go: a PID namespace and a name of
 /// its own; and a network of its own where one is given. `None` (already said) where that cannot be made.
 pub fn other_host(directory: &Path, name: &str, lines: &[String], network: Option<&Network>) -> Option<Program> {
-    const UNSHARE: [&str; 5] = ["--pid", "--fork", "--mount-proc", "--uts", "--kill-child"];
-    let can = Command::new("unshare").args(UNSHARE).arg("true").status().is_ok_and(|status| status.success());
-    if !can {
+    if !can_be_made() {
         let required = std::env::var("HEARTWATCH_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
         assert!(!required, "this test needs root, for a PID namespace");
         println!("skipped: another host needs root, for a PID namespace");

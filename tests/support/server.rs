@@ -1,13 +1,15 @@
 //! A `heartwatch server` of the test's own, in a directory and on a port of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::heartwatch::{Program, command, finished};
+use super::hosts::command_apart;
 use super::{eventually, free_port};
 
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -21,20 +23,29 @@ pub struct Server {
     /// Where agents and consoles reach it.
     pub at: String,
     arguments: Vec<String>,
+    program_of: fn(&Path) -> Command,
 }
 
 impl Server {
     /// Starts one with these arguments and returns when it runs.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_by(command, arguments).await
+    }
+
+    /// The same, that sees no processes of this machine: those of other hosts on it least of all.
+    pub async fn start_apart(arguments: &[&str]) -> Self {
+        Self::start_by(command_apart, arguments).await
+    }
+
+    async fn start_by(program_of: fn(&Path) -> Command, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = format!("127.0.0.1:{}", free_port());
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let program = Self::spawn(&directory, &at, &arguments).await;
-        Self { program, directory, at, arguments }
+        let program = Self::spawn(program_of(directory.path()), &directory, &at, &arguments).await;
+        Self { program, directory, at, arguments, program_of }
     }
 
-    async fn spawn(directory: &TempDir, at: &str, arguments: &[String]) -> Program {
-        let mut command = command(directory.path());
+    async fn spawn(mut command: Command, directory: &TempDir, at: &str, arguments: &[String]) -> Program {
         // its console's socket, too
         command.env("XDG_RUNTIME_DIR", directory.path());
         command.args(["server", "--web", "off", "--listen", at]).args(arguments);
@@ -45,7 +56,8 @@ impl Server {
 
     /// Starts it again after its end, with the same directory and port.
     pub async fn restart(&mut self) {
-        self.program = Self::spawn(&self.directory, &self.at, &self.arguments).await;
+        let command = (self.program_of)(self.directory.path());
+        self.program = Self::spawn(command, &self.directory, &self.at, &self.arguments).await;
     }
 
     /// Where it listens, for a client that is no program of ours.

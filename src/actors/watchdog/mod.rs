@@ -111,6 +111,7 @@ impl Watchdog {
                 state: ProcessState::ProbeFailed { reason: error.to_string() },
                 cpu_time: None,
                 looked_at: clock.wall(),
+                host_pid: None,
             });
             (publisher, process, answer)
         };

@@ -6,16 +6,13 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::domain::process::ProcessIdentity;
-
 fn was_not_there(pid: u32) -> String {
     format!("PID {pid} was gone, or another process, before its end could be waited for")
 }
 
 /// Resolves when the process has ended, which it has not yet. `is_still_it` tells whether the PID is still this process,
 /// asked after the pidfd is open: from then on no other process can take its place.
-pub(super) async fn await_exit(identity: ProcessIdentity, is_still_it: impl FnOnce() -> bool) -> Result<(), String> {
-    let pid = identity.pid;
+pub(super) async fn await_exit(pid: u32, is_still_it: impl FnOnce() -> bool) -> Result<(), String> {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| format!("{pid} is no process id"))?;
     let pidfd = match pidfd_open(raw, PidfdFlags::NONBLOCK) {
         Ok(pidfd) => pidfd,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::containers::{Containers, Found};
 use crate::adapters::process::see;
 use crate::domain::boot::BootId;
 use crate::domain::process::{ProcessIdentity, ProcessState};
@@ -21,14 +22,15 @@ const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 pub(super) struct Host {
     proc: PathBuf,
     boot_id: Result<BootId, String>,
+    containers: Containers,
 }
 
 /// What `/proc/PID/stat` tells beyond sysinfo.
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    name: String,
+pub(super) struct Stat {
+    pub(super) name: String,
     state: char,
-    start_ticks: u64,
+    pub(super) start_ticks: u64,
 }
 
 impl Host {
@@ -41,7 +43,8 @@ impl Host {
         let path = "/proc/sys/kernel/random/boot_id";
         let boot_id =
             std::fs::read_to_string(path).map(|text| format!("{}{}", text.trim(), container()).as_str().into());
-        Self { proc: proc.into(), boot_id: boot_id.map_err(|error| format!("cannot read {path}: {error}")) }
+        let boot_id = boot_id.map_err(|error| format!("cannot read {path}: {error}"));
+        Self { proc: proc.into(), boot_id, containers: Containers::default() }
     }
 
     pub(super) fn identity(&self, pid: u32) -> Option<ProcessIdentity> {
@@ -50,12 +53,67 @@ impl Host {
         Some(ProcessIdentity { pid, start_ticks, boot_id })
     }
 
-    pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>) {
-        let failed = |reason: String| (ProcessState::ProbeFailed { reason }, None);
-        let boot_id = match &self.boot_id {
-            Ok(boot_id) => boot_id,
-            Err(reason) => return failed(reason.clone()),
+    /// The PID that this process has here, in our PID namespace or in one below it.
+    ///
+    /// # Errors
+    /// Why it has none, or none that can be told.
+    pub(super) fn pid_here(&self, identity: &ProcessIdentity) -> Result<u32, String> {
+        let Some(namespace) = self.container_of(identity)? else { return Ok(identity.pid) };
+        match self.containers.find(&self.proc, identity, namespace)? {
+            Found::Here(host_pid) => Ok(host_pid),
+            Found::Replaced(_) | Found::Gone(_) => Err(format!("PID {} of its container is gone", identity.pid)),
+        }
+    }
+
+    /// Whether this PID of ours is still that process.
+    pub(super) fn is_still(&self, pid: u32, identity: &ProcessIdentity) -> bool {
+        self.stat(pid).is_ok_and(|stat| stat.start_ticks == identity.start_ticks)
+            && (pid != identity.pid || self.identity(pid).as_ref() == Some(identity))
+    }
+
+    /// The number of its PID namespace, where that is one below ours.
+    fn container_of(&self, identity: &ProcessIdentity) -> Result<Option<u32>, String> {
+        Ok(identity.boot_id.namespace_below(self.boot_id.as_ref().map_err(Clone::clone)?))
+    }
+
+    /// What it does, the CPU time that it has used, and its PID here where that is another one than it says.
+    pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>, Option<u32>) {
+        let failed = |reason: String| (ProcessState::ProbeFailed { reason }, None, None);
+        let namespace = match self.container_of(identity) {
+            Ok(namespace) => namespace,
+            Err(reason) => return failed(reason),
         };
+        let Some(namespace) = namespace else {
+            if self.boot_id.as_ref() != Ok(&identity.boot_id) {
+                // What has this PID now is another process, if any.
+                return (self.replaced(identity.pid), None, None);
+            }
+            let (state, cpu_time) = self.look_at(identity);
+            return (state, cpu_time, None);
+        };
+        match self.containers.find(&self.proc, identity, namespace) {
+            Ok(Found::Here(host_pid)) => {
+                let here = ProcessIdentity { pid: host_pid, ..identity.clone() };
+                let (state, cpu_time) = self.look_at(&here);
+                (state, cpu_time, Some(host_pid))
+            }
+            Ok(Found::Replaced(by)) => (ProcessState::Replaced { by }, None, None),
+            Ok(Found::Gone(host_pid)) => (ProcessState::Gone, None, host_pid),
+            Err(reason) => failed(reason),
+        }
+    }
+
+    /// What is to be said of a process of another boot.
+    fn replaced(&self, pid: u32) -> ProcessState {
+        match self.stat(pid) {
+            Ok(stat) => ProcessState::Replaced { by: stat.name },
+            Err(error) => self.without_stat(pid, &error),
+        }
+    }
+
+    /// Looks at the process with this PID here.
+    fn look_at(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>) {
+        let failed = |reason: String| (ProcessState::ProbeFailed { reason }, None);
         // sysinfo first, the identity after it: when the process is still ours afterwards, it was
         // ours all the time, and what sysinfo saw was of no other.
         let seen = match see(identity.pid) {
@@ -63,9 +121,7 @@ impl Host {
             Err(reason) => return failed(reason),
         };
         match self.stat(identity.pid) {
-            Ok(stat) if stat.start_ticks != identity.start_ticks || *boot_id != identity.boot_id => {
-                (ProcessState::Replaced { by: stat.name }, None)
-            }
+            Ok(stat) if stat.start_ticks != identity.start_ticks => (ProcessState::Replaced { by: stat.name }, None),
             Ok(_) => match seen {
                 Some(seen) => {
                     let state = match seen.state {
@@ -149,7 +205,7 @@ fn container() -> String {
 }
 
 /// The name is in parentheses and may hold anything, more parentheses too: the fields follow the last one.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let text = String::from_utf8_lossy(bytes);
     let (before, fields) = text.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;

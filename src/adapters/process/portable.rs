@@ -24,14 +24,14 @@ impl Host {
         Some(ProcessIdentity { pid, start_ticks: seen.start_seconds, boot_id: BOOT_ID.into() })
     }
 
-    pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>) {
+    pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>, Option<u32>) {
         match see(identity.pid) {
-            Err(reason) => (ProcessState::ProbeFailed { reason }, None),
-            Ok(None) => (ProcessState::Gone, None),
+            Err(reason) => (ProcessState::ProbeFailed { reason }, None, None),
+            Ok(None) => (ProcessState::Gone, None, None),
             Ok(Some(seen)) if seen.start_seconds != identity.start_ticks => {
-                (ProcessState::Replaced { by: seen.name }, None)
+                (ProcessState::Replaced { by: seen.name }, None, None)
             }
-            Ok(Some(seen)) => (seen.state, Some(seen.cpu_time)),
+            Ok(Some(seen)) => (seen.state, Some(seen.cpu_time), None),
         }
     }
 }

@@ -253,3 +253,65 @@ fn sysinfo_alone_tells_the_states_too() {
     sleeper.0.wait().unwrap();
     assert_eq!(host.look(&identity).0, ProcessState::Gone);
 }
+
+/// A program in a PID namespace of its own, as in a container; none where this user may not make one.
+#[cfg(target_os = "linux")]
+fn contained(script: &str) -> Option<Real> {
+    let can = Command::new("unshare").args(["--pid", "--fork", "true"]).status().is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("skipped: a PID namespace needs root");
+        return None;
+    }
+    let unshare = ["--pid", "--fork", "--kill-child", "sh", "-c", script];
+    Some(Real::start(Command::new("unshare").args(unshare)))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_in_a_container_is_found_by_its_number_there() {
+    let Some(unshare) = contained("sleep 600 & wait") else { return };
+    let table = table();
+    let host_pid = |parent: u32| {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+            if let Some(child) = children.split_whitespace().next() {
+                return child.parse::<u32>().unwrap();
+            }
+            assert!(Instant::now() < deadline, "it starts nothing");
+            std::thread::yield_now();
+        }
+    };
+    let first = host_pid(unshare.pid());
+    let sleeper = host_pid(first);
+    let link = std::fs::read_link(format!("/proc/{sleeper}/ns/pid")).unwrap();
+    let namespace = link.to_string_lossy().trim_start_matches("pid:[").trim_end_matches(']').to_owned();
+    // as the sleeper would name itself: it is the second one that was started there
+    let seen = table.identity(sleeper).unwrap();
+    let named =
+        ProcessIdentity { pid: 2, boot_id: format!("{}/{namespace}", seen.boot_id).as_str().into(), ..seen.clone() };
+    let answer = becomes(&table, &named, &ProcessState::Sleeping);
+    assert_eq!(answer.host_pid, Some(sleeper));
+    assert!(answer.describe(2).contains(&format!("PID 2 of its container (PID {sleeper} on the host)")));
+    let other = ProcessIdentity { start_ticks: named.start_ticks + 1, ..named.clone() };
+    assert_eq!(table.look(&other).state, ProcessState::Replaced { by: "sleep".to_owned() });
+    assert!(table.await_exit(other).await.is_err());
+    let end = tokio::spawn(table.await_exit(named.clone()));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let is_awaited = || {
+        let files = std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+        let mut files = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        files.any(|text| text.lines().any(|line| line == format!("Pid:\t{sleeper}")))
+    };
+    while !is_awaited() {
+        assert!(Instant::now() < deadline, "nobody has a pidfd of it");
+        tokio::task::yield_now().await;
+    }
+    kill_process(rustix::process::Pid::from_raw(i32::try_from(sleeper).unwrap()).unwrap(), Signal::STOP).unwrap();
+    becomes(&table, &named, &ProcessState::Stopped);
+    kill_process(rustix::process::Pid::from_raw(i32::try_from(sleeper).unwrap()).unwrap(), Signal::KILL).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), end).await.unwrap().unwrap().unwrap();
+    becomes(&table, &named, &ProcessState::Gone);
+    drop(unshare);
+    becomes(&table, &named, &ProcessState::Gone);
+}

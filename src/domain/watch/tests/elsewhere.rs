@@ -64,6 +64,36 @@ fn one_in_a_container_is_not_the_process_with_its_number_here() {
 }
 
 #[test]
+fn one_in_a_container_is_looked_at_by_a_monitor_on_its_host() {
+    let boot = "0d9fe8ae-5a0f-4e4f-8b7c-9a3c5d1e2f60";
+    let observer = hearing_since(0);
+    for (ours, is_seen) in [(boot.to_owned(), true), (format!("{boot}/4026531999"), false)] {
+        let home = Home { boot_id: Some(ours.as_str().into()), ..home() };
+        let mut watch = Watch::expected(home.host.clone(), DEADLINE, at(0));
+        let mut inside = heartbeat(0, 1);
+        inside.host = HostName::parse("container").unwrap();
+        if let BeatKind::Heartbeat(heartbeat) = &mut inside.kind {
+            let boot_id = format!("{boot}/4026532178").as_str().into();
+            heartbeat.process = Some(ProcessIdentity { pid: 1, start_ticks: 7, boot_id });
+        }
+        watch.hear(&inside, around(&home, &observer));
+        assert_eq!(watch.process_here(&home).is_some(), is_seen, "the first process of a container is its own");
+        let late = watch.look(around(&home, &observer), at(1_500));
+        assert_eq!(late.ask.is_some(), is_seen);
+        if is_seen {
+            let gone = ProbeAnswer { host_pid: Some(48_213), ..answer(ProcessState::Gone) };
+            let change = watch.answered(around(&home, &observer), &gone, at(1_510)).unwrap();
+            let summary = change.judgement.summary;
+            assert_eq!(change.judgement.verdict, Verdict::Dead);
+            assert!(summary.contains("PID 1 of its container (PID 48213 on the host)"), "{summary}");
+        } else {
+            let Some(change) = watch.look(around(&home, &observer), at(5_000)).change else { panic!("no change") };
+            assert!(change.judgement.summary.contains("pid: host"), "{}", change.judgement.summary);
+        }
+    }
+}
+
+#[test]
 fn a_reboot_of_our_host_is_not_another_host() {
     let (home, observer) = (home(), hearing_since(0));
     let process = ProcessIdentity { pid: 812, start_ticks: 7, boot_id: "the boot before".into() };
