@@ -148,6 +148,27 @@ async fn a_publisher_that_moves_between_monitors_has_lost_nothing_at_any_of_them
     has_exactly(&second, 300).await;
 }
 
+/// Found: `prove --rows` seed 7. A publisher with nothing left to send ended before the monitor could ask for what it lacks of
+/// an earlier life, which another one has, and was asked in vain at each of its starts.
+#[tokio::test]
+async fn one_that_has_nothing_to_send_stays_to_be_asked_for_what_another_monitor_has() {
+    let first = Running::start(RunOptions::default()).await;
+    let second = Running::start(RunOptions::default()).await;
+    publish_readings(&first, &first, "300").await;
+    let ends_at_once = async || {
+        let mut command = command(first.directory());
+        command.args(["publish", "--id", "light", "--mqtt", second.mqtt_url(), "--exec", "true"]);
+        command.args(["--exec-restart", "never", "--data-dir", "publisher"]);
+        let mut publisher = Program::start(command);
+        assert!(publisher.exit(PATIENCE).await.success(), "{}", publisher.stderr());
+    };
+    ends_at_once().await;
+    let total = second.ledger().await.total;
+    assert_eq!((total.missing, total.lost, total.stored), (0, 0, 0), "{total:?}");
+    publish_readings(&first, &second, "100").await;
+    has_exactly(&second, 100).await;
+}
+
 #[tokio::test]
 async fn a_monitor_with_a_new_data_directory_calls_nothing_lost_that_the_one_before_has() {
     let mut running = Running::start(RunOptions::default()).await;

@@ -1,6 +1,7 @@
 //! The publisher's loop: reads at its interval, sends what is new first and what waits behind it,
 //! beats, listens for confirmations, and in the end waits for the last ones.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ const REASON_CONFIRMED: &str = "they had been confirmed, so that their publisher
 const REASON_ELSEWHERE: &str = "another monitor has confirmed them, or a server that does not say which it is";
 const REASON_NOT_HELD: &str =
     "the publisher's outbox does not hold them any more: it was damaged or removed, or they had been confirmed";
+/// How long one that has nothing left to send waits to hear what the monitor has of its earlier lives: it may lack what nobody
+/// but this publisher can say will never come.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How long a connection may take to come before its absence is counted.
 const CONNECTING_GRACE: Duration = Duration::from_secs(1);
 /// However short its deadline, a publisher does not beat more often than that.
@@ -61,6 +65,8 @@ pub(super) struct Engine {
     /// Earlier lives and the last number of each; the monitor is told now and then.
     pub earlier: Vec<(Incarnation, Sequence)>,
     pub earlier_told: Option<Instant>,
+    /// Of these lives the monitor has not said yet what it has.
+    pub unanswered: BTreeSet<Incarnation>,
     pub transport: Arc<dyn Transport>,
     pub clock: Clock,
     pub process: Option<ProcessIdentity>,
@@ -118,10 +124,13 @@ impl Engine {
         let mut backlog = every(BACKLOG_TICK);
         let mut progress = every(PROGRESS_TICK);
         let mut retries = every(REFUSED_RETRY);
-        let mut end_by: Option<Instant> = None;
+        let (mut end_by, mut answer_by): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             if end_by.is_some() && self.delivery.unconfirmed() == 0 && self.given_up.is_empty() {
-                break;
+                let answer_by = *answer_by.get_or_insert_with(|| Instant::now() + ANSWER_WAIT);
+                if self.unanswered.is_empty() || Instant::now() >= answer_by {
+                    break;
+                }
             }
             self.ending = end_by.is_some();
             if beats.period() != self.heartbeat {
@@ -138,6 +147,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = at(end_by) => break,
+                () = at(answer_by), if answer_by.is_some_and(|by| Instant::now() < by) => {}
                 changed = stop.changed(), if end_by.is_none_or(|by| stop.borrow().is_none_or(|asked| asked < by)) => {
                     let first = end_by.is_none();
                     end_by = match (changed, *stop.borrow_and_update()) {
@@ -296,6 +306,7 @@ impl Engine {
             self.warn_of_another(&safe, &believed);
         }
         let by = Confirmer::of(state.journal);
+        self.nothing_to_hear_of(life, by).await;
         let (told, untold): (Vec<_>, Vec<_>) = self.given_up.drain(..).partition(|range| {
             safe.iter()
                 .any(|run| run.incarnation == range.incarnation && run.first <= range.first && range.last <= run.last)
@@ -309,6 +320,21 @@ impl Engine {
             tracing::warn!(%error, "confirmed readings stay in the outbox for now");
         }
         self.send_backlog().await;
+    }
+
+    /// The monitor has said what it has of this life; and of those that it had confirmed whole before there is nothing to hear.
+    async fn nothing_to_hear_of(&mut self, life: Incarnation, by: Confirmer) {
+        self.unanswered.remove(&life);
+        let open = self.earlier.iter().filter(|(life, _)| self.unanswered.contains(life));
+        let open: Vec<Run> = open.map(|&(incarnation, last)| Run { incarnation, first: 1, last }).collect();
+        if open.is_empty() {
+            return;
+        }
+        if let Some(pieces) = off_thread(&self.worker, move |worker| worker.confirmed_by(&open)).await {
+            let not_by_it =
+                |life: &Incarnation| pieces.iter().any(|(run, of)| run.incarnation == *life && *of != Some(by));
+            self.unanswered.retain(not_by_it);
+        }
     }
 
     /// Numbers of this life are called safe that were never sent.

@@ -224,6 +224,7 @@ impl Actor for Publisher {
             packet_limit: PacketLimit::default(),
             given_up,
             given_up_told: Instant::now(),
+            unanswered: earlier.iter().map(|(life, _)| *life).collect(),
             earlier,
             earlier_told: None,
             transport,

@@ -295,7 +295,7 @@ impl Stage {
             }
             fault if fault.damages_outbox() => {
                 publisher.kill(state);
-                state.truth.is_damaged();
+                state.truth.is_damaged(&publisher.left());
                 damage(&publisher.outbox, fault, chance)?;
                 sleep(START_AGAIN).await;
                 publisher.start(state, again)

@@ -77,9 +77,12 @@ impl Truth {
         }
     }
 
-    /// The outbox is about to be damaged, and its publisher does not run.
-    pub fn is_damaged(&mut self) {
-        if let Some(life) = self.lives.values_mut().max_by_key(|life| life.start) {
+    /// The outbox in which this is found is about to be damaged, and its publisher does not run. The latest start of all may
+    /// have had another outbox.
+    pub fn is_damaged(&mut self, found: &OutboxFile) {
+        let in_it = |incarnation: &Incarnation| found.lives.contains_key(incarnation) || !found.unreadable.is_empty();
+        let lives = self.lives.iter_mut().filter(|(incarnation, _)| in_it(incarnation));
+        if let Some((_, life)) = lives.max_by_key(|(_, life)| life.start) {
             life.damaged = true;
         }
     }
@@ -88,6 +91,19 @@ impl Truth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found: seed 2. The publisher had been elsewhere for one start when its outbox at home was damaged.
+    #[test]
+    fn damage_hits_the_latest_life_in_that_outbox() {
+        let mut truth = Truth::default();
+        for (incarnation, start) in [(50, 1), (60, 2), (70, 3)] {
+            truth.lives.insert(Incarnation(incarnation), Life { start, ..Life::default() });
+        }
+        let lives = [(Incarnation(50), 3), (Incarnation(60), 4)].into_iter().collect();
+        truth.is_damaged(&OutboxFile { lives, ..OutboxFile::default() });
+        let damaged: Vec<_> = truth.lives.values().map(|life| life.damaged).collect();
+        assert_eq!(damaged, [false, true, false]);
+    }
 
     #[test]
     fn a_trace_says_what_each_life_kept() {
