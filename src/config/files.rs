@@ -7,8 +7,8 @@ use super::environment::variables_of;
 use super::reader::{Reader, Scope, Sourced};
 use super::resolve::same_layer;
 use super::secret::Secret;
+use crate::formats::users::{User, UserRole, parse_users};
 use crate::runtime::private_files::readable_by_everybody;
-use crate::web::users::{User, parse_users};
 
 /// Longest password or token, in bytes.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The users of the file that this key names.
-    pub(super) fn users(&mut self, scope: &Scope<'a>, name: &str) -> Option<Vec<User>> {
+    pub(super) fn users<R: UserRole>(&mut self, scope: &Scope<'a>, name: &str) -> Option<Vec<User<R>>> {
         let path = self.path(scope, name, None)?;
         self.note_readable(scope, name, &path.value);
         let file = path.value.display();

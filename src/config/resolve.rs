@@ -1,6 +1,7 @@
 //! From layers to [`Settings`]: which keys there are, what each may be, and what must fit together.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -23,6 +24,7 @@ use super::values;
 use crate::domain::deadline::{DeadlineOverride, DeadlineRules};
 use crate::domain::flapping::FlappingLimits;
 use crate::domain::time::describe_duration;
+use crate::formats::broker_user::{Authority, BrokerUser, Role};
 use crate::formats::envelope::PAYLOAD_BYTES_MAX;
 
 /// Fewest characters of a token that opens the page. With fewer it can be found by trying.
@@ -213,6 +215,7 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
         given.text("heartwatch", values::topic_prefix)
     });
     let client_id = reader.read(&table, "client_id", None, name);
+    let users: Option<Vec<BrokerUser>> = reader.users(&table, "users_file");
     let user = reader.read(&table, "user", named("--mqtt-user", &flags.mqtt_user), name);
     let password_file = named("--mqtt-password-file", &flags.mqtt_password_file);
     let password = reader.secret(&table, "password", "password_file", password_file);
@@ -233,8 +236,8 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
         }
     }
     let client_certificate = reader.pair(&table, certificate, key);
-    if let Some(user) = user.as_ref().filter(|_| embedded) {
-        let message = "is for a broker of your own: the embedded one asks for no password, set mqtt.url";
+    if let Some(user) = user.as_ref().filter(|_| embedded && users.is_none()) {
+        let message = "is for a broker of your own: the embedded one asks for no password, set mqtt.url or users_file";
         reader.mistake(&user.origin, "mqtt.user", message);
     }
     // MQTT 3.1.1 wants both
@@ -242,12 +245,23 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
     if let BrokerSettings::Embedded { listen } = &broker
         && !listen.ip().is_loopback()
     {
-        notes.push(format!("the embedded broker asks for no password: whoever reaches {listen} can publish"));
+        notes.push(match &users {
+            None => format!("the embedded broker asks for no password: whoever reaches {listen} can publish"),
+            Some(_) => format!("the embedded broker has no TLS: passwords can be read on their way to {listen}"),
+        });
+    }
+    if let Some(users) = &users {
+        let given = password.as_ref().map(|password| password.value.expose());
+        if let Err((key, message)) = own_user(users, embedded, user.as_ref().map(|user| &*user.value), given) {
+            reader.mistake_at(&table, key, message);
+        }
     }
     let (backoff_min, backoff_max) = reader.backoff(&table, (default.backoff_min, default.backoff_max));
+    let prefix = prefix.or_default(default.prefix.clone());
     MqttSettings {
         broker,
-        prefix: prefix.or_default(default.prefix.clone()),
+        authority: users.map(|users| Arc::new(Authority::new(prefix.clone(), users))),
+        prefix,
         client_id: client_id.value(),
         user: user.value(),
         password: password.value(),
@@ -260,6 +274,34 @@ fn mqtt(reader: &mut Reader<'_>, flags: &Overrides, default: &MqttSettings, note
         backoff_min,
         backoff_max,
     }
+}
+
+/// The monitor is a client of its own broker, and so are the publishers that it starts: it is one of the users. Else the key that is
+/// wrong, and what would be right.
+fn own_user(
+    users: &[BrokerUser],
+    embedded: bool,
+    user: Option<&str>,
+    password: Option<&str>,
+) -> Result<(), (&'static str, &'static str)> {
+    if !embedded {
+        return Err(("users_file", "is for the embedded broker: one at mqtt.url has its own users"));
+    }
+    // a file that cannot be read has been complained about
+    if users.is_empty() {
+        return Ok(());
+    }
+    let own = users.iter().find(|known| Some(&*known.name) == user && known.role == Role::Monitor).ok_or((
+        "users_file",
+        "wants mqtt.user to be one of its users with the role monitor: `heartwatch mqtt-user NAME --role monitor` makes one",
+    ))?;
+    if !password.is_some_and(|password| own.has_password(password.as_bytes())) {
+        return Err((
+            "users_file",
+            "does not have the password of mqtt.user (mqtt.password_file): the monitor could not log in",
+        ));
+    }
+    Ok(())
 }
 
 fn influx(

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod broker_user;
 pub mod command;
 pub mod csv_row;
 pub mod envelope;
@@ -14,3 +15,4 @@ pub mod monitoring_sign;
 pub mod notification;
 pub mod sensor_line;
 pub mod source_time;
+pub mod users;

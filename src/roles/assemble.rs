@@ -70,8 +70,9 @@ pub fn broker(mqtt: &MqttSettings) -> Option<BrokerConfig> {
             let panics_at = std::env::var("HEARTWATCH_TEST_BROKER_PANICS_AT").ok().filter(|_| cfg!(debug_assertions));
             let default = BrokerConfig::default();
             let share = Shares::of(descriptors::limit()).publisher_connections_max;
+            let authority = mqtt.authority.clone();
             let connections_max = default.connections_max.min(share);
-            Some(BrokerConfig { listen, prefix: mqtt.prefix.clone(), connections_max, panics_at, ..default })
+            Some(BrokerConfig { listen, prefix: mqtt.prefix.clone(), connections_max, panics_at, authority, ..default })
         }
         BrokerSettings::At(_) => None,
     }

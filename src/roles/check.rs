@@ -172,7 +172,10 @@ fn login(web: &WebSettings) -> String {
 fn broker(mqtt: &MqttSettings) -> String {
     let prefix = mqtt.prefix.as_str();
     match &mqtt.broker {
-        BrokerSettings::Embedded { listen } => format!("the embedded broker on {listen}, topics {prefix}/…"),
+        BrokerSettings::Embedded { listen } => {
+            let who = mqtt.authority.as_ref().map_or_else(String::new, |users| format!(", for {} users", users.len()));
+            format!("the embedded broker on {listen}{who}, topics {prefix}/…")
+        }
         BrokerSettings::At(url) => {
             let user = mqtt.user.as_ref().map_or_else(|| "no user".to_owned(), |user| format!("user {user}"));
             let url = url.as_str().trim_end_matches('/');

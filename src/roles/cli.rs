@@ -36,6 +36,7 @@ pub use self::publish::{PublishArgs, Size};
 pub use self::recorded::{BacktestArgs, ExportArgs};
 pub use self::run::RunArgs;
 pub use self::server::{AnalysisArgs, AnalysisOnly, ServerArgs, ServerAsk, ServerAt};
+use crate::formats::broker_user;
 use crate::web::users::Role;
 
 /// The whole command line.
@@ -109,6 +110,8 @@ environment or heartwatch.toml. When no monitor answers, the account is read fro
     Check(CheckArgs),
     /// Print the line of a users file for the page
     WebUser(WebUserArgs),
+    /// Print the line of a users file for the embedded broker
+    MqttUser(MqttUserArgs),
     /// Print what a shell needs to complete this program's words
     Completions(CompletionsArgs),
     /// Print a manual page
@@ -138,6 +141,23 @@ pub struct WebUserArgs {
     /// What it may do: operator or read-only
     #[arg(long, value_name = "ROLE", default_value = "operator")]
     pub role: Role,
+}
+
+/// `heartwatch mqtt-user`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch mqtt-user heartwatch-monitor --role monitor < password >> /etc/heartwatch/mqtt-users
+  heartwatch mqtt-user light-1 >> /etc/heartwatch/mqtt-users
+
+The name is the one in the user's topics: a publisher's id, an agent's, or the level of a device's topic. The password is read from \
+the terminal without showing it, or from standard input.")]
+pub struct MqttUserArgs {
+    /// The user's name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it is: monitor, publisher, agent or device
+    #[arg(long, value_name = "ROLE", default_value = "publisher")]
+    pub role: broker_user::Role,
 }
 
 /// `heartwatch man`.

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::CommandFactory as _;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::roles::cli::{Cli, CompletionsArgs, ManArgs, WebUserArgs};
-use crate::web::users::user_line;
+use crate::formats::users::{UserRole, user_line};
+use crate::roles::cli::{Cli, CompletionsArgs, ManArgs};
 
 /// Prints the completions of a shell.
 ///
@@ -44,7 +44,7 @@ pub fn man(args: &ManArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When the name or the password cannot be used.
-pub fn web_user(args: &WebUserArgs) -> anyhow::Result<u8> {
+pub fn user(name: &str, role: impl UserRole) -> anyhow::Result<u8> {
     let password = if io::stdin().is_terminal() {
         let first = asked("Password: ")?;
         anyhow::ensure!(first == asked("Again: ")?, "the two passwords differ");
@@ -52,7 +52,7 @@ pub fn web_user(args: &WebUserArgs) -> anyhow::Result<u8> {
     } else {
         line()?
     };
-    let line = user_line(&args.name, args.role, &password).map_err(anyhow::Error::msg)?;
+    let line = user_line(name, role, &password).map_err(anyhow::Error::msg)?;
     writeln!(io::stdout().lock(), "{line}")?;
     Ok(0)
 }

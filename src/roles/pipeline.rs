@@ -82,7 +82,7 @@ pub struct Pipeline {
     pub escalations: mpsc::Receiver<Escalation>,
     /// What a reload may change while all of this runs.
     pub(super) changeable: Changeable,
-    broker: Option<EmbeddedBroker>,
+    pub(super) broker: Option<EmbeddedBroker>,
     shutdown: Shutdown,
 }
 

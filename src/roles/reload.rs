@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
 use crate::actors::influx_writer::Aim;
-use crate::config::{BrokerSettings, Changed, Settings, changes};
+use crate::config::{BrokerSettings, Changed, MqttSettings, Settings, changes};
 use crate::domain::publisher::PublisherId;
 use crate::messages::alarms::SetRules;
 use crate::messages::change::SetDeadlines;
@@ -101,7 +101,12 @@ pub async fn reload(
                 let followed = pipeline.changeable.nodes.follow(new);
                 followed.inspect_err(|_| applied.etcd = settings.etcd.clone())
             }
+            Changed::Mqtt if is_same_but_users(&settings.mqtt, &new.mqtt) => {
+                pipeline.set_users(new);
+                Ok(())
+            }
             Changed::Mqtt => {
+                pipeline.set_users(new);
                 pipeline.connect(settings, new).await.inspect_err(|_| applied.mqtt = settings.mqtt.clone())
             }
         };
@@ -118,7 +123,18 @@ pub async fn reload(
 fn needs_start(old: &Settings, new: &Settings) -> bool {
     old.data_dir != new.data_dir
         || old.monitor.id != new.monitor.id
-        || assemble::broker(&old.mqtt) != assemble::broker(&new.mqtt)
+        || assemble::broker(&with_users_of(&old.mqtt, &new.mqtt)) != assemble::broker(&new.mqtt)
+}
+
+/// The settings with the users of other ones, where both have some: those change while the broker runs. Where there were none, clients
+/// without a name are connected, and where there are none any more, ones that have to have one.
+fn with_users_of(mqtt: &MqttSettings, other: &MqttSettings) -> MqttSettings {
+    let authority = mqtt.authority.as_ref().and(other.authority.clone()).or_else(|| mqtt.authority.clone());
+    MqttSettings { authority, ..mqtt.clone() }
+}
+
+fn is_same_but_users(old: &MqttSettings, new: &MqttSettings) -> bool {
+    with_users_of(old, new) == *new
 }
 
 /// Looks before the leap: a data directory that cannot be made, or a taken port, keeps the old monitor running.
@@ -138,6 +154,12 @@ fn can_start(old: &Settings, new: &Settings) -> Result<(), String> {
 }
 
 impl Pipeline {
+    fn set_users(&self, settings: &Settings) {
+        if let Some(broker) = &self.broker {
+            broker.set_users(settings.mqtt.authority.clone());
+        }
+    }
+
     async fn start_feed(&mut self, settings: &Settings, id: &PublisherId) -> anyhow::Result<()> {
         match settings.publishers.iter().find(|publisher| publisher.id == *id) {
             Some(publisher) => self.feeds.start(settings, &self.mqtt_url, publisher).await,

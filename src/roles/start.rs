@@ -94,7 +94,8 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             log(LevelFilter::WARN, Time::Told);
             on_this_thread(export::export(&args, &settings))
         }
-        Command::WebUser(args) => manual::web_user(&args),
+        Command::WebUser(args) => manual::user(&args.name, args.role),
+        Command::MqttUser(args) => manual::user(&args.name, args.role),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
         Command::Bench(args) => {

@@ -27,9 +27,10 @@ use super::client::Client;
 use super::limits::{Limits, Wait, shortened};
 use super::server::{Answer, BODY_TIMEOUT, WaitsAgain};
 use super::sessions::{Session, Sessions, random_secret};
-use super::users::{PASSWORD_BYTES_MAX, Role, User, verify};
+use super::users::{Role, User, verify};
 use super::{BODY_BYTES_MAX, WebConfig};
 use crate::formats::api::ErrorView;
+use crate::formats::users::PASSWORD_BYTES_MAX;
 use crate::runtime::clock::Clock;
 use crate::runtime::connections::Connection;
 

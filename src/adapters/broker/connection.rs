@@ -15,9 +15,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::BrokerCounts;
 use super::encode::Out;
-use super::hub::{ACCEPTED, Admitted, Hub, WRONG_VERSION};
-use super::packet::{Frame, Malformed, OtherVersion, Packet, Publish, frame, is_connect, other_version, parse};
+use super::hub::{ACCEPTED, Admitted, Hub, NOT_AUTHORIZED, REFUSED, UNAVAILABLE, WRONG_PASSWORD, WRONG_VERSION};
+use super::packet::{
+    Connect, Frame, Malformed, OtherVersion, Packet, Publish, frame, is_connect, other_version, parse,
+};
 use super::session::Ended;
+use super::users::{Login, Users};
 use crate::runtime::connections::Connection;
 
 /// A connection that has not said CONNECT by then is closed.
@@ -67,6 +70,7 @@ struct Will {
 pub(super) struct Inside {
     pub(super) hub: RefCell<Hub>,
     pub(super) counts: Arc<BrokerCounts>,
+    pub(super) users: Arc<Users>,
     pub(super) packet_bytes_max: usize,
     /// What a publication to this topic does to the broker: a test kills it.
     pub(super) panics_at: Option<String>,
@@ -193,7 +197,8 @@ async fn introduced(
             let Packet::Connect(connect) = parse(frame, input.body(frame))? else {
                 return Err(Malformed("a connection that does not begin with CONNECT").into());
             };
-            let admitted = inside.hub.borrow_mut().connect(&connect).map_err(End::Refused)?;
+            let user = log_in(&connect, inside).await.map_err(End::Refused)?;
+            let admitted = inside.hub.borrow_mut().connect(&connect, user).map_err(End::Refused)?;
             let keep_alive = Duration::from_secs(connect.keep_alive_seconds.into()) * 3 / 2;
             let will = connect.will.map(|will| Will {
                 topic: will.topic.to_owned(),
@@ -205,6 +210,21 @@ async fn introduced(
             return Ok((admitted, keep_alive, will));
         }
         input.read(reader).await.ok_or(End::Gone)?;
+    }
+}
+
+/// Who it is, where the broker has users; or the code with which it is refused.
+async fn log_in(connect: &Connect<'_>, inside: &Inside) -> Result<Option<Rc<str>>, u8> {
+    let Some(authority) = inside.users.authority() else { return Ok(None) };
+    let name = connect.user.ok_or(NOT_AUTHORIZED)?;
+    match inside.users.log_in(&authority, name, connect.password).await {
+        Login::Right => {}
+        Login::Wrong => return Err(WRONG_PASSWORD),
+        Login::Busy => return Err(UNAVAILABLE),
+    }
+    match &connect.will {
+        Some(will) if !authority.may_say(name, will.topic) => Err(NOT_AUTHORIZED),
+        _ => Ok(Some(name.into())),
     }
 }
 
@@ -314,6 +334,7 @@ impl Client<'_> {
     fn over(&self, end: &End, will: Option<Will>) {
         let mut hub = self.inside.hub.borrow_mut();
         hub.disconnect(self.admitted.session, &self.admitted.wire);
+        let will = will.filter(|will| may_say(self.inside, &self.admitted, &will.topic));
         let due = !matches!(end, End::Goodbye | End::Inside(Ended::TakenOver { will: false }));
         if let Some(Will { topic, payload, qos, retain }) = will.filter(|_| due) {
             hub.publish(&Publish { topic: &topic, payload: &payload, qos, retain, id: 0 });
@@ -321,12 +342,39 @@ impl Client<'_> {
     }
 }
 
+/// Whether it may publish to this topic.
+fn may_say(inside: &Inside, admitted: &Admitted, topic: &str) -> bool {
+    let Some(user) = &admitted.user else { return true };
+    inside.users.authority().is_some_and(|authority| authority.may_say(user, topic))
+}
+
+/// Says that a user may not do this, and counts it. MQTT 3.1.1 has no answer to a publication that says so.
+fn not_authorized(inside: &Inside, user: Option<&Rc<str>>, what: &str, topic: &str) {
+    BrokerCounts::add(&inside.counts.refused);
+    let user = user.map(|user| &**user);
+    inside
+        .hub
+        .borrow_mut()
+        .complain(|| tracing::warn!(user, topic, "the embedded MQTT broker drops what a user may not {what}"));
+}
+
 fn obey(
     inside: &Inside,
-    Admitted { session, wire, .. }: &Admitted,
+    admitted @ Admitted { session, wire, user, .. }: &Admitted,
     out: &mut Out,
     packet: &Packet<'_>,
 ) -> Result<(), End> {
+    if let Packet::Publish(Publish { topic, qos, id, .. }) = packet
+        && !may_say(inside, admitted, topic)
+    {
+        not_authorized(inside, user.as_ref(), "publish", topic);
+        match qos {
+            0 => {}
+            1 => out.answer(0x40, *id),
+            _ => out.answer(0x50, *id),
+        }
+        return Ok(());
+    }
     let mut hub = inside.hub.borrow_mut();
     match packet {
         Packet::Connect(_) => return Err(Malformed("a second CONNECT").into()),
@@ -358,8 +406,20 @@ fn obey(
             out.answer(0x70, *id);
         }
         Packet::Subscribe { id, filters } => {
-            let codes = hub.subscribe(*session, filters);
+            let authority = user.as_ref().map(|user| (user, inside.users.authority()));
+            let may_hear = |filter: &str| {
+                authority.as_ref().is_none_or(|(user, authority)| {
+                    authority.as_ref().is_some_and(|authority| authority.may_hear(user, filter))
+                })
+            };
+            let (theirs, others): (Vec<_>, Vec<_>) = filters.iter().partition(|(filter, _)| may_hear(filter));
+            let mut granted = hub.subscribe(*session, &theirs).into_iter();
+            let code =
+                |(filter, _): &(&str, u8)| if may_hear(filter) { granted.next().unwrap_or(REFUSED) } else { REFUSED };
+            let codes: Vec<u8> = filters.iter().map(code).collect();
             out.suback(*id, &codes);
+            drop(hub);
+            others.iter().for_each(|(filter, _)| not_authorized(inside, user.as_ref(), "subscribe to", filter));
         }
         Packet::Unsubscribe { id, filters } => {
             hub.unsubscribe(*session, filters);

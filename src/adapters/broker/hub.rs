@@ -32,9 +32,11 @@ const LINES_PERIOD: Duration = Duration::from_secs(60);
 pub(super) const ACCEPTED: u8 = 0;
 pub(super) const WRONG_VERSION: u8 = 1;
 const WRONG_CLIENT_ID: u8 = 2;
-const UNAVAILABLE: u8 = 3;
+pub(super) const UNAVAILABLE: u8 = 3;
+pub(super) const WRONG_PASSWORD: u8 = 4;
+pub(super) const NOT_AUTHORIZED: u8 = 5;
 /// A subscription that is refused.
-const REFUSED: u8 = 0x80;
+pub(super) const REFUSED: u8 = 0x80;
 
 /// A client that was let in.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(super) struct Admitted {
     pub(super) session: u64,
     pub(super) present: bool,
     pub(super) wire: Rc<Wire>,
+    /// Who it is, where the broker has users.
+    pub(super) user: Option<Rc<str>>,
 }
 
 #[derive(Debug)]
@@ -100,7 +104,7 @@ impl Hub {
     }
 
     /// A client wants in. Refused with the code of CONNACK.
-    pub(super) fn connect(&mut self, connect: &Connect<'_>) -> Result<Admitted, u8> {
+    pub(super) fn connect(&mut self, connect: &Connect<'_>, user: Option<Rc<str>>) -> Result<Admitted, u8> {
         if connect.client_id.len() > CLIENT_ID_BYTES_MAX || (connect.client_id.is_empty() && !connect.clean_session) {
             return Err(WRONG_CLIENT_ID);
         }
@@ -109,6 +113,13 @@ impl Hub {
         if let Some(number) = known
             && let Some(session) = self.sessions.get_mut(&number)
         {
+            if session.user != user {
+                let client = session.client.clone();
+                self.complain(|| {
+                    tracing::warn!(%client, user = user.as_deref(), "the embedded MQTT broker refuses a user the client id of another one");
+                });
+                return Err(NOT_AUTHORIZED);
+            }
             let goes_on = session.persistent && !connect.clean_session;
             if let Some(old) = session.wire.take() {
                 BrokerCounts::add(&self.counts.taken_over);
@@ -120,7 +131,7 @@ impl Hub {
             }
             if goes_on && let Some(session) = self.sessions.get_mut(&number) {
                 session.attach(wire.clone());
-                return Ok(Admitted { session: number, present: true, wire });
+                return Ok(Admitted { session: number, present: true, wire, user });
             }
             self.remove(number);
         }
@@ -134,10 +145,11 @@ impl Hub {
             id => id.into(),
         };
         let mut session = Session::new(client.clone(), !connect.clean_session);
+        session.user = user.clone();
         session.attach(wire.clone());
         self.sessions.insert(number, session);
         self.by_client.insert(client, number);
-        Ok(Admitted { session: number, present: false, wire })
+        Ok(Admitted { session: number, present: false, wire, user })
     }
 
     /// A connection is over. It may have lost its session to another one before.

@@ -18,8 +18,9 @@
 //! What it does: QoS 0, 1 and 2 from clients, 0 and 1 to them; persistent sessions, last wills, retained messages,
 //! wildcards; at most 100 messages at QoS 1 that a client has not acknowledged. It serves the subscriptions of a session in
 //! turn, so that heartbeats do not wait behind readings. What it does not: shared subscriptions (`$share/…` is
-//! refused), topics with `$` from clients, MQTT 3.1 and 5 (refused with their codes), users, TLS. There is no password:
-//! listen on loopback, or use a broker of your own.
+//! refused), topics with `$` from clients, MQTT 3.1 and 5 (refused with their codes), TLS.
+//!
+//! It has users where it is given some (docs/adr/0019): then everybody logs in, and says and hears what is its own.
 
 mod connection;
 mod encode;
@@ -27,6 +28,7 @@ mod hub;
 mod packet;
 mod session;
 mod topic;
+mod users;
 
 use std::cell::RefCell;
 use std::io;
@@ -41,6 +43,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet, LocalSet};
 
 use crate::domain::connections::ConnectionLimits;
+use crate::formats::broker_user::Authority;
 use crate::formats::envelope::Prefix;
 pub use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::clock::Clock;
@@ -48,6 +51,7 @@ use crate::runtime::connections::Connections;
 use connection::{Inside, serve};
 use hub::Hub;
 pub use topic::matches;
+use users::Users;
 
 /// How long what holds a taken port may take to say whether it is a broker.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -75,6 +79,8 @@ pub struct BrokerConfig {
     pub queued_bytes_max: usize,
     /// Most bytes of packets that are not whole, of all connections together.
     pub partial_bytes_max: usize,
+    /// Its users: nobody else is let in, and each says and hears what is its own. None lets everybody do everything.
+    pub authority: Option<Arc<Authority>>,
     /// A publication to this topic makes the broker panic: tests see whether that is survived.
     pub panics_at: Option<String>,
 }
@@ -90,6 +96,7 @@ impl Default for BrokerConfig {
             queue_bytes_max: 48 * 1024 * 1024,
             queued_bytes_max: 256 * 1024 * 1024,
             partial_bytes_max: 64 * 1024 * 1024,
+            authority: None,
             panics_at: None,
         }
     }
@@ -140,6 +147,7 @@ pub struct EmbeddedBroker {
     address: SocketAddr,
     died: watch::Receiver<bool>,
     counts: Arc<BrokerCounts>,
+    users: Arc<Users>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -154,6 +162,11 @@ impl EmbeddedBroker {
     #[must_use]
     pub fn url(&self) -> String {
         format!("mqtt://{}", reachable(self.address))
+    }
+
+    /// It has other users from now on, or none.
+    pub fn set_users(&self, authority: Option<Arc<Authority>>) {
+        self.users.set(authority);
     }
 
     /// What it has counted.
@@ -186,21 +199,27 @@ pub async fn start(config: BrokerConfig) -> Result<EmbeddedBroker, BrokerError> 
     let address = listener.local_addr().map_err(setup)?;
     listener.set_nonblocking(true).map_err(setup)?;
     if !address.ip().is_loopback() {
-        tracing::warn!(%address, "the embedded MQTT broker has no password and listens to other hosts");
+        let what = if config.authority.is_some() {
+            "has no TLS, passwords can be read on their way,"
+        } else {
+            "has no password"
+        };
+        tracing::warn!(%address, "the embedded MQTT broker {what} and listens to other hosts");
     }
     let (stop, stopped) = oneshot::channel();
     let (say, died) = watch::channel(false);
     let counts = Arc::<BrokerCounts>::default();
-    let counted = counts.clone();
+    let users = Arc::new(Users::new(config.authority.clone()));
+    let (counted, asked) = (counts.clone(), users.clone());
     let run = move || {
-        if let Err(error) = run(&listener, &config, &counted, stopped) {
+        if let Err(error) = run(&listener, &config, &counted, &asked, stopped) {
             tracing::error!(%error, "the embedded MQTT broker cannot be started again; start heartwatch again");
             let _ = say.send(true);
         }
     };
     std::thread::Builder::new().name("mqtt-broker".to_owned()).spawn(run).map_err(setup)?;
     tracing::info!(%address, "the embedded MQTT broker listens");
-    Ok(EmbeddedBroker { address, died, counts, _stop: stop })
+    Ok(EmbeddedBroker { address, died, counts, users, _stop: stop })
 }
 
 /// Runs the broker until it is stopped; after a panic it starts again.
@@ -208,6 +227,7 @@ fn run(
     listener: &TcpListener,
     config: &BrokerConfig,
     counts: &Arc<BrokerCounts>,
+    users: &Arc<Users>,
     mut stopped: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let clock = Clock::start();
@@ -215,7 +235,7 @@ fn run(
     loop {
         let begin = clock.monotonic();
         // nothing of the old life is used again except the listener
-        let life = AssertUnwindSafe(|| live(listener, config, counts, clock, wait, &mut stopped));
+        let life = AssertUnwindSafe(|| live(listener, config, counts, users, clock, wait, &mut stopped));
         match catch_unwind(life) {
             Ok(ended) => return ended,
             Err(panic) => {
@@ -248,6 +268,7 @@ fn live(
     listener: &TcpListener,
     config: &BrokerConfig,
     counts: &Arc<BrokerCounts>,
+    users: &Arc<Users>,
     clock: Clock,
     wait: Duration,
     stopped: &mut oneshot::Receiver<()>,
@@ -256,6 +277,7 @@ fn live(
     let inside = Rc::new(Inside {
         hub: RefCell::new(Hub::new(config.clone(), counts.clone(), clock)),
         counts: counts.clone(),
+        users: users.clone(),
         packet_bytes_max: config.packet_bytes_max,
         panics_at: config.panics_at.clone(),
     });

@@ -30,6 +30,8 @@ pub(super) struct Connect<'a> {
     pub clean_session: bool,
     pub keep_alive_seconds: u16,
     pub will: Option<Publish<'a>>,
+    pub user: Option<&'a str>,
+    pub password: &'a [u8],
 }
 
 /// A message.
@@ -186,13 +188,9 @@ fn connect<'a>(rest: &mut Rest<'a>) -> Result<Connect<'a>, Malformed> {
         }
         false => None,
     };
-    if has_user {
-        text(rest.bytes()?)?;
-    }
-    if has_password {
-        rest.bytes()?;
-    }
-    Ok(Connect { client_id, clean_session: flags & 2 != 0, keep_alive_seconds, will })
+    let user = if has_user { Some(text(rest.bytes()?)?) } else { None };
+    let password = if has_password { rest.bytes()? } else { &[] };
+    Ok(Connect { client_id, clean_session: flags & 2 != 0, keep_alive_seconds, will, user, password })
 }
 
 fn publish<'a>(flags: u8, rest: &mut Rest<'a>) -> Result<Publish<'a>, Malformed> {
@@ -259,7 +257,14 @@ mod tests {
         let publish = Publish { topic: "ä", payload: b"5", qos: 1, retain: true, id: 3 };
         assert_eq!(read(b"\x33\x07\x00\x02\xc3\xa4\x00\x035"), Ok(Packet::Publish(publish)));
         assert_eq!(read(b"\x82\x06\x00\x01\x00\x01#\x02"), Ok(Packet::Subscribe { id: 1, filters: vec![("#", 2)] }));
-        let connect = Connect { client_id: "c", clean_session: true, keep_alive_seconds: 10, will: None };
+        let connect = Connect {
+            client_id: "c",
+            clean_session: true,
+            keep_alive_seconds: 10,
+            will: None,
+            user: None,
+            password: &[],
+        };
         assert_eq!(read(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01c"), Ok(Packet::Connect(connect)));
     }
 

@@ -92,6 +92,8 @@ pub(super) struct Change {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) client: Rc<str>,
+    /// Whose it is, where the broker has users.
+    pub(super) user: Option<Rc<str>>,
     /// Whether it outlives its connection.
     pub(super) persistent: bool,
     pub(super) wire: Option<Rc<Wire>>,
@@ -114,6 +116,7 @@ impl Session {
     pub(super) fn new(client: Rc<str>, persistent: bool) -> Self {
         Self {
             client,
+            user: None,
             persistent,
             wire: None,
             left: 0,

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -101,7 +101,7 @@ fn search(proc: &Path, process: &ProcessIdentity, namespace: u32) -> Result<Foun
     }
 }
 
-fn candidate(directory: &PathBuf, host_pid: u32, pid: u32, namespace: u32) -> io::Result<Option<Candidate>> {
+fn candidate(directory: &Path, host_pid: u32, pid: u32, namespace: u32) -> io::Result<Option<Candidate>> {
     let status = std::fs::read(directory.join("status"))?;
     if number_in_namespace(&status) != Some(pid) {
         return Ok(None);

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
 use super::loopback;
 use crate::config::secret::Secret;
+use crate::formats::broker_user::Authority;
 use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 
 /// The broker and how to talk to it.
@@ -19,6 +21,8 @@ pub struct MqttSettings {
     pub prefix: Prefix,
     /// The client id of the monitor's persistent session; none lets the monitor choose one and keep it.
     pub client_id: Option<String>,
+    /// The users of the embedded broker; none lets everybody do everything.
+    pub authority: Option<Arc<Authority>>,
     /// The user at the broker.
     pub user: Option<String>,
     /// Its password, from a file or the environment.
@@ -43,6 +47,7 @@ impl Default for MqttSettings {
             broker: BrokerSettings::Embedded { listen: loopback(1883) },
             prefix: Prefix::default(),
             client_id: None,
+            authority: None,
             user: None,
             password: None,
             ca_file: None,

@@ -38,6 +38,7 @@ fn every_command_and_option_has_a_help_text_and_every_command_an_example() {
         "export",
         "check",
         "web-user",
+        "mqtt-user",
         "completions",
         "man",
         "bench",
