@@ -334,9 +334,10 @@ async fn a_publisher_in_a_container_is_not_taken_for_the_process_with_its_number
     tokio::time::sleep(DEADLINE).await;
     only(&monitor, "inside", &[Verdict::Alive, Verdict::Late]).await;
     container.signal(Signal::KILL);
-    monitor.until("inside", Verdict::Unreachable).await;
+    monitor.until("inside", Verdict::Dead).await;
     let change = reason(&monitor, "inside").await;
-    assert!(evidence(&change, EvidenceKind::Host).contains("container"), "{change:?}");
+    let process = evidence(&change, EvidenceKind::Process);
+    assert!(process.contains("PID 1 of its container (PID ") && process.contains("on the host)"), "{change:?}");
 }
 
 /// A lock that another holds keeps every row from the disk, so that the monitor does not hear; and again before a deadline
@@ -431,4 +432,43 @@ async fn a_publisher_follows_the_deadline_that_it_is_told() {
     only(&monitor, "light", &[Verdict::Alive]).await;
     publisher.signal(Signal::STOP);
     monitor.until("light", Verdict::Stopped).await;
+}
+
+/// A life is one program's. When that has died, a process of another user does not go on in its name; one of the same user does.
+#[tokio::test]
+async fn a_process_of_another_user_takes_over_no_life() {
+    let own = Command::new("id").arg("-u").output().unwrap();
+    if own.stdout != b"0\n" {
+        println!("skipped: only root starts a process of another user");
+        return;
+    }
+    let monitor = monitor().await;
+    for (id, user, verdict) in [("light", "65534", Verdict::Conflict), ("shade", "0", Verdict::Alive)] {
+        let mut first = Bystander::start();
+        let mut publisher = Fake::connect(id, monitor.mqtt_url());
+        publisher.beat(&our_host(), Some(first.identity())).await;
+        monitor.until(id, Verdict::Alive).await;
+        first.0.kill().unwrap();
+        first.0.wait().unwrap();
+        monitor.until(id, Verdict::Dead).await;
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--clear-groups", "sleep", "600"]).stdin(Stdio::null());
+        let other = Bystander(command.spawn().unwrap());
+        // it is of that user as soon as it is another program
+        let is_other = async || std::fs::read(format!("/proc/{}/comm", other.0.id())).unwrap() == b"sleep\n";
+        eventually("it sleeps", PATIENCE, is_other).await;
+        let process = other.identity();
+        let speaks = async {
+            loop {
+                publisher.beat(&our_host(), Some(process.clone())).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = speaks => {}
+            _ = monitor.until(id, verdict) => {}
+        }
+    }
+    let summary = monitor.explain("light").await.change.unwrap().summary;
+    assert!(summary.contains("of the user 0") && summary.contains("of the user 65534"), "{summary}");
 }

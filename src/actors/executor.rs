@@ -128,7 +128,9 @@ impl ExecutorParts {
             };
             let answer = match &identity {
                 Some(identity) => table.look(identity),
-                None => ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at, host_pid: None },
+                None => {
+                    ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at, host_pid: None, user: None }
+                }
             };
             ProbeOutput::of(&answer, identity)
         });

@@ -96,7 +96,7 @@ impl ProcessProbe {
                     let reason = format!("the agent {agent} there cannot be asked: {reason}");
                     tracing::warn!(pid = process.pid, reason, "process could not be probed");
                     let state = ProcessState::Unreachable { reason };
-                    ProbeAnswer { state, cpu_time: None, looked_at: clock.wall(), host_pid: None }
+                    ProbeAnswer { state, cpu_time: None, looked_at: clock.wall(), host_pid: None, user: None }
                 }
             }
         })
@@ -165,6 +165,7 @@ impl Handler<Probe> for ProcessProbe {
                 cpu_time: None,
                 looked_at: clock.wall(),
                 host_pid: None,
+                user: None,
             }
         })
     }
@@ -204,7 +205,13 @@ mod tests {
             }
             std::thread::yield_now();
             self.at_once.fetch_sub(1, Ordering::SeqCst);
-            ProbeAnswer { state: ProcessState::Running, cpu_time: None, looked_at: Default::default(), host_pid: None }
+            ProbeAnswer {
+                state: ProcessState::Running,
+                cpu_time: None,
+                looked_at: Default::default(),
+                host_pid: None,
+                user: None,
+            }
         }
         fn own_identity(&self) -> Option<ProcessIdentity> {
             None

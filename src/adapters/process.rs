@@ -44,7 +44,11 @@ impl HostProcesses {
 impl ProcessTable for HostProcesses {
     fn look(&self, identity: &ProcessIdentity) -> ProbeAnswer {
         let (state, cpu_time, host_pid) = self.host.look(identity);
-        ProbeAnswer { state, cpu_time, looked_at: self.clock.wall(), host_pid }
+        let user = self
+            .host
+            .user(host_pid.unwrap_or(identity.pid))
+            .filter(|_| !matches!(state, ProcessState::Gone | ProcessState::Replaced { .. }));
+        ProbeAnswer { state, cpu_time, looked_at: self.clock.wall(), host_pid, user }
     }
 
     fn own_identity(&self) -> Option<ProcessIdentity> {

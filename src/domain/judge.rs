@@ -256,6 +256,23 @@ pub fn judge_conflict(first: &str, second: &str) -> Judgement {
     }
 }
 
+/// The verdict on a life in which a process of another user goes on to speak; in words, who they are.
+#[must_use]
+pub fn judge_other_user(first: &str, second: &str) -> Judgement {
+    Judgement {
+        verdict: Verdict::Conflict,
+        summary: format!("conflict: a process of another user speaks in this life: {first}; and {second}"),
+        evidence: vec![
+            Evidence::new(EvidenceKind::Speaker, first),
+            Evidence::new(EvidenceKind::Speaker, second),
+            Evidence::new(
+                EvidenceKind::RuledOut,
+                "not its own: a life is one program's, and its PID changed with its user",
+            ),
+        ],
+    }
+}
+
 /// The verdict once only one of two goes on; in words, who.
 #[must_use]
 pub fn judge_conflict_over(goes_on: &str) -> Judgement {

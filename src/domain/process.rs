@@ -67,6 +67,8 @@ pub struct ProbeAnswer {
     pub looked_at: Timestamp,
     /// The PID that it has on the host, where it names itself by that of a container.
     pub host_pid: Option<u32>,
+    /// The number of the user that it runs as, where that can be told.
+    pub user: Option<u32>,
 }
 
 impl ProbeAnswer {

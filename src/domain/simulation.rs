@@ -267,7 +267,7 @@ impl World {
         let known = process.start_ticks == u64::from(publisher.life);
         let state = if publisher.lives && known { ProcessState::Sleeping } else { ProcessState::Gone };
         let cpu_time = Some(Duration::from_nanos(self.now / 1_000));
-        let answer = ProbeAnswer { state, cpu_time, looked_at: Timestamp::default(), host_pid: None };
+        let answer = ProbeAnswer { state, cpu_time, looked_at: Timestamp::default(), host_pid: None, user: None };
         let around =
             Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None, other_agent: None };
         let change = publisher.watch.answered(around, &answer, at(self.now));

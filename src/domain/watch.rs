@@ -106,6 +106,8 @@ struct Trouble {
     exit: Option<ProcessExit>,
     ending: Option<Ending>,
     rival: Option<Box<rival::Rival>>,
+    /// The number of the user that its process runs as.
+    user: Option<u32>,
     /// Another way on which it was heard, and when it was last.
     other_way: Option<(Way, Monotonic)>,
     last_will: Option<Timestamp>,

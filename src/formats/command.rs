@@ -167,7 +167,13 @@ impl ProbeOutput {
                 )));
             }
         };
-        Ok(ProbeAnswer { state, cpu_time: self.cpu_us.map(Duration::from_micros), looked_at: heard_at, host_pid: None })
+        Ok(ProbeAnswer {
+            state,
+            cpu_time: self.cpu_us.map(Duration::from_micros),
+            looked_at: heard_at,
+            host_pid: None,
+            user: None,
+        })
     }
 }
 
@@ -252,7 +258,13 @@ mod tests {
         ];
         for state in states {
             let cpu_time = Some(Duration::from_micros(7));
-            let told = ProbeAnswer { state, cpu_time, looked_at: Timestamp::from_nanos(1_000_000), host_pid: None };
+            let told = ProbeAnswer {
+                state,
+                cpu_time,
+                looked_at: Timestamp::from_nanos(1_000_000),
+                host_pid: None,
+                user: None,
+            };
             let text = serde_json::to_string(&ProbeOutput::of(&told, Some(identity()))).unwrap();
             let read: ProbeOutput = serde_json::from_str(&text).unwrap();
             let ours = Timestamp::from_nanos(9);

@@ -91,6 +91,7 @@ impl Watchdog {
             match question {
                 Question::Look(publisher, process, agent) => self.ask_probe(publisher, process, agent, ctx),
                 Question::AwaitExit(publisher, process) => self.await_exit(publisher, process, ctx),
+                Question::User(publisher, process) => self.ask_user(publisher, process, ctx),
             }
         }
         self.hand_on(ctx);
@@ -112,6 +113,7 @@ impl Watchdog {
                 cpu_time: None,
                 looked_at: clock.wall(),
                 host_pid: None,
+                user: None,
             });
             (publisher, process, answer)
         };
@@ -119,6 +121,20 @@ impl Watchdog {
             let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
             actor.table.borrow_mut().answered(&publisher, &process, &answer, now, wall);
             actor.follow_up(ctx);
+        }));
+    }
+
+    fn ask_user(&self, publisher: PublisherId, process: ProcessIdentity, ctx: &mut Context<Self>) {
+        let probe = self.outlets.probe.clone();
+        let question = async move {
+            let answer = probe.deliver(Probe { process: process.clone(), agent: None }).await;
+            (publisher, process, answer)
+        };
+        ctx.spawn(question.into_actor(self).map(|(publisher, process, answer), actor, _| {
+            // who cannot be looked at has no user that we know
+            if let Some(user) = answer.ok().and_then(|answer| answer.user) {
+                actor.table.borrow_mut().user_found(&publisher, &process, user);
+            }
         }));
     }
 

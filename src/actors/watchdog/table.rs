@@ -58,6 +58,8 @@ pub enum Question {
     Look(PublisherId, ProcessIdentity, Option<PublisherId>),
     /// Tell when it ends.
     AwaitExit(PublisherId, ProcessIdentity),
+    /// As which user does it run?
+    User(PublisherId, ProcessIdentity),
 }
 
 /// Everybody that is watched. It outlives the actor that works on it.
@@ -185,6 +187,10 @@ impl Table {
             let is_will = matches!(beat.kind, BeatKind::LastWill { .. });
             let around = around!(self, index, if is_will { agent_of!(self, index) } else { None });
             let outcome = self.entries[index as usize].watch.hear(beat, around);
+            let Entry { id, watch, .. } = &mut self.entries[index as usize];
+            if let Some(process) = watch.user_to_ask(&self.config.home) {
+                self.questions.push_back(Question::User(id.clone(), process));
+            }
             self.follow(index, outcome, now, wall);
             self.await_exit_of(index);
             self.arm_sooner(index);
@@ -247,6 +253,13 @@ impl Table {
         self.decide(publisher, now, wall, |watch, around| {
             if watch.process() == Some(process) { watch.answered(around, answer, now) } else { None }
         });
+    }
+
+    /// The probe has seen as which user a process runs.
+    pub fn user_found(&mut self, publisher: &PublisherId, process: &ProcessIdentity, user: u32) {
+        if let Some(index) = self.by_id.find(publisher, &self.entries) {
+            self.entries[index as usize].watch.user_found(process, user);
+        }
     }
 
     /// Leases of these nodes have ended: everybody who belongs to one is asked after.
@@ -315,6 +328,7 @@ impl Table {
             && let Some(process) = entry.watch.process()
         {
             self.questions.push_back(Question::AwaitExit(entry.id.clone(), process.clone()));
+            self.questions.push_back(Question::User(entry.id.clone(), process.clone()));
         }
     }
 

@@ -26,7 +26,7 @@ impl Handler<Probe> for Probing {
     type Result = MessageResult<Probe>;
     fn handle(&mut self, _: Probe, _: &mut Context<Self>) -> MessageResult<Probe> {
         let looked_at = Clock::start().wall();
-        MessageResult(ProbeAnswer { state: self.0.clone(), cpu_time: None, looked_at, host_pid: None })
+        MessageResult(ProbeAnswer { state: self.0.clone(), cpu_time: None, looked_at, host_pid: None, user: None })
     }
 }
 

@@ -76,6 +76,14 @@ impl Host {
         Ok(identity.boot_id.namespace_below(self.boot_id.as_ref().map_err(Clone::clone)?))
     }
 
+    /// The number of the user that a process runs as: the real one in `Uid:` of `/proc/PID/status`.
+    pub(super) fn user(&self, pid: u32) -> Option<u32> {
+        let status = std::fs::read(self.proc.join(pid.to_string()).join("status")).ok()?;
+        let status = String::from_utf8_lossy(&status);
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        users.split_ascii_whitespace().next()?.parse().ok()
+    }
+
     /// What it does, the CPU time that it has used, and its PID here where that is another one than it says.
     pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>, Option<u32>) {
         let failed = |reason: String| (ProcessState::ProbeFailed { reason }, None, None);

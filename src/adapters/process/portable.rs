@@ -24,6 +24,12 @@ impl Host {
         Some(ProcessIdentity { pid, start_ticks: seen.start_seconds, boot_id: BOOT_ID.into() })
     }
 
+    #[cfg_attr(target_os = "linux", allow(dead_code, reason = "the Linux part has its own"))]
+    #[expect(clippy::unused_self, reason = "the Linux part looks into its own /proc")]
+    pub(super) const fn user(&self, _: u32) -> Option<u32> {
+        None
+    }
+
     pub(super) fn look(&self, identity: &ProcessIdentity) -> (ProcessState, Option<Duration>, Option<u32>) {
         match see(identity.pid) {
             Err(reason) => (ProcessState::ProbeFailed { reason }, None, None),

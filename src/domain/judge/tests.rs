@@ -14,7 +14,7 @@ fn identity() -> ProcessIdentity {
 }
 
 fn answer(state: ProcessState) -> ProbeAnswer {
-    ProbeAnswer { state, cpu_time: None, looked_at: Timestamp::from_nanos(3_214_000_000), host_pid: None }
+    ProbeAnswer { state, cpu_time: None, looked_at: Timestamp::from_nanos(3_214_000_000), host_pid: None, user: None }
 }
 
 /// A case with every other thing at its usual value.

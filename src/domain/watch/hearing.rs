@@ -77,7 +77,7 @@ impl Watch {
             self.position = None;
             if let Some(trouble) = &mut self.trouble {
                 // An answer on its way is about the process before.
-                (trouble.cpu, trouble.asked) = (None, None);
+                (trouble.cpu, trouble.asked, trouble.user) = (None, None, None);
             }
         }
         let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;

@@ -130,7 +130,8 @@ impl Watch {
         now: Monotonic,
     ) -> Option<Box<Transition>> {
         let is_ours = self.process.as_ref().is_some_and(|process| process.pid == exit.pid);
-        let answer = ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at: exit.at, host_pid: None };
+        let answer =
+            ProbeAnswer { state: ProcessState::Gone, cpu_time: None, looked_at: exit.at, host_pid: None, user: None };
         let by_signal = exit.signal.is_some();
         self.trouble().exit = Some(exit);
         if self.ended {

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::{Surroundings, Transition, Watch};
+use super::{Home, Surroundings, Transition, Watch};
 use crate::domain::beat::{Beat, BeatKind, Way};
-use crate::domain::judge::{judge_conflict, judge_conflict_over};
+use crate::domain::judge::{judge_conflict, judge_conflict_over, judge_other_user};
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::time::Monotonic;
@@ -24,6 +24,9 @@ pub(super) struct Rival {
     process: Option<ProcessIdentity>,
     host: HostName,
     way: Way,
+    /// The number of the user that its process runs as, and whether it was asked for that.
+    user: Option<u32>,
+    user_asked: bool,
     /// Its first sign of life without a long silence after it, and its last.
     first: Monotonic,
     last: Monotonic,
@@ -35,15 +38,26 @@ impl Rival {
         self.incarnation == incarnation && !other_process
     }
 
+    fn is_of_another_user(&self, user: Option<u32>) -> bool {
+        self.user.zip(user).is_some_and(|(its, known)| its != known)
+    }
+
     fn goes_on(&self) -> bool {
         self.last.since(self.first) >= GOES_ON_LEAST
     }
 }
 
 /// Who speaks, in words.
-fn said(host: &HostName, process: Option<&ProcessIdentity>, incarnation: Incarnation, way: Way) -> String {
+fn said(
+    host: &HostName,
+    process: Option<&ProcessIdentity>,
+    incarnation: Incarnation,
+    way: Way,
+    user: Option<u32>,
+) -> String {
     let process = process.map_or_else(|| "an unnamed process".to_owned(), |of| format!("PID {}", of.pid));
-    format!("{process} on {host} (incarnation {incarnation}, over {way})")
+    let user = user.map_or_else(String::new, |user| format!(" of the user {user}"));
+    format!("{process}{user} on {host} (incarnation {incarnation}, over {way})")
 }
 
 impl Watch {
@@ -64,10 +78,13 @@ impl Watch {
         }
         if let Some(ending) = self.trouble.as_ref().and_then(|trouble| trouble.ending) {
             // After an end the next life may begin at once, and after a death another process of the same one.
-            if speaks > known || (speaks == known && names_another && !self.ended && !ending.said_goodbye) {
+            // Whose user is known passes its life on to no process of another one.
+            let is_asked = self.trouble.as_ref().is_some_and(|trouble| trouble.user.is_some());
+            let passes_on = speaks == known && names_another && !self.ended && !ending.said_goodbye;
+            if speaks > known || (passes_on && !is_asked) {
                 return true;
             }
-            if speaks == known {
+            if speaks == known && !passes_on {
                 return self.refutes(ending, beat.at);
             }
         }
@@ -101,10 +118,12 @@ impl Watch {
         let at = beat.at;
         let apart = self.deadline() + self.interval().unwrap_or_default();
         let late_after = self.late_after().get();
-        let ceased = self.has_ceased(around, at);
+        let has_ended = self.trouble.as_ref().is_some_and(|trouble| trouble.ending.is_some());
+        let ceased = has_ended || self.has_ceased(around, at);
+        let (known, user) = (self.incarnation(), self.trouble.as_ref().and_then(|trouble| trouble.user));
         let new = || {
             let (process, host, way) = (process.cloned(), beat.host.clone(), beat.way);
-            Box::new(Rival { incarnation, process, host, way, first: at, last: at })
+            Box::new(Rival { incarnation, process, host, way, user: None, user_asked: false, first: at, last: at })
         };
         let slot = &mut self.trouble().rival;
         let rival = slot.get_or_insert_with(new);
@@ -120,11 +139,38 @@ impl Watch {
         if rival.process.is_none() {
             rival.process = process.cloned();
         }
-        let takes_over = ceased && rival.goes_on();
+        let is_of_another = known == Some(incarnation) && rival.is_of_another_user(user);
+        let takes_over = ceased && rival.goes_on() && !is_of_another;
         if takes_over {
             *slot = None;
         }
         takes_over
+    }
+
+    /// The process of somebody else in the same life, whose user is to be asked for; once.
+    pub fn user_to_ask(&mut self, home: &Home) -> Option<ProcessIdentity> {
+        let known = self.incarnation();
+        let rival = self.trouble.as_mut()?.rival.as_mut()?;
+        if rival.user_asked || Some(rival.incarnation) != known {
+            return None;
+        }
+        let ours = home.boot_id.as_ref()?;
+        let is_here =
+            |process: &&ProcessIdentity| process.boot_id == *ours || process.boot_id.namespace_below(ours).is_some();
+        let process = rival.process.as_ref().filter(is_here)?.clone();
+        rival.user_asked = true;
+        Some(process)
+    }
+
+    /// The probe has seen as which user this process runs.
+    pub fn user_found(&mut self, process: &ProcessIdentity, user: u32) {
+        if self.process.as_ref() == Some(process) {
+            self.trouble().user = Some(user);
+        } else if let Some(rival) = self.trouble.as_mut().and_then(|trouble| trouble.rival.as_mut())
+            && rival.process.as_ref() == Some(process)
+        {
+            rival.user = Some(user);
+        }
     }
 
     /// Two speak, and each has gone on for longer than makes it late since the other one began: no end of one, and no burst of
@@ -135,12 +181,20 @@ impl Watch {
         let (heard, _) = self.last_heard?;
         let both_since = rival.first + late_after;
         let both_go_on = heard >= both_since && rival.last >= both_since && at.since(heard) < late_after;
-        if !both_go_on || self.verdict == Verdict::Conflict || self.ended {
+        let user = self.trouble.as_ref().and_then(|trouble| trouble.user);
+        let is_of_another = Some(rival.incarnation) == self.incarnation() && rival.is_of_another_user(user);
+        if self.verdict == Verdict::Conflict || self.ended {
             return None;
         }
-        let known = said(self.host(), self.process.as_ref(), self.incarnation, self.way);
-        let other = said(&rival.host, rival.process.as_ref(), rival.incarnation, rival.way);
-        Some(self.change(judge_conflict(&known, &other), at, Trigger::Heartbeat))
+        let known = said(self.host(), self.process.as_ref(), self.incarnation, self.way, user);
+        let other = said(&rival.host, rival.process.as_ref(), rival.incarnation, rival.way, rival.user);
+        let judgement = match () {
+            // one life is one program's, and that does not change its user with its PID
+            () if is_of_another && rival.goes_on() => judge_other_user(&known, &other),
+            () if both_go_on => judge_conflict(&known, &other),
+            () => return None,
+        };
+        Some(self.change(judgement, at, Trigger::Heartbeat))
     }
 
     /// While two speak, what one of them says makes it neither alive nor hung. It is over when the other one has said nothing
@@ -150,7 +204,7 @@ impl Watch {
         if rival.is_some_and(|rival| at.since(rival.last) < self.deadline()) {
             return None;
         }
-        let known = said(self.host(), self.process.as_ref(), self.incarnation, self.way);
+        let known = said(self.host(), self.process.as_ref(), self.incarnation, self.way, None);
         Some(self.change(judge_conflict_over(&known), at, Trigger::Heartbeat))
     }
 

@@ -65,7 +65,7 @@ fn readings(millis: u64, incarnation: u64) -> Beat {
 }
 
 fn answer(state: ProcessState) -> ProbeAnswer {
-    ProbeAnswer { state, cpu_time: None, looked_at: Timestamp::from_nanos(0), host_pid: None }
+    ProbeAnswer { state, cpu_time: None, looked_at: Timestamp::from_nanos(0), host_pid: None, user: None }
 }
 
 fn around<'a>(home: &'a Home, observer: &'a Observer) -> Surroundings<'a> {

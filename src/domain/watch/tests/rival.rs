@@ -231,3 +231,56 @@ fn the_monitors_own_process_and_the_first_one_here_are_no_evidence() {
     hear(&mut watch, &elsewhere);
     assert_eq!(watch.not_its_own(&home), None);
 }
+
+/// Somebody else's process says that it is the same life, when that has died or has ceased to speak.
+#[test]
+fn a_life_passes_to_no_process_of_another_user() {
+    let uuid = "0d9fe8ae-5a0f-4e4f-8b7c-9a3c5d1e2f60";
+    let (home, observer) = (Home { boot_id: Some(uuid.into()), ..home() }, hearing_since(0));
+    let beat_of = |millis, pid| {
+        let mut beat = of(millis, 1, pid);
+        let BeatKind::Heartbeat(heartbeat) = &mut beat.kind else { unreachable!() };
+        heartbeat.process.as_mut().unwrap().boot_id = uuid.into();
+        beat
+    };
+    for dies in [true, false] {
+        for (user, is_conflict) in [(Some(1_000), false), (Some(1_001), true), (None, false)] {
+            let mut watch = Watch::expected(home.host.clone(), DEADLINE, at(0));
+            watch.hear(&beat_of(0, 812), around(&home, &observer));
+            let known = watch.process().unwrap().clone();
+            watch.user_found(&known, 1_000);
+            if dies {
+                let gone = answer(ProcessState::Gone);
+                assert!(watch.exited(around(&home, &observer), &known, &gone, at(100)).is_some());
+            }
+            let mut said = Vec::new();
+            for millis in (2_000..5_000).step_by(500) {
+                said.extend(watch.hear(&beat_of(millis, 900), around(&home, &observer)).change);
+                if let Some(asked) = watch.user_to_ask(&home) {
+                    assert_eq!((asked.pid, millis), (900, 2_000), "it is asked for once");
+                    user.into_iter().for_each(|user| watch.user_found(&asked, user));
+                }
+            }
+            let verdict = if is_conflict { Verdict::Conflict } else { Verdict::Alive };
+            assert_eq!(watch.verdict(), verdict, "{dies} {user:?}");
+            let pid = if is_conflict { 812 } else { 900 };
+            assert_eq!(watch.process().map(|process| process.pid), Some(pid), "{dies} {user:?}");
+            if is_conflict {
+                let summary = &said.last().unwrap().judgement.summary;
+                assert!(summary.contains("PID 812 of the user 1000") && summary.contains("PID 900 of the user 1001"));
+                // when it has gone, the first one is what it was
+                let mut now = 5_000;
+                while watch.verdict() == Verdict::Conflict {
+                    now += 500;
+                    assert!(now < 60_000, "the conflict is for ever");
+                    if watch.look_again_at(&observer).is_some_and(|due| due <= at(now))
+                        && watch.look(around(&home, &observer), at(now)).ask.is_some()
+                    {
+                        watch.answered(around(&home, &observer), &answer(ProcessState::Gone), at(now));
+                    }
+                }
+                assert_eq!(watch.verdict(), Verdict::Dead);
+            }
+        }
+    }
+}
