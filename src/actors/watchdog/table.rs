@@ -187,9 +187,8 @@ impl Table {
             let is_will = matches!(beat.kind, BeatKind::LastWill { .. });
             let around = around!(self, index, if is_will { agent_of!(self, index) } else { None });
             let outcome = self.entries[index as usize].watch.hear(beat, around);
-            let Entry { id, watch, .. } = &mut self.entries[index as usize];
-            if let Some(process) = watch.user_to_ask(&self.config.home) {
-                self.questions.push_back(Question::User(id.clone(), process));
+            if outcome.another {
+                self.ask_for_user(index);
             }
             self.follow(index, outcome, now, wall);
             self.await_exit_of(index);
@@ -253,6 +252,13 @@ impl Table {
         self.decide(publisher, now, wall, |watch, around| {
             if watch.process() == Some(process) { watch.answered(around, answer, now) } else { None }
         });
+    }
+
+    fn ask_for_user(&mut self, index: u32) {
+        let Entry { id, watch, .. } = &mut self.entries[index as usize];
+        if let Some(process) = watch.user_to_ask(&self.config.home) {
+            self.questions.push_back(Question::User(id.clone(), process));
+        }
     }
 
     /// The probe has seen as which user a process runs.

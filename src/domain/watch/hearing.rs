@@ -19,7 +19,8 @@ impl Watch {
         let life_before = self.incarnation();
         let mut was = None;
         if !self.is_its_own(beat, around) {
-            return Outcome { change: self.judge_rival(beat.at), ..Outcome::default() };
+            let another = self.trouble.as_ref().is_some_and(|trouble| trouble.rival.is_some());
+            return Outcome { change: self.judge_rival(beat.at), another, ..Outcome::default() };
         }
         match &beat.kind {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation, around),
@@ -62,14 +63,17 @@ impl Watch {
         } else {
             self.judge_position(beat, silent_before, is_same_life)
         };
-        Outcome { change, ask: None, was }
+        Outcome { change, ask: None, was, another: false }
     }
 
     fn hear_heartbeat(&mut self, heartbeat: &Heartbeat, at: Monotonic) -> Option<Box<Whereabouts>> {
         // A heartbeat of the same life that names no process takes none away.
         let is_named = heartbeat.process.is_some() || self.incarnation() != Some(heartbeat.incarnation);
         self.set_incarnation(heartbeat.incarnation);
-        self.promises(heartbeat.interval.into());
+        let interval = heartbeat.interval.into();
+        if self.interval != Some(interval) {
+            self.promises(interval);
+        }
         let mut was = None;
         if is_named && heartbeat.process != self.process {
             was = Some(Box::new(self.whereabouts()));

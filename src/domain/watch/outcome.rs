@@ -30,6 +30,8 @@ pub struct Outcome {
     pub ask: Option<ProcessIdentity>,
     /// Where it was until now, when it has just named another host or process.
     pub was: Option<Box<Whereabouts>>,
+    /// Somebody else was heard under its id; then see [`Watch::user_to_ask`](super::Watch::user_to_ask).
+    pub another: bool,
 }
 
 /// Where a publisher runs.

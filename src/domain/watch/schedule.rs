@@ -51,9 +51,7 @@ impl Watch {
 
     /// It promises a sign of life at least so often.
     pub(super) fn promises(&mut self, interval: Span) {
-        if self.interval.replace(interval) == Some(interval) {
-            return;
-        }
+        self.interval = Some(interval);
         let interval = self.interval();
         if self.fit.is_none() {
             self.fit = Fit::of(self.deadline().into(), interval, self.watched_since);

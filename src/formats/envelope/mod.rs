@@ -22,7 +22,7 @@
 //! goodbye    {"v":1,"host":"h","incarnation":17,"sequence":9}
 //! last-will  {"v":1,"host":"h","incarnation":17}
 //! given-up   {"v":1,"host":"h","incarnation":17,"first":2,"last":4,"reason":"the outbox was full"}
-//! confirm    {"v":1,"incarnation":17,"through":7,"highest":9,"gaps":[[8,8]],"journal":"…"}
+//! confirm    {"v":1,"incarnation":17,"through":7,"highest":9,"gaps":[[8,8]],"journal":"…","deadline_ms":50000}
 //! ```
 //!
 //! - A number with a decimal point or an exponent is a float (`5.0`, `1e3`), any other is a 64-bit
