@@ -19,7 +19,7 @@ use heartwatch::domain::evidence::EvidenceKind;
 use heartwatch::domain::verdict::{Trigger, Verdict};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
-use support::heartwatch::{PATIENCE, RunOptions, Running, command, kill, publish_command};
+use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, kill, publish_command};
 use support::hosts::{Network, agent_command, line, other_host, pid_with};
 use support::kafka::Kafka;
 use support::mosquitto::{Mosquitto, MosquittoOptions};
@@ -312,4 +312,41 @@ async fn a_monitor_in_a_container_says_what_would_help() {
     monitor.until("light-1", Verdict::Unreachable).await;
     let summary = monitor.explain("light-1").await.change.unwrap().summary;
     assert!(summary.contains("pid: host") && summary.contains("an agent there"), "{summary}");
+}
+
+/// A way that is down makes nobody silent who is heard over it; who is heard over another one is judged as before.
+#[tokio::test]
+async fn while_kafka_is_away_who_is_heard_over_it_is_unknown() {
+    let Some(mut kafka) = Kafka::start().await else { return };
+    let brokers = kafka.brokers();
+    let server = Server::start(&["--kafka", &brokers]).await;
+    let options = RunOptions {
+        deadline: Duration::from_secs(3),
+        arguments: vec!["--kafka".to_owned(), brokers],
+        ..RunOptions::default()
+    };
+    let monitor = Running::start(options).await;
+    let directory = monitor.directory();
+    let light = Program::start(publish_command(directory, "light-1", monitor.mqtt_url()));
+    let _agents =
+        ["agent-7", "agent-8"].map(|id| Program::start(agent_command(directory, id, &["--server", &server.at])));
+    for id in ["light-1", "agent-7", "agent-8"] {
+        monitor.until(id, Verdict::Alive).await;
+    }
+    kafka.kill();
+    for id in ["agent-7", "agent-8"] {
+        monitor.until(id, Verdict::Unknown).await;
+        let summary = monitor.explain(id).await.change.unwrap().summary;
+        assert!(summary.contains("Kafka"), "{summary}");
+    }
+    // what is heard over MQTT is judged meanwhile
+    light.signal(Signal::KILL);
+    monitor.until("light-1", Verdict::Dead).await;
+    kafka.restart().await;
+    for id in ["agent-7", "agent-8"] {
+        monitor.until(id, Verdict::Alive).await;
+        let course = monitor.course(id).await;
+        let wrong = course.iter().any(|(_, to)| !matches!(to, Verdict::Alive | Verdict::Late | Verdict::Unknown));
+        assert!(!wrong, "{id}: {course:?}");
+    }
 }
