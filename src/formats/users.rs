@@ -40,6 +40,12 @@ impl<R: Display> fmt::Debug for User<R> {
 }
 
 impl<R: UserRole> User<R> {
+    /// The hash of its password, as it stands in the file.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// Whether this is its password. Blocks for tens of milliseconds.
     #[must_use]
     pub fn has_password(&self, password: &[u8]) -> bool {

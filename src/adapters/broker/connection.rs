@@ -2,7 +2,7 @@
 //! client its connection and nobody else anything.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, connection: C
     let mut out = Out::default();
     let first = async {
         tokio::select! {
-            introduced = introduced(&mut reader, &mut input, &inside) => introduced,
+            introduced = introduced(&mut reader, &mut input, &inside, peer.ip()) => introduced,
             () = connection.closing() => Err(End::Gone),
         }
     };
@@ -183,6 +183,7 @@ async fn introduced(
     reader: &mut ReadHalf<'_>,
     input: &mut Input,
     inside: &Inside,
+    from: IpAddr,
 ) -> Result<(Admitted, Duration, Option<Will>), End> {
     loop {
         if let Some(frame) = frame(&input.buffer, CONNECT_BYTES_MAX)? {
@@ -197,7 +198,7 @@ async fn introduced(
             let Packet::Connect(connect) = parse(frame, input.body(frame))? else {
                 return Err(Malformed("a connection that does not begin with CONNECT").into());
             };
-            let user = log_in(&connect, inside).await.map_err(End::Refused)?;
+            let user = log_in(&connect, inside, from).await.map_err(End::Refused)?;
             let admitted = inside.hub.borrow_mut().connect(&connect, user).map_err(End::Refused)?;
             let keep_alive = Duration::from_secs(connect.keep_alive_seconds.into()) * 3 / 2;
             let will = connect.will.map(|will| Will {
@@ -214,10 +215,10 @@ async fn introduced(
 }
 
 /// Who it is, where the broker has users; or the code with which it is refused.
-async fn log_in(connect: &Connect<'_>, inside: &Inside) -> Result<Option<Rc<str>>, u8> {
+async fn log_in(connect: &Connect<'_>, inside: &Inside, from: IpAddr) -> Result<Option<Rc<str>>, u8> {
     let Some(authority) = inside.users.authority() else { return Ok(None) };
     let name = connect.user.ok_or(NOT_AUTHORIZED)?;
-    match inside.users.log_in(&authority, name, connect.password).await {
+    match inside.users.log_in(&authority, name, connect.password, from).await {
         Login::Right => {}
         Login::Wrong => return Err(WRONG_PASSWORD),
         Login::Busy => return Err(UNAVAILABLE),
