@@ -12,7 +12,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::adapters::etcd::{Etcd as Client, EtcdConfig};
+use heartwatch::adapters::etcd::{Etcd as Client, EtcdConfig, Login, Password};
 use heartwatch::ports::{ConfigSource, Keys, LeaseId, StoreError};
 use support::etcd::Etcd;
 use support::eventually;
@@ -129,4 +129,24 @@ async fn three_members_one_killed_and_the_leader_stopped() {
     etcd.resume(leader);
     eventually("all are one again", PATIENCE, async || value(&client, "/a").await.is_some()).await;
     assert_eq!(value(&client, "/a").await.unwrap(), "the leader is stopped");
+}
+
+#[tokio::test]
+async fn whoever_asks_while_a_token_ends_is_answered() {
+    let Some(mut etcd) = Etcd::start(1).await else { return };
+    etcd.ask_for_login("hunter2");
+    let login = Login { user: "root".to_owned(), password: Password::new("hunter2") };
+    // one who waits for another's login waits for a slow hash
+    let config = EtcdConfig { login: Some(login), attempt_timeout: PATIENCE, ..EtcdConfig::new(etcd.urls()) };
+    let client = Arc::new(Client::new(config).unwrap());
+    client.put("/a".to_owned(), b"1".to_vec(), None).await.unwrap();
+
+    for _ in 0..3 {
+        // A member that starts again knows no token of before.
+        etcd.restart(0).await;
+        let answers = futures_util::future::join_all((0..64).map(|_| client.read(one("/a")))).await;
+        for answer in answers {
+            assert_eq!(answer.unwrap().values.len(), 1);
+        }
+    }
 }

@@ -5,8 +5,8 @@
 //! for an old revision of the rights (etcd, api/v3rpc/rpctypes/error.go); then a new one is asked for, once.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
+use tokio::sync::Mutex;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -47,7 +47,7 @@ pub struct Login {
 }
 
 /// Puts the token into every request, where there is one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Token(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Token {
@@ -62,11 +62,12 @@ impl Interceptor for Token {
 /// A connection to a member, as whom we are.
 pub(super) type Line = InterceptedService<Channel, Token>;
 
-/// The token of the moment. All members take it.
+/// The token of the moment. All members take it. It is locked for as long as one logs in: a member computes a slow
+/// hash for each login (bcrypt), and one is enough for all who wait.
 #[derive(Debug, Default)]
 pub(super) struct Session {
     login: Option<Login>,
-    token: Mutex<Option<MetadataValue<Ascii>>>,
+    token: Mutex<Token>,
 }
 
 impl Session {
@@ -74,34 +75,36 @@ impl Session {
         Self { login, token: Mutex::default() }
     }
 
-    /// A line over this channel; the first one logs in.
-    pub(super) async fn line(&self, channel: Channel) -> Result<Line, Status> {
-        let Some(login) = &self.login else { return Ok(Line::new(channel, Token::default())) };
-        let known = self.token().clone();
-        let token = match known {
-            Some(token) => token,
-            None => {
-                let Login { user, password } = login.clone();
-                let request = AuthenticateRequest { name: user, password: password.0 };
-                let answer = AuthClient::new(channel.clone()).authenticate(request).await?.into_inner();
-                let token = answer.token.parse::<MetadataValue<Ascii>>();
-                let mut token = token.map_err(|_| Status::internal("etcd gave a token that cannot be sent"))?;
-                token.set_sensitive(true);
-                self.token().replace(token.clone());
-                token
+    /// What to send over this channel; the first who asks logs in.
+    pub(super) async fn token(&self, channel: &Channel) -> Result<Token, Status> {
+        let Some(Login { user, password }) = self.login.clone() else { return Ok(Token::default()) };
+        let mut known = self.token.lock().await;
+        if known.0.is_none() {
+            let request = AuthenticateRequest { name: user, password: password.0 };
+            let answer = AuthClient::new(channel.clone()).authenticate(request).await?.into_inner();
+            let token = answer.token.parse::<MetadataValue<Ascii>>();
+            let mut token = token.map_err(|_| Status::internal("etcd gave a token that cannot be sent"))?;
+            token.set_sensitive(true);
+            *known = Token(Some(token));
+        }
+        Ok(known.clone())
+    }
+
+    /// Whether this says that the token that was sent is no longer good; then it is forgotten, unless another
+    /// question has done so (and perhaps logged in again) meanwhile.
+    pub(super) async fn is_over(&self, sent: &Token, status: &Status) -> bool {
+        let over = sent.0.is_some() && says_over(status);
+        if over {
+            let mut known = self.token.lock().await;
+            if *known == *sent {
+                *known = Token::default();
             }
-        };
-        Ok(Line::new(channel, Token(Some(token))))
+        }
+        over
     }
+}
 
-    /// Whether this says that a token is no longer good; then the next line logs in again.
-    pub(super) fn is_over(&self, status: &Status) -> bool {
-        let old = status.code() == Code::Unauthenticated
-            || (status.code() == Code::InvalidArgument && status.message().contains("auth"));
-        old && self.token().take().is_some()
-    }
-
-    fn token(&self) -> std::sync::MutexGuard<'_, Option<MetadataValue<Ascii>>> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn says_over(status: &Status) -> bool {
+    status.code() == Code::Unauthenticated
+        || (status.code() == Code::InvalidArgument && status.message().contains("auth"))
 }

@@ -144,10 +144,12 @@ impl Etcd {
             let index = (first + turn) % self.members.len();
             let Some(member) = self.members.get(index) else { continue };
             let asked = async {
-                match question(self.session.line(member.channel.clone()).await?).await {
+                let token = self.session.token(&member.channel).await?;
+                match question(Line::new(member.channel.clone(), token.clone())).await {
                     // once more with a token of now
-                    Err(status) if self.session.is_over(&status) => {
-                        question(self.session.line(member.channel.clone()).await?).await
+                    Err(status) if self.session.is_over(&token, &status).await => {
+                        let token = self.session.token(&member.channel).await?;
+                        question(Line::new(member.channel.clone(), token)).await
                     }
                     answer => answer,
                 }
