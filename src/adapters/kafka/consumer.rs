@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rdkafka::Message as _;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::{Consumer as _, ConsumerContext, DefaultConsumerContext, StreamConsumer};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::{ClientContext, Message as _};
 use tokio::sync::mpsc;
 
 use super::outage::Outage;
@@ -13,6 +13,18 @@ use crate::domain::time::Timestamp;
 
 /// Wait after an error: librdkafka itself goes on connecting.
 const ERROR_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a member's connections are looked at.
+const STATISTICS_EVERY: Duration = Duration::from_millis(200);
+
+/// One whose connections nobody asks about.
+struct Unwatched;
+
+impl ClientContext for Unwatched {
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ConsumerContext for Unwatched {}
 
 /// Where a group begins that has read nothing yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +83,7 @@ impl Consumed {
 /// # Panics
 /// Outside a tokio runtime.
 pub fn consume(wanted: Consumption) -> Result<mpsc::Receiver<Consumed>, BadKafka> {
-    let consumer = consumer(&wanted.brokers, &wanted.group, wanted.start_at)?;
+    let consumer = consumer(&wanted.brokers, &wanted.group, wanted.start_at, Unwatched)?;
     consumer.subscribe(&[&wanted.topic]).map_err(|error| BadKafka::of(&wanted.brokers, &error))?;
     let (out, end) = mpsc::channel(wanted.messages_max);
     tokio::spawn(async move {
@@ -104,9 +116,15 @@ pub fn consume(wanted: Consumption) -> Result<mpsc::Receiver<Consumed>, BadKafka
 }
 
 /// A member of a group whose offsets are committed once a second, as far as they were stored.
-pub(super) fn consumer(brokers: &str, group: &str, start_at: StartAt) -> Result<Member, BadKafka> {
+///
+/// The context is told how the connections are, every [`STATISTICS_EVERY`], where it wants to hear it.
+pub(super) fn consumer<C>(brokers: &str, group: &str, start_at: StartAt, context: C) -> Result<Member<C>, BadKafka>
+where
+    C: ConsumerContext + 'static,
+{
     let mut config = client(brokers);
     config
+        .set("statistics.interval.ms", STATISTICS_EVERY.as_millis().to_string())
         .set("group.id", group)
         .set("enable.auto.commit", "true")
         .set("auto.commit.interval.ms", "1000")
@@ -125,7 +143,8 @@ pub(super) fn consumer(brokers: &str, group: &str, start_at: StartAt) -> Result<
                 StartAt::Now => "latest",
             },
         );
-    config.create().map(|consumer: StreamConsumer| consumer.into()).map_err(|error| BadKafka::of(brokers, &error))
+    let made = config.create_with_context(context);
+    made.map(|consumer: StreamConsumer<C>| consumer.into()).map_err(|error| BadKafka::of(brokers, &error))
 }
 
 /// How long an end waits for the brokers to take our leave.
@@ -133,24 +152,24 @@ const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// A member of a group. Dropped, it leaves the group, and does not wait for brokers that are away: librdkafka would,
 /// for ever.
-pub(super) struct Member(Option<StreamConsumer>);
+pub(super) struct Member<C: ConsumerContext + 'static = DefaultConsumerContext>(Option<StreamConsumer<C>>);
 
-impl From<StreamConsumer> for Member {
-    fn from(consumer: StreamConsumer) -> Self {
+impl<C: ConsumerContext> From<StreamConsumer<C>> for Member<C> {
+    fn from(consumer: StreamConsumer<C>) -> Self {
         Self(Some(consumer))
     }
 }
 
-impl std::ops::Deref for Member {
-    type Target = StreamConsumer;
+impl<C: ConsumerContext> std::ops::Deref for Member<C> {
+    type Target = StreamConsumer<C>;
 
     #[expect(clippy::expect_used, reason = "it is there until the drop")]
-    fn deref(&self) -> &StreamConsumer {
+    fn deref(&self) -> &StreamConsumer<C> {
         self.0.as_ref().expect("a member that has not left")
     }
 }
 
-impl Drop for Member {
+impl<C: ConsumerContext + 'static> Drop for Member<C> {
     fn drop(&mut self) {
         let consumer = self.0.take();
         let (left, has_left) = std::sync::mpsc::sync_channel(1);

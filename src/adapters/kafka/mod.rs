@@ -15,6 +15,7 @@ mod outage;
 mod polled;
 mod producer;
 mod questions;
+mod reception;
 mod sink;
 mod transport;
 

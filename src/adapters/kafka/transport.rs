@@ -6,7 +6,6 @@
 //!    by its number, or by its offset where it has none.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::consumer::{Member, StartAt, consumer};
 use super::marks::Marks;
 use super::outage::Outage;
 use super::questions::AgentsHeard;
+use super::reception::{Listener, Reception};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::formats::envelope::{self, Message, Prefix, Topic, TopicKind};
@@ -31,12 +31,6 @@ use crate::runtime::clock::Clock;
 
 /// Wait after an error: librdkafka itself goes on connecting.
 const ERROR_PAUSE: Duration = Duration::from_millis(200);
-/// While Kafka is not read from it is asked so often whether it is there: an idle topic brings no message that would say so.
-const REACHED_EVERY: Duration = Duration::from_secs(1);
-/// How long the answer may take.
-const REACHED_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long after it is there again reading takes to go on, at the most; a message says so sooner.
-const READS_AGAIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long the end may take: the last offsets are committed.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -67,11 +61,10 @@ struct Pending {
 }
 
 pub(super) struct Shared {
-    pub(super) consumer: Member,
+    pub(super) consumer: Member<Listener>,
     pub(super) topic: String,
     signs_topic: String,
     pending: Mutex<VecDeque<Pending>>,
-    connected: AtomicBool,
     agents_heard: AgentsHeard,
 }
 
@@ -93,14 +86,14 @@ pub fn connect(
     config: KafkaConfig,
     clock: Clock,
 ) -> Result<(Arc<KafkaTransport>, mpsc::Receiver<TransportEvent>), BadKafka> {
-    let consumer = consumer(&config.brokers, &config.group, StartAt::Beginning)?;
+    let (listener, reception) = Listener::new();
+    let consumer = consumer(&config.brokers, &config.group, StartAt::Beginning, listener)?;
     consumer.subscribe(&[&config.topic, &config.signs_topic]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
     let shared = Arc::new(Shared {
         consumer,
         topic: config.topic.clone(),
         signs_topic: config.signs_topic.clone(),
         pending: Mutex::default(),
-        connected: AtomicBool::new(false),
         agents_heard: AgentsHeard::default(),
     });
     let (events, events_end) = mpsc::channel(config.messages_max);
@@ -110,28 +103,29 @@ pub fn connect(
     tokio::spawn(async move {
         tokio::select! {
             () = stopped.notified() => {}
-            () = read(&reading, &config, events, clock) => {}
+            () = read(&reading, &config, reception, events, clock) => {}
         }
         done.send_replace(true);
     });
     Ok((Arc::new(KafkaTransport { shared, stop, ended }), events_end))
 }
 
-async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<TransportEvent>, clock: Clock) {
+async fn read(
+    shared: &Arc<Shared>,
+    config: &KafkaConfig,
+    mut reception: watch::Receiver<Reception>,
+    events: mpsc::Sender<TransportEvent>,
+    clock: Clock,
+) {
     let outage = Outage::default();
     let mut packet_id: u16 = 0;
     let mut marks = Marks::default();
-    let mut reached = Box::pin(reads_again(shared.clone()));
     loop {
-        let is_away = !shared.connected.load(Ordering::Relaxed);
         let received = tokio::select! {
             received = shared.consumer.recv() => received,
-            () = &mut reached, if is_away => {
-                reached = Box::pin(reads_again(shared.clone()));
-                outage.ended(&config.brokers);
-                shared.connected.store(true, Ordering::Relaxed);
-                let connected = TransportEvent::Connected { connection_epoch: 1, session_present: true };
-                if events.send(connected).await.is_err() {
+            Ok(()) = reception.changed() => {
+                let now = *reception.borrow_and_update();
+                if events.send(changed(now, config, &outage, clock)).await.is_err() {
                     return;
                 }
                 continue;
@@ -145,13 +139,6 @@ async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<T
                 let is_sign = message.topic() == config.signs_topic;
                 let pending = Pending { packet_id, is_sign, partition, offset, received: false };
                 shared.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(pending);
-                if !shared.connected.swap(true, Ordering::Relaxed) {
-                    tracing::info!(brokers = config.brokers, topic = config.topic, "readings come from Kafka");
-                    let connected = TransportEvent::Connected { connection_epoch: 1, session_present: true };
-                    if events.send(connected).await.is_err() {
-                        return;
-                    }
-                }
                 let payload = message.payload().unwrap_or_default();
                 let written_at = message.timestamp().to_millis();
                 let written_at = written_at.map(|millis| Timestamp::from_nanos(millis.saturating_mul(1_000_000)));
@@ -180,16 +167,10 @@ async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<T
                 })
             }
             Err(error) => {
-                let (reason, at) = (error.to_string(), clock.wall());
-                let news = outage.failed(&config.brokers, &reason);
+                // Whether that means that nothing is read is told by the reception.
+                outage.failed(&config.brokers, &error.to_string());
                 tokio::time::sleep(ERROR_PAUSE).await;
-                reached = Box::pin(reads_again(shared.clone()));
-                if !news || !shared.connected.swap(false, Ordering::Relaxed) {
-                    continue;
-                }
-                let reason =
-                    format!("Kafka at {} is not reached ({reason}): who is heard there is not known", config.brokers);
-                TransportEvent::Disconnected { reason, at }
+                continue;
             }
         };
         if events.send(event).await.is_err() {
@@ -198,17 +179,19 @@ async fn read(shared: &Arc<Shared>, config: &KafkaConfig, events: mpsc::Sender<T
     }
 }
 
-/// Resolves when Kafka answers, and reading from it has had the time to go on.
-async fn reads_again(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(REACHED_EVERY).await;
-        let asked = shared.clone();
-        let answer = tokio::task::spawn_blocking(move || {
-            asked.consumer.fetch_metadata(Some(&asked.topic), REACHED_TIMEOUT).is_ok()
-        });
-        if answer.await.unwrap_or(false) {
-            tokio::time::sleep(READS_AGAIN_WITHIN).await;
-            return;
+/// What it means for those who take what comes.
+fn changed(now: Reception, config: &KafkaConfig, outage: &Outage, clock: Clock) -> TransportEvent {
+    let brokers = &config.brokers;
+    match now {
+        Reception::Open => {
+            outage.ended(brokers);
+            tracing::info!(brokers, topic = config.topic, "readings come from Kafka");
+            TransportEvent::Connected { connection_epoch: 1, session_present: true }
+        }
+        Reception::Lost(reason) => {
+            outage.failed(brokers, reason);
+            let reason = format!("Kafka at {brokers} is not read from ({reason}): who is heard there is not known");
+            TransportEvent::Disconnected { reason, at: clock.wall() }
         }
     }
 }

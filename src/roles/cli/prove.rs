@@ -100,6 +100,8 @@ pub enum FaultKind {
     ExitSilently,
     /// It has ended, and its parent does not collect it
     Zombie,
+    /// SIGKILL to one in a container: in a PID namespace of its own
+    ContainerKill,
     /// It names a PID that belongs to another program by now
     PidReuse,
     /// It beats, and its source does not advance
@@ -112,6 +114,8 @@ pub enum FaultKind {
     NetworkCut,
     /// The broker is killed and started again
     BrokerKill,
+    /// Kafka, over which some are heard, is killed or stopped, for a while; one that is heard without it is killed meanwhile
+    KafkaAway,
     /// The monitor's disk takes nothing for longer than its deadline
     JournalStall,
     /// SIGSTOP to the monitor, and SIGCONT after more than its deadline

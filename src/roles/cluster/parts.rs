@@ -128,14 +128,16 @@ impl Parts {
         self.start("etcd", &program, arguments.as_flattened())
     }
 
-    /// Makes Kafka's directory and starts it, a broker that is its own controller.
+    /// Starts Kafka, a broker that is its own controller, over what is in its directory; the first time it is made.
     ///
     /// # Errors
     /// When it cannot be started.
     pub async fn start_kafka(&mut self) -> anyhow::Result<()> {
         let controller = free_port()?;
         let Self { folder, brokers, .. } = &*self;
-        let data = folder.join("kafka").display().to_string();
+        let data = folder.join("kafka");
+        let made = data.exists();
+        let data = data.display().to_string();
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://{brokers},CONTROLLER://127.0.0.1:{controller}\n\
@@ -150,10 +152,12 @@ impl Parts {
         let class_path = format!("{}/*", self.needed.kafka_libs.display());
         let java = ["-Xmx256m", "-Xms64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &class_path];
         let program = self.needed.java.clone();
-        let format = [&java[..], &["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", &file]].concat();
-        let mut format = self.launch("kafka", &program, &format)?;
-        let status = format.collect(FORMAT_TIMEOUT).await?;
-        anyhow::ensure!(status.success(), "Kafka could not make its directory: {}", self.last_words("kafka"));
+        if !made {
+            let format = [&java[..], &["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", &file]].concat();
+            let mut format = self.launch("kafka", &program, &format)?;
+            let status = format.collect(FORMAT_TIMEOUT).await?;
+            anyhow::ensure!(status.success(), "Kafka could not make its directory: {}", self.last_words("kafka"));
+        }
         self.start("kafka", &program, &[&java[..], &["kafka.Kafka", &file]].concat())
     }
 
@@ -216,8 +220,19 @@ impl Parts {
     /// # Errors
     /// When it does not run.
     pub fn pid(&self, name: &str) -> anyhow::Result<u32> {
-        let part = self.running.iter().find(|part| part.name == name);
-        Ok(part.with_context(|| format!("{name} does not run"))?.program.pid())
+        Ok(self.part(name)?.program.pid())
+    }
+
+    /// Sends a signal to a part.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
+        self.part(name)?.program.signal(signal)
+    }
+
+    fn part(&self, name: &str) -> anyhow::Result<&Part> {
+        self.running.iter().find(|part| part.name == name).with_context(|| format!("{name} does not run"))
     }
 
     /// Whether all that should run do.

@@ -82,6 +82,19 @@ impl Program {
             .with_context(|| format!("cannot signal PID {}", self.child.id()))
     }
 
+    /// Sends a signal to the one process that it has started.
+    ///
+    /// # Errors
+    /// When it has none, or the system refuses.
+    pub fn signal_child(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.with_context(|| format!("cannot see the children of PID {pid}"))?;
+        let child = children.split_whitespace().next().and_then(|child| child.parse().ok());
+        let child = child.and_then(Pid::from_raw).with_context(|| format!("PID {pid} has no child"))?;
+        kill_process(child, signal).with_context(|| format!("cannot signal the child of PID {pid}"))
+    }
+
     /// Writes it a command, one line.
     ///
     /// # Errors

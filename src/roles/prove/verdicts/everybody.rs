@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use rustix::process::Signal;
 
 use super::finding::{Finding, Truth};
+use super::kafka::Kafka;
 use super::stage::Stage;
 use super::subject::{Subject, Watched};
 use crate::domain::verdict::Verdict;
@@ -27,12 +28,16 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const BUSY_THREADS_A_CORE: usize = 4;
 
 /// Everybody is alive and at rest.
-async fn settle(subjects: &mut [Subject<'_>]) -> anyhow::Result<()> {
-    try_join_all(subjects.iter_mut().map(Subject::be_alive)).await?;
+async fn settle(subjects: &mut [&mut Subject<'_>]) -> anyhow::Result<()> {
+    try_join_all(subjects.iter_mut().map(|subject| subject.be_alive())).await?;
     Ok(())
 }
 
-fn judge(subjects: &[Subject<'_>], since: &[Watched], fault: FaultKind, truth: Truth) -> Vec<Finding> {
+fn watched(subjects: &[&mut Subject<'_>]) -> Vec<Watched> {
+    subjects.iter().map(|subject| subject.watched()).collect()
+}
+
+fn judge(subjects: &[&mut Subject<'_>], since: &[Watched], fault: FaultKind, truth: Truth) -> Vec<Finding> {
     let pairs = subjects.iter().zip(since);
     pairs.map(|(subject, since)| subject.judge_since(fault, truth, since)).collect()
 }
@@ -50,7 +55,7 @@ fn object(findings: &mut [Finding], what: &str) {
 /// When it could not be injected.
 pub async fn go_through(
     stage: &Stage,
-    subjects: &mut [Subject<'_>],
+    subjects: &mut [&mut Subject<'_>],
     fault: FaultKind,
     before: usize,
     random: &mut fastrand::Rng,
@@ -69,8 +74,8 @@ pub async fn go_through(
 }
 
 /// The monitor stands still and goes on: whatever it missed, everybody is alive.
-async fn monitor_stopped(stage: &Stage, subjects: &[Subject<'_>], pause: f64) -> anyhow::Result<Vec<Finding>> {
-    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+async fn monitor_stopped(stage: &Stage, subjects: &[&mut Subject<'_>], pause: f64) -> anyhow::Result<Vec<Finding>> {
+    let since = watched(subjects);
     stage.monitor.borrow().signal(Signal::STOP)?;
     tokio::time::sleep(stage.args.deadline.mul_f64(pause)).await;
     stage.monitor.borrow().signal(Signal::CONT)?;
@@ -85,9 +90,9 @@ async fn monitor_stopped(stage: &Stage, subjects: &[Subject<'_>], pause: f64) ->
 }
 
 /// The journal is locked, so that no row gets to the disk: everybody is alive all the same.
-async fn journal_stalled(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
+async fn journal_stalled(stage: &Stage, subjects: &[&mut Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
     let journal = stage.folder.join("data").join("journal.sqlite");
-    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let since = watched(subjects);
     let locked = tokio::task::spawn_blocking(move || {
         let connection = rusqlite::Connection::open(journal)?;
         connection.busy_timeout(LOCK_TIMEOUT)?;
@@ -127,9 +132,9 @@ impl Drop for Load {
     }
 }
 
-async fn cpu_loaded(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
+async fn cpu_loaded(stage: &Stage, subjects: &[&mut Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let since = watched(subjects);
     let load = Load::start(cores * BUSY_THREADS_A_CORE)?;
     tokio::time::sleep(stage.args.deadline * 2).await;
     drop(load);
@@ -141,11 +146,11 @@ async fn cpu_loaded(stage: &Stage, subjects: &[Subject<'_>]) -> anyhow::Result<V
 /// doubt about a process that is gone.
 async fn everyone_silent(
     stage: &Stage,
-    subjects: &mut [Subject<'_>],
+    subjects: &mut [&mut Subject<'_>],
     random: &mut fastrand::Rng,
 ) -> anyhow::Result<Vec<Finding>> {
     let fault = FaultKind::EveryoneSilent;
-    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let since = watched(subjects);
     for subject in subjects.iter() {
         subject.line(Line::Frozen);
     }
@@ -162,7 +167,7 @@ async fn everyone_silent(
     killed.wait_standing(Verdict::Dead).await;
     findings.push(killed.judge_since(fault, Truth::Dead, &killed_since));
     // It recovers with the others, and is not judged with them: it is started again.
-    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let since = watched(subjects);
     for subject in subjects.iter() {
         subject.line(Line::Open);
     }
@@ -179,14 +184,14 @@ async fn everyone_silent(
 /// When it could not be injected.
 pub async fn broker_killed(
     stage: &Stage,
-    subjects: &mut [Subject<'_>],
+    subjects: &mut [&mut Subject<'_>],
     file: &Path,
     random: &mut fastrand::Rng,
 ) -> anyhow::Result<Vec<Finding>> {
     let fault = FaultKind::BrokerKill;
     settle(subjects).await?;
     tokio::time::sleep(Duration::from_millis(random.u64(0..500))).await;
-    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let since = watched(subjects);
     {
         let mosquitto = stage.mosquitto.as_ref().context("there is no broker to kill")?;
         mosquitto.borrow().signal(Signal::KILL)?;
@@ -197,10 +202,58 @@ pub async fn broker_killed(
     if !doubted {
         object(&mut findings, "its broker was gone, and it did not say that it doubts itself");
     }
-    let since: Vec<_> = subjects.iter().map(Subject::watched).collect();
+    let since = watched(subjects);
     stage.restart_mosquitto(file).await?;
     settle(subjects).await?;
     let mut recovered = judge(subjects, &since, fault, Truth::Alive);
+    recovered.iter_mut().for_each(|finding| finding.latency = None);
+    findings.extend(recovered);
+    Ok(findings)
+}
+
+/// Kafka dies or stands still, for longer than a deadline, and comes back: nothing can be known of who is heard over it, and that says
+/// nothing of who is not. One of those dies meanwhile.
+///
+/// # Errors
+/// When it could not be injected.
+pub async fn kafka_away(
+    stage: &Stage,
+    agents: &mut [Subject<'_>],
+    others: &mut [Subject<'_>],
+    kafka: &mut Kafka,
+    random: &mut fastrand::Rng,
+) -> anyhow::Result<Vec<Finding>> {
+    let fault = FaultKind::KafkaAway;
+    let (mut agents, mut others) = (agents.iter_mut().collect::<Vec<_>>(), others.iter_mut().collect::<Vec<_>>());
+    tokio::try_join!(settle(&mut agents), settle(&mut others))?;
+    tokio::time::sleep(Duration::from_millis(random.u64(0..500))).await;
+    let since = (watched(&agents), watched(&others));
+    let is_killed = random.bool();
+    if is_killed {
+        kafka.kill().await?;
+    } else {
+        kafka.signal(Signal::STOP)?;
+    }
+    for agent in &agents {
+        agent.wait_standing(Verdict::Unknown).await;
+    }
+    tokio::time::sleep(stage.args.deadline.mul_f64(random.f64())).await;
+    let mut findings = judge(&agents, &since.0, fault, Truth::NotToBeKnown);
+    findings.extend(judge(&others, &since.1, fault, Truth::Alive));
+    let one = random.usize(..others.len());
+    let killed = others.get_mut(one).context("there is nobody")?;
+    let killed_since = killed.watched();
+    killed.kill().await?;
+    killed.wait_standing(Verdict::Dead).await;
+    findings.push(killed.judge_since(fault, Truth::Dead, &killed_since));
+    let since = watched(&agents);
+    if is_killed {
+        kafka.restart().await?;
+    } else {
+        kafka.signal(Signal::CONT)?;
+    }
+    settle(&mut agents).await?;
+    let mut recovered = judge(&agents, &since, fault, Truth::Alive);
     recovered.iter_mut().for_each(|finding| finding.latency = None);
     findings.extend(recovered);
     Ok(findings)

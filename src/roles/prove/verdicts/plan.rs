@@ -1,5 +1,8 @@
 //! What is injected, how often, and in which order: all of it from the seed.
 
+use std::collections::BTreeMap;
+
+use super::subject::Make;
 use crate::roles::cli::FaultKind;
 
 /// One in so many faults of the schedule is one that hits everybody: it takes everybody's time.
@@ -10,24 +13,25 @@ const FAULTS_A_CONTROL: u32 = 10;
 /// Whom a fault hits, which says who can carry it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reach {
-    /// A real publisher, alone.
-    Publisher,
-    /// A publisher that can fail in ways of its own.
-    Faulty,
+    /// One publisher alone, of this make.
+    One(Make),
     /// Everybody at once: nothing else may happen meanwhile.
     Everybody,
     /// A broker of its own, with the monitor and the publishers that use it.
     Broker,
+    /// A Kafka, with the monitor and the agents that are heard over it.
+    Kafka,
     /// Nobody: it cannot be injected by this program.
     Nobody,
 }
 
 impl FaultKind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Control,
         Self::Kill,
         Self::Zombie,
+        Self::ContainerKill,
         Self::ExitSilently,
         Self::PidReuse,
         Self::Goodbye,
@@ -42,6 +46,7 @@ impl FaultKind {
         Self::NetworkCut,
         Self::EveryoneSilent,
         Self::BrokerKill,
+        Self::KafkaAway,
         Self::MonitorStop,
         Self::JournalStall,
         Self::CpuLoad,
@@ -53,8 +58,9 @@ impl FaultKind {
     pub const fn reach(self) -> Reach {
         match self {
             Self::Control | Self::Kill | Self::Stop | Self::Goodbye | Self::Zombie | Self::NetworkCut => {
-                Reach::Publisher
+                Reach::One(Make::Real)
             }
+            Self::ContainerKill => Reach::One(Make::Contained),
             Self::FalseGoodbye
             | Self::Impostor
             | Self::TwoSpeakers
@@ -63,9 +69,10 @@ impl FaultKind {
             | Self::PidReuse
             | Self::WedgedBeating
             | Self::WedgedSilent
-            | Self::MainThreadEnded => Reach::Faulty,
+            | Self::MainThreadEnded => Reach::One(Make::Faulty),
             Self::MonitorStop | Self::JournalStall | Self::CpuLoad | Self::EveryoneSilent => Reach::Everybody,
             Self::BrokerKill => Reach::Broker,
+            Self::KafkaAway => Reach::Kafka,
             Self::ClockStep => Reach::Nobody,
         }
     }
@@ -84,12 +91,14 @@ impl FaultKind {
             Self::SeldomBeats => "beats as seldom as its deadline",
             Self::ExitSilently => "exit 0 without goodbye",
             Self::Zombie => "zombie",
+            Self::ContainerKill => "SIGKILL in a container",
             Self::PidReuse => "PID reused",
             Self::WedgedBeating => "wedged, still beating",
             Self::WedgedSilent => "wedged, doing nothing",
             Self::MainThreadEnded => "main thread ended, then wedged",
             Self::NetworkCut => "network cut",
             Self::BrokerKill => "broker killed",
+            Self::KafkaAway => "Kafka killed or stopped",
             Self::MonitorStop => "SIGSTOP to the monitor",
             Self::JournalStall => "monitor's disk stalls",
             Self::ClockStep => "clock step",
@@ -102,10 +111,8 @@ impl FaultKind {
 /// Faults that single publishers go through side by side, and then one that hits everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Act {
-    /// For the real publishers, in order.
-    pub publisher: Vec<FaultKind>,
-    /// For the faulty ones, in order.
-    pub faulty: Vec<FaultKind>,
+    /// For single publishers of each make, in order.
+    pub single: BTreeMap<Make, Vec<FaultKind>>,
     /// The one that ends the act.
     pub everybody: Option<FaultKind>,
 }
@@ -117,13 +124,15 @@ pub struct Plan {
     pub acts: Vec<Act>,
     /// How often the other broker is killed.
     pub broker_kills: u32,
+    /// How often Kafka is killed or stopped.
+    pub kafka_outages: u32,
 }
 
 impl Plan {
     /// `faults` faults of these kinds in an order that follows from the seed, with controls between them.
     #[must_use]
     pub fn new(faults: u32, kinds: &[FaultKind], random: &mut fastrand::Rng) -> Self {
-        let single = |kind: &FaultKind| matches!(kind.reach(), Reach::Publisher | Reach::Faulty);
+        let single = |kind: &FaultKind| matches!(kind.reach(), Reach::One(_));
         let (singles, shared): (Vec<_>, Vec<_>) =
             kinds.iter().copied().filter(|kind| *kind != FaultKind::Control).partition(single);
         let a_shared_one = if singles.is_empty() { 1 } else { FAULTS_A_SHARED_ONE };
@@ -133,15 +142,17 @@ impl Plan {
             (faults / a_shared_one).max(1)
         };
         let mut order: Vec<FaultKind> = Vec::new();
-        let mut broker_kills = 0;
+        let (mut broker_kills, mut kafka_outages) = (0, 0);
+        let mut left = faults;
         for kind in &shared {
-            let left = faults.saturating_sub(u32::try_from(order.len()).unwrap_or(u32::MAX) + broker_kills);
+            let each = each.min(left);
+            left -= each;
             match kind.reach() {
-                Reach::Broker => broker_kills = each.min(left),
-                _ => order.extend(std::iter::repeat_n(*kind, each.min(left) as usize)),
+                Reach::Broker => broker_kills = each,
+                Reach::Kafka => kafka_outages = each,
+                _ => order.extend(std::iter::repeat_n(*kind, each as usize)),
             }
         }
-        let left = faults.saturating_sub(u32::try_from(order.len()).unwrap_or(u32::MAX) + broker_kills);
         order.extend(singles.iter().cycle().take(if singles.is_empty() { 0 } else { left as usize }).copied());
         if kinds.contains(&FaultKind::Control) {
             let controls = (faults / FAULTS_A_CONTROL).max(1);
@@ -152,22 +163,28 @@ impl Plan {
         for kind in order {
             let Some(act) = acts.last_mut() else { continue };
             match kind.reach() {
-                Reach::Publisher => act.publisher.push(kind),
-                Reach::Faulty => act.faulty.push(kind),
+                Reach::One(make) => act.single.entry(make).or_default().push(kind),
                 _ => {
                     act.everybody = Some(kind);
                     acts.push(Act::default());
                 }
             }
         }
-        Self { acts, broker_kills }
+        Self { acts, broker_kills, kafka_outages }
     }
 
     /// Rounds in all, with the controls.
     #[must_use]
     pub fn rounds(&self) -> u64 {
-        let of_act = |act: &Act| act.publisher.len() + act.faulty.len() + usize::from(act.everybody.is_some());
-        self.acts.iter().map(of_act).sum::<usize>() as u64 + u64::from(self.broker_kills)
+        self.rounds_on_the_embedded_broker() + u64::from(self.broker_kills) + u64::from(self.kafka_outages)
+    }
+
+    /// Those of the acts.
+    #[must_use]
+    pub fn rounds_on_the_embedded_broker(&self) -> u64 {
+        let singles = |act: &Act| act.single.values().map(Vec::len).sum::<usize>();
+        let of_act = |act: &Act| singles(act) + usize::from(act.everybody.is_some());
+        self.acts.iter().map(of_act).sum::<usize>() as u64
     }
 }
 
@@ -176,9 +193,8 @@ mod tests {
     use super::*;
 
     fn count(plan: &Plan, kind: FaultKind) -> usize {
-        let act = |act: &Act| {
-            act.publisher.iter().chain(&act.faulty).chain(&act.everybody).filter(|found| **found == kind).count()
-        };
+        let act =
+            |act: &Act| act.single.values().flatten().chain(&act.everybody).filter(|found| **found == kind).count();
         plan.acts.iter().map(act).sum()
     }
 
@@ -188,12 +204,13 @@ mod tests {
         let plan = |seed| Plan::new(500, &kinds, &mut fastrand::Rng::with_seed(seed));
         let one = plan(1);
         let controls = count(&one, FaultKind::Control) as u64;
-        assert_eq!((one.rounds() - controls, controls, one.broker_kills), (500, 50, 5));
+        assert_eq!((one.rounds() - controls, controls), (500, 50));
+        assert_eq!((one.broker_kills, one.kafka_outages), (5, 5));
         for kind in &kinds {
             let wanted = match kind.reach() {
                 Reach::Everybody => 5..=5,
-                Reach::Broker => 0..=0,
-                _ => 30..=55,
+                Reach::Broker | Reach::Kafka => 0..=0,
+                _ => 28..=55,
             };
             assert!(wanted.contains(&count(&one, *kind)), "{kind:?}: {}", count(&one, *kind));
         }

@@ -139,7 +139,7 @@ pub struct Report {
     /// What was wrong, one by one.
     pub wrong: Vec<Wrong>,
     /// What was not injected, and why.
-    pub skipped: BTreeMap<FaultKind, &'static str>,
+    pub skipped: BTreeMap<FaultKind, String>,
     /// What was said in a simulated world of publishers; none where it was left out.
     pub simulation: Option<SimulationResult>,
     /// The limits.
@@ -154,7 +154,7 @@ impl Report {
     pub fn new(
         args: &ProveArgs,
         findings: &[Finding],
-        skipped: BTreeMap<FaultKind, &'static str>,
+        skipped: BTreeMap<FaultKind, String>,
         simulation: Option<SimulationResult>,
         took: Monotonic,
     ) -> Self {
@@ -311,7 +311,7 @@ impl Report {
 
 /// The skipped ones in one line.
 #[must_use]
-pub fn said_skipped(skipped: &BTreeMap<FaultKind, &'static str>) -> String {
+pub fn said_skipped(skipped: &BTreeMap<FaultKind, String>) -> String {
     skipped.iter().map(|(fault, why)| format!("{}: {why}", fault.words())).collect::<Vec<_>>().join("; ")
 }
 

@@ -20,7 +20,7 @@ use crate::runtime::clock::Clock;
 /// How long a program may take to be ready, on a machine that has other things to do.
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a program that is not ready yet is asked.
-const ASK_EVERY: Duration = Duration::from_millis(20);
+pub const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How often a question for the status is repeated.
 const STATUS_ATTEMPTS_MAX: u32 = 5;
 /// The row source of the real publishers.
@@ -48,6 +48,24 @@ pub struct Stage {
     pub broker: SocketAddr,
     /// The broker's own process, where it is not the monitor's.
     pub mosquitto: Option<RefCell<Program>>,
+    /// Where agents are served, whose words come over Kafka.
+    pub server: Option<SocketAddr>,
+}
+
+/// What a monitor under test hears beside, or instead of, its embedded broker.
+#[derive(Debug, Clone, Copy)]
+pub enum Beside<'a> {
+    /// Nothing.
+    Nothing,
+    /// A mosquitto instead of it, with this file.
+    Mosquitto(&'a Path),
+    /// A Kafka beside it, and the server that hands agents' words to it.
+    Kafka {
+        /// Where Kafka answers.
+        brokers: &'a str,
+        /// Where agents are served.
+        server: SocketAddr,
+    },
 }
 
 /// Where mosquitto is, when it is installed.
@@ -57,7 +75,7 @@ pub fn mosquitto() -> Option<PathBuf> {
 }
 
 impl Stage {
-    /// Starts a monitor with its embedded broker, or beside a mosquitto.
+    /// Starts a monitor with what it hears.
     ///
     /// # Errors
     /// When something cannot be started.
@@ -66,16 +84,16 @@ impl Stage {
         folder: &Path,
         clock: Clock,
         bystander: ProcessIdentity,
-        mosquitto: Option<&Path>,
+        beside: Beside<'_>,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         std::fs::write(folder.join("series.csv"), SERIES)?;
         std::fs::write(folder.join("heartwatch.toml"), "")?;
         let program = std::env::current_exe().context("cannot find this program")?;
         let broker = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let mosquitto = match mosquitto {
-            Some(file) => Some(RefCell::new(start_mosquitto(file, folder, broker).await?)),
-            None => None,
+        let mosquitto = match beside {
+            Beside::Mosquitto(file) => Some(RefCell::new(start_mosquitto(file, folder, broker).await?)),
+            Beside::Nothing | Beside::Kafka { .. } => None,
         };
         let web = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let deadline = format!("{}ms", args.deadline.as_millis());
@@ -86,6 +104,13 @@ impl Stage {
             Some(_) => ["--mqtt".into(), format!("mqtt://{broker}").into()],
             None => ["--mqtt-listen".into(), broker.to_string().into()],
         });
+        let server = match beside {
+            Beside::Kafka { brokers, server } => {
+                arguments.extend(["--kafka".into(), brokers.into()]);
+                Some(server)
+            }
+            Beside::Nothing | Beside::Mosquitto(_) => None,
+        };
         let monitor = Program::start(Launch {
             program: &program,
             arguments,
@@ -106,6 +131,7 @@ impl Stage {
             record: Record::new(),
             broker,
             mosquitto,
+            server,
         };
         stage.wait_until_ready().await?;
         Ok(stage)

@@ -1,6 +1,9 @@
 //! A publisher that faults happen to, one at a time: its process, its network, and how it recovers.
 
 use std::cell::Cell;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,13 +30,43 @@ const SELDOM_BEATS: f64 = 3.1;
 /// The longest pause before a fault, so that it falls anywhere between two heartbeats.
 const PAUSE_MAX: Duration = Duration::from_millis(700);
 
+/// What makes a container, as far as PIDs go (util-linux).
+const UNSHARE: &str = "unshare";
+/// How: a PID namespace with a `/proc` of its own, which ends with the process that made it.
+const CONTAINER: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/// Whether this user may make a container here.
+#[must_use]
+pub fn containers_can_be_made() -> bool {
+    let mut command = Command::new(UNSHARE);
+    command.args(CONTAINER).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// Which program a subject is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Make {
     /// `heartwatch publish`, as anybody starts it.
     Real,
     /// `heartwatch faulty-publisher`.
     Faulty,
+    /// The same in a container, as far as its PID goes.
+    Contained,
+    /// `heartwatch agent`, heard over a server and Kafka.
+    Agent,
+}
+
+impl Make {
+    /// What the ids of such publishers begin with.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Real => "real",
+            Self::Faulty => "faulty",
+            Self::Contained => "contained",
+            Self::Agent => "agent",
+        }
+    }
 }
 
 /// One publisher under test.
@@ -61,32 +94,42 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// When no port is free.
     pub async fn new(stage: &'a Stage, make: Make, id: PublisherId, random: fastrand::Rng) -> anyhow::Result<Self> {
-        let network = Proxy::start(stage.broker).await?;
+        let way = match make {
+            Make::Agent => stage.server.context("there is no server for agents")?,
+            Make::Real | Make::Faulty | Make::Contained => stage.broker,
+        };
+        let network = Proxy::start(way).await?;
         Ok(Self { stage, make, id, program: None, network, random, lives: Cell::new(0) })
     }
 
     fn start_program(&mut self) -> anyhow::Result<()> {
         let stage = self.stage;
-        let mut arguments = vec![match self.make {
-            Make::Real => "publish".to_owned(),
-            Make::Faulty => "faulty-publisher".to_owned(),
-        }];
         let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
-        let heartbeat = milliseconds(stage.args.heartbeat);
-        let mqtt = format!("mqtt://{}", self.network.address());
-        arguments.extend(["--id", self.id.as_str(), "--mqtt", &mqtt, "--heartbeat", &heartbeat].map(str::to_owned));
-        if self.make == Make::Real {
-            let interval = milliseconds(READINGS_EVERY);
-            let of_real = ["--csv", "series.csv", "--interval", &interval, "--data-dir", "publishers"];
-            arguments.extend(of_real.map(str::to_owned));
+        let (heartbeat, interval) = (milliseconds(stage.args.heartbeat), milliseconds(READINGS_EVERY));
+        let (mqtt, server) = (format!("mqtt://{}", self.network.address()), self.network.address().to_string());
+        let (id, itself) = (self.id.as_str(), stage.program.as_os_str());
+        let mut arguments: Vec<OsString> = match self.make {
+            Make::Real => ["publish", "--csv", "series.csv", "--interval", &interval].map(Into::into).into(),
+            Make::Faulty => ["faulty-publisher"].map(Into::into).into(),
+            Make::Contained => {
+                CONTAINER.map(OsString::from).into_iter().chain([itself.into(), "faulty-publisher".into()]).collect()
+            }
+            Make::Agent => ["agent", "--name", id, "--server", &server].map(Into::into).into(),
+        };
+        arguments.extend(["--id", id, "--heartbeat", &heartbeat].map(Into::into));
+        if self.make != Make::Agent {
+            arguments.extend(["--mqtt", &mqtt].map(Into::into));
+        }
+        if matches!(self.make, Make::Real | Make::Agent) {
+            arguments.extend(["--data-dir", "publishers"].map(Into::into));
         }
         let program = Program::start(Launch {
-            program: &stage.program,
-            arguments: arguments.into_iter().map(Into::into).collect(),
+            program: if self.make == Make::Contained { Path::new(UNSHARE) } else { &stage.program },
+            arguments,
             environment: vec![("HEARTWATCH_MQTT_BACKOFF_MAX".into(), "500ms".into())],
             folder: &stage.folder,
             log: &stage.folder.join("publishers.log"),
-            takes_commands: self.make == Make::Faulty,
+            takes_commands: matches!(self.make, Make::Faulty | Make::Contained),
         })?;
         self.program = Some(program);
         self.lives.set(self.lives.get() + 1);
@@ -154,7 +197,7 @@ impl<'a> Subject<'a> {
         self.be_alive().await?;
         tokio::time::sleep(PAUSE_MAX.mul_f64(self.random.f64())).await;
         match fault {
-            FaultKind::Kill => self.killed(fault, true).await,
+            FaultKind::Kill | FaultKind::ContainerKill => self.killed(fault, true).await,
             FaultKind::Zombie => self.killed(fault, false).await,
             FaultKind::Stop => self.stopped().await,
             FaultKind::Goodbye => self.says_goodbye().await,
@@ -182,7 +225,7 @@ impl<'a> Subject<'a> {
     async fn killed(&mut self, fault: FaultKind, collected: bool) -> anyhow::Result<Vec<Finding>> {
         let before = self.before();
         let mut program = self.program.take().context("it does not run")?;
-        program.signal(Signal::KILL)?;
+        self.kill_program(&program)?;
         if collected {
             program.collect(END_TIMEOUT).await?;
         }
@@ -339,9 +382,17 @@ impl<'a> Subject<'a> {
     /// When it does not run.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         let mut program = self.program.take().context("it does not run")?;
-        program.signal(Signal::KILL)?;
+        self.kill_program(&program)?;
         program.collect(END_TIMEOUT).await?;
         Ok(())
+    }
+
+    /// SIGKILL to the publisher: in a container to the process in it, not to the one that made the container.
+    fn kill_program(&self, program: &Program) -> anyhow::Result<()> {
+        match self.make {
+            Make::Contained => program.signal_child(Signal::KILL),
+            Make::Real | Make::Faulty | Make::Agent => program.signal(Signal::KILL),
+        }
     }
 }
 
