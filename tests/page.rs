@@ -187,6 +187,7 @@ async fn crowd(monitor: &Running, publishers: usize) -> rumqttc::AsyncClient {
             host: HostName::parse(&format!("host-{}", number % 7)).unwrap(),
             heartbeat: Heartbeat {
                 is_agent: false,
+                outbox_stalled: None,
                 incarnation: Incarnation(1_700_000_000_000_000),
                 process: None,
                 sequence: 0,

@@ -437,6 +437,7 @@ async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
         idle: true,
         interval: Duration::from_secs(1),
         is_agent: true,
+        outbox_stalled: None,
     };
     let note = HeartbeatNote {
         host: host.clone(),

@@ -166,6 +166,7 @@ impl Fake {
         self.sequence += 1;
         let heartbeat = Heartbeat {
             is_agent: false,
+            outbox_stalled: None,
             incarnation: Incarnation(1),
             process,
             sequence: self.sequence,

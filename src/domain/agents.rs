@@ -98,7 +98,16 @@ mod tests {
         let process = Some(ProcessIdentity { pid: 1, start_ticks: 1, boot_id: boot.into() });
         let incarnation = Incarnation(1);
         let interval = Duration::from_secs(1);
-        let heartbeat = Heartbeat { incarnation, process, sequence: 0, cursor: 0, idle: true, interval, is_agent };
+        let heartbeat = Heartbeat {
+            incarnation,
+            process,
+            sequence: 0,
+            cursor: 0,
+            idle: true,
+            interval,
+            is_agent,
+            outbox_stalled: None,
+        };
         said(id, BeatKind::Heartbeat(Box::new(heartbeat)))
     }
 

@@ -25,13 +25,24 @@ pub struct Heartbeat {
     pub interval: Duration,
     /// Whether it is its host's agent, which can be asked after other processes there.
     pub is_agent: bool,
+    /// For how long its outbox has not finished what it was asked to do, where that is unusual.
+    pub outbox_stalled: Option<Duration>,
 }
 
 impl Heartbeat {
     /// Of a life that names no process and has nothing to read, with the interval that it promises.
     #[must_use]
     pub const fn idle(incarnation: Incarnation, interval: Duration) -> Self {
-        Self { incarnation, process: None, sequence: 0, cursor: 0, idle: true, interval, is_agent: false }
+        Self {
+            incarnation,
+            process: None,
+            sequence: 0,
+            cursor: 0,
+            idle: true,
+            interval,
+            is_agent: false,
+            outbox_stalled: None,
+        }
     }
 }
 

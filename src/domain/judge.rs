@@ -51,6 +51,8 @@ pub struct Case<'a> {
     pub last_will: Option<Timestamp>,
     /// When the lease of its host's agent ended, where it did since it was last heard.
     pub lease_ended: Option<Timestamp>,
+    /// For how long its outbox has stood, where its last heartbeat said that it does.
+    pub outbox_stalled: Option<Duration>,
 }
 
 /// CPU time between two looks at a process.
@@ -169,6 +171,7 @@ pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
     }
     evidence.extend(will_evidence(case));
     evidence.extend(lease_evidence(case));
+    evidence.extend(case.outbox_stalled.map(|stalled| Evidence::new(EvidenceKind::Progress, said_stalled(stalled))));
     evidence.push(heard);
     evidence.extend(basis_evidence(case));
     let rests_on_silence = !matches!(verdict, Verdict::Dead | Verdict::Stopped);
@@ -215,9 +218,16 @@ pub fn judge_heard_after(silence: Option<&str>) -> Judgement {
 
 /// The verdict on a publisher whose heartbeats come while its source stands still.
 #[must_use]
-pub fn judge_stuck(cursor: u64, still_for: Duration, deadline: Duration) -> Judgement {
-    let what = format!("its source has stood at {cursor} for {}", describe_duration(still_for));
-    Judgement {
+pub fn judge_stuck(
+    cursor: u64,
+    still_for: Duration,
+    deadline: Duration,
+    outbox_stalled: Option<Duration>,
+) -> Judgement {
+    let stood = format!("its source has stood at {cursor} for {}", describe_duration(still_for));
+    let what = outbox_stalled.map_or_else(|| stood.clone(), said_stalled);
+    let stood = outbox_stalled.map(|_| Evidence::new(EvidenceKind::Progress, stood));
+    let mut judgement = Judgement {
         verdict: Verdict::Hung,
         summary: format!("hung: it beats, but {what} (deadline {})", describe_duration(deadline)),
         evidence: vec![
@@ -225,7 +235,15 @@ pub fn judge_stuck(cursor: u64, still_for: Duration, deadline: Duration) -> Judg
             Evidence::new(EvidenceKind::RuledOut, "not idle: it says that there is something to read"),
             Evidence::new(EvidenceKind::RuledOut, "not silent: its heartbeats come in time"),
         ],
+    };
+    if let Some(stood) = stood {
+        judgement.evidence.insert(1, stood);
     }
+    judgement
+}
+
+fn said_stalled(stalled: Duration) -> String {
+    format!("its disk has taken nothing for {}", describe_duration(stalled))
 }
 
 /// The verdict on a publisher whose source moves again.

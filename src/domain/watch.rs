@@ -112,6 +112,8 @@ struct Trouble {
     other_way: Option<(Way, Monotonic)>,
     last_will: Option<Timestamp>,
     lease_ended: Option<Timestamp>,
+    /// For how long its outbox had stood, and when it said so, where its last heartbeat did.
+    outbox_stalled: Option<(Duration, Monotonic)>,
 }
 
 impl Watch {

@@ -232,6 +232,7 @@ impl Rows {
             }
             let heartbeat = Heartbeat {
                 is_agent: false,
+                outbox_stalled: None,
                 incarnation: Incarnation(1),
                 process: None,
                 sequence,

@@ -2,6 +2,7 @@
 //! beats, listens for confirmations, and in the end waits for the last ones.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,20 +10,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::errors::Errors;
+use super::pace::Pace;
 use super::packet_limit::{NotCarried, PacketLimit};
+use super::pulse::{Beginning, EVENTS_MAX, Idle, Pulse};
 use super::setback::Setback;
 use super::worker::{Produced, Worker};
-use super::{Ended, PublisherConfig};
-use crate::buffer::outbox::GivenUpRange;
-use crate::domain::beat::Heartbeat;
+use super::{Ended, Prepared, PublisherConfig};
+use crate::buffer::outbox::{GivenUpRange, OutboxError};
 use crate::domain::confirmers::Confirmer;
-use crate::domain::deadline::BEATS_PER_DEADLINE;
 use crate::domain::delivery::{Delivery, Run, safe_runs};
-use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
+use crate::domain::error_metric::{BATCH_SENDING_ERROR, DROPPED_ERROR};
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::Sequence;
-use crate::formats::envelope::{self, Confirmation, GivenUp, Goodbye, HeartbeatNote, TopicKind};
+use crate::formats::envelope::{self, Confirmation, GivenUp, Goodbye, TopicKind};
 use crate::messages::intake::DeliveryState;
 use crate::ports::{Transport, TransportEvent};
 use crate::runtime::clock::Clock;
@@ -34,7 +35,7 @@ const BACKLOG_TICK: Duration = Duration::from_millis(20);
 const PROGRESS_TICK: Duration = Duration::from_millis(500);
 /// How often an outbox that has refused readings is asked again.
 const REFUSED_RETRY: Duration = Duration::from_millis(100);
-/// How often the monitor is told again what it may not have heard: what was given up, and earlier lives.
+/// How often the monitor is told again what was given up, which it may not have heard.
 const TELL_AGAIN_EVERY: Duration = Duration::from_secs(3);
 /// Why readings that the monitor asks for will never come.
 const REASON_CONFIRMED: &str = "they had been confirmed, so that their publisher has them no more: the monitor's own record of them was damaged or removed";
@@ -44,15 +45,12 @@ const REASON_NOT_HELD: &str =
 /// How long one that has nothing left to send waits to hear what the monitor has of its earlier lives: it may lack what nobody
 /// but this publisher can say will never come.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// How long a connection may take to come before its absence is counted.
-const CONNECTING_GRACE: Duration = Duration::from_secs(1);
-/// However short its deadline, a publisher does not beat more often than that.
-const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// Most wait for an orderly DISCONNECT at the end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Engine {
-    pub config: PublisherConfig,
+    pub config: Rc<PublisherConfig>,
+    pub pulse: Rc<Pulse>,
     pub worker: Arc<Mutex<Worker>>,
     pub delivery: Delivery,
     /// What keeps everything that waits from being sent.
@@ -62,64 +60,97 @@ pub(super) struct Engine {
     pub given_up: Vec<GivenUpRange>,
     /// When the monitor was last told what was given up.
     pub given_up_told: Instant,
-    /// Earlier lives and the last number of each; the monitor is told now and then.
-    pub earlier: Vec<(Incarnation, Sequence)>,
-    pub earlier_told: Option<Instant>,
-    /// Of these lives the monitor has not said yet what it has.
+    /// Of these earlier lives the monitor has not said yet what it has.
     pub unanswered: BTreeSet<Incarnation>,
     pub transport: Arc<dyn Transport>,
     pub clock: Clock,
-    pub process: Option<ProcessIdentity>,
-    pub confirmed: Sequence,
     pub produced: u64,
     pub refused: bool,
-    pub connected: bool,
     /// Whether the monitor has answered over this connection.
     pub answered: bool,
     pub ending: bool,
-    /// Time between two heartbeats: what is configured, or less where the monitor's deadline wants that.
-    pub heartbeat: Duration,
     /// When rows were read last.
     pub last_read: Instant,
     /// Tells when rows come; none is read at an interval.
     pub arrivals: Option<Arrivals>,
-    /// What went wrong, to be told.
-    pub errors: Errors,
-    /// Since when there is no connection, while there is none.
-    pub offline_since: Instant,
     /// How often in a row readings were sent again because nobody had confirmed them in time.
     pub sent_again: u32,
     /// Whether it was said that somebody else uses numbers of this life.
     pub warned_of_another: bool,
-    /// Rows that the source is known to have dropped.
-    pub dropped: u64,
-}
-
-/// Runs a blocking step of the worker off this thread.
-pub(super) async fn off_thread<T: Send + 'static>(
-    worker: &Arc<Mutex<Worker>>,
-    step: impl FnOnce(&mut Worker) -> T + Send + 'static,
-) -> Option<T> {
-    let worker = worker.clone();
-    let done = tokio::task::spawn_blocking(move || step(&mut worker.lock().unwrap_or_else(PoisonError::into_inner)));
-    match done.await {
-        Ok(result) => Some(result),
-        Err(error) => {
-            tracing::error!(%error, "a step of the publisher failed");
-            None
-        }
-    }
 }
 
 impl Engine {
+    /// One at the start of a life.
+    ///
+    /// # Errors
+    /// When what earlier lives have left in the outbox cannot be read.
+    pub fn new(
+        prepared: Prepared,
+        transport: Arc<dyn Transport>,
+        clock: Clock,
+        process: Option<ProcessIdentity>,
+    ) -> Result<Self, OutboxError> {
+        let Prepared { config, mut worker, arrivals } = prepared;
+        let (left, given_up, earlier) = (worker.left_by_earlier_lives()?, worker.given_up()?, worker.earlier_lives()?);
+        if !left.is_empty() {
+            let readings: u64 = left.iter().map(Run::len).sum();
+            tracing::info!(publisher = %config.id, readings, "the outbox holds readings of earlier lives, they are sent behind live ones");
+        }
+        let (metrics, env) = worker.error_metrics();
+        let config = Rc::new(config);
+        let pulse = Rc::new(Pulse::new(Beginning {
+            config: config.clone(),
+            transport: transport.clone(),
+            clock,
+            process,
+            reads_source: worker.reads_source(),
+            position: worker.take_position(),
+            errors: Errors::new(metrics, env),
+            earlier,
+        }));
+        Ok(Self {
+            delivery: Delivery::new(config.delivery, &left, clock.monotonic()),
+            worker: Arc::new(Mutex::new(worker)),
+            setback: Setback::default(),
+            packet_limit: PacketLimit::default(),
+            given_up,
+            given_up_told: Instant::now(),
+            unanswered: pulse.earlier.iter().map(|(life, _)| *life).collect(),
+            pulse,
+            transport,
+            clock,
+            produced: 0,
+            refused: false,
+            answered: false,
+            ending: false,
+            last_read: Instant::now(),
+            arrivals,
+            sent_again: 0,
+            warned_of_another: false,
+            config,
+        })
+    }
+
     /// Runs to the end of the source, the limit, or the request to stop, and then until the last
-    /// confirmation or the end of the grace period.
+    /// confirmation or the end of the grace period; it beats all the time.
     pub async fn run(
+        self,
+        events: &mut mpsc::Receiver<TransportEvent>,
+        stop: watch::Receiver<Option<Instant>>,
+    ) -> Ended {
+        let (onward, mut noticed) = mpsc::channel(EVENTS_MAX);
+        let pulse = self.pulse.clone();
+        tokio::select! {
+            ended = self.publish_all(&mut noticed, stop) => ended,
+            () = pulse.run(events, onward) => unreachable!("a heartbeat has no end"),
+        }
+    }
+
+    async fn publish_all(
         mut self,
         events: &mut mpsc::Receiver<TransportEvent>,
         mut stop: watch::Receiver<Option<Instant>>,
     ) -> Ended {
-        let mut beats = every(self.heartbeat);
         let mut reads = every(self.config.interval.max(Duration::from_millis(1)));
         let mut backlog = every(BACKLOG_TICK);
         let mut progress = every(PROGRESS_TICK);
@@ -133,10 +164,7 @@ impl Engine {
                 }
             }
             self.ending = end_by.is_some();
-            if beats.period() != self.heartbeat {
-                // its first tick is at once: the new promise is told
-                beats = every(self.heartbeat);
-            }
+            self.pulse.set_idle(self.idle());
             let reading = !self.ending && self.may_read();
             let pace = match (&self.arrivals, self.config.interval.is_zero()) {
                 _ if self.refused => Pace::Every(&mut retries),
@@ -162,7 +190,6 @@ impl Engine {
                     Some(event) => self.heard(event).await,
                     None => break,
                 },
-                _ = beats.tick() => self.beat().await,
                 _ = progress.tick() => self.check_progress(),
                 _ = backlog.tick(), if self.delivery.backlog() > 0 => self.send_backlog().await,
                 () = pace.next(), if reading => {
@@ -177,18 +204,45 @@ impl Engine {
         Ended { produced: self.produced, left: self.delivery.unconfirmed() }
     }
 
+    /// Runs a blocking step of the worker off this thread. Meanwhile nothing else of this loop goes on; the heartbeat does.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&mut Worker) -> T + Send + 'static,
+    ) -> Option<T> {
+        let worker = self.worker.clone();
+        self.pulse.step_begins();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = step(&mut worker);
+            (result, worker.take_position())
+        });
+        match done.await {
+            Ok((result, position)) => {
+                self.pulse.step_ended(Some(position));
+                Some(result)
+            }
+            Err(error) => {
+                self.pulse.step_ended(None);
+                tracing::error!(%error, "a step of the publisher failed");
+                None
+            }
+        }
+    }
+
     /// Whether it is right that nothing moves: the next reading is not due, or it may not be read because
     /// what is there already has to go out first, or there is none to come.
-    fn is_idle(&self) -> bool {
+    fn idle(&self) -> Idle {
+        if self.refused || self.ending || !self.may_read() {
+            return Idle::Always;
+        }
         let interval = match &self.arrivals {
             None => self.config.interval,
             Some(arrivals) => match arrivals.expected_every() {
                 Some(expected) => expected,
-                None => return true,
+                None => return Idle::Always,
             },
         };
-        let due = interval + self.heartbeat;
-        self.refused || self.ending || !self.may_read() || self.last_read.elapsed() < due
+        Idle::Until(self.last_read + interval + self.pulse.heartbeat())
     }
 
     /// As fast as it goes means: as fast as the monitor confirms.
@@ -205,7 +259,7 @@ impl Engine {
         if self.arrivals.as_ref().is_none_or(|arrivals| arrivals.waiting() > 0) {
             self.last_read = Instant::now();
         }
-        let Some(produced) = off_thread(&self.worker, move |worker| worker.produce(rows_max, now)).await else {
+        let Some(produced) = self.on_disk(move |worker| worker.produce(rows_max, now)).await else {
             return false;
         };
         let Produced { readings, given_up, finished, refused } = produced;
@@ -221,7 +275,7 @@ impl Engine {
         for range in given_up {
             self.delivery.forget(Run { incarnation: range.incarnation, first: range.first, last: range.last });
             tracing::error!(first = range.first, last = range.last, "the outbox is full: readings were given up");
-            self.errors.happened(DROPPED_ERROR, range.last - range.first + 1, self.clock.wall());
+            self.pulse.happened(DROPPED_ERROR, range.last - range.first + 1, self.clock.wall());
             self.given_up.push(range);
             self.tell_given_up();
         }
@@ -239,7 +293,7 @@ impl Engine {
     /// Takes what has come already from a source with a pace of its own, and nothing more.
     async fn stop_source(&mut self) {
         if self.arrivals.is_some() {
-            off_thread(&self.worker, Worker::stop_source).await;
+            self.on_disk(Worker::stop_source).await;
             self.read().await;
         }
     }
@@ -248,17 +302,11 @@ impl Engine {
         let now = self.clock.monotonic();
         match event {
             TransportEvent::Connected { .. } => {
-                (self.connected, self.answered) = (true, false);
+                self.answered = false;
                 self.delivery.connected(now);
-                self.earlier_told = None;
-                self.beat().await;
                 self.tell_given_up();
             }
-            TransportEvent::Disconnected { at, .. } => {
-                if std::mem::replace(&mut self.connected, false) {
-                    self.offline_since = Instant::now();
-                    self.errors.happened(CONNECTIVITY_ERROR, 1, at);
-                }
+            TransportEvent::Disconnected { .. } => {
                 self.delivery.disconnected();
                 if let Some(NotCarried { incarnation, sequence, reason }) = self.packet_limit.disconnected(now) {
                     self.give_up(incarnation, vec![(sequence, reason)]).await;
@@ -267,7 +315,7 @@ impl Engine {
             TransportEvent::Delivery(delivery) => {
                 match envelope::decode_confirm(&self.config.id, &delivery.payload) {
                     Ok(Confirmation { state, deadline }) => {
-                        self.beat_within(deadline);
+                        self.pulse.beat_within(deadline);
                         self.confirmed(state).await;
                     }
                     Err(error) => tracing::warn!(%error, topic = delivery.topic, "a confirmation could not be read"),
@@ -277,23 +325,12 @@ impl Engine {
         }
     }
 
-    /// The monitor has told how long we may be silent.
-    fn beat_within(&mut self, deadline: Option<Duration>) {
-        let Some(deadline) = deadline else { return };
-        let often_enough = (deadline / BEATS_PER_DEADLINE).max(HEARTBEAT_MIN);
-        let heartbeat = self.config.heartbeat.min(often_enough);
-        if std::mem::replace(&mut self.heartbeat, heartbeat) != heartbeat {
-            let (heartbeat_ms, deadline_ms) = (heartbeat.as_millis(), deadline.as_millis());
-            tracing::info!(heartbeat_ms, deadline_ms, "heartbeats follow the deadline that the monitor has told");
-        }
-    }
-
     async fn confirmed(&mut self, state: DeliveryState) {
         let (life, through, highest) = (state.incarnation, state.through, state.highest);
         self.sent_again = 0;
         if !std::mem::replace(&mut self.answered, true) {
             // It hears us now, and may have missed what we said of ourselves before it did: which process we are.
-            self.beat().await;
+            self.pulse.beat();
         }
         let now = self.clock.monotonic();
         let believed = self.delivery.reported(life, through, highest, &state.gaps, now);
@@ -302,7 +339,7 @@ impl Engine {
         let safe = safe_runs(life, through, highest, &state.gaps);
         if life == self.config.incarnation {
             let believed_through = believed.first().filter(|run| run.first == 1).map_or(0, |run| run.last);
-            self.confirmed = self.confirmed.max(believed_through);
+            self.pulse.confirmed_through(believed_through);
             self.warn_of_another(&safe, &believed);
         }
         let by = Confirmer::of(state.journal);
@@ -312,7 +349,7 @@ impl Engine {
                 .any(|run| run.incarnation == range.incarnation && run.first <= range.first && range.last <= run.last)
         });
         self.given_up = untold;
-        let forgotten = off_thread(&self.worker, move |worker| {
+        let forgotten = self.on_disk(move |worker| {
             told.iter().try_for_each(|range| worker.given_up_told(range))?;
             worker.confirmed(life, &believed, by)
         });
@@ -325,12 +362,12 @@ impl Engine {
     /// The monitor has said what it has of this life; and of those that it had confirmed whole before there is nothing to hear.
     async fn nothing_to_hear_of(&mut self, life: Incarnation, by: Confirmer) {
         self.unanswered.remove(&life);
-        let open = self.earlier.iter().filter(|(life, _)| self.unanswered.contains(life));
+        let open = self.pulse.earlier.iter().filter(|(life, _)| self.unanswered.contains(life));
         let open: Vec<Run> = open.map(|&(incarnation, last)| Run { incarnation, first: 1, last }).collect();
         if open.is_empty() {
             return;
         }
-        if let Some(pieces) = off_thread(&self.worker, move |worker| worker.confirmed_by(&open)).await {
+        if let Some(pieces) = self.on_disk(move |worker| worker.confirmed_by(&open)).await {
             let not_by_it =
                 |life: &Incarnation| pieces.iter().any(|(run, of)| run.incarnation == *life && *of != Some(by));
             self.unanswered.retain(not_by_it);
@@ -357,8 +394,7 @@ impl Engine {
         if life > self.config.incarnation || !state.has_missing() {
             return;
         }
-        let Some(last) = off_thread(&self.worker, |worker| worker.last_sequence()).await else { return };
-        let given_out = if life == self.config.incarnation { last } else { Sequence::MAX };
+        let given_out = if life == self.config.incarnation { self.pulse.last_sequence() } else { Sequence::MAX };
         let asked = state.missing().into_iter().map(|(first, last)| (first, last.min(given_out)));
         let runs =
             asked.filter(|(first, last)| first <= last).map(|(first, last)| Run { incarnation: life, first, last });
@@ -373,7 +409,7 @@ impl Engine {
         if gone.is_empty() {
             return;
         }
-        let Some(pieces) = off_thread(&self.worker, move |worker| worker.confirmed_by(&gone)).await else { return };
+        let Some(pieces) = self.on_disk(move |worker| worker.confirmed_by(&gone)).await else { return };
         let asks = Confirmer::of(state.journal);
         for (Run { first, last, .. }, confirmed_by) in pieces {
             let reason = match confirmed_by {
@@ -393,60 +429,23 @@ impl Engine {
     }
 
     fn check_progress(&mut self) {
+        if !self.given_up.is_empty() && self.given_up_told.elapsed() >= TELL_AGAIN_EVERY {
+            self.tell_given_up();
+        }
         let again = self.delivery.check_progress(self.clock.monotonic());
         if again > 0 {
             self.sent_again += 1;
             // once is a monitor that has much to do
             if self.sent_again > 1 {
-                self.errors.happened(BATCH_SENDING_ERROR, 1, self.clock.wall());
+                self.pulse.happened(BATCH_SENDING_ERROR, 1, self.clock.wall());
             }
             tracing::debug!(readings = again, "no confirmation for too long, sending again");
             self.tell_given_up();
         }
     }
 
-    async fn beat(&mut self) {
-        if !self.connected {
-            // the first connection takes a moment, and that is no error
-            if self.offline_since.elapsed() >= self.heartbeat.max(CONNECTING_GRACE) {
-                self.errors.happened(CONNECTIVITY_ERROR, 1, self.clock.wall());
-            }
-            return;
-        }
-        if !self.given_up.is_empty() && self.given_up_told.elapsed() >= TELL_AGAIN_EVERY {
-            self.tell_given_up();
-        }
-        let position = off_thread(&self.worker, |worker| {
-            (worker.last_sequence(), worker.cursor(), worker.take_erred(), worker.dropped())
-        });
-        let (sequence, cursor, erred, dropped) = position.await.unwrap_or_default();
-        let (now, at) = (self.clock.monotonic(), self.clock.wall());
-        self.errors.were_readings(erred);
-        self.errors.happened(DROPPED_ERROR, dropped.saturating_sub(self.dropped), at);
-        self.dropped = self.dropped.max(dropped);
-        let bytes_max = self.config.message_bytes_max.min(self.transport.payload_bytes_max());
-        let errors = self.errors.tell(now, at, bytes_max / 2);
-        let heartbeat = Heartbeat {
-            incarnation: self.config.incarnation,
-            process: self.process.clone(),
-            sequence,
-            cursor,
-            idle: self.is_idle(),
-            interval: self.heartbeat,
-            is_agent: self.config.is_agent,
-        };
-        let due = self.earlier_told.is_none_or(|told| told.elapsed() >= TELL_AGAIN_EVERY);
-        let earlier = if due { self.earlier.clone() } else { Vec::new() };
-        if due {
-            self.earlier_told = Some(Instant::now());
-        }
-        let note =
-            HeartbeatNote { host: self.config.host.clone(), heartbeat, confirmed: self.confirmed, earlier, errors };
-        self.tell(TopicKind::Heartbeat, envelope::encode_heartbeat(&note), false);
-    }
-
     pub(super) fn tell_given_up(&mut self) {
-        if !self.connected {
+        if !self.pulse.is_connected() {
             return;
         }
         self.given_up_told = Instant::now();
@@ -459,24 +458,24 @@ impl Engine {
                 reason: range.reason.clone(),
                 confirmed_by: range.confirmed_by,
             };
-            self.tell(TopicKind::GivenUp, envelope::encode_given_up(&given_up), true);
+            self.pulse.tell(TopicKind::GivenUp, envelope::encode_given_up(&given_up), true);
         }
     }
 
     async fn say_goodbye(&self) {
-        if !self.connected {
+        if !self.pulse.is_connected() {
             return;
         }
-        let sequence = off_thread(&self.worker, |worker| worker.last_sequence()).await.unwrap_or_default();
+        let sequence = self.pulse.last_sequence();
         let goodbye = Goodbye { host: self.config.host.clone(), incarnation: self.config.incarnation, sequence };
-        self.tell(TopicKind::Goodbye, envelope::encode_goodbye(&goodbye), true);
+        self.pulse.tell(TopicKind::Goodbye, envelope::encode_goodbye(&goodbye), true);
         if tokio::time::timeout(DISCONNECT_TIMEOUT, self.transport.disconnect()).await.is_err() {
             tracing::warn!("the broker did not take the goodbye in time");
         }
     }
 }
 
-fn every(period: Duration) -> Interval {
+pub(super) fn every(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
@@ -486,28 +485,5 @@ async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-/// When the next reading is due.
-enum Pace<'a> {
-    /// As fast as it goes.
-    AtOnce,
-    /// With the next tick.
-    Every(&'a mut Interval),
-    /// When rows have come.
-    AsTheyCome(Arrivals),
-}
-
-impl Pace<'_> {
-    async fn next(self) {
-        match self {
-            // Lets the connection and the confirmations have their turn.
-            Self::AtOnce => tokio::task::yield_now().await,
-            Self::Every(ticks) => {
-                ticks.tick().await;
-            }
-            Self::AsTheyCome(arrivals) => arrivals.arrived().await,
-        }
     }
 }

@@ -7,13 +7,15 @@
 mod engine;
 mod errors;
 mod messages;
+mod pace;
 mod packet_limit;
+mod pulse;
 mod sending;
 mod setback;
 mod worker;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
@@ -22,13 +24,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::engine::Engine;
-use self::errors::Errors;
-use self::packet_limit::PacketLimit;
-use self::setback::Setback;
 pub use self::worker::KEPT_LOG;
 use self::worker::Worker;
 use crate::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
-use crate::domain::delivery::{Delivery, DeliveryLimits};
+use crate::domain::delivery::DeliveryLimits;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
 use crate::formats::envelope::Prefix;
@@ -195,56 +194,19 @@ impl Actor for Publisher {
             ctx.run_later(self.waits, |_, ctx| ctx.stop());
             return;
         };
-        let Prepared { config, worker, arrivals } = match prepared {
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(%error, "the publisher cannot start");
                 return ctx.stop();
             }
         };
-        let left = worker.left_by_earlier_lives();
-        let left = left.and_then(|left| Ok((left, worker.given_up()?, worker.earlier_lives()?)));
-        let (left, given_up, earlier) = match left {
-            Ok(left) => left,
+        let engine = match Engine::new(prepared, transport, self.clock, self.process.clone()) {
+            Ok(engine) => engine,
             Err(error) => {
                 tracing::error!(%error, "the publisher cannot read what it left in its outbox");
                 return ctx.stop();
             }
-        };
-        if !left.is_empty() {
-            let readings: u64 = left.iter().map(crate::domain::delivery::Run::len).sum();
-            tracing::info!(publisher = %config.id, readings, "the outbox holds readings of earlier lives, they are sent behind live ones");
-        }
-        let (metrics, env) = worker.error_metrics();
-        let delivery = Delivery::new(config.delivery, &left, self.clock.monotonic());
-        let engine = Engine {
-            worker: Arc::new(Mutex::new(worker)),
-            delivery,
-            setback: Setback::default(),
-            packet_limit: PacketLimit::default(),
-            given_up,
-            given_up_told: Instant::now(),
-            unanswered: earlier.iter().map(|(life, _)| *life).collect(),
-            earlier,
-            earlier_told: None,
-            transport,
-            clock: self.clock,
-            process: self.process.clone(),
-            confirmed: 0,
-            produced: 0,
-            refused: false,
-            connected: false,
-            answered: false,
-            ending: false,
-            heartbeat: config.heartbeat,
-            last_read: Instant::now(),
-            arrivals,
-            errors: Errors::new(metrics, env),
-            offline_since: Instant::now(),
-            sent_again: 0,
-            warned_of_another: false,
-            dropped: 0,
-            config,
         };
         let stop = self.stop.subscribe();
         let run = async move { engine.run(&mut events, stop).await };
@@ -267,3 +229,6 @@ impl Handler<Drain> for Publisher {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! How readings go out: from the outbox, as messages, to the connection; and what becomes of those that cannot.
 
-use super::engine::{Engine, off_thread};
+use super::engine::Engine;
 use super::messages::{Messages, messages};
 use crate::buffer::outbox::GivenUpRange;
 use crate::domain::delivery::Run;
@@ -8,7 +8,7 @@ use crate::domain::error_metric::DROPPED_ERROR;
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::{Reading, Sequence};
 use crate::formats::envelope::TopicKind;
-use crate::ports::{Outgoing, TransportError};
+use crate::ports::TransportError;
 
 impl Engine {
     pub(super) async fn send_backlog(&mut self) {
@@ -17,7 +17,7 @@ impl Engine {
             return;
         }
         while let Some(run) = self.delivery.next_waiting(readings_max as u64, self.clock.monotonic()) {
-            let kept = off_thread(&self.worker, move |worker| worker.kept(run, readings_max)).await;
+            let kept = self.on_disk(move |worker| worker.kept(run, readings_max)).await;
             let readings = match kept {
                 Some(Ok(readings)) => readings,
                 Some(Err(error)) => {
@@ -84,7 +84,7 @@ impl Engine {
     }
 
     fn send_one(&mut self, payload: Vec<u8>) -> bool {
-        match self.publish(TopicKind::Readings, payload, true) {
+        match self.pulse.publish(TopicKind::Readings, payload, true) {
             Ok(()) => self.setback.ended(),
             Err(TransportError::Full { .. } | TransportError::Closed) => return false,
             Err(error @ TransportError::Unsendable { .. }) => {
@@ -97,7 +97,7 @@ impl Engine {
 
     /// Readings that can never be sent hold up nothing: they are lost, and the monitor is told why.
     pub(super) async fn give_up(&mut self, incarnation: Incarnation, unsendable: Vec<(Sequence, String)>) -> bool {
-        let given_up = off_thread(&self.worker, move |worker| worker.give_up(incarnation, &unsendable)).await;
+        let given_up = self.on_disk(move |worker| worker.give_up(incarnation, &unsendable)).await;
         let ranges = match given_up {
             Some(Ok(ranges)) => ranges,
             Some(Err(error)) => {
@@ -109,7 +109,7 @@ impl Engine {
         let readings: u64 = ranges.iter().map(|range| range.last - range.first + 1).sum();
         if let Some(GivenUpRange { first, last, reason, .. }) = ranges.first() {
             tracing::error!(%incarnation, first, last, reason, readings, "readings can never be sent: given up");
-            self.errors.happened(DROPPED_ERROR, readings, self.clock.wall());
+            self.pulse.happened(DROPPED_ERROR, readings, self.clock.wall());
         }
         for range in &ranges {
             self.delivery.forget(Run { incarnation, first: range.first, last: range.last });
@@ -117,17 +117,5 @@ impl Engine {
         self.given_up.extend(ranges);
         self.tell_given_up();
         true
-    }
-
-    pub(super) fn publish(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) -> Result<(), TransportError> {
-        let topic = self.config.prefix.topic(&self.config.id, kind);
-        self.transport.try_publish(Outgoing { topic, payload, at_least_once })
-    }
-
-    /// Says something that is said again when it was not heard: one that finds no room is no news.
-    pub(super) fn tell(&self, kind: TopicKind, payload: Vec<u8>, at_least_once: bool) {
-        if let Err(error) = self.publish(kind, payload, at_least_once) {
-            tracing::debug!(%error, %kind, "a message was not sent");
-        }
     }
 }

@@ -2,8 +2,11 @@
 //! outbox. Runs on blocking threads, one call at a time.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::PublisherConfig;
+use super::pulse::Position;
 use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
 use crate::domain::confirmers::Confirmer;
 use crate::domain::delivery::Run;
@@ -58,6 +61,7 @@ pub struct Worker {
     nameless_rows: u64,
     /// Error metrics that became readings since somebody asked.
     erred: BTreeSet<String>,
+    reads_source: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -81,6 +85,7 @@ impl Worker {
             bad_rows: 0,
             nameless_rows: 0,
             erred: BTreeSet::new(),
+            reads_source: Arc::default(),
         }
     }
 
@@ -88,7 +93,9 @@ impl Worker {
     pub fn produce(&mut self, rows_max: usize, now: Timestamp) -> Produced {
         let mut finished = false;
         if self.held.is_empty() {
+            self.reads_source.store(true, Ordering::Relaxed);
             finished = self.read(rows_max, now);
+            self.reads_source.store(false, Ordering::Relaxed);
         }
         let (count, kept) = self.keep_what_fits();
         match kept {
@@ -186,10 +193,19 @@ impl Worker {
         self.outbox.given_up_told(range)
     }
 
-    /// How far the source has been read.
-    #[must_use]
-    pub fn cursor(&self) -> u64 {
-        self.source.cursor()
+    /// How far source and outbox are, and what went wrong since the last call.
+    pub fn take_position(&mut self) -> Position {
+        Position {
+            sequence: self.last_kept,
+            cursor: self.source.cursor(),
+            dropped: self.source.dropped() + self.nameless_rows,
+            erred: std::mem::take(&mut self.erred),
+        }
+    }
+
+    /// Tells from another thread whether the source is being read at this moment.
+    pub fn reads_source(&self) -> Arc<AtomicBool> {
+        self.reads_source.clone()
     }
 
     /// Every error metric of its source, and their tag `env`.
@@ -202,27 +218,9 @@ impl Worker {
         (metrics, self.source.env())
     }
 
-    /// Error metrics that became readings since the last call.
-    pub fn take_erred(&mut self) -> BTreeSet<String> {
-        std::mem::take(&mut self.erred)
-    }
-
-    /// Rows that the source could not keep, and those that nothing can tell of.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.source.dropped() + self.nameless_rows
-    }
-
     /// Has the source take nothing more from the outside.
     pub fn stop_source(&mut self) {
         self.source.stop();
-    }
-
-    /// The last number given out to a reading that is kept. One that is only held does not count: it is gone
-    /// with this process, and a number that was told would be missed for ever.
-    #[must_use]
-    pub const fn last_sequence(&self) -> Sequence {
-        self.last_kept
     }
 
     /// Reads rows into `held`; returns whether the source has come to its end.

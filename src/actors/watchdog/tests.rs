@@ -160,6 +160,7 @@ impl House {
         let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".into() };
         let heartbeat = Heartbeat {
             is_agent: false,
+            outbox_stalled: None,
             incarnation: Incarnation(1),
             process: Some(process),
             sequence: 0,

@@ -227,6 +227,7 @@ impl Watchman {
             let config = &self.config;
             let heartbeat = Heartbeat {
                 is_agent: false,
+                outbox_stalled: None,
                 incarnation: config.incarnation,
                 process: config.process.clone(),
                 sequence: 0,

@@ -43,6 +43,7 @@ fn judged_with(state: ProcessState, exit: Option<&ProcessExit>, change: impl FnO
         cpu: None,
         last_will: None,
         lease_ended: None,
+        outbox_stalled: None,
     };
     change(&mut case);
     judge_after_deadline(&case, at(5_200))
@@ -141,6 +142,7 @@ fn silence_alone_makes_late_and_then_a_case_for_the_probe() {
         cpu: None,
         last_will: None,
         lease_ended: None,
+        outbox_stalled: None,
     };
     assert_eq!(judge_silence(&case, at(1_999)).unwrap().verdict, Verdict::Alive);
     assert_eq!(judge_silence(&case, at(2_000)).unwrap().verdict, Verdict::Late);

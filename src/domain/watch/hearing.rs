@@ -84,6 +84,11 @@ impl Watch {
                 (trouble.cpu, trouble.asked, trouble.user) = (None, None, None);
             }
         }
+        if let Some(stalled) = heartbeat.outbox_stalled {
+            self.trouble().outbox_stalled = Some((stalled, at));
+        } else if let Some(trouble) = &mut self.trouble {
+            trouble.outbox_stalled = None;
+        }
         let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;
         // What it did while nothing was heard of it is not known: the count starts again.
         let unheard = self.last_heard.is_some_and(|(heard, _)| at >= heard + self.late_after());
@@ -112,7 +117,8 @@ impl Watch {
                 if self.verdict == Verdict::Hung {
                     return None;
                 }
-                let judgement = judge_stuck(position.cursor, still_for(), stuck_after.get());
+                let stalled = self.outbox_stalled_for(beat.at);
+                let judgement = judge_stuck(position.cursor, still_for(), stuck_after.get(), stalled);
                 return Some(self.change(judgement, stuck_at, Trigger::Heartbeat));
             }
             let was_stuck = self.verdict == Verdict::Hung && silent_before.is_some_and(|gap| gap < self.deadline());
@@ -128,6 +134,12 @@ impl Watch {
             _ => judge_heard(silent_before),
         };
         Some(self.change(judgement, beat.at, Trigger::Heartbeat))
+    }
+
+    /// For how long its outbox has stood, by its last heartbeat.
+    pub(super) fn outbox_stalled_for(&self, now: Monotonic) -> Option<Duration> {
+        let (stalled, at) = self.trouble.as_ref()?.outbox_stalled?;
+        Some(stalled + now.since(at))
     }
 
     fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation, around: Surroundings<'_>) -> Outcome {

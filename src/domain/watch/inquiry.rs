@@ -271,6 +271,7 @@ impl Watch {
             cpu,
             last_will: trouble.and_then(|trouble| trouble.last_will),
             lease_ended: trouble.and_then(|trouble| trouble.lease_ended),
+            outbox_stalled: self.outbox_stalled_for(now),
         }
     }
 }

@@ -50,6 +50,7 @@ fn heartbeat(millis: u64, incarnation: u64) -> Beat {
     let incarnation = Incarnation(incarnation);
     let heartbeat = Heartbeat {
         is_agent: false,
+        outbox_stalled: None,
         incarnation,
         process: Some(process),
         sequence: 0,

@@ -61,6 +61,7 @@ const HEARTBEAT: &[Key] = &[
     key("idle", Right::Boolean),
     optional("agent", Right::Boolean),
     key("interval_ms", Right::Unsigned),
+    optional("outbox_stalled_ms", Right::Unsigned),
     optional("earlier", Right::Ranges),
 ];
 const GOODBYE: &[Key] = &[V, HOST, INCARNATION, SEQUENCE];

@@ -33,6 +33,8 @@
 //!   repeat a confirmation that got lost.
 //! - A heartbeat may have `"errors":[["connectivity_error",1,1763683203214000000]]` (measurement, count, time) and their
 //!   tag `"env"`: error metrics, 0 when nothing is wrong. The same measurement and time is the same count, told again.
+//! - A heartbeat may have `"outbox_stalled_ms": 12000`: for so long the publisher's outbox has not finished a step, so that
+//!   nothing is read, sent again or forgotten meanwhile. Heartbeats go on.
 //! - `heartbeat` of a host's agent has `"agent": true`: it answers questions after processes there.
 //! - `confirm` may have `"refused": n`: rows that the monitor could not take for want of disk.
 //! - `confirm` says by `journal` (32 hexadecimal digits) who confirms. A publisher that is asked for numbers which it

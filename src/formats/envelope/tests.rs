@@ -271,6 +271,7 @@ proptest! {
         let process = pid.map(|pid| ProcessIdentity { pid, start_ticks: cursor, boot_id: "b-1".into() });
         let heartbeat = Heartbeat {
             is_agent: false,
+            outbox_stalled: idle.then(|| Duration::from_millis(u64::from(interval_ms))),
             incarnation, process, sequence: numbers[1], cursor, idle,
             interval: Duration::from_millis(u64::from(interval_ms)),
         };

@@ -162,6 +162,8 @@ struct HeartbeatWire<'a> {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     agent: bool,
     interval_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outbox_stalled_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     earlier: Vec<(u64, u64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,6 +259,7 @@ pub fn encode_heartbeat(note: &HeartbeatNote) -> Vec<u8> {
         idle: beat.idle,
         agent: beat.is_agent,
         interval_ms: u64::try_from(beat.interval.as_millis()).unwrap_or(u64::MAX),
+        outbox_stalled_ms: beat.outbox_stalled.map(|stalled| u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX)),
         earlier: note.earlier.iter().take(EARLIER_MAX).map(|(life, last)| (life.0, *last)).collect(),
         env: note.errors.env.as_deref().filter(|_| !note.errors.counts.is_empty()).map(Cow::from),
         errors: (note.errors.counts.iter().take(ERRORS_MAX))
@@ -412,6 +415,7 @@ fn decode_heartbeat(payload: &[u8]) -> Result<HeartbeatNote, Problem> {
         idle: wire.idle,
         is_agent: wire.agent,
         interval: Duration::from_millis(wire.interval_ms),
+        outbox_stalled: wire.outbox_stalled_ms.map(Duration::from_millis),
     };
     if wire.errors.len() > ERRORS_MAX {
         return Err(wrong("errors", &format!("at most {ERRORS_MAX} counts"), &wire.errors.len().to_string()));

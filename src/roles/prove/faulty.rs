@@ -124,7 +124,8 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
     let note = |incarnation, process: &Option<ProcessIdentity>, cursor| {
         let process = process.clone();
         let (idle, interval, is_agent) = (false, every.get(), false);
-        let heartbeat = Heartbeat { incarnation, process, sequence: 0, cursor, idle, interval, is_agent };
+        let heartbeat =
+            Heartbeat { incarnation, process, sequence: 0, cursor, idle, interval, is_agent, outbox_stalled: None };
         let payload = encode_heartbeat(&HeartbeatNote::new(host.clone(), heartbeat));
         Outgoing { topic: prefix.topic(&args.id, TopicKind::Heartbeat), payload, at_least_once: false }
     };

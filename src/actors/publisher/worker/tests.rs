@@ -52,7 +52,7 @@ fn a_batch_larger_than_the_outbox_is_kept_piece_by_piece_and_only_what_is_kept_c
     loop {
         let produced = worker.produce(500, Timestamp::from_nanos(1));
         kept += produced.readings.len() as u64;
-        assert_eq!(worker.last_sequence(), kept, "a number that only waits is not told to anyone");
+        assert_eq!(worker.take_position().sequence, kept, "a number that only waits is not told to anyone");
         if produced.finished {
             break;
         }
@@ -112,7 +112,8 @@ fn a_row_with_tags_of_the_monitors_is_kept_and_no_error_of_a_row_is_worse_than_t
         assert_eq!(worker.check(reading), Ok(()), "{reading:?}");
         assert_eq!(reading.measurement.starts_with("sensor.error."), (1..=bad).contains(&index), "{reading:?}");
     }
-    assert_eq!((worker.dropped(), worker.take_erred().len()), (0, 2));
+    let position = worker.take_position();
+    assert_eq!((position.dropped, position.erred.len()), (0, 2));
 }
 
 #[test]
