@@ -5,7 +5,7 @@ BIN := target/release/heartwatch
 DEBUG := target/debug/heartwatch
 DIST := target/dist/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
-SERVICES := maven openjdk-17-jdk-headless nodejs python3 libseccomp2 systemd influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2 valgrind
+SERVICES := maven openjdk-17-jdk-headless nodejs python3 libseccomp2 systemd influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2 valgrind strace
 
 .PHONY: help build debug demo-scenario-1 demo-scenario-2 demo-scenario-3 demo-cluster test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
 

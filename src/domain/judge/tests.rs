@@ -212,3 +212,14 @@ fn what_made_a_publisher_alive_is_old_news_after_a_minute() {
     let dead = change(Verdict::Dead, "dead: PID 812 is gone");
     assert_eq!(standing_words(&dead, at + NEWS_FOR), "dead: PID 812 is gone", "it is, still");
 }
+
+#[test]
+fn a_disk_that_takes_nothing_is_why_a_publisher_that_beats_is_hung() {
+    let second = Duration::from_secs;
+    let judgement = judge_stuck(30, second(10), second(10), Some(second(12)));
+    assert_eq!(judgement.verdict, Verdict::Hung);
+    assert_eq!(judgement.summary, "hung: it beats, but its disk has taken nothing for 12 s (deadline 10 s)");
+    assert_eq!(judgement.evidence[1].detail, "its source has stood at 30 for 10 s");
+    let judgement = judge_stuck(30, second(10), second(10), None);
+    assert_eq!(judgement.summary, "hung: it beats, but its source has stood at 30 for 10 s (deadline 10 s)");
+}

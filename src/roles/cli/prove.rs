@@ -110,6 +110,8 @@ pub enum FaultKind {
     WedgedSilent,
     /// Its main thread has ended and another one goes on, until it does nothing any more
     MainThreadEnded,
+    /// Its disk takes nothing for a while: it beats on and publishes nothing
+    OutboxStall,
     /// Its connection to the broker lets nothing through any more
     NetworkCut,
     /// The broker is killed and started again

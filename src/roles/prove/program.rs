@@ -68,7 +68,6 @@ impl Program {
 
     /// Its PID.
     #[must_use]
-    #[cfg(all(feature = "hosts", feature = "kafka"))]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -28,7 +28,7 @@ use self::kafka::{Kafka, KafkaFiles};
 use self::plan::{Plan, Reach};
 use self::report::Report;
 use self::stage::{Beside, Stage};
-use self::subject::{Make, Subject, containers_can_be_made};
+use self::subject::{Make, Subject, TRACER, containers_can_be_made};
 use crate::adapters::process::HostProcesses;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::PublisherId;
@@ -37,6 +37,7 @@ use crate::ports::ProcessTable as _;
 use crate::roles::ask::drawing;
 use crate::roles::cli::{FaultKind, ProveArgs};
 use crate::roles::prove::folder::Folder;
+use crate::roles::prove::program::find;
 use crate::runtime::clock::Clock;
 use crate::runtime::signals::{Request, told_to_end};
 
@@ -127,6 +128,9 @@ fn possible(only: &[FaultKind], found: &Found) -> (Vec<FaultKind>, BTreeMap<Faul
             (FaultKind::KafkaAway, Err(reason)) => format!("{reason:#}"),
             (FaultKind::PidReuse, _) if !found.identities => {
                 "this system does not tell processes with the same PID apart".to_owned()
+            }
+            (FaultKind::OutboxStall, _) if find(TRACER).is_none() => {
+                "strace, which holds up a program's writes, is not installed".to_owned()
             }
             (FaultKind::ContainerKill, _) if !containers_can_be_made() => {
                 "a PID namespace cannot be made here: it needs root, and `unshare` of util-linux".to_owned()

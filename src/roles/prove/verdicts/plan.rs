@@ -27,7 +27,7 @@ pub enum Reach {
 
 impl FaultKind {
     /// Every kind, in the order of the report.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Control,
         Self::Kill,
         Self::Zombie,
@@ -43,6 +43,7 @@ impl FaultKind {
         Self::WedgedBeating,
         Self::WedgedSilent,
         Self::MainThreadEnded,
+        Self::OutboxStall,
         Self::NetworkCut,
         Self::EveryoneSilent,
         Self::BrokerKill,
@@ -57,9 +58,13 @@ impl FaultKind {
     #[must_use]
     pub const fn reach(self) -> Reach {
         match self {
-            Self::Control | Self::Kill | Self::Stop | Self::Goodbye | Self::Zombie | Self::NetworkCut => {
-                Reach::One(Make::Real)
-            }
+            Self::Control
+            | Self::Kill
+            | Self::Stop
+            | Self::Goodbye
+            | Self::Zombie
+            | Self::OutboxStall
+            | Self::NetworkCut => Reach::One(Make::Real),
             Self::ContainerKill => Reach::One(Make::Contained),
             Self::FalseGoodbye
             | Self::Impostor
@@ -96,6 +101,7 @@ impl FaultKind {
             Self::WedgedBeating => "wedged, still beating",
             Self::WedgedSilent => "wedged, doing nothing",
             Self::MainThreadEnded => "main thread ended, then wedged",
+            Self::OutboxStall => "its disk stalls",
             Self::NetworkCut => "network cut",
             Self::BrokerKill => "broker killed",
             Self::KafkaAway => "Kafka killed or stopped",
@@ -210,7 +216,7 @@ mod tests {
             let wanted = match kind.reach() {
                 Reach::Everybody => 5..=5,
                 Reach::Broker | Reach::Kafka => 0..=0,
-                _ => 28..=55,
+                _ => 26..=55,
             };
             assert!(wanted.contains(&count(&one, *kind)), "{kind:?}: {}", count(&one, *kind));
         }

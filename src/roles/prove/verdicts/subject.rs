@@ -16,7 +16,7 @@ use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Verdict;
 use crate::roles::cli::FaultKind;
-use crate::roles::prove::program::{Launch, Program};
+use crate::roles::prove::program::{Launch, Program, find};
 use crate::roles::prove::proxy::{Line, Proxy};
 
 /// Time between two readings of a real publisher.
@@ -34,6 +34,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(700);
 const UNSHARE: &str = "unshare";
 /// How: a PID namespace with a `/proc` of its own, which ends with the process that made it.
 const CONTAINER: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/// What holds up the writes of another program.
+pub const TRACER: &str = "strace";
+/// How: whatever has to be on the disk waits for longer than any round lasts.
+const DISK_STALLS: [&str; 6] =
+    ["-f", "-qq", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=600000000"];
 
 /// Whether this user may make a container here.
 #[must_use]
@@ -206,6 +212,7 @@ impl<'a> Subject<'a> {
             FaultKind::MainThreadEnded => self.loses_its_main_thread().await,
             FaultKind::TwoSpeakers => self.is_doubled().await,
             FaultKind::SeldomBeats => self.beats_seldom().await,
+            FaultKind::OutboxStall => self.disk_stalls().await,
             FaultKind::NetworkCut => self.cut_off().await,
             FaultKind::ExitSilently => self.exits_silently().await,
             FaultKind::PidReuse => self.pid_is_reused().await,
@@ -306,6 +313,32 @@ impl<'a> Subject<'a> {
         let alive = self.judge(FaultKind::SeldomBeats, Truth::Alive, &before);
         let killed = self.killed(FaultKind::SeldomBeats, true).await?;
         Ok(std::iter::once(alive).chain(killed).collect())
+    }
+
+    /// None of its writes gets to the disk, and it goes on.
+    async fn disk_stalls(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let fault = FaultKind::OutboxStall;
+        let tracer = find(TRACER).context("strace is not installed")?;
+        let pid = self.program()?.pid().to_string();
+        let stage = self.stage;
+        let mut arguments: Vec<OsString> = DISK_STALLS.map(Into::into).into();
+        arguments.extend(["-p", &pid].map(Into::into));
+        let log = stage.folder.join("strace.log");
+        let before = self.before();
+        let stalls = Program::start(Launch {
+            program: &tracer,
+            arguments,
+            environment: Vec::new(),
+            folder: &stage.folder,
+            log: &log,
+            takes_commands: false,
+        })?;
+        let finding = self.await_verdict(fault, Truth::Hung, &before).await;
+        let before = self.before();
+        // It lets go of the publisher when it ends in order.
+        stalls.signal(Signal::INT)?;
+        drop(stalls);
+        Ok(vec![finding, self.await_recovery(fault, &before).await])
     }
 
     async fn cut_off(&mut self) -> anyhow::Result<Vec<Finding>> {
