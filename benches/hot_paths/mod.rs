@@ -4,16 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::actors::watchdog::{Table, WatchdogConfig};
 use heartwatch::buffer::journal::{Journal, JournalConfig};
 use heartwatch::domain::beat::{Beat, BeatKind, Heartbeat};
 use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch::domain::reading::{FieldValue, Reading};
+use heartwatch::domain::roster::{Roster, RosterConfig};
 use heartwatch::domain::time::Timestamp;
 use heartwatch::domain::watch::Home;
 use heartwatch::formats::envelope::{TopicKind, decode, encode_readings};
 use heartwatch::formats::line_protocol::encode_reading;
-use heartwatch::messages::beats::{Hearing, Reception, Way};
+use heartwatch::messages::beats::{Reception, Way};
 use heartwatch::messages::intake::IntakeEntry;
 use heartwatch::runtime::clock::Clock;
 
@@ -70,17 +70,9 @@ fn encode_a_line() -> Step {
 fn a_heartbeat() -> Step {
     let clock = Clock::start();
     let host = HostName::parse("sensor-host").unwrap();
-    let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
-    // The queue of deadlines wants a runtime to be made, not to be heard by.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let (live, _) = tokio::sync::broadcast::channel(1);
-    let mut table = runtime.block_on(async { Table::new(config, clock, &[], 0, live) });
-    table.hearing(&Hearing {
-        way: Way::Mqtt,
-        reception: Reception::Open,
-        at: clock.monotonic(),
-        reason: String::new(),
-    });
+    let config = RosterConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
+    let mut roster = Roster::new(config, &[], 0, clock.monotonic(), clock.wall());
+    roster.receives(Way::Mqtt, Reception::Open, "", clock.monotonic());
     let beats: Vec<Beat> = (0..PUBLISHERS)
         .map(|number| Beat {
             publisher: PublisherId::parse(&format!("publisher-{number}")).unwrap(),
@@ -91,14 +83,17 @@ fn a_heartbeat() -> Step {
             kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
         })
         .collect();
-    runtime.block_on(async { table.hear(&beats, clock.monotonic(), clock.wall()) });
-    table.handed_on(PUBLISHERS);
+    roster.hear(&beats, clock.monotonic(), clock.wall());
+    roster.recorded(PUBLISHERS);
+    drop(roster.take_effects());
     let mut next = 0;
     Box::new(move || {
         next = (next + 1) % beats.len();
-        let _entered = runtime.enter();
-        table.hear(&beats[next..=next], clock.monotonic(), clock.wall());
-        next
+        // as the watchdog does with each message
+        let now = clock.monotonic();
+        roster.hear(&beats[next..=next], now, clock.wall());
+        roster.took(clock.monotonic().since(now));
+        (roster.take_effects().len(), roster.next_due(), next).2
     })
 }
 

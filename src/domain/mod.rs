@@ -32,6 +32,7 @@ pub mod process;
 pub mod publisher;
 pub mod reading;
 pub mod restart;
+pub mod roster;
 pub mod rule;
 pub mod sequence;
 pub mod simulation;

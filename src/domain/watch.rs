@@ -112,6 +112,8 @@ struct Trouble {
     other_way: Option<(Way, Monotonic)>,
     last_will: Option<Timestamp>,
     lease_ended: Option<Timestamp>,
+    /// When its process was first seen to go on after it had been stopped.
+    resumed_at: Option<Monotonic>,
     /// For how long its outbox had stood, and when it said so, where its last heartbeat did.
     outbox_stalled: Option<(Duration, Monotonic)>,
 }
@@ -242,7 +244,7 @@ impl Watch {
     }
 
     /// Has the processor fetch all that a sign of life needs, from every line of its cache that holds some of it.
-    pub fn touch(&self) {
+    pub fn prefetch(&self) {
         let (process, position) = (self.process.is_some(), self.position.is_some());
         std::hint::black_box((process, position, self.last_heard, self.incarnation, self.deadline, self.verdict));
     }

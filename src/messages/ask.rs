@@ -1,15 +1,13 @@
 //! web and console → actors: questions whose replies are snapshots.
 
-use std::time::Duration;
-
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ledger::{Account, NamedLoss};
-use crate::domain::maintenance::Open;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::publisher::{Incarnation, PublisherId};
+pub use crate::domain::roster::{ObserverState, ObserverStatus, PublisherStatus};
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Change, Verdict};
+use crate::domain::verdict::Change;
 
 /// watchdog: every publisher with its verdict, as it stands.
 #[derive(Debug, Clone, Copy, Message)]
@@ -26,41 +24,6 @@ pub struct AskPublisher(pub PublisherId);
 #[rtype(result = "ObserverStatus")]
 pub struct AskObserver;
 
-/// One publisher as the watchdog sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PublisherStatus {
-    /// Its id.
-    pub id: PublisherId,
-    /// Its host.
-    pub host: HostName,
-    /// Its process id, where known.
-    pub pid: Option<u32>,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Since when.
-    pub since: Timestamp,
-    /// When it was last heard.
-    pub last_seen: Option<Timestamp>,
-    /// Its deadline as it stands.
-    pub deadline: Duration,
-    /// How it is found: `fixed`, `intervals` or `adaptive`.
-    pub deadline_kind: &'static str,
-    /// What it rests on, in words; none when it is fixed.
-    pub deadline_basis: Option<String>,
-    /// The interval that it promises, once known.
-    pub interval: Option<Duration>,
-    /// The change that led to the verdict; none before the first.
-    pub change: Option<Change>,
-    /// Why it has its verdict, as of now; empty before the first.
-    pub summary: String,
-    /// The maintenance window that it is in.
-    pub maintenance: Option<Open>,
-    /// Whether it flaps: its changes are held back until it is steady.
-    pub flapping: bool,
-    /// The host whose loss speaks for its verdict (`host:NAME`).
-    pub because: Option<PublisherId>,
-}
-
 /// The watchdog's answer to [`AskStatus`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StatusReply {
@@ -68,26 +31,6 @@ pub struct StatusReply {
     pub observer: ObserverStatus,
     /// Every publisher, ordered by id.
     pub publishers: Vec<PublisherStatus>,
-}
-
-/// Whether the monitor trusts its own ears.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ObserverStatus {
-    /// `ok` or `suspect`.
-    pub state: ObserverState,
-    /// Why, in words; empty when ok.
-    pub reason: String,
-}
-
-/// The observer's state in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ObserverState {
-    /// It hears; its verdicts can be trusted.
-    #[default]
-    Ok,
-    /// It may have missed something; verdicts that rest on silence wait.
-    Suspect,
 }
 
 /// influx writer: the account of every row and the state of the sinks.

@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use crate::actors::influx_writer::WriterConfig;
 use crate::actors::publisher::PublisherConfig;
 use crate::actors::subscriber::SetTopics;
-use crate::actors::watchdog::WatchdogConfig;
 use crate::adapters::broker::BrokerConfig;
 #[cfg(feature = "hosts")]
 use crate::adapters::etcd::{EtcdConfig, Login, Password};
@@ -25,6 +24,7 @@ use crate::config::{
 use crate::config::{ClientCertificate, EtcdSettings};
 use crate::domain::delivery::DeliveryLimits;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::roster::RosterConfig;
 use crate::domain::watch::Home;
 use crate::ports::{ProcessTable, Sink};
 use crate::runtime::descriptors::{self, Shares};
@@ -218,15 +218,15 @@ pub fn started(settings: &Settings) -> HashSet<PublisherId> {
 
 /// The watchdog's configuration.
 #[must_use]
-pub fn watchdog(settings: &Settings, home: Home) -> WatchdogConfig {
-    WatchdogConfig {
+pub fn watchdog(settings: &Settings, home: Home) -> RosterConfig {
+    RosterConfig {
         rules: settings.deadline_rules(),
         expected: expected(settings),
         inside: inside(settings),
         started_by_us: started(settings),
         scheduled: settings.maintenance.clone(),
         flapping: settings.watch.flapping,
-        ..WatchdogConfig::new(home)
+        ..RosterConfig::new(home)
     }
 }
 

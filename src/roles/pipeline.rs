@@ -17,7 +17,7 @@ use crate::actors::alarms::{self, Alarms, AlarmsParts};
 use crate::actors::influx_writer::{Aim, InfluxWriter, WriterParts};
 use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
-use crate::actors::watchdog::{self, Watchdog, WatchdogConfig};
+use crate::actors::watchdog::{self, Watchdog};
 use crate::actors::watchman::{self, SetWatchman};
 use crate::adapters::agents::Agents;
 use crate::adapters::broker::{self, EmbeddedBroker};
@@ -28,6 +28,7 @@ use crate::buffer::last_seen::LastSeenFile;
 use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
 use crate::domain::restart::RestartLimits;
+use crate::domain::roster::{Roster, RosterConfig};
 use crate::messages::alarms::SetRules;
 use crate::messages::ask::{AskStatus, ObserverState};
 use crate::messages::change::SetDeadlines;
@@ -201,14 +202,15 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let (windows, open_windows) = MaintenanceFile::open(&settings.data_dir.join("maintenance.json"), &damage);
     let home = assemble::home(processes.as_ref())?;
     let (last_seen_file, last_seen) = LastSeenFile::open(&settings.data_dir.join("last-seen.json"), &damage);
-    let config = WatchdogConfig {
+    let config = RosterConfig {
         windows: open_windows,
         last_seen,
         monitor: Some(identity.id.clone()),
         ..assemble::watchdog(settings, home)
     };
-    let watched = watchdog::Table::new(config, clock, &recovery.last_changes, recovery.last_epoch, live.clone());
-    let watched = Rc::new(RefCell::new(watched));
+    let (now, wall) = (clock.monotonic(), clock.wall());
+    let roster = Roster::new(config, &recovery.last_changes, recovery.last_epoch, now, wall);
+    let roster = Rc::new(RefCell::new(roster));
     let outlets = watchdog::Outlets {
         probe: probe_address.outlet(),
         exits: probe_address.outlet(),
@@ -217,8 +219,9 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         recorded: notifier_address.outlet(),
         windows: Arc::new(windows),
         last_seen: Arc::new(last_seen_file),
+        live: live.clone(),
     };
-    let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(watched.clone(), clock, outlets.clone()));
+    let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(roster.clone(), clock, outlets.clone()));
     let watchdog_address = watchdog.address.clone();
     let draining = watchdog_address.outlet::<Drain>();
     shutdown.started("watchdog", move |deadline| async move {

@@ -22,7 +22,7 @@ use crate::actors::influx_writer::Aim;
 use crate::config::{BrokerSettings, Changed, MqttSettings, Settings, changes};
 use crate::domain::publisher::PublisherId;
 use crate::messages::alarms::SetRules;
-use crate::messages::change::SetDeadlines;
+use crate::messages::change::{Expectations, SetDeadlines};
 use crate::messages::notice::SetTargets;
 use crate::roles::pipeline::Pipeline;
 use crate::roles::session::{ask_agents, wanted};
@@ -169,7 +169,7 @@ impl Pipeline {
 
     /// Deadlines and expected publishers.
     async fn set_deadlines(&self, settings: &Settings) -> anyhow::Result<()> {
-        let deadlines = SetDeadlines {
+        let deadlines = Expectations {
             rules: settings.deadline_rules(),
             expected: assemble::expected(settings),
             inside: assemble::inside(settings),
@@ -179,7 +179,7 @@ impl Pipeline {
         // the publishers are told theirs
         let topics = assemble::topics(settings, &self.changeable.identity.id);
         self.changeable.topics.deliver(topics).await?;
-        Ok(self.changeable.deadlines.deliver(deadlines).await?)
+        Ok(self.changeable.deadlines.deliver(SetDeadlines(deadlines)).await?)
     }
 
     async fn set_targets(&self, settings: &Settings) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! The publisher's loops, with a connection that only notes what is sent, and a disk that stands still.
 
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use tokio::time::advance;
@@ -81,8 +81,8 @@ async fn a_disk_that_stands_still_silences_nobody() {
     let engine = Engine::new(prepare(config, clock).unwrap(), sent.clone(), clock, None).unwrap();
     // Whatever the worker is asked to do from now on does not return.
     let worker = engine.worker.clone();
-    let (has_it, had) = channel();
-    let (release, released) = channel::<()>();
+    let (has_it, had) = sync_channel(1);
+    let (release, released) = sync_channel::<()>(1);
     let holder = std::thread::spawn(move || {
         let _held = worker.lock().unwrap();
         has_it.send(()).unwrap();

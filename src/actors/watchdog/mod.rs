@@ -1,10 +1,10 @@
 //! The watchdog: a deadline for every publisher, a question to the probe when one passes, a verdict.
 //!
-//! It decides nothing itself: [`crate::domain::watch`] does, and this actor reads the clock, keeps
-//! one queue with one timer for all deadlines, asks the probe and hands the
-//! changes on. What it knows lives in a [`Table`] outside its lives, so a panic forgets nobody.
+//! It decides nothing itself: [`Roster`] does, a value. This actor reads the clock, carries out what comes of that, and
+//! nothing else. The roster lives outside the actor's lives, so a panic forgets nobody.
 
-mod table;
+mod log;
+mod wakeup;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,11 +15,15 @@ use std::time::Duration;
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, MessageResult, ResponseActFuture, ResponseFuture};
 
-use self::table::Question;
-pub use self::table::{Table, WatchdogConfig};
+use tokio::sync::broadcast;
+
+use self::log::Log;
+use self::wakeup::Wakeup;
 use crate::domain::maintenance::{WINDOW_MAX, Window};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::PublisherId;
+use crate::domain::roster::{Effect, Question, Roster};
+use crate::domain::time::{Monotonic, Timestamp};
 use crate::domain::verdict::Change;
 use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, AskUnrecorded, PublisherStatus, StatusReply};
 use crate::messages::beats::{Beats, Hearing, LeasesEnded, LeasesPromise};
@@ -34,7 +38,7 @@ use crate::ports::{KeepLastSeen, KeepMaintenance};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 
-/// How often the watchdog notes that the monitor itself still runs ([`Table::tick`]).
+/// How often the watchdog notes that the monitor itself still runs ([`Roster::tick`]).
 pub const TICK: Duration = Duration::from_millis(250);
 /// How long after the end of a process its goodbye may still come.
 const GOODBYE_GRACE: Duration = Duration::from_millis(20);
@@ -63,13 +67,17 @@ pub struct Outlets {
     pub windows: Arc<dyn KeepMaintenance>,
     /// Where it survives a restart when everybody was heard last.
     pub last_seen: Arc<dyn KeepLastSeen>,
+    /// Changes as they come, for whoever listens at the moment.
+    pub live: broadcast::Sender<Change>,
 }
 
-/// The actor. Build each of its lives with the same [`Table`].
+/// The actor. Build each of its lives with the same [`Roster`].
 pub struct Watchdog {
-    table: Rc<RefCell<Table>>,
+    roster: Rc<RefCell<Roster>>,
     clock: Clock,
     outlets: Outlets,
+    wakeup: Wakeup,
+    log: Log,
     handing_on: bool,
     repeating: bool,
     keeping: bool,
@@ -78,22 +86,47 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// A life of the watchdog over a table that outlives it.
+    /// A life of the watchdog over a roster that outlives it.
     #[must_use]
-    pub const fn new(table: Rc<RefCell<Table>>, clock: Clock, outlets: Outlets) -> Self {
-        Self { table, clock, outlets, handing_on: false, repeating: false, keeping: false, telling: None }
+    pub fn new(roster: Rc<RefCell<Roster>>, clock: Clock, outlets: Outlets) -> Self {
+        let (wakeup, log) = (Wakeup::default(), Log::default());
+        Self { roster, clock, outlets, wakeup, log, handing_on: false, repeating: false, keeping: false, telling: None }
     }
 
-    /// Asks what the table wants to know, and hands on what it has decided.
-    fn follow_up(&mut self, ctx: &mut Context<Self>) {
-        let questions = self.table.borrow_mut().take_questions();
-        for question in questions {
-            match question {
-                Question::Look(publisher, process, agent) => self.ask_probe(publisher, process, agent, ctx),
-                Question::AwaitExit(publisher, process) => self.await_exit(publisher, process, ctx),
-                Question::User(publisher, process) => self.ask_user(publisher, process, ctx),
+    /// Something has happened: the roster is told, with the time, and what comes of it is carried out.
+    fn happened<T>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        event: impl FnOnce(&mut Roster, Monotonic, Timestamp) -> T,
+    ) -> T {
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        let mut roster = self.roster.borrow_mut();
+        let answer = event(&mut roster, now, wall);
+        roster.took(self.clock.monotonic().since(now));
+        let (effects, next) = (roster.take_effects(), roster.next_due());
+        drop(roster);
+        self.wakeup.hurry(next);
+        self.carry_out(effects, now, ctx);
+        answer
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, now: Monotonic, ctx: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Ask(Question::Look(publisher, process, agent)) => {
+                    self.ask_probe(publisher, process, agent, ctx);
+                }
+                Effect::Ask(Question::AwaitExit(publisher, process)) => self.await_exit(publisher, process, ctx),
+                Effect::Ask(Question::User(publisher, process)) => self.ask_user(publisher, process, ctx),
+                Effect::Say(remark) => log::say(&remark),
+                Effect::Tell(change) => {
+                    self.log.verdict(&change, now);
+                    // Nobody listening is ordinary.
+                    let _ = self.outlets.live.send(*change);
+                }
             }
         }
+        self.log.left_out(now);
         self.hand_on(ctx);
     }
 
@@ -118,9 +151,7 @@ impl Watchdog {
             (publisher, process, answer)
         };
         ctx.spawn(question.into_actor(self).map(|(publisher, process, answer), actor, ctx| {
-            let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
-            actor.table.borrow_mut().answered(&publisher, &process, &answer, now, wall);
-            actor.follow_up(ctx);
+            actor.happened(ctx, |roster, now, wall| roster.answered(&publisher, &process, &answer, now, wall));
         }));
     }
 
@@ -133,7 +164,7 @@ impl Watchdog {
         ctx.spawn(question.into_actor(self).map(|(publisher, process, answer), actor, _| {
             // who cannot be looked at has no user that we know
             if let Some(user) = answer.ok().and_then(|answer| answer.user) {
-                actor.table.borrow_mut().user_found(&publisher, &process, user);
+                actor.roster.borrow_mut().user_found(&publisher, &process, user);
             }
         }));
     }
@@ -146,25 +177,23 @@ impl Watchdog {
             tokio::time::sleep(GOODBYE_GRACE).await;
             (publisher, process, answer)
         };
-        ctx.spawn(question.into_actor(self).map(|(publisher, process, answer), actor, ctx| {
-            let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
-            match answer {
-                Ok(Ok(answer)) => actor.table.borrow_mut().exited(&publisher, &process, &answer, now, wall),
-                Ok(Err(reason)) => {
-                    tracing::debug!(%publisher, reason, "its end is noticed at its deadline, not at once");
-                }
-                Err(error) => tracing::debug!(%publisher, %error, "its end is noticed at its deadline, not at once"),
+        ctx.spawn(question.into_actor(self).map(|(publisher, process, answer), actor, ctx| match answer {
+            Ok(Ok(answer)) => {
+                actor.happened(ctx, |roster, now, wall| roster.exited(&publisher, &process, &answer, now, wall));
             }
-            actor.follow_up(ctx);
+            Ok(Err(reason)) => {
+                tracing::debug!(%publisher, reason, "its end is noticed at its deadline, not at once");
+            }
+            Err(error) => tracing::debug!(%publisher, %error, "its end is noticed at its deadline, not at once"),
         }));
     }
 
-    /// Hands changes on, one message at a time and in order; they stay in the table until they are durable.
+    /// Hands changes on, one message at a time and in order; they stay in the roster until they are durable.
     fn hand_on(&mut self, ctx: &mut Context<Self>) {
         if self.handing_on {
             return;
         }
-        let changes = self.table.borrow().changes_to_hand_on(CHANGES_A_MESSAGE_MAX);
+        let changes = self.roster.borrow().changes_to_record(CHANGES_A_MESSAGE_MAX);
         if changes.is_empty() {
             return;
         }
@@ -177,7 +206,7 @@ impl Watchdog {
             if let Err(error) = handed_on {
                 tracing::error!(%error, changes = count, "verdict changes could not be recorded");
             }
-            actor.table.borrow_mut().handed_on(count);
+            actor.roster.borrow_mut().recorded(count);
             actor.tell(through_epoch, ctx);
             actor.hand_on(ctx);
         }));
@@ -206,7 +235,7 @@ impl Watchdog {
         if self.repeating {
             return;
         }
-        let Some(standing) = self.table.borrow_mut().standing_due(self.clock.monotonic(), self.clock.wall()) else {
+        let Some(standing) = self.roster.borrow_mut().standing_due(self.clock.monotonic(), self.clock.wall()) else {
             return;
         };
         self.repeating = true;
@@ -225,7 +254,7 @@ impl Watchdog {
         if self.keeping {
             return;
         }
-        let due = self.table.borrow_mut().last_seen_due(self.clock.monotonic(), self.clock.wall());
+        let due = self.roster.borrow_mut().last_seen_due(self.clock.monotonic(), self.clock.wall());
         let Some(last_seen) = due else { return };
         self.keeping = true;
         let file = self.outlets.last_seen.clone();
@@ -239,8 +268,7 @@ impl Watchdog {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        self.table.borrow_mut().tick(self.clock.monotonic());
-        self.hand_on(ctx);
+        self.happened(ctx, Roster::tick);
         self.repeat_standing(ctx);
         self.keep_last_seen(ctx);
         // Not run_interval: after a stall it would fire once for every tick that was missed.
@@ -255,11 +283,9 @@ impl Actor for Watchdog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         // Questions that a former life had asked were lost with it: ask again.
-        self.table.borrow_mut().rearm_all();
-        self.table.borrow_mut().ask_again();
+        self.roster.borrow_mut().resume();
         ctx.spawn(Expiries);
         self.tick(ctx);
-        self.follow_up(ctx);
     }
 }
 
@@ -278,18 +304,16 @@ impl ActorFuture<Watchdog> for Expiries {
         task: &mut std::task::Context<'_>,
     ) -> Poll<()> {
         let mut looked_at = 0;
-        while looked_at < LOOKS_A_TURN_MAX {
-            let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
-            if actor.table.borrow_mut().poll_due(task, now, wall).is_pending() {
-                break;
-            }
+        while looked_at < LOOKS_A_TURN_MAX && actor.happened(ctx, Roster::look) {
             looked_at += 1;
         }
         if looked_at == LOOKS_A_TURN_MAX {
             // Signs of life that wait are heard before the others are judged.
             task.waker().wake_by_ref();
+        } else {
+            let next = actor.roster.borrow().next_due();
+            actor.wakeup.wait(next, actor.clock, task);
         }
-        actor.follow_up(ctx);
         Poll::Pending
     }
 }
@@ -297,66 +321,59 @@ impl ActorFuture<Watchdog> for Expiries {
 impl Handler<Beats> for Watchdog {
     type Result = ();
     fn handle(&mut self, beats: Beats, ctx: &mut Context<Self>) {
-        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
-        self.table.borrow_mut().hear(&beats.0, now, wall);
-        self.follow_up(ctx);
+        self.happened(ctx, |roster, now, wall| roster.hear(&beats.0, now, wall));
     }
 }
 
 impl Handler<LeasesEnded> for Watchdog {
     type Result = ();
     fn handle(&mut self, ended: LeasesEnded, ctx: &mut Context<Self>) {
-        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
-        self.table.borrow_mut().leases_ended(&ended.0, now, wall);
-        self.follow_up(ctx);
+        self.happened(ctx, |roster, now, wall| roster.leases_ended(&ended.0, now, wall));
     }
 }
 
 impl Handler<LeasesPromise> for Watchdog {
     type Result = ();
-    fn handle(&mut self, promises: LeasesPromise, _: &mut Context<Self>) {
-        self.table.borrow_mut().leases_promise(&promises.0);
+    fn handle(&mut self, promises: LeasesPromise, ctx: &mut Context<Self>) {
+        self.happened(ctx, |roster, _, _| roster.leases_promise(&promises.0));
     }
 }
 
 impl Handler<Hearing> for Watchdog {
     type Result = ();
-    fn handle(&mut self, hearing: Hearing, _: &mut Context<Self>) {
-        self.table.borrow_mut().hearing(&hearing);
+    fn handle(&mut self, Hearing { way, reception, at, reason }: Hearing, ctx: &mut Context<Self>) {
+        self.happened(ctx, |roster, _, _| roster.receives(way, reception, &reason, at));
     }
 }
 
 impl Handler<ChildEnded> for Watchdog {
     type Result = ();
     fn handle(&mut self, ended: ChildEnded, ctx: &mut Context<Self>) {
-        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
-        self.table.borrow_mut().parent_told(&ended.publisher, ended.exit, now, wall);
-        self.follow_up(ctx);
+        let ChildEnded { publisher, exit } = ended;
+        self.happened(ctx, |roster, now, wall| roster.parent_told(&publisher, exit, now, wall));
     }
 }
 
 impl Handler<SetDeadlines> for Watchdog {
     type Result = ();
-    fn handle(&mut self, deadlines: SetDeadlines, ctx: &mut Context<Self>) {
-        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
-        self.table.borrow_mut().set_deadlines(deadlines, now, wall);
-        self.hand_on(ctx);
+    fn handle(&mut self, SetDeadlines(expectations): SetDeadlines, ctx: &mut Context<Self>) {
+        self.happened(ctx, |roster, now, wall| roster.set_expectations(expectations, now, wall));
     }
 }
 
 impl Handler<ChangeMaintenance> for Watchdog {
     type Result = ResponseFuture<Result<MaintenanceReply, String>>;
-    fn handle(&mut self, command: ChangeMaintenance, _: &mut Context<Self>) -> Self::Result {
-        let wall = self.clock.wall();
-        let mut table = self.table.borrow_mut();
-        let changed = match command {
-            ChangeMaintenance::Begin { publisher, lasts, reason } => {
-                let window = Window { publisher, from: wall, to: wall + lasts.min(WINDOW_MAX), reason };
-                table.begin_maintenance(window, wall).map(|save| (0, save))
-            }
-            ChangeMaintenance::End { publisher } => Ok(table.end_maintenance(&publisher, wall)),
-        };
-        let reply = table.maintenance(COVERED_MAX, wall);
+    fn handle(&mut self, command: ChangeMaintenance, ctx: &mut Context<Self>) -> Self::Result {
+        let (changed, reply) = self.happened(ctx, |roster, _, wall| {
+            let changed = match command {
+                ChangeMaintenance::Begin { publisher, lasts, reason } => {
+                    let window = Window { publisher, from: wall, to: wall + lasts.min(WINDOW_MAX), reason };
+                    roster.begin_maintenance(window, wall).map(|save| (0, save))
+                }
+                ChangeMaintenance::End { publisher } => Ok(roster.end_maintenance(&publisher, wall)),
+            };
+            (changed, roster.maintenance(COVERED_MAX, wall))
+        });
         let keep = self.outlets.windows.clone();
         Box::pin(async move {
             let (ended, (revision, windows)) = changed?;
@@ -371,38 +388,39 @@ impl Handler<ChangeMaintenance> for Watchdog {
 impl Handler<AskMaintenance> for Watchdog {
     type Result = MessageResult<AskMaintenance>;
     fn handle(&mut self, _: AskMaintenance, _: &mut Context<Self>) -> MessageResult<AskMaintenance> {
-        MessageResult(self.table.borrow().maintenance(COVERED_MAX, self.clock.wall()))
+        MessageResult(self.roster.borrow().maintenance(COVERED_MAX, self.clock.wall()))
     }
 }
 
 impl Handler<AskStatus> for Watchdog {
     type Result = MessageResult<AskStatus>;
-    fn handle(&mut self, _: AskStatus, _: &mut Context<Self>) -> MessageResult<AskStatus> {
-        // The question may be the first thing after a standstill of ours.
-        self.table.borrow_mut().tick(self.clock.monotonic());
-        let table = self.table.borrow();
-        MessageResult(StatusReply { observer: table.observer_status(), publishers: table.status() })
+    fn handle(&mut self, _: AskStatus, ctx: &mut Context<Self>) -> MessageResult<AskStatus> {
+        MessageResult(self.happened(ctx, |roster, now, wall| {
+            // The question may be the first thing after a standstill of ours.
+            roster.tick(now, wall);
+            StatusReply { observer: roster.observer_status(now), publishers: roster.status(wall) }
+        }))
     }
 }
 
 impl Handler<AskObserver> for Watchdog {
     type Result = MessageResult<AskObserver>;
     fn handle(&mut self, _: AskObserver, _: &mut Context<Self>) -> MessageResult<AskObserver> {
-        MessageResult(self.table.borrow().observer_status())
+        MessageResult(self.roster.borrow().observer_status(self.clock.monotonic()))
     }
 }
 
 impl Handler<AskUnrecorded> for Watchdog {
     type Result = Vec<Change>;
     fn handle(&mut self, ask: AskUnrecorded, _: &mut Context<Self>) -> Vec<Change> {
-        self.table.borrow().unrecorded(ask)
+        self.roster.borrow().unrecorded(ask.since_epoch, ask.changes_max)
     }
 }
 
 impl Handler<AskPublisher> for Watchdog {
     type Result = Option<PublisherStatus>;
     fn handle(&mut self, ask: AskPublisher, _: &mut Context<Self>) -> Option<PublisherStatus> {
-        self.table.borrow().status_of(&ask.0)
+        self.roster.borrow().status_of(&ask.0, self.clock.wall())
     }
 }
 
@@ -411,7 +429,7 @@ impl Handler<ProbeNow> for Watchdog {
 
     /// A process that is found to have ended is evidence like any other.
     fn handle(&mut self, ProbeNow(publisher): ProbeNow, _: &mut Context<Self>) -> Self::Result {
-        let process = self.table.borrow().process_to_probe(&publisher);
+        let process = self.roster.borrow().process_to_probe(&publisher);
         let (probe, clock) = (self.outlets.probe.clone(), self.clock);
         let look = async move {
             Some(match process? {
@@ -426,15 +444,15 @@ impl Handler<ProbeNow> for Watchdog {
             let found = match found? {
                 Ok((process, answer)) => {
                     if answer.has_ended() {
-                        let (now, wall) = (actor.clock.monotonic(), actor.clock.wall());
-                        actor.table.borrow_mut().found_ended(&publisher, &process, &answer, now, wall);
-                        actor.follow_up(ctx);
+                        actor.happened(ctx, |roster, now, wall| {
+                            roster.found_ended(&publisher, &process, &answer, now, wall);
+                        });
                     }
                     (answer.describe(process.pid), answer.looked_at)
                 }
                 Err(reason) => (reason, clock.wall()),
             };
-            let verdict = actor.table.borrow().status_of(&publisher)?.verdict;
+            let verdict = actor.roster.borrow().status_of(&publisher, clock.wall())?.verdict;
             Some(ProbeReport { found: found.0, looked_at: found.1, verdict })
         }))
     }
@@ -443,7 +461,7 @@ impl Handler<ProbeNow> for Watchdog {
 impl Handler<StopWithMonitor> for Watchdog {
     type Result = ();
     fn handle(&mut self, StopWithMonitor(publishers): StopWithMonitor, _: &mut Context<Self>) {
-        self.table.borrow_mut().stop_with_monitor(publishers);
+        self.roster.borrow_mut().stop_with_monitor(publishers);
     }
 }
 
@@ -451,8 +469,8 @@ impl Handler<Drain> for Watchdog {
     type Result = ResponseFuture<()>;
     fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> ResponseFuture<()> {
         // The message in flight holds its own copy; both may record a change, which is idempotent.
-        let changes = self.table.borrow().changes_to_hand_on(usize::MAX);
-        let last_seen = self.table.borrow().last_seen(self.clock.wall(), true);
+        let changes = self.roster.borrow().changes_to_record(usize::MAX);
+        let last_seen = self.roster.borrow().last_seen(self.clock.wall(), true);
         let (outlet, file) = (self.outlets.changes.clone(), self.outlets.last_seen.clone());
         Box::pin(async move {
             if !changes.is_empty()

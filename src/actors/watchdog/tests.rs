@@ -1,19 +1,18 @@
 use std::cell::Cell;
 
-use actix::Actor;
-use tokio::sync::broadcast;
-
 use super::*;
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::last_seen::LastSeen;
 use crate::domain::nodes::NodeBeat;
 use crate::domain::publisher::{HostName, Incarnation};
 use crate::domain::restart::RestartLimits;
+use crate::domain::roster::RosterConfig;
 use crate::domain::verdict::{Change, Verdict};
 use crate::domain::watch::Home;
 use crate::messages::ask::ObserverState;
 use crate::messages::beats::{Reception, Way};
 use crate::runtime::supervisor::{Supervised, Supervisor};
+use actix::Actor;
 
 /// Stands in for the probe: no real process can be made to change its state under a paused clock.
 struct Probing(ProcessState);
@@ -112,10 +111,11 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
     let (kept, repeated, told) = (changes.clone(), standing.clone(), Rc::new(Cell::new(0)));
     let through = told.clone();
     let writer = supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone(), through.clone()));
-    let mut config = WatchdogConfig::new(Home { host: here(), boot_id: None, pid: None });
+    let mut config = RosterConfig::new(Home { host: here(), boot_id: None, pid: None });
     config.rules.default = Duration::from_secs(5);
     config.expected = expected;
-    let table = Rc::new(RefCell::new(Table::new(config, clock, &[], 7, broadcast::channel(16).0)));
+    let roster = Roster::new(config, &[], 7, clock.monotonic(), clock.wall());
+    let roster = Rc::new(RefCell::new(roster));
     let outlets = Outlets {
         probe: probe.address.outlet(),
         exits: probe.address.outlet(),
@@ -124,8 +124,9 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
         recorded: writer.address.outlet(),
         windows: Arc::new(Windows::default()),
         last_seen: Arc::new(Unseen),
+        live: broadcast::channel(16).0,
     };
-    let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(table.clone(), clock, outlets.clone()));
+    let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(roster.clone(), clock, outlets.clone()));
     House { clock, watchdog, changes, standing, told, _parts: (probe, writer) }
 }
 

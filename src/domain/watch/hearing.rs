@@ -52,7 +52,7 @@ impl Watch {
         self.last_heard = Some((self.last_heard.map_or(beat.at, |(at, _)| at.max(beat.at)), beat.wall));
         self.ended = false;
         if let Some(trouble) = &mut self.trouble {
-            (trouble.ending, trouble.last_will, trouble.lease_ended) = (None, None, None);
+            (trouble.ending, trouble.last_will, trouble.lease_ended, trouble.resumed_at) = (None, None, None, None);
             if was.is_some() || (self.has_incarnation && Some(self.incarnation) != life_before) {
                 trouble.rival = None;
             }

@@ -180,11 +180,11 @@ impl Watch {
         answer: Option<&ProbeAnswer>,
         now: Monotonic,
     ) -> Option<Box<Transition>> {
-        let case = self.case(around, answer, now);
-        let judgement = judge_after_deadline(&case, now);
-        if judgement.verdict == self.verdict {
+        let judgement = judge_after_deadline(&self.case(around, answer, now), now);
+        if judgement.verdict == self.verdict || self.has_just_resumed(judgement.verdict, now) {
             return None;
         }
+        let case = self.case(around, answer, now);
         let first = matches!(self.verdict, Verdict::Alive | Verdict::Late | Verdict::Unknown);
         if judgement.verdict == Verdict::Unknown {
             // A doubt holds a verdict back; it does not take one back that all else still speaks for.
@@ -199,6 +199,17 @@ impl Watch {
             (now, Trigger::Probe)
         };
         Some(self.change(judgement, at, trigger))
+    }
+
+    /// A process that was stopped and goes on has been silent because it was: it has a deadline from when it is first seen to go
+    /// on. Until then it stays `stopped`, or is heard.
+    fn has_just_resumed(&mut self, to: Verdict, now: Monotonic) -> bool {
+        if self.verdict != Verdict::Stopped || !matches!(to, Verdict::Silent | Verdict::Hung) {
+            return false;
+        }
+        let deadline = self.deadline();
+        let resumed_at = *self.trouble().resumed_at.get_or_insert(now);
+        now < resumed_at + deadline
     }
 
     /// What the process alone says, before any deadline.

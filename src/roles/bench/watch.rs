@@ -1,31 +1,29 @@
-//! The watchdog's table alone, with the real clock and its real queue of deadlines: heartbeats a second,
+//! The watchdog's roster alone, with the real clock and its real queue of deadlines: heartbeats a second,
 //! memory a publisher, and how late verdicts are while everybody beats and a tenth falls silent at once.
 //!
 //! Memory is what the whole program takes more when all of them are known: ids, deadlines, timers, the
 //! directory, the last change of each, and what the allocator needs for it. The beats come from all of them, scattered over the
-//! table, since a cache that holds a few thousand publishers says nothing about a million. Each size has a process of
+//! roster, since a cache that holds a few thousand publishers says nothing about a million. Each size has a process of
 //! its own: what the allocator keeps of one is no part of the next.
 
-use std::future::poll_fn;
 use std::path::Path;
 use std::process::Stdio;
-use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::broadcast;
 
 use super::processes::{cpu_time_of_this_thread, resident_bytes};
 use super::programs::{heartwatch, whole};
-use crate::actors::watchdog::{TICK, Table, WatchdogConfig};
+use crate::actors::watchdog::TICK;
 use crate::console::tables::{self, Drawing};
 use crate::domain::beat::{Beat, BeatKind, Heartbeat};
 use crate::domain::deadline::DeadlineRules;
 use crate::domain::process::ProcessIdentity;
 use crate::domain::publisher::{HostName, Incarnation, PublisherId};
+use crate::domain::roster::{Roster, RosterConfig};
 use crate::domain::verdict::Verdict;
 use crate::domain::watch::Home;
-use crate::messages::beats::{Hearing, Reception, Way};
+use crate::messages::beats::{Reception, Way};
 use crate::roles::ask::drawing;
 use crate::roles::cli::WatchBenchArgs;
 use crate::runtime::clock::Clock;
@@ -100,16 +98,10 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     let before = resident_bytes(std::process::id())?;
     // Another host than theirs: their processes cannot be asked after.
     let home = Home { host: HostName::parse("monitor")?, boot_id: Some(OUR_BOOT.into()), pid: None };
-    let mut config = WatchdogConfig::new(home);
+    let mut config = RosterConfig::new(home);
     config.rules = DeadlineRules { default: DEADLINE, ..DeadlineRules::default() };
-    let (live, _) = broadcast::channel(1);
-    let mut watched = Table::new(config, clock, &[], 0, live);
-    watched.hearing(&Hearing {
-        way: Way::Mqtt,
-        reception: Reception::Open,
-        at: clock.monotonic(),
-        reason: String::new(),
-    });
+    let mut watched = Roster::new(config, &[], 0, clock.monotonic(), clock.wall());
+    watched.receives(Way::Mqtt, Reception::Open, "", clock.monotonic());
     let mut batch = Vec::with_capacity(BATCH_BEATS);
     // Everybody is heard for the first time; the changes are taken as the writer would take them.
     for from in (0..publishers).step_by(BATCH_BEATS) {
@@ -157,19 +149,22 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
         // As the actor does: it notes that it runs; all that is due, and then whatever else waits.
         if clock.monotonic().since(ticked) >= TICK {
             ticked = clock.monotonic();
-            watched.tick(ticked);
+            watched.tick(ticked, clock.wall());
         }
-        poll_fn(|task| {
-            while watched.poll_due(task, clock.monotonic(), clock.wall()).is_ready() {}
-            Poll::Ready(())
-        })
-        .await;
-        let changes = watched.changes_to_hand_on(usize::MAX);
+        loop {
+            let began = clock.monotonic();
+            if !watched.look(began, clock.wall()) {
+                break;
+            }
+            watched.took(clock.monotonic().since(began));
+        }
+        let changes = watched.changes_to_record(usize::MAX);
         for change in changes.iter().filter(|change| matches!(change.to, Verdict::Silent | Verdict::Unreachable)) {
             judged += 1;
             late_ms.push(whole(u64::try_from(change.decided_at.as_nanos() - change.at.as_nanos())?) / 1e6);
         }
-        watched.handed_on(changes.len());
+        watched.recorded(changes.len());
+        drop(watched.take_effects());
         tokio::task::yield_now().await;
     }
     late_ms.sort_by(f64::total_cmp);
@@ -187,9 +182,10 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     })
 }
 
-fn forget_changes(watched: &mut Table) {
-    let count = watched.changes_to_hand_on(usize::MAX).len();
-    watched.handed_on(count);
+fn forget_changes(watched: &mut Roster) {
+    let count = watched.changes_to_record(usize::MAX).len();
+    watched.recorded(count);
+    drop(watched.take_effects());
 }
 
 /// How heartbeats are made.

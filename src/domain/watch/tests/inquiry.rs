@@ -185,3 +185,26 @@ fn no_cpu_time_between_late_and_deadline_is_hung() {
         assert_eq!(change.judgement.verdict, verdict);
     }
 }
+
+#[test]
+fn who_goes_on_after_a_stop_is_given_the_time_to_be_heard() {
+    let (home, observer) = (home(), hearing_since(0));
+    let sees = around(&home, &observer);
+    let stopped = || {
+        let mut watch = heard_once();
+        watch.look(sees, at(5_000));
+        watch.answered(sees, &answer(ProcessState::Stopped), at(5_001));
+        assert_eq!(watch.verdict(), Verdict::Stopped);
+        // looked at just after SIGCONT, before its first heartbeat has come
+        watch.look(sees, at(10_000));
+        assert_eq!(watch.answered(sees, &answer(ProcessState::Running), at(10_001)), None);
+        watch
+    };
+    let mut heard = stopped();
+    let change = hear(&mut heard, &heartbeat(10_020, 1)).unwrap();
+    assert_eq!((change.from, change.judgement.verdict), (Verdict::Stopped, Verdict::Alive));
+    let mut silent = stopped();
+    silent.look(sees, at(15_001));
+    let change = silent.answered(sees, &answer(ProcessState::Running), at(15_002)).unwrap();
+    assert_eq!((change.from, change.judgement.verdict), (Verdict::Stopped, Verdict::Silent));
+}

@@ -1,4 +1,4 @@
-//! What bounds and steers the watchdog.
+//! What bounds and steers the roster.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::domain::watch::Home;
 /// Shorter gaps between two ticks are ordinary on a busy machine.
 const PAUSE_LEAST: Duration = Duration::from_millis(500);
 
-/// What bounds and steers the watchdog.
+/// What bounds and steers the roster.
 #[derive(Debug, Clone)]
-pub struct WatchdogConfig {
+pub struct RosterConfig {
     /// Which deadline each publisher has.
     pub rules: DeadlineRules,
     /// Publishers that are expected to be heard.
@@ -45,11 +45,9 @@ pub struct WatchdogConfig {
     pub publishers_max: usize,
     /// Most changes that wait to be recorded; at the limit the oldest are counted and given up.
     pub changes_waiting_max: usize,
-    /// Most verdicts in the log within 10 s; how many more there were is logged afterwards.
-    pub log_lines_max: u64,
 }
 
-impl WatchdogConfig {
+impl RosterConfig {
     /// The defaults for a monitor on this host.
     #[must_use]
     pub fn new(home: Home) -> Self {
@@ -68,7 +66,6 @@ impl WatchdogConfig {
             standing_every: Duration::from_secs(10),
             publishers_max: 1_000_000,
             changes_waiting_max: 1_000_000,
-            log_lines_max: 1_000,
         }
     }
 
@@ -77,4 +74,19 @@ impl WatchdogConfig {
     pub(super) fn pause_max(&self) -> Duration {
         self.pause_max.min((self.rules.shortest() / 2).max(PAUSE_LEAST))
     }
+}
+
+/// What a new configuration says of deadlines and of whom to expect.
+#[derive(Debug, Clone)]
+pub struct Expectations {
+    /// Which deadline each publisher has.
+    pub rules: DeadlineRules,
+    /// Publishers that are expected to be heard.
+    pub expected: Vec<PublisherId>,
+    /// Publishers that run in the monitor's own process: for others that process is no evidence.
+    pub inside: Vec<PublisherId>,
+    /// Maintenance windows of the configuration.
+    pub scheduled: Vec<Scheduled>,
+    /// When a publisher is flapping.
+    pub flapping: FlappingLimits,
 }

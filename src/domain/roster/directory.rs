@@ -4,7 +4,7 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::Entry;
+use super::entry::Entry;
 use crate::domain::publisher::PublisherId;
 
 /// From an id to its place among the entries. The ids themselves are only there: one look into memory
@@ -43,28 +43,25 @@ impl Directory {
 mod tests {
     use std::time::Duration;
 
-    use tokio::sync::broadcast;
-
-    use crate::actors::watchdog::{Table, WatchdogConfig};
     use crate::domain::beat::{Beat, BeatKind, Heartbeat, Way};
     use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-    use crate::domain::time::Timestamp;
+    use crate::domain::roster::{Roster, RosterConfig};
+    use crate::domain::time::{Monotonic, Timestamp};
     use crate::domain::watch::Home;
-    use crate::runtime::clock::Clock;
 
     /// Of so many some have hashes that look alike: a guess that was not checked would be heard as another one.
     const PUBLISHERS: i64 = 20_000;
 
-    #[tokio::test(start_paused = true)]
-    async fn everyone_is_heard_as_himself_in_whatever_order_and_new_ones_among_the_known() {
-        let (clock, host) = (Clock::start(), HostName::parse("h").unwrap());
-        let config = WatchdogConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
-        let mut table = Table::new(config, clock, &[], 0, broadcast::channel(1).0);
+    #[test]
+    fn everyone_is_heard_as_himself_in_whatever_order_and_new_ones_among_the_known() {
+        let (now, host) = (Monotonic::START, HostName::parse("h").unwrap());
+        let config = RosterConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
+        let mut roster = Roster::new(config, &[], 0, now, Timestamp::default());
         let id = |number: i64| PublisherId::parse(&format!("publisher-{number}")).unwrap();
         let beat = |number: i64, round: i64| Beat {
             publisher: id(number),
             host: host.clone(),
-            at: clock.monotonic(),
+            at: now,
             wall: Timestamp::from_nanos(number * 10 + round),
             way: Way::Mqtt,
             kind: BeatKind::Heartbeat(Box::new(Heartbeat::idle(Incarnation(1), Duration::from_secs(5)))),
@@ -73,13 +70,13 @@ mod tests {
             let scattered = (0..known).map(|turn| turn * 7_919 % known);
             let beats: Vec<Beat> = scattered.chain([3, 3]).map(|number| beat(number, round)).collect();
             for batch in beats.chunks(512) {
-                table.hear(batch, clock.monotonic(), clock.wall());
+                roster.hear(batch, now, Timestamp::default());
             }
             for number in 0..known {
-                let seen = table.status_of(&id(number)).and_then(|status| status.last_seen);
+                let seen = roster.status_of(&id(number), Timestamp::default()).and_then(|status| status.last_seen);
                 assert_eq!(seen, Some(Timestamp::from_nanos(number * 10 + round)), "{number}");
             }
-            assert_eq!(table.status_of(&id(known)).map(|status| status.id), None);
+            assert_eq!(roster.status_of(&id(known), Timestamp::default()).map(|status| status.id), None);
         }
     }
 }

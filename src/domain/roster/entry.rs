@@ -1,4 +1,4 @@
-//! One publisher in the table, as small as it can be: there may be a million.
+//! One publisher in the roster, as small as it can be: there may be a million.
 //!
 //! Nearly everybody was heard once and is alive ever since. Of such a change only its number is kept, because its words,
 //! its evidence and all else can be made again from what is known of the publisher; whatever else happened to it is
@@ -28,9 +28,9 @@ pub(super) struct Entry {
     decided_after: u32,
     /// The verdict before that change.
     from: Verdict,
-    /// What people were last told of it.
-    pub(super) told: Verdict,
-    /// Whether it is counted in [`super::Table::well`].
+    /// The last verdict that people were notified of.
+    pub(super) last_notified: Verdict,
+    /// Whether it is counted among those who are well.
     pub(super) is_well: bool,
     /// When it is to be looked at.
     pub(super) armed: Option<Monotonic>,
@@ -61,7 +61,7 @@ enum Said {
 
 impl Entry {
     pub(super) fn new(id: PublisherId, watch: Watch, since: Timestamp) -> Self {
-        let told = watch.verdict();
+        let last_notified = watch.verdict();
         Self {
             id,
             watch,
@@ -69,7 +69,7 @@ impl Entry {
             epoch: 0,
             decided_after: 0,
             from: Verdict::Unknown,
-            told,
+            last_notified,
             is_well: false,
             armed: None,
             past: None,
@@ -81,8 +81,8 @@ impl Entry {
     }
 
     /// Has the processor fetch all of it: it takes more than one line of its cache.
-    pub(super) fn touch(&self) {
-        self.watch.touch();
+    pub(super) fn prefetch(&self) {
+        self.watch.prefetch();
         std::hint::black_box((self.armed, self.is_well));
     }
 

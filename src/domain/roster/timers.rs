@@ -1,5 +1,4 @@
-//! When to look at whom again: whoever is due in the same quarter of a millisecond is in one chain, with one timer for
-//! the first chain.
+//! When to look at whom again: whoever is due in the same quarter of a millisecond is in one chain.
 //!
 //! A chain goes through an array of two places for each publisher: 8 bytes, where an ordered set took 30 and
 //! `tokio_util`'s `DelayQueue` 40 and 16 for a key. Setting a publisher anew looks into no other memory than that of
@@ -7,13 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Chain;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-
-use tokio::time::{Sleep, sleep_until};
 
 use crate::domain::time::Monotonic;
-use crate::runtime::clock::Clock;
 
 /// So many nanoseconds share a chain, which is due at their end: nobody is looked at too soon, and at most so much
 /// later than is right.
@@ -29,18 +23,13 @@ pub(super) enum Due {
 }
 
 /// The places that are to be looked at, each at most once, and the doubt about the crowd.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Timers {
-    clock: Clock,
     /// The first place of each chain, by when it is due in units of [`GRAIN_NANOS`].
     chains: BTreeMap<u64, u32>,
     /// Of each place its neighbours; the last one of a chain and the first one are neighbours, too.
     links: Vec<Link>,
     doubt: Option<Monotonic>,
-    /// For the first of them; made when it is first waited for.
-    sleep: Option<Pin<Box<Sleep>>>,
-    /// Who waits for the first of them.
-    waiting: Option<Waker>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,10 +39,6 @@ struct Link {
 }
 
 impl Timers {
-    pub(super) const fn new(clock: Clock) -> Self {
-        Self { clock, chains: BTreeMap::new(), links: Vec::new(), doubt: None, sleep: None, waiting: None }
-    }
-
     /// Looks at `place` at `wanted`, and no longer at `before`.
     pub(super) fn set(&mut self, place: u32, before: Option<Monotonic>, wanted: Option<Monotonic>) {
         let (before, wanted) = (before.map(chain_of), wanted.map(chain_of));
@@ -63,61 +48,32 @@ impl Timers {
         if let Some(chain) = before {
             self.unlink(place, chain);
         }
-        let Some(chain) = wanted else { return };
-        self.hurry(due_at(chain));
-        self.link(place, chain);
+        if let Some(chain) = wanted {
+            self.link(place, chain);
+        }
     }
 
     /// Looks at the doubt at `wanted`, and at no other time.
-    pub(super) fn set_doubt(&mut self, wanted: Option<Monotonic>) {
-        if let Some(wanted) = wanted {
-            self.hurry(wanted);
-        }
+    pub(super) const fn set_doubt(&mut self, wanted: Option<Monotonic>) {
         self.doubt = wanted;
     }
 
-    /// What is due next by `now`. When nothing is, the task is woken at the time of the next.
-    pub(super) fn poll_due(&mut self, task: &mut Context<'_>, now: Monotonic) -> Poll<Due> {
-        let Some(first) = self.first() else {
-            self.waiting = Some(task.waker().clone());
-            return Poll::Pending;
-        };
-        if first <= now {
-            if self.doubt == Some(first) {
-                self.doubt = None;
-                return Poll::Ready(Due::Doubt);
-            }
-            if let Some((&chain, &place)) = self.chains.first_key_value() {
-                self.unlink(place, chain);
-                return Poll::Ready(Due::Place(place));
-            }
-        }
-        let at = self.clock.instant(first);
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if sleep.deadline() != at {
-            sleep.as_mut().reset(at);
-        }
-        self.waiting = Some(task.waker().clone());
-        if sleep.as_mut().poll(task).is_ready() {
-            // Its time came between `now` and this line.
-            task.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-
     /// When the first of all is due.
-    fn first(&self) -> Option<Monotonic> {
+    pub(super) fn next_due(&self) -> Option<Monotonic> {
         let chain = self.chains.first_key_value().map(|(chain, _)| due_at(*chain));
         chain.into_iter().chain(self.doubt).min()
     }
 
-    /// Whoever waits for the first is woken when this one comes before it.
-    fn hurry(&mut self, wanted: Monotonic) {
-        if self.first().is_none_or(|first| wanted < first)
-            && let Some(waiting) = self.waiting.take()
-        {
-            waiting.wake();
+    /// What is due by `now`, the first of it.
+    pub(super) fn take_due(&mut self, now: Monotonic) -> Option<Due> {
+        let first = self.next_due().filter(|first| *first <= now)?;
+        if self.doubt == Some(first) {
+            self.doubt = None;
+            return Some(Due::Doubt);
         }
+        let (&chain, &place) = self.chains.first_key_value()?;
+        self.unlink(place, chain);
+        Some(Due::Place(place))
     }
 
     fn link(&mut self, place: u32, chain: u64) {
@@ -161,7 +117,6 @@ const fn due_at(chain: u64) -> Monotonic {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::future::poll_fn;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -172,10 +127,9 @@ mod tests {
         Monotonic::START + Duration::from_millis(millis)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn places_come_in_the_order_of_their_times_and_only_as_they_were_set_last() {
-        let clock = Clock::start();
-        let mut timers = Timers::new(clock);
+    #[test]
+    fn places_come_in_the_order_of_their_times_and_only_as_they_were_set_last() {
+        let mut timers = Timers::default();
         timers.set(1, None, Some(at(300)));
         timers.set(2, None, Some(at(100)));
         timers.set(3, None, Some(at(200)));
@@ -184,29 +138,12 @@ mod tests {
         timers.set_doubt(Some(at(50)));
         timers.set_doubt(Some(at(350)));
         let mut seen = Vec::new();
-        for _ in 0..3 {
-            let due = poll_fn(|task| timers.poll_due(task, clock.monotonic())).await;
-            seen.push((due, clock.monotonic()));
+        while let Some(due) = timers.next_due() {
+            assert_eq!(timers.take_due(Monotonic::from_nanos(due.as_nanos() - 1)), None);
+            seen.extend(timers.take_due(due).map(|what| (what, due)));
         }
         assert_eq!(seen, [(Due::Place(1), at(300)), (Due::Doubt, at(350)), (Due::Place(2), at(400))]);
         assert!(timers.chains.is_empty() && timers.doubt.is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn whoever_waits_for_a_later_one_is_woken_for_an_earlier_one() {
-        for doubt in [false, true] {
-            let clock = Clock::start();
-            let timers = std::cell::RefCell::new(Timers::new(clock));
-            timers.borrow_mut().set(1, None, Some(at(60_000)));
-            let next = poll_fn(|task| timers.borrow_mut().poll_due(task, clock.monotonic()));
-            let earlier = async {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                let mut timers = timers.borrow_mut();
-                if doubt { timers.set_doubt(Some(at(20))) } else { timers.set(2, None, Some(at(20))) }
-            };
-            let (due, ()) = futures_util::future::join(next, earlier).await;
-            assert_eq!((due, clock.monotonic()), (if doubt { Due::Doubt } else { Due::Place(2) }, at(20)));
-        }
     }
 
     proptest! {
@@ -214,7 +151,7 @@ mod tests {
         /// those of one time in the order in which they were set.
         #[test]
         fn it_is_an_ordered_set(steps in prop::collection::vec((0_u32..40, prop::option::of(0_u64..3_000_000)), 0..300)) {
-            let mut timers = Timers::new(Clock::start());
+            let mut timers = Timers::default();
             let mut wanted = [None; 40];
             let mut order = BTreeSet::new();
             for (step, (place, nanos)) in steps.into_iter().enumerate() {
@@ -226,11 +163,10 @@ mod tests {
                     order.extend(at.map(|at| (chain_of(at), step, place)));
                 }
             }
-            let mut task = Context::from_waker(Waker::noop());
             for (chain, _, place) in order {
                 let (due, at) = (due_at(chain), wanted[place as usize].unwrap());
                 prop_assert!(due >= at && due.since(at) < Duration::from_nanos(GRAIN_NANOS));
-                prop_assert_eq!(timers.poll_due(&mut task, due), Poll::Ready(Due::Place(place)));
+                prop_assert_eq!(timers.take_due(due), Some(Due::Place(place)));
             }
             prop_assert!(timers.chains.is_empty());
         }

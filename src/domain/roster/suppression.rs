@@ -1,0 +1,231 @@
+//! Who is told what, and when it is better not to tell: flapping, maintenance, a host that is gone.
+//!
+//! Verdicts are decided as ever; this part stands between a verdict and the word about it. It remembers
+//! what was last told of everyone, and makes good at the end of a suppression what still differs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::effect::Effect;
+use super::host_outages::{Context, HostOutages};
+use super::record::Record;
+use super::watched::Watched;
+use crate::domain::evidence::{Evidence, EvidenceKind};
+use crate::domain::flapping::{FlappingLimits, Turn};
+use crate::domain::maintenance::Maintenance;
+use crate::domain::publisher::PublisherId;
+use crate::domain::time::{Monotonic, Timestamp, describe_duration};
+use crate::domain::verdict::{Change, Flaps, Trigger, Verdict};
+
+/// How often those of whom less was told are looked through.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Everything that keeps a change from being told.
+#[derive(Debug)]
+pub(super) struct Suppression {
+    limits: FlappingLimits,
+    pub(super) maintenance: Maintenance,
+    pub(super) outages: HostOutages,
+    /// Those whose last notification is out of date, because a maintenance window or a host outage suppressed it.
+    outdated: BTreeSet<u32>,
+    flapping: BTreeSet<u32>,
+    looked_at: Monotonic,
+}
+
+/// What a word about a publisher needs.
+pub(super) struct Teller<'a> {
+    pub watched: &'a mut Watched,
+    pub record: &'a mut Record,
+    pub effects: &'a mut Vec<Effect>,
+    pub now: Monotonic,
+    pub wall: Timestamp,
+}
+
+/// Whether a person who was told `told` has to be told `now`.
+fn differs(told: Verdict, now: Verdict) -> bool {
+    (told.is_bad() || now.is_bad()) && told != now
+}
+
+/// Puts words behind the verdict that the summary begins with.
+fn say(change: &mut Change, words: &str) {
+    let why = change.summary.split_once(": ").map_or("", |(_, why)| why);
+    let why = if why.is_empty() { String::new() } else { format!("; {why}") };
+    change.summary = format!("{}: {words}{why}", change.to);
+}
+
+impl Suppression {
+    pub(super) fn new(limits: FlappingLimits, maintenance: Maintenance) -> Self {
+        Self {
+            limits,
+            maintenance,
+            outages: HostOutages::default(),
+            outdated: BTreeSet::new(),
+            flapping: BTreeSet::new(),
+            looked_at: Monotonic::START,
+        }
+    }
+
+    pub(super) const fn set_limits(&mut self, limits: FlappingLimits) {
+        self.limits = limits;
+    }
+
+    /// A change of an earlier run was not told.
+    pub(super) fn is_outdated(&mut self, index: u32) {
+        self.outdated.insert(index);
+    }
+
+    /// A verdict has changed: it is told, told with a mark, or held back.
+    pub(super) fn note(&mut self, index: u32, mut change: Change, teller: &mut Teller<'_>) {
+        let (limits, now) = (self.limits, teller.now);
+        let entry = teller.watched.entry_mut(index);
+        if entry.flapping().is_some() || change.from.is_bad() != change.to.is_bad() {
+            match entry.steps().changed(limits, change.from, change.to, now) {
+                Turn::Tell => {}
+                Turn::Begin(words) => {
+                    say(&mut change, &words);
+                    change.evidence.push(Evidence::new(EvidenceKind::Flapping, words));
+                    self.flapping.insert(index);
+                    change.flapping = Some(Flaps::Begins);
+                }
+                Turn::Hold => change.flapping = Some(Flaps::Held),
+            }
+        }
+        change.because = self.outages.behind(
+            index,
+            &change,
+            &mut Context {
+                watched: &mut *teller.watched,
+                record: &mut *teller.record,
+                effects: &mut *teller.effects,
+                maintenance: &self.maintenance,
+                now,
+                wall: teller.wall,
+            },
+        );
+        self.emit(index, change, teller);
+    }
+
+    /// Looks through those who flap and those whose notification is out of date, and tells what has become due.
+    pub(super) fn look_through(&mut self, teller: &mut Teller<'_>) {
+        let idle = self.flapping.is_empty() && self.outdated.is_empty();
+        if idle || teller.now.since(self.looked_at) < LOOK_EVERY {
+            return;
+        }
+        self.looked_at = teller.now;
+        for index in self.flapping.clone() {
+            self.settle(index, teller);
+        }
+        for index in self.outdated.clone() {
+            self.bring_up_to_date(index, teller);
+        }
+    }
+
+    fn settle(&mut self, index: u32, teller: &mut Teller<'_>) {
+        let entry = teller.watched.entry_mut(index);
+        let verdict = entry.watch.verdict();
+        let Some(flapping) = entry.flapping() else { return };
+        let Some((stood, held)) = flapping.settle(self.limits, verdict, teller.now) else { return };
+        self.flapping.remove(&index);
+        let (summary, evidence) =
+            entry.change().map_or_else(Default::default, |last| (last.summary.clone(), last.evidence.clone()));
+        let words = format!("steady for {} after flapping ({held} changes held back)", describe_duration(stood));
+        let mut change = again(teller, index, Trigger::Steady, summary, evidence);
+        say(&mut change, &words);
+        change.evidence.push(Evidence::new(EvidenceKind::Flapping, words));
+        change.flapping = Some(Flaps::Ends);
+        self.emit(index, change, teller);
+    }
+
+    /// Tells what still differs from what was told, once neither a window nor the host speaks for it.
+    fn bring_up_to_date(&mut self, index: u32, teller: &mut Teller<'_>) {
+        let entry = teller.watched.entry(index);
+        let Some(last) = entry.change() else { return };
+        let host = entry.watch.host();
+        let host_speaks = last.because.is_some() && self.outages.speaks_for(host, entry.watch.deadline(), teller.now);
+        if host_speaks || entry.flaps() || self.maintenance.covers(&entry.id, host, teller.wall).is_some() {
+            return;
+        }
+        self.outdated.remove(&index);
+        let verdict = entry.watch.verdict();
+        if !differs(entry.last_notified, verdict) {
+            return;
+        }
+        let (trigger, words) = if last.maintenance {
+            (Trigger::MaintenanceEnd, "so at the end of its maintenance".to_owned())
+        } else if last.flapping.is_some() {
+            (Trigger::Steady, "so after flapping".to_owned())
+        } else {
+            (Trigger::Deadline, format!("its host {host} is heard again, it is not"))
+        };
+        let (summary, mut evidence) = match last.to == verdict {
+            true => (last.summary.clone(), last.evidence.clone()),
+            false => (String::new(), Vec::new()),
+        };
+        evidence.retain(|fact| fact.kind != EvidenceKind::Maintenance);
+        evidence.push(Evidence::new(EvidenceKind::Maintenance, words.clone()));
+        let mut change = again(teller, index, trigger, summary, evidence);
+        say(&mut change, &words);
+        self.emit(index, change, teller);
+    }
+
+    fn emit(&mut self, index: u32, mut change: Change, teller: &mut Teller<'_>) {
+        change.epoch = teller.record.next_epoch();
+        let entry = teller.watched.entry_mut(index);
+        let open = self.maintenance.covers(&entry.id, entry.watch.host(), teller.wall);
+        if let Some(open) = &open {
+            let reason = if open.reason.is_empty() { String::new() } else { format!(": {}", open.reason) };
+            let words = format!("in maintenance until {}{reason}", open.until);
+            change.evidence.push(Evidence::new(EvidenceKind::Maintenance, words));
+        }
+        change.maintenance = open.is_some();
+        entry.changed(&change);
+        if change.is_told() {
+            entry.last_notified = change.to;
+        }
+        if differs(entry.last_notified, change.to) {
+            self.outdated.insert(index)
+        } else {
+            self.outdated.remove(&index)
+        };
+        teller.record.publish(change, teller.effects);
+    }
+}
+
+/// A verdict that stands is said again, for another reason.
+fn again(teller: &Teller<'_>, index: u32, trigger: Trigger, summary: String, evidence: Vec<Evidence>) -> Change {
+    let entry = teller.watched.entry(index);
+    let to = entry.watch.verdict();
+    unmarked(teller, index, entry.last_notified, to, entry.since, trigger, summary, evidence)
+}
+
+/// A change without a number and marks.
+#[expect(clippy::too_many_arguments, reason = "a change has as many parts")]
+pub(super) fn unmarked(
+    teller: &Teller<'_>,
+    index: u32,
+    from: Verdict,
+    to: Verdict,
+    at: Timestamp,
+    trigger: Trigger,
+    summary: String,
+    evidence: Vec<Evidence>,
+) -> Change {
+    let entry = teller.watched.entry(index);
+    let publisher: PublisherId = entry.id.clone();
+    Change {
+        epoch: 0,
+        publisher,
+        host: entry.watch.host().clone(),
+        from,
+        to,
+        at,
+        decided_at: teller.wall,
+        trigger,
+        summary,
+        evidence,
+        process: entry.watch.process().cloned(),
+        maintenance: false,
+        flapping: None,
+        because: None,
+    }
+}
