@@ -26,6 +26,7 @@ mod directory;
 mod effect;
 mod entry;
 mod host_outages;
+pub mod mutant;
 mod places;
 mod promises;
 mod record;
@@ -39,6 +40,7 @@ pub use self::config::{Expectations, RosterConfig};
 pub use self::effect::{Effect, Question, Remark};
 pub use self::status::{MaintenanceReply, ObserverState, ObserverStatus, PublisherStatus, Standing};
 
+use self::mutant::{Mutant, is_planted};
 use self::promises::Promises;
 use self::record::Record;
 use self::restart::Restarts;
@@ -112,7 +114,9 @@ impl Roster {
         if !change.is_told() && change.to.is_bad() {
             // What was told before it is not known any more: better once too often than never.
             entry.last_notified = Verdict::Alive;
-            self.suppression.is_outdated(index);
+            if !is_planted(Mutant::Restart) {
+                self.suppression.is_outdated(index);
+            }
         }
     }
 
@@ -193,7 +197,9 @@ impl Roster {
 
     /// Notes that the monitor runs, or that it stood still.
     pub fn tick(&mut self, now: Monotonic, wall: Timestamp) {
-        if let Some(gap) = self.watched.observers_mut().tick(now) {
+        if !is_planted(Mutant::Standstill)
+            && let Some(gap) = self.watched.observers_mut().tick(now)
+        {
             self.paused_for = Some((gap, now));
             self.effects.push(Effect::Say(Remark::StoodStill { gap }));
         }
@@ -223,6 +229,12 @@ impl Roster {
             self.follow(index, outcome, now, wall);
         }
         true
+    }
+
+    /// What is known of one publisher.
+    #[must_use]
+    pub fn watch_of(&self, id: &PublisherId) -> Option<&Watch> {
+        self.watched.find(id).map(|index| &self.watched.entry(index).watch)
     }
 
     /// What was done last has taken so long: what has to be done for everybody is done less often on a slow machine.

@@ -2,9 +2,8 @@
 //!
 //! Publishers send with jitter, and now and then only just within their deadline; they end and start
 //! again. The monitor hitches, stands still for minutes, loses its broker, is held up by its disk, reads late what came
-//! meanwhile, and gets the probe's answers late. Everything is decided by [`Watch`] and [`Observer`],
-//! as in the running monitor; nothing is random but the seed. The doubt about a silent crowd
-//! ([`crate::domain::crowd`]) is left out: it would only hold verdicts back.
+//! meanwhile, and gets the probe's answers late. Everything is decided by the [`Roster`] of the
+//! running monitor, which gets what happens with its time and is asked when it is next due; nothing is random but the seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,13 +13,14 @@ use fastrand::Rng;
 
 use crate::domain::arrivals::Phi;
 use crate::domain::beat::{Beat, BeatKind, Heartbeat, Way};
-use crate::domain::deadline::{DeadlineKind, DeadlineRule};
+use crate::domain::deadline::{DeadlineKind, DeadlineOverride, DeadlineRules, IdPattern};
 use crate::domain::observer::{Observer, Reception};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::domain::publisher::{BadName, HostName, Incarnation, PublisherId};
+use crate::domain::roster::{Effect, Question, Roster, RosterConfig};
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
-use crate::domain::verdict::Verdict;
-use crate::domain::watch::{Home, Surroundings, Transition, Watch};
+use crate::domain::verdict::{Change, Verdict};
+use crate::domain::watch::{Home, Watch};
 
 mod result;
 pub use self::result::SimulationResult;
@@ -28,8 +28,7 @@ pub use self::result::SimulationResult;
 /// Lives through at least so many publisher-hours. About 70 million events a million hours.
 #[must_use]
 pub fn simulate(seed: u64, publisher_hours: u64) -> SimulationResult {
-    let pause_max = Duration::from_secs(2);
-    World::new(seed, publisher_hours, pause_max).run()
+    World::new(seed, publisher_hours).run()
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -41,45 +40,60 @@ const SLOTS: usize = 1 << 14;
 /// The same, for reckoning with numbers of slots.
 const SLOTS_U64: u64 = SLOTS as u64;
 /// Most publishers at once; they share the monitor's standstills.
-const PUBLISHERS_MAX: u64 = 10_000;
+const PUBLISHERS_MAX: u64 = 1_000;
 /// How long a sign of life may wait to be read after a short standstill.
 const READ_WITHIN: u64 = SECOND / 5;
 /// And after a longer one, when more has gathered.
 const READ_WITHIN_LATER: u64 = 3 * SECOND;
 /// The closest to its deadline that a sign of life comes: shorter hitches of the monitor are not noticed.
 const CLOSEST: u64 = 3 * SECOND / 4;
+/// A longer gap in the monitor's own running is a standstill.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The intervals of publishers, in seconds.
+const INTERVALS: [u64; 3] = [60, 120, 300];
+/// How their deadlines are found; an id begins with that.
+const KINDS: [&str; 3] = ["fixed", "intervals", "adaptive"];
+
+/// The deadline of those whose ids begin so.
+fn rule(kind: &str, seconds: u64) -> DeadlineOverride {
+    let interval = Duration::from_secs(seconds);
+    let (floor, ceiling) = (interval * 2, interval * 5);
+    let publishers = IdPattern::new(format!("{kind}-{seconds}-*"));
+    let kind = match kind {
+        "fixed" => DeadlineKind::Fixed(interval * 5),
+        "intervals" => DeadlineKind::Intervals { count: 5, floor, ceiling, unpromised: ceiling },
+        _ => DeadlineKind::Adaptive { phi: Phi::default(), floor, ceiling },
+    };
+    DeadlineOverride { publishers, kind: Some(kind), grace: None }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     /// A sign of life that was sent at its planned time.
     Sign,
-    /// The publisher's timer in the monitor.
-    Look,
     /// The probe answers.
     Answer,
     /// Its process ends, or the next one starts.
     Turn,
 }
 
-/// When (nanoseconds), to whom, what; and which of its lives or timers was meant.
+/// When (nanoseconds), to whom, what; and which of its lives was meant.
 type Event = (u64, u32, What, u32);
 
 struct Publisher {
-    watch: Watch,
     heartbeat: Beat,
     readings: Beat,
     interval: u64,
     is_adaptive: bool,
     lives: bool,
     life: u32,
-    timer: u32,
-    armed: Option<u64>,
     last_read: u64,
 }
 
 struct World {
     rng: Rng,
-    home: Home,
+    roster: Roster,
+    /// What the monitor's ears could hear, as the roster should see it.
     observer: Observer,
     publishers: Vec<Publisher>,
     calendar: Vec<Vec<Event>>,
@@ -91,18 +105,24 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, publisher_hours: u64, pause_max: Duration) -> Self {
+    fn new(seed: u64, publisher_hours: u64) -> Self {
         let count = publisher_hours.clamp(1, PUBLISHERS_MAX);
         let hours = publisher_hours.div_ceil(count).max(1);
         let mut rng = Rng::with_seed(seed);
         let home = Home { host: name("here", HostName::parse), boot_id: Some("boot".into()), pid: None };
-        let publishers = (0..count).map(|index| Publisher::new(index, &home, &mut rng)).collect();
-        let mut observer = Observer::new(pause_max, at(0));
+        let publishers: Vec<_> = (0..count).map(|index| Publisher::new(index, &home, &mut rng)).collect();
+        let mut observer = Observer::new(PAUSE_MAX, at(0));
         observer.receives(Reception::Open, "", at(0));
+        let overrides = KINDS.iter().flat_map(|kind| INTERVALS.map(|seconds| rule(*kind, seconds))).collect();
+        let rules = DeadlineRules { overrides, ..DeadlineRules::default() };
+        let expected = publishers.iter().map(|publisher| publisher.id().clone()).collect();
+        let config = RosterConfig { rules, expected, pause_max: PAUSE_MAX, ..RosterConfig::new(home) };
+        let mut roster = Roster::new(config, &[], 0, at(0), Timestamp::default());
+        roster.receives(Way::Mqtt, Reception::Open, "", at(0));
         let result = SimulationResult { seed, publisher_hours: count * hours, ..SimulationResult::default() };
         let calendar = vec![Vec::new(); SLOTS];
         let end = hours * HOUR;
-        Self { rng, home, observer, publishers, calendar, soon: BinaryHeap::new(), slot: 0, now: 0, end, result }
+        Self { rng, roster, observer, publishers, calendar, soon: BinaryHeap::new(), slot: 0, now: 0, end, result }
     }
 
     fn run(mut self) -> SimulationResult {
@@ -111,8 +131,6 @@ impl World {
             self.plan(first, who, What::Sign, 1);
             let first = self.rng.u64(0..HOUR);
             self.plan(first, who, What::Turn, 0);
-            // Who is never heard has a timer as well.
-            self.arm(who, false);
         }
         let mut stall_at = self.rng.u64(0..HOUR);
         let mut cut_at = self.rng.u64(0..4 * HOUR);
@@ -125,12 +143,12 @@ impl World {
             }
             match deaf_until {
                 None if self.now >= cut_at => {
-                    self.observer.receives(Reception::Lost, "connection refused", at(self.now));
+                    self.receives(Reception::Lost, "connection refused");
                     self.result.cuts += 1;
                     deaf_until = Some((self.now + self.rng.u64(SECOND..300 * SECOND), SLOT));
                 }
                 None if self.now >= held_up_at => {
-                    self.observer.receives(Reception::HeldUp, "its own disk takes nothing", at(self.now));
+                    self.receives(Reception::HeldUp, "its own disk takes nothing");
                     self.result.hold_ups += 1;
                     let lasts = self.rng.u64(SECOND / 2..60 * SECOND);
                     deaf_until = Some((self.now + lasts, 4 * lasts));
@@ -139,16 +157,48 @@ impl World {
                     held_up_at = self.now + lasts + pause;
                 }
                 Some((until, _)) if self.now >= until => {
-                    self.observer.receives(Reception::Open, "", at(self.now));
+                    self.receives(Reception::Open, "");
                     deaf_until = None;
                     cut_at = self.now + self.rng.u64(SECOND..4 * HOUR);
                 }
                 _ => {}
             }
-            self.observer.tick(at(self.now));
+            self.tick();
             self.live_through_slot(deaf_until);
         }
         self.result
+    }
+
+    fn receives(&mut self, reception: Reception, reason: &str) {
+        self.observer.receives(reception, reason, at(self.now));
+        self.roster.receives(Way::Mqtt, reception, reason, at(self.now));
+    }
+
+    /// The monitor runs.
+    fn tick(&mut self) {
+        self.observer.tick(at(self.now));
+        self.roster.tick(at(self.now), wall(self.now));
+        self.carry_out();
+    }
+
+    /// What the roster wants to be done.
+    fn carry_out(&mut self) {
+        for effect in self.roster.take_effects() {
+            match effect {
+                Effect::Ask(Question::Look(publisher, process, _)) => {
+                    self.result.questions += 1;
+                    let then = self.now + self.rng.u64(SECOND / 1_000..SECOND / 30);
+                    let life = u32::try_from(process.start_ticks).unwrap_or(u32::MAX);
+                    self.plan(then, number_of(&publisher), What::Answer, life);
+                }
+                Effect::Tell(change) => {
+                    self.roster.recorded(1);
+                    self.noted(&change);
+                }
+                // The end of a process is noticed by its deadline alone: the hard case.
+                Effect::Ask(_) | Effect::Say(_) => {}
+            }
+        }
     }
 
     /// The monitor does not run: what was due waits, in the order that the machine likes.
@@ -170,7 +220,7 @@ impl World {
         self.now = woken;
         for (due, who, what, which) in missed {
             // Timers are noticed at once; what came waits to be read.
-            let then = if what == What::Look { woken } else { woken + self.rng.u64(0..read_within) };
+            let then = woken + self.rng.u64(0..read_within);
             self.soon.push(Reverse((due.max(then), who, what, which)));
         }
     }
@@ -186,8 +236,15 @@ impl World {
             self.calendar[slot].clear();
             self.slot += 1;
         }
-        while let Some(Reverse((due, who, what, which))) = self.soon.peek().copied().filter(|next| next.0.0 < slot_end)
-        {
+        loop {
+            let event = self.soon.peek().copied().map(|Reverse(event)| event).filter(|event| event.0 < slot_end);
+            let look = self.roster.next_due().map(Monotonic::as_nanos).filter(|due| *due < slot_end);
+            if let Some(due) = look.filter(|due| event.is_none_or(|event| *due <= event.0)) {
+                self.now = self.now.max(due);
+                self.look();
+                continue;
+            }
+            let Some((due, who, what, which)) = event else { break };
             self.soon.pop();
             self.now = self.now.max(due);
             match (what, deaf_until) {
@@ -197,8 +254,7 @@ impl World {
                     self.plan(then, who, What::Sign, which);
                 }
                 (What::Sign, None) => self.sign(due, who, which),
-                (What::Look, _) => self.look(who, which),
-                (What::Answer, _) => self.answer(who),
+                (What::Answer, _) => self.answer(who, which),
                 (What::Turn, _) => self.turn(who),
             }
         }
@@ -222,57 +278,38 @@ impl World {
             return;
         }
         self.result.signs_of_life += 1;
-        let deadline = nanos(publisher.watch.deadline());
+        let deadline = self.roster.watch_of(publisher.id()).map_or(0, |watch| nanos(watch.deadline()));
         let gap = now.saturating_sub(publisher.last_read);
         self.result.just_in_time += u64::from(gap < deadline && gap >= deadline / 10 * 9);
         publisher.last_read = now;
-        let (wall, which) = (Timestamp::from_nanos(now.cast_signed()), self.rng.u32(0..4));
+        let which = self.rng.u32(0..4);
         let beat = if which == 0 { &mut publisher.heartbeat } else { &mut publisher.readings };
-        (beat.at, beat.wall) = (at(now), wall);
+        (beat.at, beat.wall) = (at(now), wall(now));
         if let BeatKind::Heartbeat(heartbeat) = &mut beat.kind {
             heartbeat.cursor += u64::from(!heartbeat.idle);
         }
-        let around =
-            Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None, other_agent: None };
-        let beat = if which == 0 { &publisher.heartbeat } else { &publisher.readings };
-        let outcome = publisher.watch.hear(beat, around);
+        self.observer.tick(at(now));
+        self.roster.hear(std::slice::from_ref(beat), at(now), wall(now));
         let next = publisher.next_gap(&mut self.rng);
-        self.noted(who, outcome.change);
-        self.arm(who, false);
+        self.carry_out();
         self.plan(sent.max(now.saturating_sub(READ_WITHIN)) + next, who, What::Sign, life);
     }
 
-    fn look(&mut self, who: u32, timer: u32) {
-        if self.publishers[who as usize].timer != timer {
-            return;
-        }
+    fn look(&mut self) {
         self.observer.tick(at(self.now));
-        let around =
-            Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None, other_agent: None };
-        let outcome = self.publishers[who as usize].watch.look(around, at(self.now));
-        if outcome.ask.is_some() {
-            self.result.questions += 1;
-            let then = self.now + self.rng.u64(SECOND / 1_000..SECOND / 30);
-            self.plan(then, who, What::Answer, 0);
-        }
-        self.noted(who, outcome.change);
-        self.arm(who, true);
+        self.roster.look(at(self.now), wall(self.now));
+        self.carry_out();
     }
 
-    fn answer(&mut self, who: u32) {
+    /// The probe answers about the process of this life.
+    fn answer(&mut self, who: u32, life: u32) {
         self.observer.tick(at(self.now));
-        let publisher = &mut self.publishers[who as usize];
-        // About a process that was replaced meanwhile: the watchdog drops that one.
-        let Some(process) = publisher.watch.process() else { return };
-        let known = process.start_ticks == u64::from(publisher.life);
-        let state = if publisher.lives && known { ProcessState::Sleeping } else { ProcessState::Gone };
+        let publisher = &self.publishers[who as usize];
+        let state = if publisher.lives && publisher.life == life { ProcessState::Sleeping } else { ProcessState::Gone };
         let cpu_time = Some(Duration::from_nanos(self.now / 1_000));
         let answer = ProbeAnswer { state, cpu_time, looked_at: Timestamp::default(), host_pid: None, user: None };
-        let around =
-            Surroundings { home: &self.home, observer: &self.observer, doubt: None, agent: None, other_agent: None };
-        let change = publisher.watch.answered(around, &answer, at(self.now));
-        self.noted(who, change);
-        self.arm(who, false);
+        self.roster.answered(publisher.id(), &process(life), &answer, at(self.now), wall(self.now));
+        self.carry_out();
     }
 
     /// A process ends (one in a hundred), or the next one starts.
@@ -285,17 +322,18 @@ impl World {
         } else {
             let silent_since = self.observer.counts_from(at(publisher.last_read)).max(self.observer.settled_at());
             // Twice the deadline: at the first look the monitor may have been deaf.
-            let was_due = at(now).since(silent_since) > publisher.watch.deadline() * 2;
+            let Some(watch) = self.roster.watch_of(publisher.id()) else { return };
+            let was_due = at(now).since(silent_since) > watch.deadline() * 2;
             // One whose heartbeat has not come yet has not said which process it is: it can only be silent, or
             // never started.
-            let verdict = publisher.watch.verdict();
-            let told = match publisher.watch.process() {
+            let verdict = watch.verdict();
+            let told = match watch.process() {
                 Some(_) => verdict == Verdict::Dead,
                 None => matches!(verdict, Verdict::Silent | Verdict::NeverStarted),
             };
             if !told && was_due && self.observer.hears() {
                 self.result.missed_deaths += 1;
-                let (verdict, hour) = (publisher.watch.verdict(), describe_duration(Duration::from_nanos(now)));
+                let hour = describe_duration(Duration::from_nanos(now));
                 let silence = describe_duration(at(now).since(silent_since));
                 self.result.first_missed.get_or_insert_with(|| {
                     format!("publisher {who} is {verdict} after {hour}, {silence} after its last sign of life")
@@ -309,26 +347,12 @@ impl World {
         self.plan(next, who, What::Turn, 0);
     }
 
-    fn arm(&mut self, who: u32, fired: bool) {
-        let publisher = &mut self.publishers[who as usize];
-        if fired {
-            publisher.armed = None;
-        }
-        let Some(wanted) = publisher.watch.look_again_at(&self.observer).map(Monotonic::as_nanos) else { return };
-        if publisher.armed.is_none_or(|armed| wanted < armed) {
-            publisher.timer += 1;
-            publisher.armed = Some(wanted);
-            let timer = publisher.timer;
-            self.plan(wanted.max(self.now), who, What::Look, timer);
-        }
-    }
-
-    fn noted(&mut self, who: u32, change: Option<Box<Transition>>) {
-        let Some(change) = change else { return };
+    fn noted(&mut self, change: &Change) {
+        let who = number_of(&change.publisher);
         let publisher = &self.publishers[who as usize];
-        let known = publisher.watch.process();
-        let is_of_the_life_before = known.is_some_and(|process| process.start_ticks != u64::from(publisher.life));
-        match change.judgement.verdict {
+        let is_of_the_life_before =
+            change.process.as_ref().is_some_and(|process| process.start_ticks != u64::from(publisher.life));
+        match change.to {
             Verdict::Alive | Verdict::Unknown | Verdict::Ended => {}
             Verdict::Late => self.result.late += 1,
             _ if !publisher.lives => {}
@@ -336,7 +360,8 @@ impl World {
             Verdict::Dead if is_of_the_life_before => {}
             verdict => {
                 let silent_since = self.observer.counts_from(at(publisher.last_read));
-                let too_late = at(self.now).since(silent_since) >= publisher.watch.deadline();
+                let deadline = self.roster.watch_of(publisher.id()).map_or(Duration::MAX, Watch::deadline);
+                let too_late = at(self.now).since(silent_since) >= deadline;
                 if verdict == Verdict::Silent && publisher.is_adaptive && too_late {
                     self.result.too_late += 1;
                     return;
@@ -344,7 +369,7 @@ impl World {
                 self.result.false_verdicts += 1;
                 self.result.first_false.get_or_insert_with(|| {
                     let hour = describe_duration(Duration::from_nanos(self.now));
-                    format!("publisher {who} after {hour}: {}", change.judgement.summary)
+                    format!("publisher {who} after {hour}: {}", change.summary)
                 });
             }
         }
@@ -353,21 +378,14 @@ impl World {
 
 impl Publisher {
     fn new(index: u64, home: &Home, rng: &mut Rng) -> Self {
-        let seconds = [60, 120, 300][rng.usize(0..3)];
+        let (seconds, kind) = (INTERVALS[rng.usize(0..3)], KINDS[usize::try_from(index % 3).unwrap_or(0)]);
         let interval = Duration::from_secs(seconds);
-        let (floor, ceiling) = (interval * 2, interval * 5);
-        let kind = match index % 3 {
-            0 => DeadlineKind::Fixed(interval * 5),
-            1 => DeadlineKind::Intervals { count: 5, floor, ceiling, unpromised: ceiling },
-            _ => DeadlineKind::Adaptive { phi: Phi::default(), floor, ceiling },
-        };
-        let publisher = name(&format!("p{index}"), PublisherId::parse);
-        let process = ProcessIdentity { pid: 812, start_ticks: 1, boot_id: "boot".into() };
+        let publisher = name(&format!("{kind}-{seconds}-{index}"), PublisherId::parse);
         let heartbeat = Heartbeat {
             is_agent: false,
             outbox_stalled: None,
             incarnation: Incarnation(1),
-            process: Some(process),
+            process: Some(process(1)),
             sequence: 0,
             cursor: 0,
             idle: rng.u32(0..10) == 0,
@@ -382,17 +400,18 @@ impl Publisher {
             kind,
         };
         Self {
-            watch: Watch::expected(home.host.clone(), DeadlineRule { kind, grace: Duration::ZERO }, Monotonic::START),
             heartbeat: beat(BeatKind::Heartbeat(Box::new(heartbeat))),
             readings: beat(BeatKind::Readings { incarnation: Some(Incarnation(1)) }),
             interval: nanos(interval),
-            is_adaptive: matches!(kind, DeadlineKind::Adaptive { .. }),
+            is_adaptive: kind == "adaptive",
             lives: true,
             life: 1,
-            timer: 0,
-            armed: None,
             last_read: 0,
         }
+    }
+
+    const fn id(&self) -> &PublisherId {
+        &self.heartbeat.publisher
     }
 
     /// Mostly its interval with jitter, one in a hundred as late as it may be.
@@ -413,11 +432,23 @@ impl Publisher {
         self.readings.kind = BeatKind::Readings { incarnation: Some(incarnation) };
         if let BeatKind::Heartbeat(heartbeat) = &mut self.heartbeat.kind {
             heartbeat.incarnation = incarnation;
-            if let Some(process) = &mut heartbeat.process {
-                process.start_ticks = u64::from(self.life);
-            }
+            heartbeat.process = Some(process(self.life));
         }
     }
+}
+
+/// The process of a publisher's life.
+fn process(life: u32) -> ProcessIdentity {
+    ProcessIdentity { pid: 812, start_ticks: u64::from(life), boot_id: "boot".into() }
+}
+
+/// The number at the end of an id.
+fn number_of(publisher: &PublisherId) -> u32 {
+    publisher.as_str().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
+}
+
+const fn wall(nanos: u64) -> Timestamp {
+    Timestamp::from_nanos(nanos.cast_signed())
 }
 
 fn at(nanos: u64) -> Monotonic {
@@ -436,6 +467,7 @@ fn name<T>(text: &str, parse: fn(&str) -> Result<T, BadName>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::roster::mutant::{self, Mutant};
 
     #[test]
     fn nobody_is_accused_falsely_in_a_million_publisher_hours() {
@@ -459,7 +491,7 @@ mod tests {
     /// So that the nought above means something.
     #[test]
     fn a_monitor_that_does_not_notice_its_own_standstills_accuses_falsely() {
-        let result = World::new(1, 50_000, Duration::MAX).run();
+        let result = mutant::with(Mutant::Standstill, || simulate(1, 50_000));
         assert!(result.false_verdicts > 20, "{result:?}");
         assert!(result.first_false.is_some_and(|first| first.contains("silent")));
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::effect::Effect;
 use super::entry::Entry;
+use super::mutant::{Mutant, is_planted};
 use super::record::Record;
 use super::watched::Watched;
 use crate::domain::evidence::{Evidence, EvidenceKind};
@@ -90,7 +91,7 @@ impl HostOutages {
     fn goes(&mut self, host: &HostName, id: &PublisherId, at: Timestamp, context: &mut Context<'_>) -> bool {
         let now = context.now;
         let state = self.0.entry(host.clone()).or_default();
-        if now < state.ask_again_at {
+        if now < state.ask_again_at || is_planted(Mutant::HostLoss) {
             return false;
         }
         let publishers = u32::try_from(context.watched.on_host(host).len()).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::effect::Effect;
 use super::host_outages::{Context, HostOutages};
+use super::mutant::{Mutant, is_planted};
 use super::record::Record;
 use super::watched::Watched;
 use crate::domain::evidence::{Evidence, EvidenceKind};
@@ -112,11 +113,15 @@ impl Suppression {
             return;
         }
         self.looked_at = teller.now;
-        for index in self.flapping.clone() {
-            self.settle(index, teller);
+        if !is_planted(Mutant::Flapping) {
+            for index in self.flapping.clone() {
+                self.settle(index, teller);
+            }
         }
-        for index in self.outdated.clone() {
-            self.bring_up_to_date(index, teller);
+        if !is_planted(Mutant::Suppression) {
+            for index in self.outdated.clone() {
+                self.bring_up_to_date(index, teller);
+            }
         }
     }
 
