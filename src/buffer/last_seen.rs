@@ -70,6 +70,7 @@ mod tests {
             at: Timestamp::from_nanos(at * 1_000_000_000),
             in_order,
             heard: BTreeMap::from([(light.clone(), Timestamp::from_nanos(at * 1_000_000_000))]),
+            notified: BTreeMap::new(),
             left_with_monitor: vec![light.clone()],
         };
         for (written, stands) in [(seen(1, false), 1), (seen(2, true), 2), (seen(3, false), 2)] {

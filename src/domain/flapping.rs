@@ -50,6 +50,12 @@ pub struct Flapping {
 }
 
 impl Flapping {
+    /// Of one that had flapped when the monitor ended. How often its verdict had changed is not known any more.
+    #[must_use]
+    pub fn remembered(now: Monotonic) -> Self {
+        Self { flaps: true, last_change: now, ..Self::default() }
+    }
+
     /// Its verdict changes.
     pub fn changed(&mut self, limits: FlappingLimits, from: Verdict, to: Verdict, now: Monotonic) -> Turn {
         self.last_change = now;

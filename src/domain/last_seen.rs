@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
+use crate::domain::verdict::Verdict;
 
 /// When everybody was heard last, as of one instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub struct LastSeen {
     pub in_order: bool,
     /// Who was heard, and when last.
     pub heard: BTreeMap<PublisherId, Timestamp>,
+    /// The last verdicts that people were notified of, where they were not told of the last change.
+    #[serde(default)]
+    pub notified: BTreeMap<PublisherId, Verdict>,
     /// Who said goodbye because the monitor that had started it ended. It is nobody's verdict.
     pub left_with_monitor: Vec<PublisherId>,
 }

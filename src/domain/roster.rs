@@ -5,7 +5,7 @@
 //! says when its changes are durable. What one silence means is decided by [`Watch`](crate::domain::watch::Watch); here is
 //! what concerns many: who is due, the crowd, hosts, what is told, and what survives a restart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::domain::beat::{Beat, BeatKind, Way};
@@ -85,8 +85,9 @@ impl Roster {
             saved_revision: 0,
             config,
         };
+        let notified = last_seen.as_ref().map(|last_seen| last_seen.notified.clone()).unwrap_or_default();
         for change in remembered {
-            roster.remember(change, now);
+            roster.remember(change, &notified, now);
         }
         let expected = roster.config.expected.clone();
         roster.expect(&expected, now, wall);
@@ -94,8 +95,8 @@ impl Roster {
         roster
     }
 
-    /// A change of an earlier run.
-    fn remember(&mut self, change: &Change, now: Monotonic) {
+    /// A change of an earlier run, and what had been told last of those of whom that is another verdict.
+    fn remember(&mut self, change: &Change, notified: &BTreeMap<PublisherId, Verdict>, now: Monotonic) {
         if change.is_of_monitor() {
             return;
         }
@@ -110,14 +111,14 @@ impl Roster {
         let Some(index) = self.add(change.publisher.clone(), watch, change.at) else { return };
         let entry = self.watched.entry_mut(index);
         entry.changed(change);
-        entry.last_notified = change.to;
-        if !change.is_told() && change.to.is_bad() {
-            // What was told before it is not known any more: better once too often than never.
-            entry.last_notified = Verdict::Alive;
-            if !is_planted(Mutant::Restart) {
-                self.suppression.is_outdated(index);
-            }
+        if is_planted(Mutant::Restart) {
+            return;
         }
+        // What nobody has kept is taken to have been well: better told once too often than never.
+        let untold = if change.to.is_bad() { Verdict::Alive } else { change.to };
+        let told = notified.get(&change.publisher).copied();
+        entry.last_notified = told.unwrap_or(if change.is_told() { change.to } else { untold });
+        self.suppression.remember(index, change, entry, now);
     }
 
     /// Says that there was a run before, and of whom it has heard last.
@@ -165,7 +166,7 @@ impl Roster {
 
     /// Notes signs of life.
     pub fn hear(&mut self, beats: &[Beat], now: Monotonic, wall: Timestamp) {
-        self.tick(now, wall);
+        self.note_time(now);
         let places = self.watched.prefetch(beats);
         for (beat, place) in beats.iter().zip(places) {
             let is_it = |place: &u32| self.watched.entry(*place).id == beat.publisher;
@@ -184,6 +185,7 @@ impl Roster {
             self.await_exit_of(index);
             self.watched.arm_sooner(index);
         }
+        self.look_through(now, wall);
     }
 
     /// The monitor's own hearing came or went, on one way.
@@ -195,8 +197,19 @@ impl Roster {
         }
     }
 
-    /// Notes that the monitor runs, or that it stood still.
+    /// Notes that the monitor runs, or that it stood still, and tells what has become due.
     pub fn tick(&mut self, now: Monotonic, wall: Timestamp) {
+        self.note_time(now);
+        self.look_through(now, wall);
+    }
+
+    /// What was suppressed may be due to be told; after what has happened, which may have made it untrue.
+    fn look_through(&mut self, now: Monotonic, wall: Timestamp) {
+        let (suppression, mut teller) = self.teller(now, wall);
+        suppression.look_through(&mut teller);
+    }
+
+    fn note_time(&mut self, now: Monotonic) {
         if !is_planted(Mutant::Standstill)
             && let Some(gap) = self.watched.observers_mut().tick(now)
         {
@@ -207,8 +220,6 @@ impl Roster {
         if self.watched.crowd().is_silent() {
             self.watched.count_the_silent(now);
         }
-        let (suppression, mut teller) = self.teller(now, wall);
-        suppression.look_through(&mut teller);
     }
 
     /// When something is to be looked at next.
@@ -220,7 +231,7 @@ impl Roster {
     /// The first thing that is due by now is looked at; whether there was one.
     pub fn look(&mut self, now: Monotonic, wall: Timestamp) -> bool {
         let Some(due) = self.watched.take_due(now) else { return false };
-        self.tick(now, wall);
+        self.note_time(now);
         if let Due::Place(index) = due {
             self.watched.note_promise(index);
             self.watched.count_the_silent_with(index, now);
@@ -228,6 +239,7 @@ impl Roster {
             self.watched.arm(index);
             self.follow(index, outcome, now, wall);
         }
+        self.look_through(now, wall);
         true
     }
 
@@ -295,7 +307,7 @@ impl Roster {
 
     /// Leases of these nodes have ended: everybody who belongs to one is asked after.
     pub fn leases_ended(&mut self, nodes: &[NodeBeat], now: Monotonic, wall: Timestamp) {
-        self.tick(now, wall);
+        self.note_time(now);
         let agents = nodes.iter().filter_map(|node| node.client_id.as_ref());
         let mut found: BTreeSet<u32> = agents.filter_map(|agent| self.watched.find(agent)).collect();
         for host in nodes.iter().flat_map(NodeBeat::hosts) {
@@ -492,13 +504,14 @@ impl Roster {
         wall: Timestamp,
         decide: impl FnOnce(&mut Watch, Surroundings<'_>) -> Option<Box<Transition>>,
     ) {
-        self.tick(now, wall);
+        self.note_time(now);
         let Some(index) = self.watched.find(publisher) else { return };
         self.watched.count_the_silent_with(index, now);
         let change = self.watched.decide(index, true, decide);
         self.follow(index, Outcome { change, ..Outcome::default() }, now, wall);
         // A doubt is looked at again sooner than a verdict.
         self.watched.arm_sooner(index);
+        self.look_through(now, wall);
     }
 
     fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {

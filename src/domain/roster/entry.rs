@@ -112,6 +112,14 @@ impl Entry {
         }
     }
 
+    /// Whether people were not told of its last change.
+    pub(super) fn is_untold(&self) -> bool {
+        match self.past.as_deref().map(|past| &past.change) {
+            Some(Said::All(change)) => !change.is_told(),
+            Some(Said::First | Said::Again(_)) | None => false,
+        }
+    }
+
     /// Its verdict has changed, or had changed before this run.
     pub(super) fn changed(&mut self, change: &Change) {
         (self.since, self.epoch, self.from) = (change.at, change.epoch, change.from);

@@ -64,6 +64,11 @@ impl HostOutages {
         self.0.get(host).is_some_and(|state| state.is_gone || now.since(state.back_at) < deadline)
     }
 
+    /// The outage that speaks for those on a host at this moment.
+    pub(super) fn of(&self, host: &HostName) -> Option<PublisherId> {
+        self.0.get(host).filter(|state| state.is_gone).and_then(|_| host_id(host))
+    }
+
     /// The host that a change follows from; its own change is told first.
     pub(super) fn behind(&mut self, index: u32, change: &Change, context: &mut Context<'_>) -> Option<PublisherId> {
         let entry = context.watched.entry(index);

@@ -74,10 +74,12 @@ impl Restarts {
 
     /// When everybody was heard last, as of now.
     pub(super) fn last_seen(&self, watched: &Watched, wall: Timestamp, in_order: bool) -> LastSeen {
+        let untold = watched.entries().iter().filter(|entry| entry.is_untold());
+        let notified = untold.map(|entry| (entry.id.clone(), entry.last_notified)).collect();
         let mut heard: BTreeMap<_, _> = self.before.iter().map(|(id, at)| (id.clone(), *at)).collect();
         let entries = watched.entries().iter();
         heard.extend(entries.filter_map(|entry| Some((entry.id.clone(), entry.watch.last_heard()?.1))));
-        LastSeen { at: wall, in_order, heard, left_with_monitor: self.left.clone() }
+        LastSeen { at: wall, in_order, heard, notified, left_with_monitor: self.left.clone() }
     }
 }
 
@@ -203,6 +205,7 @@ mod tests {
             heard: [("light", 99), ("child", 98), ("former", 97), ("done", 5)]
                 .map(|(name, s)| (id(name), at(s)))
                 .into(),
+            notified: BTreeMap::new(),
             left_with_monitor: vec![id("child"), id("former")],
         };
         let mut roster = roster(Some(last_seen), &remembered);
@@ -239,7 +242,13 @@ mod tests {
     #[test]
     fn a_first_start_is_no_restart_and_a_kill_is_told_from_an_end() {
         assert_eq!(said(&roster(None, &[])), []);
-        let killed = LastSeen { at: at(100), in_order: false, heard: BTreeMap::new(), left_with_monitor: Vec::new() };
+        let killed = LastSeen {
+            at: at(100),
+            in_order: false,
+            heard: BTreeMap::new(),
+            notified: BTreeMap::new(),
+            left_with_monitor: Vec::new(),
+        };
         let changes = said(&roster(Some(killed), &[]));
         assert!(
             changes[0].2.contains("it did not end in order; it still ran at 1970-01-01T00:01:40.000Z"),

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::effect::Effect;
+use super::entry::Entry;
 use super::host_outages::{Context, HostOutages};
 use super::mutant::{Mutant, is_planted};
 use super::record::Record;
 use super::watched::Watched;
 use crate::domain::evidence::{Evidence, EvidenceKind};
-use crate::domain::flapping::{FlappingLimits, Turn};
+use crate::domain::flapping::{Flapping, FlappingLimits, Turn};
 use crate::domain::maintenance::Maintenance;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
@@ -70,9 +71,15 @@ impl Suppression {
         self.limits = limits;
     }
 
-    /// A change of an earlier run was not told.
-    pub(super) fn is_outdated(&mut self, index: u32) {
-        self.outdated.insert(index);
+    /// Takes up where an earlier run has left: what it has not told, and who flapped then.
+    pub(super) fn remember(&mut self, index: u32, last: &Change, entry: &mut Entry, now: Monotonic) {
+        if matches!(last.flapping, Some(Flaps::Begins | Flaps::Held)) {
+            *entry.steps() = Flapping::remembered(now);
+            self.flapping.insert(index);
+        }
+        if differs(entry.last_notified, entry.watch.verdict()) {
+            self.outdated.insert(index);
+        }
     }
 
     /// A verdict has changed: it is told, told with a mark, or held back.
@@ -138,6 +145,7 @@ impl Suppression {
         say(&mut change, &words);
         change.evidence.push(Evidence::new(EvidenceKind::Flapping, words));
         change.flapping = Some(Flaps::Ends);
+        change.because = self.outages.of(&change.host).filter(|_| verdict == Verdict::Unreachable);
         self.emit(index, change, teller);
     }
 

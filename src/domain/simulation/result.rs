@@ -33,19 +33,122 @@ pub struct SimulationResult {
     pub deaths: u64,
     /// Deaths that were not told although their deadline had passed. The product promises none.
     pub missed_deaths: u64,
-    /// The first of them, in words.
+    /// The first of them, or of the missed notifications, in words.
     pub first_missed: Option<String>,
+    /// Small fleets to which everything happens often.
+    pub fleets: u64,
+    /// Restarts of their monitors.
+    pub restarts: u64,
+    /// Hosts that were out of reach.
+    pub host_losses: u64,
+    /// Switches that failed, and with them most of a fleet.
+    pub mass_silences: u64,
+    /// Publishers that fell silent and came back, again and again.
+    pub flaps: u64,
+    /// Publishers in whose name somebody else spoke.
+    pub rivals: u64,
+    /// Windows of maintenance.
+    pub windows: u64,
+    /// Notifications: changes that people are told, and have to be.
+    pub notifications: u64,
+    /// Of these, those of what was not so, or was to be kept from people. The product promises none.
+    pub false_notifications: u64,
+    /// What nobody was told although it had lasted. The product promises none.
+    pub missed_notifications: u64,
+    /// What was told twice, or of one that flaps as if it did not. The product promises none.
+    pub doubled_notifications: u64,
+}
+
+impl SimulationResult {
+    /// Takes another world in.
+    pub(super) fn add(&mut self, other: Self) {
+        let Self {
+            seed: _,
+            publisher_hours,
+            signs_of_life,
+            just_in_time,
+            stalls,
+            cuts,
+            hold_ups,
+            questions,
+            late,
+            too_late,
+            false_verdicts,
+            first_false,
+            deaths,
+            missed_deaths,
+            first_missed,
+            fleets,
+            restarts,
+            host_losses,
+            mass_silences,
+            flaps,
+            rivals,
+            windows,
+            notifications,
+            false_notifications,
+            missed_notifications,
+            doubled_notifications,
+        } = other;
+        for (sum, more) in [
+            (&mut self.publisher_hours, publisher_hours),
+            (&mut self.signs_of_life, signs_of_life),
+            (&mut self.just_in_time, just_in_time),
+            (&mut self.stalls, stalls),
+            (&mut self.cuts, cuts),
+            (&mut self.hold_ups, hold_ups),
+            (&mut self.questions, questions),
+            (&mut self.late, late),
+            (&mut self.too_late, too_late),
+            (&mut self.false_verdicts, false_verdicts),
+            (&mut self.deaths, deaths),
+            (&mut self.missed_deaths, missed_deaths),
+            (&mut self.fleets, fleets + 1),
+            (&mut self.restarts, restarts),
+            (&mut self.host_losses, host_losses),
+            (&mut self.mass_silences, mass_silences),
+            (&mut self.flaps, flaps),
+            (&mut self.rivals, rivals),
+            (&mut self.windows, windows),
+            (&mut self.notifications, notifications),
+            (&mut self.false_notifications, false_notifications),
+            (&mut self.missed_notifications, missed_notifications),
+            (&mut self.doubled_notifications, doubled_notifications),
+        ] {
+            *sum += more;
+        }
+        self.first_false = self.first_false.take().or(first_false);
+        self.first_missed = self.first_missed.take().or(first_missed);
+    }
+
+    /// How much of what is promised never to happen has happened.
+    #[must_use]
+    pub const fn wrong(&self) -> u64 {
+        self.false_verdicts
+            + self.missed_deaths
+            + self.false_notifications
+            + self.missed_notifications
+            + self.doubled_notifications
+    }
 }
 
 impl fmt::Display for SimulationResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { publisher_hours, signs_of_life, just_in_time, stalls, cuts, hold_ups, deaths, .. } = self;
+        let Self { fleets, restarts, host_losses, mass_silences, flaps, rivals, windows, notifications, .. } = self;
         write!(
             f,
             "{publisher_hours} simulated publisher-hours (seed {}): {signs_of_life} signs of life, {just_in_time} just in \
              time, {stalls} stalls of the monitor, {cuts} losses of its broker, {hold_ups} hold-ups by its disk, {deaths} \
-             deaths; {} false verdicts, {} missed deaths",
-            self.seed, self.false_verdicts, self.missed_deaths
+             deaths; in {fleets} of its worlds a small fleet: {restarts} restarts of the monitor, {host_losses} lost hosts, \
+             {mass_silences} failed switches, {flaps} that flapped, {rivals} impostors, {windows} windows of maintenance, \
+             {notifications} notifications; {} false verdicts, {} missed; {} false notifications, {} missed, {} doubled",
+            self.seed,
+            self.false_verdicts,
+            self.missed_deaths,
+            self.false_notifications,
+            self.missed_notifications,
+            self.doubled_notifications
         )?;
         self.first_false.as_ref().map_or(Ok(()), |first| write!(f, "; the first false one: {first}"))?;
         self.first_missed.as_ref().map_or(Ok(()), |first| write!(f, "; the first missed one: {first}"))

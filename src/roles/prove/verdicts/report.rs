@@ -172,7 +172,10 @@ impl Report {
         limits.extend(simulation.iter().flat_map(|simulated| {
             [
                 none("false verdicts in simulated publisher-hours", simulated.false_verdicts),
-                none("deaths missed in simulated publisher-hours", simulated.missed_deaths),
+                none("deaths and silences missed in simulated publisher-hours", simulated.missed_deaths),
+                none("false notifications there", simulated.false_notifications),
+                none("notifications missed there", simulated.missed_notifications),
+                none("notifications doubled there", simulated.doubled_notifications),
             ]
         }));
         let by_fault = FaultKind::ALL.into_iter().filter_map(|fault| {
