@@ -154,7 +154,8 @@ impl Suppression {
         let entry = teller.watched.entry(index);
         let Some(last) = entry.change() else { return };
         let host = entry.watch.host();
-        let host_speaks = last.because.is_some() && self.outages.speaks_for(host, entry.watch.deadline(), teller.now);
+        let host_speaks = (last.because.is_some() || last.to == Verdict::Unreachable)
+            && self.outages.speaks_for(host, entry.watch.deadline(), teller.now);
         if host_speaks || entry.flaps() || self.maintenance.covers(&entry.id, host, teller.wall).is_some() {
             return;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::member::Member;
-use super::{DEADLINE, FLAPPING, Fleet, HOSTS, KNOWN_AFTER, NOTIFICATIONS_MAX, Trouble, wall};
+use super::{DEADLINE, FLAPPING, Fleet, HOSTS, INTERVAL, KNOWN_AFTER, NOTIFICATIONS_MAX, Trouble, wall};
 use crate::domain::beat::Way;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, describe_duration};
@@ -51,12 +51,13 @@ impl Fleet {
         let member = self.members.iter().find(|member| member.id == change.publisher)?;
         let of_this_life = change.process.as_ref().is_none_or(|process| process.start_ticks == u64::from(member.life));
         // What stands since before is said again at the end of what had suppressed it: it may be that nothing can be heard just now.
-        let is_again = matches!(change.trigger, Trigger::Steady | Trigger::MaintenanceEnd);
+        let is_again = self.journal.get(&change.publisher).is_some_and(|last| last.to == change.to);
         let silence = if is_again { self.now.since(member.last_read) } else { self.silence(member) };
         // The first sign of a new life is not believed: only its second one is.
         let is_new = member.signs < 2;
         let in_time = member.lives && !is_new && silence < DEADLINE;
-        let rival_is_over = member.rival_until.is_none() && self.now.since(member.changed_at) > DEADLINE;
+        // That it has ceased is seen after a deadline, with the next sign of the publisher itself.
+        let rival_is_over = member.rival_until.is_none() && member.last_read > member.changed_at + DEADLINE + INTERVAL;
         match change.to {
             Verdict::Alive | Verdict::Late | Verdict::Unknown | Verdict::Ended => None,
             Verdict::Dead => (member.lives && of_this_life).then_some("it lives"),
