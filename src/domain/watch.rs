@@ -282,6 +282,9 @@ impl Watch {
         if judgement.verdict == Verdict::Dead {
             self.trouble().ending = Some(Ending::of(at));
         }
+        if let Some(trouble) = &mut self.trouble {
+            trouble.resumed_at = None;
+        }
         let from = std::mem::replace(&mut self.verdict, judgement.verdict);
         Box::new(Transition { from, judgement, at, trigger })
     }

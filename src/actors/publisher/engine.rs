@@ -463,6 +463,7 @@ impl Engine {
     }
 
     async fn say_goodbye(&self) {
+        self.pulse.stop();
         if !self.pulse.is_connected() {
             return;
         }

@@ -65,6 +65,8 @@ pub(super) struct Position {
 
 struct State {
     connected: bool,
+    /// It has said goodbye, or is about to: nothing follows that.
+    stopped: bool,
     /// Since when there is no connection, while there is none.
     offline_since: Instant,
     /// Time between two heartbeats: what is configured, or less where the monitor's deadline wants that.
@@ -109,6 +111,7 @@ impl Pulse {
         let Beginning { config, transport, clock, process, earlier, reads_source, position, errors } = beginning;
         let state = State {
             connected: false,
+            stopped: false,
             offline_since: Instant::now(),
             heartbeat: config.heartbeat,
             confirmed: 0,
@@ -186,6 +189,11 @@ impl Pulse {
         self.state.borrow().connected
     }
 
+    /// No heartbeat from now on: what comes after a goodbye would refute it.
+    pub(super) fn stop(&self) {
+        self.state.borrow_mut().stopped = true;
+    }
+
     /// The last number of a reading that is kept.
     pub(super) fn last_sequence(&self) -> Sequence {
         self.state.borrow().position.sequence
@@ -225,6 +233,9 @@ impl Pulse {
 
     pub(super) fn beat(&self) {
         let mut state = self.state.borrow_mut();
+        if state.stopped {
+            return;
+        }
         if !state.connected {
             // the first connection takes a moment, and that is no error
             if state.offline_since.elapsed() >= state.heartbeat.max(CONNECTING_GRACE) {

@@ -28,8 +28,9 @@ impl Transport for Taken {
 
     fn acknowledge(&self, _: Vec<Receipt>) {}
 
+    /// As long as a broker may take.
     fn disconnect(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
+        Box::pin(tokio::time::sleep(Duration::from_millis(1_900)))
     }
 }
 
@@ -52,9 +53,8 @@ impl Taken {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_disk_that_stands_still_silences_nobody() {
-    let clock = Clock::start();
+/// One that publishes three rows again and again, one every half a second.
+fn engine(clock: Clock, sent: &Arc<Taken>) -> Engine {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "1\n2\n3\n").unwrap();
     let config = PublisherConfig {
@@ -77,8 +77,39 @@ async fn a_disk_that_stands_still_silences_nobody() {
         outbox_bytes_max: 1_000_000,
         full_policy: FullPolicy::RefuseNew,
     };
+    Engine::new(prepare(config, clock).unwrap(), sent.clone(), clock, None).unwrap()
+}
+
+async fn connects(events: &mpsc::Sender<TransportEvent>, connection_epoch: u64) {
+    let connected = TransportEvent::Connected { connection_epoch, session_present: false };
+    events.send(connected).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_a_goodbye() {
+    let (clock, sent) = (Clock::start(), Arc::new(Taken::default()));
+    let (events, mut comes) = mpsc::channel(8);
+    connects(&events, 1).await;
+    let (stop, stopped) = watch::channel(None);
+    let ends = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stop.send_replace(Some(Instant::now()));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = engine(clock, &sent).run(&mut comes, stopped) => {}
+        () = ends => {}
+    }
+    let topics: Vec<String> = sent.0.lock().unwrap().iter().map(|message| message.topic.clone()).collect();
+    let heartbeats = topics.iter().filter(|topic| topic.ends_with("/heartbeat")).count();
+    assert!(heartbeats >= 5 && topics.last().unwrap().ends_with("/goodbye"), "{topics:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stands_still_silences_nobody() {
+    let clock = Clock::start();
     let sent = Arc::new(Taken::default());
-    let engine = Engine::new(prepare(config, clock).unwrap(), sent.clone(), clock, None).unwrap();
+    let engine = engine(clock, &sent);
     // Whatever the worker is asked to do from now on does not return.
     let worker = engine.worker.clone();
     let (has_it, had) = sync_channel(1);
@@ -91,8 +122,7 @@ async fn a_disk_that_stands_still_silences_nobody() {
     had.recv().unwrap();
 
     let (events, mut comes) = mpsc::channel(8);
-    let connected = TransportEvent::Connected { connection_epoch: 1, session_present: false };
-    events.send(connected).await.unwrap();
+    connects(&events, 1).await;
     let (_stop, stopped) = watch::channel(None);
     let minute = async || {
         for _ in 0..600 {
@@ -113,8 +143,7 @@ async fn a_disk_that_stands_still_silences_nobody() {
         events.send(TransportEvent::Disconnected { reason: String::new(), at }).await.unwrap();
         minute().await;
         assert_eq!(sent.take().0.len(), 0);
-        let connected = TransportEvent::Connected { connection_epoch: 2, session_present: false };
-        events.send(connected).await.unwrap();
+        connects(&events, 2).await;
         minute().await;
         assert!(sent.take().0.len() >= 60);
 

@@ -181,7 +181,13 @@ impl Watch {
         now: Monotonic,
     ) -> Option<Box<Transition>> {
         let judgement = judge_after_deadline(&self.case(around, answer, now), now);
-        if judgement.verdict == self.verdict || self.has_just_resumed(judgement.verdict, now) {
+        if judgement.verdict == self.verdict {
+            if let Some(trouble) = &mut self.trouble {
+                trouble.resumed_at = None;
+            }
+            return None;
+        }
+        if self.has_just_resumed(judgement.verdict, now) {
             return None;
         }
         let case = self.case(around, answer, now);
