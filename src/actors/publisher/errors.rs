@@ -71,8 +71,8 @@ impl Errors {
         self.since_quiet.extend(metrics);
     }
 
-    /// What a heartbeat tells, in about so many bytes at most.
-    pub(super) fn tell(&mut self, now: Monotonic, at: Timestamp, bytes_max: usize) -> ErrorNote {
+    /// What a heartbeat tells, in about so many bytes at most; with `quiet` also what is 0, where that is due.
+    pub(super) fn tell(&mut self, now: Monotonic, at: Timestamp, bytes_max: usize, quiet: bool) -> ErrorNote {
         let mut counts = Vec::new();
         let mut bytes = 0;
         let mut fits = |measurement: &str| {
@@ -87,7 +87,7 @@ impl Errors {
             *told += 1;
         }
         self.waiting.retain(|(_, told)| *told < TOLD_TIMES);
-        if self.quiet_told.is_none_or(|told| now.since(told) >= QUIET_EVERY) {
+        if quiet && self.quiet_told.is_none_or(|told| now.since(told) >= QUIET_EVERY) {
             self.quiet_told = Some(now);
             let wrong = std::mem::take(&mut self.since_quiet);
             let quiet = self.metrics.iter().filter(|metric| !wrong.contains(*metric) && fits(metric));
@@ -103,7 +103,7 @@ mod tests {
 
     fn told(errors: &mut Errors, second: u64) -> Vec<(String, u64, i64)> {
         let now = Monotonic::from_nanos(second * 1_000_000_000);
-        let note = errors.tell(now, Timestamp::from_nanos(i64::try_from(second).unwrap()), 100_000);
+        let note = errors.tell(now, Timestamp::from_nanos(i64::try_from(second).unwrap()), 100_000, true);
         note.counts.into_iter().map(|count| (count.measurement, count.value, count.at.as_nanos())).collect()
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let refused = ["x".repeat(300), "heartwatch_own".to_owned(), "a\nb".to_owned()];
         let mut errors = Errors::new([long.as_slice(), &refused].concat(), Some("e".repeat(300)));
         errors.happened(CONNECTIVITY_ERROR, 1, Timestamp::from_nanos(5));
-        let note = errors.tell(Monotonic::from_nanos(1), Timestamp::from_nanos(1), 2_048);
+        let note = errors.tell(Monotonic::from_nanos(1), Timestamp::from_nanos(1), 2_048, true);
         assert!(note.env.is_none() && note.counts[0].measurement == CONNECTIVITY_ERROR && note.counts.len() > 5);
         assert!(note.counts.iter().all(|count| check_error_metric(&count.measurement).is_ok()));
         let bytes: usize = note.counts.iter().map(|count| count.measurement.len()).sum();

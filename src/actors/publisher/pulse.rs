@@ -76,6 +76,8 @@ struct State {
     position: Position,
     /// When the step of the disk began that has not ended yet.
     step_began: Option<Instant>,
+    /// Whether one has ended: before that nobody knows whether anything went wrong in what there is to read.
+    has_read: bool,
     earlier_told: Option<Instant>,
     errors: Errors,
 }
@@ -118,6 +120,7 @@ impl Pulse {
             idle: Idle::Always,
             position,
             step_began: None,
+            has_read: false,
             earlier_told: None,
             errors,
         };
@@ -222,7 +225,7 @@ impl Pulse {
     /// It has ended, and has left this; none where it failed.
     pub(super) fn step_ended(&self, position: Option<Position>) {
         let mut state = self.state.borrow_mut();
-        state.step_began = None;
+        (state.step_began, state.has_read) = (None, true);
         if let Some(mut position) = position {
             state.errors.were_readings(std::mem::take(&mut position.erred));
             let dropped = position.dropped.saturating_sub(state.position.dropped);
@@ -244,7 +247,9 @@ impl Pulse {
             return;
         }
         let bytes_max = self.config.message_bytes_max.min(self.transport.payload_bytes_max());
-        let errors = state.errors.tell(self.clock.monotonic(), self.clock.wall(), bytes_max / 2);
+        // What the first step brings is not known yet: it may be errors.
+        let quiet = state.has_read || state.step_began.is_none();
+        let errors = state.errors.tell(self.clock.monotonic(), self.clock.wall(), bytes_max / 2, quiet);
         let outbox_stalled = state
             .step_began
             .map(|began| began.elapsed())
