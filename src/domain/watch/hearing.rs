@@ -26,6 +26,10 @@ impl Watch {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation, around),
             BeatKind::LastWill { incarnation } => return self.hear_last_will(beat, *incarnation, around),
             BeatKind::Readings { incarnation } => {
+                let unheard = self.is_unheard(beat.at);
+                if let Some(position) = self.position.as_mut().filter(|_| unheard) {
+                    position.since = beat.at;
+                }
                 if incarnation.is_some() && *incarnation != life_before {
                     // Which process this life is in, only a heartbeat tells: the known one is of another.
                     was = self.process.is_some().then(|| Box::new(self.whereabouts()));
@@ -66,6 +70,12 @@ impl Watch {
         Outcome { change, ask: None, was, another: false }
     }
 
+    /// Whether nothing was heard of it for longer than is usual. What it did meanwhile is not known: for how long its source has
+    /// stood is counted anew.
+    fn is_unheard(&self, at: Monotonic) -> bool {
+        self.last_heard.is_some_and(|(heard, _)| at >= heard + self.late_after())
+    }
+
     fn hear_heartbeat(&mut self, heartbeat: &Heartbeat, at: Monotonic) -> Option<Box<Whereabouts>> {
         // A heartbeat of the same life that names no process takes none away.
         let is_named = heartbeat.process.is_some() || self.incarnation() != Some(heartbeat.incarnation);
@@ -90,8 +100,7 @@ impl Watch {
             trouble.outbox_stalled = None;
         }
         let Heartbeat { sequence, cursor, idle, .. } = *heartbeat;
-        // What it did while nothing was heard of it is not known: the count starts again.
-        let unheard = self.last_heard.is_some_and(|(heard, _)| at >= heard + self.late_after());
+        let unheard = self.is_unheard(at);
         let moved = self.position.is_none_or(|before| (before.sequence, before.cursor) != (sequence, cursor));
         let since = match self.position {
             Some(before) if !moved && !idle && !unheard => before.since,

@@ -143,3 +143,23 @@ fn the_process_of_an_earlier_life_says_nothing_about_the_next_one() {
     let Some(change) = watch.look(around(&home, &observer), at(6_500)).change else { panic!("no change") };
     assert_eq!(change.judgement.verdict, Verdict::Silent);
 }
+
+#[test]
+fn a_source_that_stood_while_nothing_was_heard_is_not_hung_whatever_comes_first() {
+    let mut watch = heard_once();
+    let stands = |millis: u64| {
+        let mut beat = heartbeat(millis, 1);
+        if let BeatKind::Heartbeat(heartbeat) = &mut beat.kind {
+            heartbeat.cursor = 9;
+        }
+        beat
+    };
+    hear(&mut watch, &stands(1_000));
+    // stopped for 8 s; what it had written before comes first
+    hear(&mut watch, &readings(9_000, 1));
+    assert_eq!(hear(&mut watch, &stands(9_010)), None);
+    assert_eq!(watch.verdict(), Verdict::Alive);
+    let changes: Vec<_> = (10..16).filter_map(|second| hear(&mut watch, &stands(second * 1_000))).collect();
+    assert_eq!(changes.len(), 1, "it goes on standing");
+    assert_eq!(changes[0].judgement.verdict, Verdict::Hung);
+}
