@@ -64,7 +64,8 @@ lint: tools ## format, clippy with warnings denied, the import test, unused depe
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	$(CARGO) test --locked --test architecture
-	cargo machete
+	$(CARGO) machete
+	@! $(CARGO) tree --locked --edges no-dev,features --invert fail | grep failpoints || { echo 'what users get has failpoints'; false; }
 
 bench: dist kafka ## measure the program as it is handed to users, on this machine
 	./$(DIST) bench ingest

@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::domain::command::{Command, CommandResult};
+use crate::domain::history::{ChangesQuery, Gone, NewestQuery, ReadingsPlot, ReadingsQuery};
 use crate::domain::process::{ProbeAnswer, ProcessIdentity};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
+use crate::domain::verdict::Change;
 use crate::messages::deliveries::Delivery;
 
 /// A boxed future, so that ports stay object-safe.
@@ -114,6 +116,18 @@ pub trait Transport: Send + Sync + 'static {
     fn waiting(&self) -> Option<TransportWaiting> {
         None
     }
+}
+
+/// What is kept of the past: the journal. Errors are in words, for a person.
+pub trait History: Send + Sync + 'static {
+    /// Verdict changes after an epoch, oldest first.
+    fn changes(&self, query: ChangesQuery) -> BoxFuture<'_, Result<Vec<Change>, String>>;
+    /// The newest verdict changes, newest first.
+    fn newest_changes(&self, query: NewestQuery) -> BoxFuture<'_, Result<Vec<Change>, String>>;
+    /// One publisher's readings, for a plot.
+    fn readings(&self, query: ReadingsQuery) -> BoxFuture<'_, Result<ReadingsPlot, String>>;
+    /// What was refused or is gone for good: at most so many dead letters, and so many losses.
+    fn gone(&self, entries_max: usize) -> BoxFuture<'_, Result<Gone, String>>;
 }
 
 /// Where what was received is written down for a person, beside the record that counts.

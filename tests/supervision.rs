@@ -6,26 +6,29 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use heartwatch::buffer::outbox::FullPolicy;
 use heartwatch::config::{
-    BrokerSettings, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs, Settings,
+    self, BrokerSettings, Environment, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, Overrides, PublisherSettings,
+    RestartSettings, RunAs, Settings,
 };
+use heartwatch::domain::history::ChangesQuery;
 use heartwatch::domain::ledger::Account;
 use heartwatch::domain::publisher::PublisherId;
 use heartwatch::domain::restart::RestartPolicy;
 use heartwatch::domain::verdict::Verdict;
 use heartwatch::formats::api::accounts_by_publisher;
-use heartwatch::messages::ask::{AskChanges, AskLedger, AskStatus, PublisherStatus};
+use heartwatch::messages::ask::{AskLedger, AskStatus, PublisherStatus};
 use heartwatch::messages::child::ChildSignal;
-use heartwatch::messages::crash::{Crash, Hang};
 use heartwatch::messages::progress::AskMonitor;
 use heartwatch::roles::pipeline::{self, Pipeline};
-use heartwatch::runtime::outlet::{Outlet, Undelivered};
+use heartwatch::runtime::outlet::Answers;
 use heartwatch::sources::csv::TimeColumn;
 use support::eventually;
+use support::failpoints::{left, panic_at};
 use support::heartwatch::{PATIENCE, PROGRAM, fixture};
 use tokio::time::Instant;
 
@@ -34,6 +37,21 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(2);
 /// How long an actor may take to say that it still handles messages.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// While there is no rule nothing is looked at.
+const RULE: &str = r#"
+[[rule]]
+name = "many"
+measurement = "*"
+field = "value"
+window = "1m"
+reduce = "count"
+above = 1000000000
+summary = "there are very many"
+"#;
+
+/// Held alone by a test whose fault is everyone's.
+static ALONE: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 fn id(name: &str) -> PublisherId {
     PublisherId::parse(name).unwrap()
@@ -64,7 +82,9 @@ struct Monitor {
 
 impl Monitor {
     async fn start(directory: &Path) -> Self {
-        let mut settings = Settings { data_dir: directory.to_owned(), ..Settings::default() };
+        let nothing = (Environment::default(), Overrides::default());
+        let loaded = config::load_text(Path::new("rules.toml"), RULE, &nothing.0, &nothing.1).unwrap();
+        let mut settings = Settings { data_dir: directory.to_owned(), ..loaded.settings };
         settings.mqtt.broker = BrokerSettings::Embedded { listen: ([127, 0, 0, 1], 0).into() };
         settings.web.listen = None;
         settings.watch.deadlines.default = DEADLINE;
@@ -84,14 +104,14 @@ impl Monitor {
     }
 
     /// Asks until there is an answer: an actor that is being started again has none.
-    async fn answer<M>(&self, outlet: &Outlet<M>, question: M) -> M::Result
+    async fn answer<M, P>(&self, port: &P, question: M) -> M::Result
     where
-        M: actix::Message + Clone + Send + 'static,
-        M::Result: Send,
+        M: actix::Message + Clone,
+        P: Answers<M> + ?Sized,
     {
         let end = Instant::now() + PATIENCE;
         loop {
-            match outlet.ask(question.clone(), ASK_TIMEOUT).await {
+            match port.ask(question.clone(), ASK_TIMEOUT).await {
                 Ok(answer) => return answer,
                 Err(error) => assert!(Instant::now() < end, "{error}"),
             }
@@ -100,19 +120,19 @@ impl Monitor {
     }
 
     async fn account(&self, publisher: &str) -> Account {
-        let ledger = self.answer(&self.pipeline.outlets.ledger, AskLedger).await;
+        let ledger = self.answer(self.pipeline.ports.ledger.as_ref(), AskLedger).await;
         accounts_by_publisher(&ledger.accounts).remove(&id(publisher)).unwrap_or_default()
     }
 
     async fn publisher(&self, publisher: &str) -> PublisherStatus {
-        let status = self.answer(&self.pipeline.outlets.status, AskStatus).await;
+        let status = self.answer(self.pipeline.ports.verdicts.as_ref(), AskStatus).await;
         status.publishers.into_iter().find(|status| status.id == id(publisher)).unwrap()
     }
 
     async fn until(&self, publisher: &str, verdict: Verdict) {
         let end = Instant::now() + PATIENCE;
         loop {
-            let status = self.answer(&self.pipeline.outlets.status, AskStatus).await;
+            let status = self.answer(self.pipeline.ports.verdicts.as_ref(), AskStatus).await;
             let found = status.publishers.into_iter().find(|status| status.id == id(publisher));
             if found.as_ref().is_some_and(|status| status.verdict == verdict) {
                 return;
@@ -131,9 +151,9 @@ impl Monitor {
         }
     }
 
-    async fn crash(&self, actor: &str, outlet: &Outlet<Crash>) {
-        let end = outlet.ask(Crash, ASK_TIMEOUT).await;
-        assert!(matches!(end, Err(Undelivered::Stopped { .. })), "{actor}: {end:?}");
+    /// Waits until as many panics at a failpoint as were armed have come.
+    async fn until_hit(&self, failpoint: &'static str) {
+        eventually(&format!("the failpoint {failpoint} is hit"), PATIENCE, async || left(failpoint) == 0).await;
     }
 
     /// After a panic: readings flow, verdicts are right, and in the end every reading is stored, once.
@@ -147,7 +167,11 @@ impl Monitor {
         let pid = self.pipeline.feeds.signal(&id("child"), ChildSignal::Kill).await.unwrap();
         self.until("child", Verdict::Dead).await;
         assert_eq!(self.publisher("child").await.pid, Some(pid));
+        self.ends_whole().await;
+    }
 
+    /// When both publishers have ended: every reading is stored once, and every change is recorded once.
+    async fn ends_whole(self) {
         let account = self.account("inside").await;
         assert_eq!(account.stored, account.produced, "{account:?}");
         assert_eq!((account.lost, account.missing), (0, 0), "{account:?}");
@@ -155,13 +179,15 @@ impl Monitor {
         assert!(account.balances() && account.lost == 0, "{account:?}");
 
         // Every change is recorded, in order and once.
-        let question = AskChanges { since_epoch: 0, publisher: None, changes_max: 1_000 };
-        let changes = self.answer(&self.pipeline.outlets.changes, question).await;
+        let query = ChangesQuery { since_epoch: 0, publisher: None, changes_max: 1_000 };
+        let changes = self.pipeline.ports.history.changes(query).await.unwrap();
         let epochs: Vec<_> = changes.iter().map(|change| change.epoch).collect();
         assert_eq!(epochs, (1..=epochs.len() as u64).collect::<Vec<_>>());
         let course: Vec<_> =
             changes.iter().filter(|change| change.publisher == id("inside")).map(|change| change.to).collect();
         assert_eq!(course.last(), Some(&Verdict::Ended));
+        let repeated: Vec<_> = course.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+        assert!(repeated.is_empty(), "no change is recorded twice: {course:?}");
         // The monitor may doubt itself while one of its parts is stuck; it accuses nobody.
         let ordinary = [Verdict::Alive, Verdict::Late, Verdict::Ended, Verdict::Unknown];
         assert!(course.iter().all(|verdict| ordinary.contains(verdict)), "{course:?}");
@@ -170,98 +196,180 @@ impl Monitor {
     }
 }
 
-/// Makes one of the monitor's own actors panic, twice.
-async fn survives(actor: &str) {
+/// Has one of the monitor's own actors panic in the middle of what it always does, twice.
+async fn survives(failpoint: &'static str) {
+    let _side_by_side = ALONE.read().await;
     let directory = tempfile::tempdir().unwrap();
     let monitor = Monitor::start(directory.path()).await;
-    let outlet = monitor.pipeline.crashes.iter().find(|(name, _)| *name == actor).unwrap().1.clone();
-    monitor.crash(actor, &outlet).await;
-    monitor.flows().await;
-    monitor.crash(actor, &outlet).await;
+    for _ in 0..2 {
+        panic_at(failpoint, 1);
+        monitor.until_hit(failpoint).await;
+        monitor.flows().await;
+    }
     monitor.goes_on().await;
 }
 
+/// Has one of the monitor's own actors panic in the middle of a change of a verdict.
+async fn survives_changes(failpoint: &'static str) {
+    let _side_by_side = ALONE.read().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut monitor = Monitor::start(directory.path()).await;
+    // Both of the changes that end this test are decided twice.
+    panic_at(failpoint, 1);
+    monitor.flows().await;
+    let by = Instant::now() + Duration::from_secs(10);
+    monitor.pipeline.feeds.end(&id("inside"), by).await;
+    monitor.until_hit(failpoint).await;
+    monitor.until("inside", Verdict::Ended).await;
+    panic_at(failpoint, 1);
+    monitor.pipeline.feeds.signal(&id("child"), ChildSignal::Kill).await.unwrap();
+    monitor.until_hit(failpoint).await;
+    monitor.until("child", Verdict::Dead).await;
+    monitor.ends_whole().await;
+}
+
 /// Makes one of the monitor's own actors handle nothing any more, without a panic.
-async fn is_freed(actor: &str) {
+async fn is_freed(actor: &str, failpoint: &str) {
+    // Where one returns, it does so for every test of this program.
+    let _alone = ALONE.write().await;
     let directory = tempfile::tempdir().unwrap();
     let monitor = Monitor::start(directory.path()).await;
-    let outlet = monitor.pipeline.hangs.iter().find(|(name, _)| *name == actor).unwrap().1.clone();
-    outlet.ask(Hang, ASK_TIMEOUT).await.unwrap();
+    fail::cfg(failpoint, "1*return->off").unwrap();
     let freed = async || {
-        let status = monitor.answer(&monitor.pipeline.outlets.monitor, AskMonitor).await;
+        let status = monitor.answer(monitor.pipeline.ports.monitor.as_ref(), AskMonitor).await;
         let found = status.actors.into_iter().find(|status| status.actor == actor).unwrap();
         (found.restarts, found.stuck) == (1, 1)
     };
     eventually(&format!("the {actor} is started again"), PATIENCE, freed).await;
-    let healthy = async || monitor.answer(&monitor.pipeline.outlets.monitor, AskMonitor).await.healthy;
+    let healthy = async || monitor.answer(monitor.pipeline.ports.monitor.as_ref(), AskMonitor).await.healthy;
     eventually("all of them answer", PATIENCE, healthy).await;
     monitor.goes_on().await;
 }
 
+/// How many tasks this program has spawned so far, with the one that asks.
+async fn tasks_spawned() -> u64 {
+    actix_rt::spawn(async { tokio::task::id().to_string().parse().unwrap() }).await.unwrap()
+}
+
+#[actix::test]
+async fn each_of_a_thousand_children_costs_the_tasks_of_one() {
+    const CHILDREN: u64 = 1_000;
+    const TASKS_A_CHILD_MAX: u64 = 8;
+    let _alone = ALONE.write().await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut monitor = Monitor::start(directory.path()).await;
+    let program = directory.path().join("idle");
+    std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    monitor.pipeline.feeds.program = program;
+    let before = tasks_spawned().await;
+    for number in 0..CHILDREN {
+        let publisher = feed(&format!("idle-{number}"), RunAs::Child);
+        let Monitor { pipeline, settings } = &mut monitor;
+        pipeline.feeds.start(settings, &pipeline.mqtt_url, &publisher).await.unwrap();
+    }
+    let spawned = tasks_spawned().await - before;
+    assert!(spawned >= CHILDREN, "an id is no number of tasks: {spawned}");
+    assert!(spawned <= CHILDREN * TASKS_A_CHILD_MAX, "{spawned} tasks for {CHILDREN} children");
+    let ids: Vec<_> = (0..CHILDREN).map(|number| id(&format!("idle-{number}"))).collect();
+    monitor.pipeline.feeds.end_some(&ids, Instant::now() + PATIENCE).await;
+    assert_eq!(monitor.pipeline.stop(monitor.settings.grace).await, Vec::<&str>::new());
+}
+
 #[actix::test]
 async fn a_stuck_watchdog() {
-    is_freed("watchdog").await;
+    is_freed("watchdog", "Watchdog::progress").await;
 }
 
 #[actix::test]
 async fn a_stuck_subscriber() {
-    is_freed("subscriber").await;
+    is_freed("subscriber", "Subscriber::progress").await;
 }
 
 #[actix::test]
 async fn a_stuck_influx_writer() {
-    is_freed("influx writer").await;
+    is_freed("influx writer", "InfluxWriter::progress").await;
 }
 
 #[actix::test]
 async fn a_stuck_process_probe() {
-    is_freed("process probe").await;
+    is_freed("process probe", "ProcessProbe::progress").await;
 }
 
 #[actix::test]
 async fn a_stuck_notifier() {
-    is_freed("notifier").await;
+    is_freed("notifier", "Notifier::progress").await;
 }
 
 #[actix::test]
-async fn the_notifier() {
-    survives("notifier").await;
+async fn the_watchdog_between_a_decision_and_its_change() {
+    survives_changes("roster::decided").await;
 }
 
 #[actix::test]
-async fn the_watchman() {
-    survives("watchman").await;
+async fn the_watchdog_between_a_change_and_what_it_remembers_of_it() {
+    survives_changes("roster::published").await;
 }
 
 #[actix::test]
-async fn the_influx_writer() {
-    survives("influx writer").await;
+async fn the_watchdog_before_it_does_what_was_decided() {
+    survives_changes("watchdog::effect").await;
 }
 
 #[actix::test]
-async fn the_watchdog() {
-    survives("watchdog").await;
+async fn the_notifier_between_two_pages_of_changes() {
+    survives_changes("notifier::taken").await;
 }
 
 #[actix::test]
-async fn the_subscriber() {
-    survives("subscriber").await;
+async fn the_alarms_between_a_look_and_what_comes_of_it() {
+    survives("alarms::turned").await;
 }
 
 #[actix::test]
-async fn the_process_probe() {
-    survives("process probe").await;
-}
-
-#[actix::test]
-async fn a_publisher_in_the_monitors_process() {
+async fn the_process_probe_while_it_looks() {
+    let _side_by_side = ALONE.read().await;
     let directory = tempfile::tempdir().unwrap();
     let monitor = Monitor::start(directory.path()).await;
-    let outlet = monitor.pipeline.feeds.crash_of(&id("inside")).unwrap();
-    monitor.crash("publisher", &outlet).await;
+    panic_at("probe::look", 1);
+    monitor.pipeline.feeds.signal(&id("child"), ChildSignal::Stop).await.unwrap();
+    monitor.until_hit("probe::look").await;
+    monitor.until("child", Verdict::Stopped).await;
+    monitor.pipeline.feeds.signal(&id("child"), ChildSignal::Continue).await.unwrap();
+    monitor.until("child", Verdict::Alive).await;
+    monitor.goes_on().await;
+}
+
+#[actix::test]
+async fn the_watchman_while_it_looks_who_answers() {
+    survives("watchman::answers").await;
+}
+
+#[actix::test]
+async fn the_influx_writer_between_the_journal_and_its_answer() {
+    survives("writer::written").await;
+}
+
+#[actix::test]
+async fn the_subscriber_while_it_reads() {
+    survives("subscriber::read").await;
+}
+
+#[actix::test]
+async fn the_subscriber_between_the_journal_and_the_confirmation() {
+    survives("subscriber::confirm").await;
+}
+
+#[actix::test]
+async fn a_publisher_in_the_monitors_process_while_it_sends() {
+    let _side_by_side = ALONE.read().await;
+    let directory = tempfile::tempdir().unwrap();
+    let monitor = Monitor::start(directory.path()).await;
+    panic_at("publisher::send", 1);
+    monitor.until_hit("publisher::send").await;
     // The next life has a number of its own and finds what the first has left.
     let lives = async || {
-        let ledger = monitor.answer(&monitor.pipeline.outlets.ledger, AskLedger).await;
+        let ledger = monitor.answer(monitor.pipeline.ports.ledger.as_ref(), AskLedger).await;
         ledger.accounts.iter().filter(|line| line.publisher == id("inside")).count() == 2
     };
     eventually("a new life of the publisher", PATIENCE, lives).await;
@@ -269,14 +377,11 @@ async fn a_publisher_in_the_monitors_process() {
 }
 
 #[actix::test]
-async fn the_keeper_of_a_child() {
+async fn the_keeper_of_a_child_that_it_has_just_started() {
+    let _side_by_side = ALONE.read().await;
     let directory = tempfile::tempdir().unwrap();
+    panic_at("child::started", 1);
     let monitor = Monitor::start(directory.path()).await;
-    let before = monitor.publisher("child").await.pid;
-    let outlet = monitor.pipeline.feeds.crash_of(&id("child")).unwrap();
-    monitor.crash("child", &outlet).await;
-    let another = async || monitor.publisher("child").await.pid != before;
-    eventually("a new process is heard", PATIENCE, another).await;
-    support::heartwatch::all_ended(&[before.unwrap()]).await;
+    assert_eq!(left("child::started"), 0);
     monitor.goes_on().await;
 }

@@ -154,6 +154,7 @@ impl Child {
         tracing::info!(%publisher, pid, start = self.starts, program = %self.config.program.display(), "child started");
         self.state = ChildState::Running { pid };
         self.descendants = Some(descendants);
+        fail::fail_point!("child::started");
 
         let output = Output {
             publisher: publisher.clone(),
@@ -310,8 +311,6 @@ fn command(config: &ChildConfig) -> Command {
     tie_to_this_thread(&mut command);
     command
 }
-
-crate::messages::crash::can_crash!(Child);
 
 impl Actor for Child {
     type Context = Context<Self>;

@@ -286,8 +286,6 @@ impl Collector {
     }
 }
 
-crate::messages::crash::can_crash!(Collector);
-
 impl Actor for Collector {
     type Context = Context<Self>;
 

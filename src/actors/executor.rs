@@ -139,8 +139,6 @@ impl ExecutorParts {
     }
 }
 
-crate::messages::crash::can_crash!(Executor);
-
 impl Actor for Executor {
     type Context = Context<Self>;
 }

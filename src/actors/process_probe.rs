@@ -103,8 +103,6 @@ impl ProcessProbe {
     }
 }
 
-crate::messages::crash::can_crash!(ProcessProbe);
-
 impl Actor for ProcessProbe {
     type Context = Context<Self>;
 }
@@ -137,6 +135,7 @@ impl Handler<Probe> for ProcessProbe {
         }
         let (table, places, clock, config) = (self.table.clone(), self.places.clone(), self.clock, self.config);
         Box::pin(async move {
+            fail::fail_point!("probe::look");
             let pid = identity.pid;
             let look = async {
                 // A look that hangs keeps its place after the timeout, because its thread hangs too.

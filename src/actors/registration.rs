@@ -289,8 +289,6 @@ impl Registration {
     }
 }
 
-crate::messages::crash::can_crash!(Registration);
-
 impl Actor for Registration {
     type Context = Context<Self>;
 

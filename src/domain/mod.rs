@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod error_metric;
 pub mod evidence;
 pub mod flapping;
+pub mod history;
 pub mod journal_id;
 pub mod judge;
 pub mod last_seen;

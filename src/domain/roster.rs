@@ -5,12 +5,12 @@
 //! says when its changes are durable. What one silence means is decided by [`Watch`](crate::domain::watch::Watch); here is
 //! what concerns many: who is due, the crowd, hosts, what is told, and what survives a restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::domain::beat::{Beat, BeatKind, Way};
 use crate::domain::deadline::IdPattern;
-use crate::domain::judge::judge_goodbye;
+use crate::domain::judge::{Judgement, judge_goodbye};
 use crate::domain::last_seen::LastSeen;
 use crate::domain::maintenance::{Maintenance, Window};
 use crate::domain::nodes::NodeBeat;
@@ -55,7 +55,9 @@ pub struct Roster {
     suppression: Suppression,
     record: Record,
     restarts: Restarts,
-    effects: Vec<Effect>,
+    effects: VecDeque<Effect>,
+    /// The change that is being noted. Whoever worked on it may fail in the middle: then it is noted by the next one.
+    under_way: Option<(u32, Transition)>,
     standing_at: Monotonic,
     paused_for: Option<(Duration, Monotonic)>,
     saved_revision: u64,
@@ -79,7 +81,8 @@ impl Roster {
             suppression: Suppression::new(config.flapping, Maintenance::new(windows, scheduled)),
             record: Record::new(last_epoch, config.changes_waiting_max),
             restarts: Restarts::new(heard, now),
-            effects: Vec::new(),
+            effects: VecDeque::new(),
+            under_way: None,
             standing_at: now,
             paused_for: None,
             saved_revision: 0,
@@ -133,8 +136,7 @@ impl Roster {
         let monitor = self.config.monitor.as_ref().filter(|_| !is_first);
         let home = &self.config.home.host;
         if let Some(mut change) = monitor.and_then(|monitor| restart::restart_event(monitor, home, ended, wall)) {
-            change.epoch = self.record.next_epoch();
-            self.record.publish(change, &mut self.effects);
+            self.record.publish(&mut change, &mut self.effects);
         }
     }
 
@@ -150,10 +152,11 @@ impl Roster {
         let host = self.watched.places_mut().one(&host);
         self.watched.entry_mut(index).watch = Watch::remembered(host, rule, Verdict::Ended, process, now);
         self.watched.count_well(index);
-        let (to, evidence) = (Verdict::Ended, judge_goodbye().evidence);
         let summary = "ended: it left in order with the monitor, which starts it no more".to_owned();
+        let judgement = Judgement { summary, ..judge_goodbye() };
+        let transition = Transition { from, judgement, at: now, trigger: Trigger::Goodbye };
         let (suppression, mut teller) = self.teller(now, wall);
-        let change = suppression::unmarked(&teller, index, from, to, at, Trigger::Goodbye, summary, evidence);
+        let change = suppression::unmarked(&teller, index, transition, at);
         suppression.note(index, change, &mut teller);
     }
 
@@ -173,7 +176,7 @@ impl Roster {
             let Some(index) = place.filter(is_it).or_else(|| self.index_of(beat)) else { continue };
             if let Some(other) = self.watched.hear_agent(beat) {
                 let (agent, other, host) = (beat.publisher.clone(), other.clone(), beat.host.clone());
-                self.effects.push(Effect::Say(Remark::TwoAgents { agent, other, host }));
+                self.effects.push_back(Effect::Say(Remark::TwoAgents { agent, other, host }));
             }
             // Of all signs of life only a last will has somebody asked at once.
             let is_will = matches!(beat.kind, BeatKind::LastWill { .. });
@@ -214,7 +217,7 @@ impl Roster {
             && let Some(gap) = self.watched.observers_mut().tick(now)
         {
             self.paused_for = Some((gap, now));
-            self.effects.push(Effect::Say(Remark::StoodStill { gap }));
+            self.effects.push_back(Effect::Say(Remark::StoodStill { gap }));
         }
         // Also after the doubt: the next crowd has its own only when this one is seen to be over.
         if self.watched.crowd().is_silent() {
@@ -350,7 +353,7 @@ impl Roster {
     /// In words, when it cannot be.
     pub fn begin_maintenance(&mut self, window: Window, wall: Timestamp) -> Result<(u64, Vec<Window>), String> {
         let (publisher, until, reason) = (window.publisher.to_string(), window.to, window.reason.clone());
-        self.effects.push(Effect::Say(Remark::MaintenanceBegins { publisher, until, reason }));
+        self.effects.push_back(Effect::Say(Remark::MaintenanceBegins { publisher, until, reason }));
         self.suppression.maintenance.begin(window, wall)?;
         Ok(self.windows_to_save(wall))
     }
@@ -358,7 +361,7 @@ impl Roster {
     /// Ends the windows of a pattern; the answer is how many, and what is to be kept on disk.
     pub fn end_maintenance(&mut self, publisher: &IdPattern, wall: Timestamp) -> (usize, (u64, Vec<Window>)) {
         let ended = self.suppression.maintenance.end(publisher, wall);
-        self.effects.push(Effect::Say(Remark::MaintenanceEnds { publisher: publisher.to_string(), ended }));
+        self.effects.push_back(Effect::Say(Remark::MaintenanceEnds { publisher: publisher.to_string(), ended }));
         (ended, self.windows_to_save(wall))
     }
 
@@ -367,8 +370,16 @@ impl Roster {
         (self.saved_revision, self.suppression.maintenance.windows(wall))
     }
 
-    /// Whoever worked on it starts again: its timers and questions were lost.
-    pub fn resume(&mut self) {
+    /// Whoever worked on it starts again: its timers and questions were lost, and it may have failed anywhere.
+    pub fn resume(&mut self, now: Monotonic, wall: Timestamp) {
+        let (suppression, mut teller) = self.teller(now, wall);
+        suppression.take_up(&mut teller);
+        // At most once: what fails on it again shall not fail for ever.
+        if let Some((index, transition)) = self.under_way.take()
+            && self.watched.entry(index).verdict_before() != transition.judgement.verdict
+        {
+            self.note(index, transition, now, wall);
+        }
         self.watched.rearm_all();
         for index in self.watched.indices() {
             self.watched.entry_mut(index).awaits_no_exit();
@@ -378,9 +389,9 @@ impl Roster {
 
     // ---- what comes of it
 
-    /// What is to be done; each is given out once.
-    pub fn take_effects(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.effects)
+    /// What is to be done next; each is given out once.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
     }
 
     /// Changes that are not durable yet, oldest first; they stay until [`Roster::recorded`].
@@ -521,16 +532,23 @@ impl Roster {
         self.watched.count_well(index);
         if let Some(process) = outcome.ask {
             let (id, agent) = (self.watched.entry(index).id.clone(), self.watched.agent_to_ask(index, &process));
-            self.effects.push(Effect::Ask(Question::Look(id, process, agent)));
+            self.effects.push_back(Effect::Ask(Question::Look(id, process, agent)));
         }
-        let Some(Transition { from, judgement, at, trigger }) = outcome.change.map(|change| *change) else { return };
-        if self.restarts.only_leaves(&self.watched.entry(index).id, judgement.verdict) {
+        let Some(transition) = outcome.change.map(|change| *change) else { return };
+        self.under_way = Some((index, transition.clone()));
+        fail::fail_point!("roster::decided");
+        self.note(index, transition, now, wall);
+        self.under_way = None;
+    }
+
+    /// A verdict has changed.
+    fn note(&mut self, index: u32, transition: Transition, now: Monotonic, wall: Timestamp) {
+        if self.restarts.only_leaves(&self.watched.entry(index).id, transition.judgement.verdict) {
             return;
         }
-        let at = wall.earlier_by(now.since(at));
         let (suppression, mut teller) = self.teller(now, wall);
-        let (to, summary, evidence) = (judgement.verdict, judgement.summary, judgement.evidence);
-        let change = suppression::unmarked(&teller, index, from, to, at, trigger, summary, evidence);
+        let at = wall.earlier_by(now.since(transition.at));
+        let change = suppression::unmarked(&teller, index, transition, at);
         suppression.note(index, change, &mut teller);
     }
 
@@ -543,8 +561,8 @@ impl Roster {
         if entry.awaits_exit_of(question)
             && let Some(process) = entry.watch.process()
         {
-            self.effects.push(Effect::Ask(Question::AwaitExit(entry.id.clone(), process.clone())));
-            self.effects.push(Effect::Ask(Question::User(entry.id.clone(), process.clone())));
+            self.effects.push_back(Effect::Ask(Question::AwaitExit(entry.id.clone(), process.clone())));
+            self.effects.push_back(Effect::Ask(Question::User(entry.id.clone(), process.clone())));
         }
     }
 
@@ -552,7 +570,7 @@ impl Roster {
         let process = self.watched.decide(index, false, |watch, around| watch.user_to_ask(around.home));
         if let Some(process) = process {
             let id = self.watched.entry(index).id.clone();
-            self.effects.push(Effect::Ask(Question::User(id, process)));
+            self.effects.push_back(Effect::Ask(Question::User(id, process)));
         }
     }
 

@@ -196,7 +196,7 @@ impl World {
 
     /// What the roster wants to be done.
     fn carry_out(&mut self) {
-        for effect in self.roster.take_effects() {
+        while let Some(effect) = self.roster.next_effect() {
             match effect {
                 Effect::Ask(Question::Look(publisher, process, _)) => {
                     self.result.questions += 1;

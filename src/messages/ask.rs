@@ -125,18 +125,6 @@ pub struct LedgerReply {
     pub sinks: Vec<SinkStatus>,
 }
 
-/// influx writer: past verdict changes after an epoch, oldest first, at most `changes_max`.
-#[derive(Debug, Clone, Message)]
-#[rtype(result = "Vec<Change>")]
-pub struct AskChanges {
-    /// Only changes with a larger epoch.
-    pub since_epoch: u64,
-    /// Only this publisher's, when given.
-    pub publisher: Option<PublisherId>,
-    /// Most changes to return.
-    pub changes_max: usize,
-}
-
 /// watchdog: verdict changes after an epoch that were told to whoever listened and are not in the journal yet, oldest first.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Vec<Change>")]

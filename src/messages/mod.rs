@@ -7,7 +7,6 @@ pub mod ask;
 pub mod beats;
 pub mod change;
 pub mod child;
-pub mod crash;
 pub mod deliveries;
 pub mod drain;
 pub mod intake;

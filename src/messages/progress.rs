@@ -11,12 +11,18 @@ use serde::{Deserialize, Serialize};
 #[rtype(result = "()")]
 pub struct AskProgress;
 
-/// Lets an actor answer [`AskProgress`]: every actor that the supervisor starts does.
+/// Lets an actor answer [`AskProgress`]: every actor that the supervisor starts does. Where a test makes the failpoint named
+/// after it return, it handles nothing any more from then on.
 macro_rules! answers_progress {
     ($actor:ty) => {
         impl actix::Handler<$crate::messages::progress::AskProgress> for $actor {
             type Result = ();
-            fn handle(&mut self, _: $crate::messages::progress::AskProgress, _: &mut Self::Context) {}
+            fn handle(&mut self, _: $crate::messages::progress::AskProgress, _context: &mut Self::Context) {
+                fail::fail_point!(concat!(stringify!($actor), "::progress"), |_| {
+                    let for_ever = actix::fut::wrap_future::<_, Self>(std::future::pending::<()>());
+                    actix::AsyncContext::wait(_context, for_ever);
+                });
+            }
         }
     };
 }

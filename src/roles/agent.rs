@@ -16,15 +16,13 @@ use crate::adapters::process::HostProcesses;
 use crate::buffer::outbox::FullPolicy;
 use crate::config::{BrokerSettings, EtcdSettings, Settings};
 use crate::domain::publisher::HostName;
-use crate::domain::restart::RestartLimits;
 use crate::messages::agent::{AgentSettings, Apply, AskRegistration, Execute, LookAgain};
-use crate::messages::drain::Drain;
 use crate::ports::{PluginFolder, ProcessTable};
 use crate::roles::cli::AgentArgs;
 use crate::roles::{assemble, feeds};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::parts::{Parts, drain};
 use crate::runtime::signals::Request;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 use crate::sources::SourceConfig;
@@ -40,8 +38,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let clock = Clock::start();
     let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
-    let (supervisor, mut escalations) = Supervisor::new(clock, RestartLimits::default());
-    let mut shutdown = Shutdown::new();
+    let (mut parts, mut escalations) = Parts::new(clock);
     let host = match &args.host {
         Some(host) => host.clone(),
         None => assemble::host_name()?,
@@ -59,51 +56,41 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
         let (arrivals, config) = publisher(args, settings, &host, "");
         let ended = watch::Sender::new(None);
         let started =
-            feeds::start_here(&supervisor, clock, processes.as_ref(), &settings.mqtt, mqtt_url, config, ended)?;
-        shutdown.started("publisher", move |deadline| stop(started, deadline));
+            feeds::start_here(parts.supervisor(), clock, processes.as_ref(), &settings.mqtt, mqtt_url, config, ended)?;
+        parts.started("publisher", move |deadline| stop(started, deadline));
         queues.push(arrivals);
     }
     if let Some(server) = &args.server {
         let (arrivals, config) = publisher(args, settings, &host, ".server");
         let started = over_grpc(
-            &supervisor,
+            parts.supervisor(),
             clock,
             processes.as_ref(),
             (server, args.server_ca_file.as_deref()),
             config,
             execute,
         )?;
-        shutdown.started("publisher over gRPC", move |deadline| stop(started, deadline));
+        parts.started("publisher over gRPC", move |deadline| stop(started, deadline));
         queues.push(arrivals);
     }
 
     let folder: Arc<dyn PluginFolder> = Arc::new(LocalFolder::new(&args.plugins_dir));
-    let parts = CollectorParts::new(queues, clock, agent_settings.clone(), Some(folder))?;
-    let collector = supervisor.start("collector", move |_| Collector::new(parts.clone()));
-    let collector_address = collector.address.clone();
-    let draining = collector_address.outlet::<Drain>();
-    shutdown.started("collector", move |deadline| async move {
-        let _ = draining.deliver(Drain { deadline }).await;
-        collector.stop();
-    });
-
-    let apply = collector_address.outlet();
-    let registration =
-        register(args, &settings.etcd, &host, (agent_settings, apply), &supervisor, clock, &mut shutdown)?;
-    let parts = ExecutorParts {
+    let state = CollectorParts::new(queues, clock, agent_settings.clone(), Some(folder))?;
+    let collector = parts.start_draining("collector", move |_| Collector::new(state.clone()));
+    let apply = collector.outlet();
+    let registration = register(args, &settings.etcd, &host, (agent_settings, apply), clock, &mut parts)?;
+    let state = ExecutorParts {
         client_id: args.id.clone(),
         host: host.clone(),
-        collector: collector_address.outlet(),
-        reload: collector_address.outlet(),
+        collector: collector.outlet(),
+        reload: collector.outlet(),
         registration: registration.clone(),
         processes: processes.clone(),
         clock,
         started: clock.monotonic(),
     };
-    let executor = supervisor.start("executor", move |_| Executor::new(parts.clone()));
-    let executor_address = executor.address.clone();
-    shutdown.started("executor", move |_| async move { executor.stop() });
-    execute_sender.send_replace(Some(executor_address.outlet()));
+    let executor = parts.start("executor", move |_| Executor::new(state.clone()));
+    execute_sender.send_replace(Some(executor.outlet()));
 
     if let Some(mqtt_url) = &mqtt_url {
         let mut connection = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("heartwatch-agent-{}", args.id));
@@ -113,8 +100,10 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
         let (transport, events) = mqtt::connect(connection, vec![prefix.ask(&args.id)], None, clock)?;
         let closing = transport.clone();
         let whose = (prefix, args.id.clone());
-        let pump = actix_rt::spawn(executor::pump(events, transport, whose, executor_address.outlet(), clock));
-        shutdown.started("commands over MQTT", move |_| async move {
+        let pump = executor::pump(events, transport, whose, executor.outlet(), clock);
+        let pump = parts.supervisor().guard("reader of commands over MQTT", pump);
+        parts.started("commands over MQTT", move |_| async move {
+            pump.may_end();
             crate::ports::Transport::disconnect(closing.as_ref()).await;
             pump.abort();
         });
@@ -132,11 +121,11 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
     let failed = loop {
         tokio::select! {
             escalation = escalations.recv() => {
-                break escalation.map(|escalation| format!("the {} failed too often: {}", escalation.actor, escalation.reason));
+                break escalation.map(|escalation| escalation.to_string());
             }
             request = requests.recv() => match request {
                 Some(Request::Reload) => {
-                    let _ = collector_address.outlet().deliver(crate::messages::agent::ReloadPlugins).await;
+                    let _ = collector.outlet().deliver(crate::messages::agent::ReloadPlugins).await;
                     if let Some((_, look)) = &registration {
                         let _ = look.deliver(LookAgain).await;
                     }
@@ -146,7 +135,7 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
         }
     };
     tracing::info!("the agent ends; a second signal ends it at once");
-    shutdown.stop(GRACE).await;
+    parts.stop(GRACE).await;
     match failed {
         Some(reason) => anyhow::bail!(reason),
         None => Ok(0),
@@ -156,8 +145,7 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
 async fn stop(publisher: Supervised<Publisher>, deadline: Instant) {
     // Some time is left for the goodbye after the last confirmation has not come.
     let deadline = deadline - (deadline.saturating_duration_since(Instant::now()) / 4);
-    let _ = publisher.address.outlet::<Drain>().deliver(Drain { deadline }).await;
-    publisher.stop();
+    drain(publisher, deadline).await;
 }
 
 /// A publisher of what is pushed into the queue, with an outbox of its own.
@@ -190,9 +178,8 @@ fn register(
     etcd: &EtcdSettings,
     host: &HostName,
     (settings, apply): (AgentSettings, Outlet<Apply>),
-    supervisor: &Supervisor,
     clock: Clock,
-    shutdown: &mut Shutdown,
+    parts: &mut Parts,
 ) -> anyhow::Result<Registered> {
     use crate::actors::registration::{Registration, RegistrationConfig, RegistrationParts};
     use crate::adapters::etcd::Etcd;
@@ -211,15 +198,9 @@ fn register(
         host: host.clone(),
         ttl: args.lease,
     };
-    let parts = RegistrationParts::new(config, etcd, clock, settings, apply);
-    let registration = supervisor.start("registration", move |_| Registration::new(parts.clone()));
-    let address = registration.address.clone();
-    let draining = address.outlet::<Drain>();
-    shutdown.started("registration", move |deadline| async move {
-        let _ = draining.deliver(Drain { deadline }).await;
-        registration.stop();
-    });
-    Ok(Some((address.outlet(), address.outlet())))
+    let state = RegistrationParts::new(config, etcd, clock, settings, apply);
+    let registration = parts.start_draining("registration", move |_| Registration::new(state.clone()));
+    Ok(Some((registration.outlet(), registration.outlet())))
 }
 
 #[cfg(not(feature = "hosts"))]
@@ -228,9 +209,8 @@ fn register(
     etcd: &EtcdSettings,
     _: &HostName,
     _: (AgentSettings, Outlet<Apply>),
-    _: &Supervisor,
     _: Clock,
-    _: &mut Shutdown,
+    _: &mut Parts,
 ) -> anyhow::Result<Registered> {
     anyhow::ensure!(etcd.endpoints.is_empty(), "--etcd: this program was built without the feature 'hosts'");
     Ok(None)

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::ask::{print_json, println_to_stdout};
 use super::cli::BacktestArgs;
-use crate::buffer::journal::{History, recorded_changes};
+use crate::buffer::journal::{HistoryFile, recorded_changes};
 use crate::config::Settings;
 use crate::domain::backtest::{Outcome, Run, backtest as live_through};
 use crate::domain::deadline::IdPattern;
@@ -40,7 +40,7 @@ pub fn backtest(args: &BacktestArgs, settings: &Settings) -> anyhow::Result<u8> 
     let wanted =
         |publisher: &PublisherId| args.publisher.as_ref().is_none_or(|pattern: &IdPattern| pattern.matches(publisher));
     let mut runs: BTreeMap<PublisherId, Run> = BTreeMap::new();
-    let mut history = History::open(&path, args.from, args.to).context("name the monitor's --data-dir")?;
+    let mut history = HistoryFile::open(&path, args.from, args.to).context("name the monitor's --data-dir")?;
     while let Some(block) = history.next_block()? {
         for row in Rows::of(&block.lines).filter(|line| line.starts_with(HEARTBEAT.as_bytes())) {
             let Ok(row) = decode(row) else { continue };

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_rt::task::JoinHandle;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::actors::subscriber;
@@ -14,6 +13,7 @@ use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::ports::{Transport, TransportEvent};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
+use crate::runtime::supervisor::{Guarded, Supervisor};
 
 /// Who takes what comes over the connection.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct Takers {
     pub reports: Outlet<ReportBad>,
     /// The watchdog, for whether we hear.
     pub hearing: Outlet<Hearing>,
+    /// Who notices when nothing is handed on any more.
+    pub supervisor: Supervisor,
 }
 
 /// One connection, and what it is made of.
@@ -57,7 +59,7 @@ struct Current {
     taken_over: Option<watch::Receiver<u64>>,
     /// Until somebody takes them.
     events: Option<mpsc::Receiver<TransportEvent>>,
-    pump: Option<JoinHandle<()>>,
+    pump: Option<Guarded>,
 }
 
 impl Connection {
@@ -122,13 +124,14 @@ impl Connection {
     pub async fn close(&self) {
         let current = self.current.borrow_mut().take();
         if let Some(Current { transport, events, pump, .. }) = current {
+            pump.iter().for_each(Guarded::may_end);
             transport.disconnect().await;
             if events.is_some() {
                 self.unacknowledged.forget();
             }
             drop(events);
             if let Some(pump) = pump {
-                let _ = pump.await;
+                pump.ended().await;
             }
         }
     }
@@ -172,10 +175,10 @@ impl Current {
 
     fn pump(&mut self, takers: Takers, clock: Clock) {
         let Some(events) = self.events.take() else { return };
-        let Takers { deliveries, reports, hearing } = takers;
+        let Takers { deliveries, reports, hearing, supervisor } = takers;
         // Over this very transport: a receipt of another one means nothing to it.
         let pump =
             subscriber::pump(Way::Mqtt, events, self.transport.clone(), deliveries, reports, Some(hearing), clock);
-        self.pump = Some(actix_rt::spawn(pump));
+        self.pump = Some(supervisor.guard("reader of the broker's messages", pump));
     }
 }

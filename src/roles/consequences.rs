@@ -1,14 +1,12 @@
 //! What follows from a verdict, and who watches the monitor: the notifier with its targets, and the
 //! watchman, wired from the settings.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::actors::notifier::{Notifier, NotifierParts};
-use crate::actors::watchman::{Outlets, Record, SetWatchman, Watchman, WatchmanConfig};
+use crate::actors::notifier::NotifierParts;
+use crate::actors::watchman::{SetWatchman, WatchmanConfig};
 use crate::adapters::command::{Command, CommandConfig};
 use crate::adapters::mail::{Encryption, Mail, MailConfig};
 use crate::adapters::mqtt::Will;
@@ -17,14 +15,11 @@ use crate::buffer::notifications::Notifications;
 use crate::config::{MailEncryption, MailSettings, NotifySettings, Settings, WaySettings};
 use crate::domain::publisher::{HostName, Incarnation, NAME_BYTES_MAX, PublisherId};
 use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
-use crate::messages::ask::AskChanges;
 use crate::messages::notice::Target;
-use crate::ports::{Notify, Ping, ProcessTable};
+use crate::ports::{History, Notify, Ping, ProcessTable};
 use crate::roles::assemble;
 use crate::runtime::clock::Clock;
 use crate::runtime::damage_log::DamageLog;
-use crate::runtime::outlet::Outlet;
-use crate::runtime::supervisor::{Supervised, Supervisor};
 
 /// How long the ping URL may take to answer.
 const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -116,7 +111,7 @@ fn way(notify: &NotifySettings, mail: Option<&MailSettings>) -> anyhow::Result<A
     })
 }
 
-/// Starts the notifier. `last_epoch` is the last change in the journal, `changes` reads it.
+/// What the notifier is built from. `last_epoch` is the last change in the journal, `history` reads it.
 ///
 /// # Errors
 /// When its file or a client cannot be opened.
@@ -124,15 +119,13 @@ pub fn notifier(
     settings: &Settings,
     identity: &Identity,
     last_epoch: u64,
-    changes: Outlet<AskChanges>,
+    history: Arc<dyn History>,
     damage: &DamageLog,
-    supervisor: &Supervisor,
     clock: Clock,
-) -> anyhow::Result<Supervised<Notifier>> {
+) -> anyhow::Result<NotifierParts> {
     let path = settings.data_dir.join("notifications.sqlite");
     let store = Notifications::open_with(&path, last_epoch, damage.clone())?;
-    let parts = NotifierParts::new(store, identity.id.clone(), clock, changes, targets(settings)?);
-    Ok(supervisor.start("notifier", move |_| Notifier::new(parts.clone())))
+    Ok(NotifierParts::new(store, identity.id.clone(), clock, history, targets(settings)?))
 }
 
 /// What the watchman goes by.
@@ -156,15 +149,4 @@ pub fn set_watchman(
         None => None,
     };
     Ok(SetWatchman { config, ping })
-}
-
-/// Starts the watchman.
-pub fn watchman(
-    settings: SetWatchman,
-    outlets: Outlets,
-    supervisor: &Supervisor,
-    clock: Clock,
-) -> Supervised<Watchman> {
-    let record = Rc::new(RefCell::new(Record::new(settings)));
-    supervisor.start("watchman", move |_| Watchman::new(outlets.clone(), clock, record.clone()))
 }

@@ -77,7 +77,7 @@ pub async fn demo(args: &DemoArgs, scenario: Scenario, requests: mpsc::Receiver<
     choose_page(args, &mut settings);
 
     let pipeline = pipeline::start(&settings).await?;
-    let live = pipeline.outlets.live.subscribe();
+    let live = pipeline.ports.live.subscribe();
     let progress = ProgressBar::with_draw_target(None, progress_target(args));
     progress.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
     let mut stage = Stage { args, scenario, pipeline, live, requests, progress, told: Told::default() };
@@ -205,7 +205,7 @@ impl Stage<'_> {
     ) -> anyhow::Result<bool> {
         let end = Instant::now() + timeout;
         loop {
-            let status = self.pipeline.outlets.status.ask(AskStatus, ASK_TIMEOUT).await?;
+            let status = self.pipeline.ports.verdicts.ask(AskStatus, ASK_TIMEOUT).await?;
             // A verdict that an earlier run has left in the data directory does not count: it was not heard.
             let stands = |(id, verdict): &(PublisherId, Verdict)| {
                 status.publishers.iter().any(|publisher| {
@@ -265,10 +265,10 @@ impl Stage<'_> {
 
     /// The verdict table, and whether it is the scenario's.
     async fn conclude(&mut self, settings: &Settings) -> anyhow::Result<u8> {
-        let outlets = &self.pipeline.outlets;
-        let status = outlets.status.ask(AskStatus, ASK_TIMEOUT).await?;
-        let ledger = outlets.ledger.ask(AskLedger, ASK_TIMEOUT).await?;
-        let subscriber = outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT).await?;
+        let ports = &self.pipeline.ports;
+        let status = ports.verdicts.ask(AskStatus, ASK_TIMEOUT).await?;
+        let ledger = ports.ledger.ask(AskLedger, ASK_TIMEOUT).await?;
+        let subscriber = ports.arrivals.ask(AskSubscriber, ASK_TIMEOUT).await?;
         let view = StatusView::new(status, ledger, subscriber);
         self.say(&format!("\n{}", tables::status(&view, self.pipeline.clock.wall(), drawing()).trim_end()));
         self.say_json(&Line::Status { status: &view });

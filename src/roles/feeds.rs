@@ -14,9 +14,7 @@ use crate::adapters::mqtt::{self, Will};
 use crate::config::{MqttSettings, PublisherSettings, RunAs, Settings};
 use crate::domain::publisher::PublisherId;
 use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
-use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Restart, Signal};
-use crate::messages::crash::Crash;
-use crate::messages::drain::Drain;
+use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Signal};
 use crate::messages::notice::Announce;
 use crate::ports::ProcessTable;
 use crate::roles::assemble;
@@ -25,7 +23,9 @@ use crate::roles::session::random_hex;
 use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
+use crate::runtime::parts::drain;
 use crate::runtime::supervisor::{Supervised, Supervisor};
+use crate::web::ChildProcess;
 
 /// Who is told what becomes of the children.
 pub struct Told {
@@ -33,12 +33,9 @@ pub struct Told {
     pub ended: Outlet<ChildEnded>,
     /// The notifier: that one is not started again.
     pub gave_up: Outlet<Announce>,
-    /// Whoever shows the status: whom to ask about each child.
-    pub children: watch::Sender<Children>,
+    /// Whoever shows the status, or wants one started again.
+    pub children: Directory<Arc<dyn ChildProcess>>,
 }
-
-/// The children that there are at the moment.
-pub type Children = Arc<BTreeMap<PublisherId, Outlet<AskChild>>>;
 
 enum Started {
     Child(Supervised<Child>),
@@ -51,7 +48,6 @@ pub struct Feeds {
     clock: Clock,
     processes: Arc<dyn ProcessTable>,
     told: Told,
-    restarts: Directory<Restart>,
     started: BTreeMap<PublisherId, Started>,
     /// The program that is started as a child: this one, found once, so that an upgrade that replaces the
     /// file takes no publisher away.
@@ -59,7 +55,7 @@ pub struct Feeds {
 }
 
 impl Feeds {
-    /// None yet; `restarts` is where others find the ones that run as processes.
+    /// None yet.
     #[must_use]
     pub fn new(
         supervisor: Supervisor,
@@ -67,9 +63,8 @@ impl Feeds {
         processes: Arc<dyn ProcessTable>,
         told: Told,
         program: PathBuf,
-        restarts: Directory<Restart>,
     ) -> Self {
-        Self { supervisor, clock, processes, told, restarts, started: BTreeMap::new(), program }
+        Self { supervisor, clock, processes, told, started: BTreeMap::new(), program }
     }
 
     /// Starts one, when there is something to start.
@@ -98,7 +93,7 @@ impl Feeds {
                 let (clock, processes) = (self.clock, self.processes.clone());
                 let child =
                     self.supervisor.start("child", move |_| Child::new(config.clone(), clock, processes.clone()));
-                self.restarts.insert(id.clone(), child.address.outlet());
+                self.told.children.insert(id.clone(), Arc::new(child.address.clone()));
                 Started::Child(child)
             }
             RunAs::InProcess => {
@@ -115,16 +110,7 @@ impl Feeds {
             }
         };
         self.started.insert(id, started);
-        self.show_children();
         Ok(())
-    }
-
-    fn show_children(&self) {
-        let children = self.started.iter().filter_map(|(id, started)| match started {
-            Started::Child(child) => Some((id.clone(), child.address.outlet())),
-            Started::Here(_) => None,
-        });
-        self.told.children.send_replace(Arc::new(children.collect()));
     }
 
     /// Sends a signal to a child; answers with the PID that got it.
@@ -140,15 +126,6 @@ impl Feeds {
         status.identity.map(|identity| identity.pid)
     }
 
-    /// The actor of one, to make it panic: tests do.
-    #[must_use]
-    pub fn crash_of(&self, id: &PublisherId) -> Option<Outlet<Crash>> {
-        self.started.get(id).map(|started| match started {
-            Started::Child(child) => child.address.outlet(),
-            Started::Here(publisher) => publisher.address.outlet(),
-        })
-    }
-
     /// Everyone that it has started.
     #[must_use]
     pub fn ids(&self) -> Vec<PublisherId> {
@@ -157,9 +134,8 @@ impl Feeds {
 
     /// Ends one in order.
     pub async fn end(&mut self, id: &PublisherId, deadline: Instant) {
-        self.restarts.remove(id);
+        self.told.children.remove(id);
         if let Some(started) = self.started.remove(id) {
-            self.show_children();
             stop_one(started, deadline).await;
         }
     }
@@ -168,9 +144,8 @@ impl Feeds {
     pub async fn end_some(&mut self, ids: &[PublisherId], deadline: Instant) {
         let ending: Vec<Started> = ids.iter().filter_map(|id| self.started.remove(id)).collect();
         for id in ids {
-            self.restarts.remove(id);
+            self.told.children.remove(id);
         }
-        self.show_children();
         futures_util::future::join_all(ending.into_iter().map(|started| stop_one(started, deadline))).await;
     }
 
@@ -181,15 +156,9 @@ impl Feeds {
 }
 
 async fn stop_one(started: Started, deadline: Instant) {
-    let drain: Outlet<Drain> = match &started {
-        Started::Child(child) => child.address.outlet(),
-        Started::Here(publisher) => publisher.address.outlet(),
-    };
-    // Stopped already is as good as stopped now.
-    let _ = drain.deliver(Drain { deadline }).await;
     match started {
-        Started::Child(child) => child.stop(),
-        Started::Here(publisher) => publisher.stop(),
+        Started::Child(child) => drain(child, deadline).await,
+        Started::Here(publisher) => drain(publisher, deadline).await,
     }
 }
 

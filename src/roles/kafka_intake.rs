@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_rt::task::JoinHandle;
+use crate::runtime::supervisor::Guarded;
 
 use crate::adapters::agents::Agents;
 use crate::config::Settings;
@@ -27,7 +27,7 @@ pub struct KafkaIntake {
 
 struct Current {
     transport: Arc<dyn Transport>,
-    pump: JoinHandle<()>,
+    pump: Guarded,
 }
 
 impl KafkaIntake {
@@ -52,7 +52,7 @@ impl KafkaIntake {
         let (transport, events) = kafka::connect(config, self.clock)?;
         let (way, answers) = kafka::over_kafka(&brokers, transport.agents_heard(), self.clock)?;
         self.agents.ask_over(way, answers);
-        let Takers { deliveries, reports, hearing } = takers.clone();
+        let Takers { deliveries, reports, hearing, supervisor } = takers.clone();
         let hears_not_yet = Hearing {
             way: Way::Kafka,
             reception: Reception::Lost,
@@ -67,7 +67,7 @@ impl KafkaIntake {
         });
         let pump =
             subscriber::pump(Way::Kafka, events, transport.clone(), deliveries, reports, Some(hearing), self.clock);
-        let pump = actix_rt::spawn(pump);
+        let pump = supervisor.guard("reader of Kafka's messages", pump);
         *self.current.borrow_mut() = Some(Current { transport, pump });
         Ok(())
     }
@@ -87,8 +87,9 @@ impl KafkaIntake {
         self.agents.close_way("Kafka").await;
         let current = self.current.borrow_mut().take();
         if let Some(Current { transport, pump }) = current {
+            pump.may_end();
             transport.disconnect().await;
-            let _ = pump.await;
+            pump.ended().await;
             // With the last handle the last offsets are committed, which waits for the broker.
             let _ = actix_rt::task::spawn_blocking(move || drop(transport)).await;
         }

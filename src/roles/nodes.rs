@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::task::JoinHandle;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -23,6 +22,7 @@ use crate::messages::beats::{LeasesEnded, LeasesPromise};
 use crate::ports::{ConfigSource, Keys, Snapshot, StoreError};
 use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
+use crate::runtime::supervisor::{Guarded, Supervisor};
 
 /// Between two looks: every agent writes its heartbeat again and again, and one look sees all of them.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -42,6 +42,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct NodeView {
     shared: Rc<RefCell<Shared>>,
     clock: Clock,
+    supervisor: Supervisor,
     ended: Outlet<LeasesEnded>,
     promised: Outlet<LeasesPromise>,
 }
@@ -54,14 +55,19 @@ struct Shared {
     /// Why etcd does not answer; empty while it does.
     error: String,
     read_at: Option<Timestamp>,
-    following: Option<JoinHandle<()>>,
+    following: Option<Guarded>,
 }
 
 impl NodeView {
     /// Nobody is seen yet; who has gone, and what those promise who are there, is told through these outlets.
     #[must_use]
-    pub fn new(clock: Clock, ended: Outlet<LeasesEnded>, promised: Outlet<LeasesPromise>) -> Self {
-        Self { shared: Rc::default(), clock, ended, promised }
+    pub fn new(
+        clock: Clock,
+        supervisor: Supervisor,
+        ended: Outlet<LeasesEnded>,
+        promised: Outlet<LeasesPromise>,
+    ) -> Self {
+        Self { shared: Rc::default(), clock, supervisor, ended, promised }
     }
 
     /// Looks into the etcd of the settings from now on, where they name one.
@@ -72,7 +78,9 @@ impl NodeView {
         let endpoints = &settings.etcd.endpoints;
         let store = if endpoints.is_empty() { None } else { Some(store(&settings.etcd)?) };
         self.close();
-        let following = store.clone().map(|store| actix_rt::spawn(self.clone().look_for_ever(store)));
+        let following = store
+            .clone()
+            .map(|store| self.supervisor.guard("view of the leases in etcd", self.clone().look_for_ever(store)));
         let endpoints: Vec<&str> = endpoints.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
         *self.shared.borrow_mut() = Shared { store, endpoints: endpoints.join(","), following, ..Shared::default() };
         Ok(())

@@ -2,7 +2,7 @@
 //! beside the watchdog, and the watchman and the page before all of them. `run` and `demo` start the same one.
 //!
 //! Parts are started downstream first and stopped upstream first, both from the one list in
-//! [`Shutdown`].
+//! [`Parts`].
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,14 +11,15 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 
 use crate::actors::alarms::{self, Alarms, AlarmsParts};
 use crate::actors::influx_writer::{Aim, InfluxWriter, WriterParts};
+use crate::actors::notifier::Notifier;
 use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog};
-use crate::actors::watchman::{self, SetWatchman};
+use crate::actors::watchman::{self, SetWatchman, Watchman};
 use crate::adapters::agents::Agents;
 use crate::adapters::broker::{self, EmbeddedBroker};
 use crate::adapters::process::HostProcesses;
@@ -27,13 +28,11 @@ use crate::buffer::journal::{Journal, JournalConfig};
 use crate::buffer::last_seen::LastSeenFile;
 use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
-use crate::domain::restart::RestartLimits;
 use crate::domain::roster::{Roster, RosterConfig};
 use crate::messages::alarms::SetRules;
 use crate::messages::ask::{AskStatus, ObserverState};
 use crate::messages::change::SetDeadlines;
-use crate::messages::crash::{Crash, Hang};
-use crate::messages::drain::{Drain, StopWithMonitor};
+use crate::messages::drain::StopWithMonitor;
 use crate::messages::notice::SetTargets;
 use crate::ports::{
     AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
@@ -51,8 +50,8 @@ use crate::runtime::clock::Clock;
 use crate::runtime::damage_log::DamageLog;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
-use crate::runtime::shutdown::Shutdown;
-use crate::runtime::supervisor::{Escalation, Supervisor};
+use crate::runtime::parts::Parts;
+use crate::runtime::supervisor::{Escalation, Guarded};
 use crate::web;
 
 /// Verdict changes that a slow listener may be behind before it is told that it missed some.
@@ -66,17 +65,13 @@ pub struct Pipeline {
     /// The clock that all of its parts share.
     pub clock: Clock,
     /// Whom to ask.
-    pub outlets: web::Outlets,
+    pub ports: web::Ports,
     /// The publishers that it has started.
     pub feeds: Feeds,
     /// Where its broker is.
     pub mqtt_url: String,
     /// Where its page is, when it is on.
     pub page: Option<String>,
-    /// Every actor of the monitor itself, to make it panic: tests do. Those of the publishers are in the feeds.
-    pub crashes: Vec<(&'static str, Outlet<Crash>)>,
-    /// The same, to make it handle nothing any more.
-    pub hangs: Vec<(&'static str, Outlet<Hang>)>,
     /// Whom to tell that all of it runs.
     pub service_manager: Arc<dyn ServiceManager>,
     /// What has failed for good.
@@ -84,7 +79,7 @@ pub struct Pipeline {
     /// What a reload may change while all of this runs.
     pub(super) changeable: Changeable,
     pub(super) broker: Option<EmbeddedBroker>,
-    shutdown: Shutdown,
+    parts: Parts,
 }
 
 /// What stands before and behind the parts that every monitor has.
@@ -154,9 +149,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
 /// As [`start`].
 pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> anyhow::Result<Pipeline> {
     let identity = consequences::identity(settings, clock)?;
-    let (supervisor, escalations) = Supervisor::new(clock, RestartLimits::default());
+    let (mut parts, escalations) = Parts::new(clock);
     let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
-    let mut shutdown = Shutdown::new();
     std::fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
 
@@ -168,35 +162,21 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         tracing::info!(rows = recovery.undelivered_rows, "rows of an earlier run wait on disk");
     }
     let closing = journal.clone();
-    shutdown.started("journal", move |_| async move { closing.close().await });
+    parts.started("journal", move |_| async move { closing.close().await });
 
-    let parts = WriterParts::new(journal, ends.sink, clock, assemble::writer(settings));
-    let writer = supervisor.start("influx writer", move |_| InfluxWriter::new(parts.clone()));
-    let writer_address = writer.address.clone();
-    let draining = writer_address.outlet::<Drain>();
-    shutdown.started("influx writer", move |deadline| async move {
-        let _ = draining.deliver(Drain { deadline }).await;
-        writer.stop();
-    });
+    let state = WriterParts::new(journal, ends.sink, clock, assemble::writer(settings));
+    let writer = parts.start_draining("influx writer", move |_| InfluxWriter::new(state.clone()));
 
     let table = processes.clone();
     let agents = Agents::new(clock);
     let remote: Arc<dyn RemoteProbe> = Arc::new(agents.clone());
-    let probe = supervisor.start("process probe", move |_| {
+    let probe = parts.start("process probe", move |_| {
         ProcessProbe::new(table.clone(), clock, ProcessProbeConfig::default()).with_agents(remote.clone())
     });
-    let probe_address = probe.address.clone();
-    shutdown.started("process probe", move |_| async move { probe.stop() });
 
-    let asking = writer_address.outlet();
-    let notifier =
-        consequences::notifier(settings, &identity, recovery.last_epoch, asking, &damage, &supervisor, clock)?;
-    let notifier_address = notifier.address.clone();
-    let draining = notifier_address.outlet::<Drain>();
-    shutdown.started("notifier", move |deadline| async move {
-        let _ = draining.deliver(Drain { deadline }).await;
-        notifier.stop();
-    });
+    let history = Arc::new(opened.clone());
+    let state = consequences::notifier(settings, &identity, recovery.last_epoch, history.clone(), &damage, clock)?;
+    let notifier = parts.start_draining("notifier", move |_| Notifier::new(state.clone()));
 
     let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
     let (windows, open_windows) = MaintenanceFile::open(&settings.data_dir.join("maintenance.json"), &damage);
@@ -212,30 +192,24 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let roster = Roster::new(config, &recovery.last_changes, recovery.last_epoch, now, wall);
     let roster = Rc::new(RefCell::new(roster));
     let outlets = watchdog::Outlets {
-        probe: probe_address.outlet(),
-        exits: probe_address.outlet(),
-        changes: writer_address.outlet(),
-        standing: writer_address.outlet(),
-        recorded: notifier_address.outlet(),
+        probe: probe.outlet(),
+        exits: probe.outlet(),
+        changes: writer.outlet(),
+        standing: writer.outlet(),
+        recorded: notifier.outlet(),
         windows: Arc::new(windows),
         last_seen: Arc::new(last_seen_file),
         live: live.clone(),
     };
-    let watchdog = supervisor.start("watchdog", move |_| Watchdog::new(roster.clone(), clock, outlets.clone()));
-    let watchdog_address = watchdog.address.clone();
-    let draining = watchdog_address.outlet::<Drain>();
-    shutdown.started("watchdog", move |deadline| async move {
-        let _ = draining.deliver(Drain { deadline }).await;
-        watchdog.stop();
-    });
+    let watchdog = parts.start_draining("watchdog", move |_| Watchdog::new(roster.clone(), clock, outlets.clone()));
 
     let outlets = alarms::Outlets {
-        observer: watchdog_address.outlet(),
-        publisher: watchdog_address.outlet(),
-        notices: notifier_address.outlet(),
-        intake: writer_address.outlet(),
+        observer: watchdog.outlet(),
+        publisher: watchdog.outlet(),
+        notices: notifier.outlet(),
+        intake: writer.outlet(),
     };
-    let parts = AlarmsParts::new(
+    let state = AlarmsParts::new(
         &opened,
         (&settings.data_dir.join("alarms.json"), &damage),
         (identity.id.clone(), identity.host.clone()),
@@ -243,9 +217,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         clock,
         outlets,
     );
-    let alarms = supervisor.start("alarms", move |_| Alarms::new(parts.clone()));
-    let alarms_address = alarms.address.clone();
-    shutdown.started("alarms", move |_| async move { alarms.stop() });
+    let alarms = parts.start("alarms", move |_| Alarms::new(state.clone()));
 
     let (broker, mqtt_url, connection) = match ends.front {
         Front::Given { transport, events, url } => (None, url, Connection::over(transport, events, clock)),
@@ -266,26 +238,25 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         }
     };
     let closing = agents.clone();
-    shutdown.started("questions to agents", move |_| async move { closing.close().await });
+    parts.started("questions to agents", move |_| async move { closing.close().await });
     let transport = connection.transport();
 
     let outlets = subscriber::Outlets {
-        beats: watchdog_address.outlet(),
-        intake: writer_address.outlet(),
+        beats: watchdog.outlet(),
+        intake: writer.outlet(),
         transport: transport.clone(),
         received: ends.received,
     };
     let numbers_in_rows = ends.numbers_in_rows;
     let topics = SetTopics { numbers_in_rows, ..assemble::topics(settings, &identity.id) };
     let record = Rc::new(RefCell::new(subscriber::Record::new(topics)));
-    let reader = supervisor.start("subscriber", move |_| Subscriber::new(record.clone(), clock, outlets.clone()));
-    let reader_address = reader.address.clone();
-    shutdown.started("subscriber", move |_| async move { reader.stop() });
+    let reader = parts.start("subscriber", move |_| Subscriber::new(record.clone(), clock, outlets.clone()));
 
     let takers = Takers {
-        deliveries: reader_address.outlet(),
-        reports: reader_address.outlet(),
-        hearing: watchdog_address.outlet(),
+        deliveries: reader.outlet(),
+        reports: reader.outlet(),
+        hearing: watchdog.outlet(),
+        supervisor: parts.supervisor().clone(),
     };
     connection.pump(&takers);
     let takeovers = Arc::<AtomicU64>::default();
@@ -298,65 +269,48 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
             counted: takeovers.clone(),
             clock,
         };
-        let guarding = actix_rt::spawn(guard.run());
-        shutdown.started("guard of the session", move |_| async move { guarding.abort() });
+        let guarding = parts.supervisor().guard("guard of the session", guard.run());
+        parts.started("guard of the session", move |_| async move { guarding.abort() });
     }
     let closing = connection.clone();
-    shutdown.started("broker connection", move |_| async move { closing.close().await });
+    parts.started("broker connection", move |_| async move { closing.close().await });
     let kafka = KafkaIntake::new(agents.clone(), clock);
     if !numbers_in_rows {
         kafka.read(settings, &takers)?;
     }
     let closing = kafka.clone();
-    shutdown.started("Kafka connection", move |_| async move { closing.close().await });
+    parts.started("Kafka connection", move |_| async move { closing.close().await });
 
-    let nodes = NodeView::new(clock, watchdog_address.outlet(), watchdog_address.outlet());
+    let nodes = NodeView::new(clock, parts.supervisor().clone(), watchdog.outlet(), watchdog.outlet());
     nodes.follow(settings)?;
     let closing = nodes.clone();
-    shutdown.started("leases in etcd", move |_| async move { closing.close() });
+    parts.started("leases in etcd", move |_| async move { closing.close() });
 
-    let restarts = Directory::default();
     let service_manager: Arc<dyn ServiceManager> = Arc::new(SystemdNotify);
     let outlets = watchman::Outlets {
-        register: supervisor.register(),
-        observer: watchdog_address.outlet(),
-        status: watchdog_address.outlet(),
-        ledger: writer_address.outlet(),
-        notifications: notifier_address.outlet(),
-        intake: writer_address.outlet(),
+        register: parts.supervisor().register(),
+        observer: watchdog.outlet(),
+        status: watchdog.outlet(),
+        ledger: writer.outlet(),
+        notifications: notifier.outlet(),
+        intake: writer.outlet(),
         transport,
         service_manager: service_manager.clone(),
     };
     let as_configured = consequences::set_watchman(settings, &identity, processes.as_ref())?;
-    let watchman = consequences::watchman(as_configured, outlets, &supervisor, clock);
-    let watchman_address = watchman.address.clone();
-    let draining = watchman_address.outlet::<Drain>();
-    shutdown.started("watchman", move |deadline| async move {
-        let _ = draining.deliver(Drain { deadline }).await;
-        watchman.stop();
-    });
+    let record = Rc::new(RefCell::new(watchman::Record::new(as_configured)));
+    let watchman = parts.start_draining("watchman", move |_| Watchman::new(outlets.clone(), clock, record.clone()));
 
-    let (children_sender, children) = watch::channel(Arc::default());
-    let outlets = web::Outlets {
-        notifications: notifier_address.outlet(),
-        attempts: notifier_address.outlet(),
-        monitor: watchman_address.outlet(),
-        alarms: alarms_address.outlet(),
-        children,
-        status: watchdog_address.outlet(),
-        publisher: watchdog_address.outlet(),
-        probe: watchdog_address.outlet(),
-        maintenance: watchdog_address.outlet(),
-        change_maintenance: watchdog_address.outlet(),
-        ledger: writer_address.outlet(),
-        changes: writer_address.outlet(),
-        unrecorded: watchdog_address.outlet(),
-        newest_changes: writer_address.outlet(),
-        readings: writer_address.outlet(),
-        gone: writer_address.outlet(),
-        subscriber: reader_address.outlet(),
-        recent: reader_address.outlet(),
-        restarts: restarts.clone(),
+    let children = Directory::default();
+    let ports = web::Ports {
+        verdicts: Arc::new(watchdog.clone()),
+        arrivals: Arc::new(reader.clone()),
+        ledger: Arc::new(writer.clone()),
+        history,
+        notices: Arc::new(notifier.clone()),
+        alarms: Arc::new(alarms.clone()),
+        monitor: Arc::new(watchman.clone()),
+        children: children.clone(),
         live,
         queues: queues(&opened, &connection.transport()),
         broker: broker.as_ref().map(EmbeddedBroker::counts),
@@ -365,11 +319,11 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     };
     let server: PageServer = Rc::default();
     if let Some(config) = assemble::web(settings) {
-        *server.borrow_mut() = Some(web::serve(&config, outlets.clone(), clock)?);
+        *server.borrow_mut() = Some(web::serve(&config, ports.clone(), clock)?);
     }
     let page = server.borrow().as_ref().map(web::Server::url);
     let serving = server.clone();
-    shutdown.started("page", move |_| async move {
+    parts.started("page", move |_| async move {
         let server = serving.borrow_mut().take();
         if let Some(server) = server {
             server.stop().await;
@@ -377,37 +331,19 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     });
 
     let program = std::env::current_exe().context("cannot find this program's file")?;
-    let told =
-        feeds::Told { ended: watchdog_address.outlet(), gave_up: notifier_address.outlet(), children: children_sender };
-    let feeds = Feeds::new(supervisor, clock, processes.clone(), told, program, restarts);
-    let crashes = vec![
-        ("influx writer", writer_address.outlet()),
-        ("process probe", probe_address.outlet()),
-        ("watchdog", watchdog_address.outlet()),
-        ("subscriber", reader_address.outlet()),
-        ("notifier", notifier_address.outlet()),
-        ("watchman", watchman_address.outlet()),
-        ("alarms", alarms_address.outlet()),
-    ];
-    let hangs = vec![
-        ("influx writer", writer_address.outlet()),
-        ("process probe", probe_address.outlet()),
-        ("watchdog", watchdog_address.outlet()),
-        ("subscriber", reader_address.outlet()),
-        ("notifier", notifier_address.outlet()),
-        ("alarms", alarms_address.outlet()),
-    ];
+    let told = feeds::Told { ended: watchdog.outlet(), gave_up: notifier.outlet(), children };
+    let feeds = Feeds::new(parts.supervisor().clone(), clock, processes.clone(), told, program);
     let changeable = Changeable {
         identity,
         processes,
         journal: opened,
-        aim: writer_address.outlet(),
-        deadlines: watchdog_address.outlet(),
-        stopping: watchdog_address.outlet(),
-        targets: notifier_address.outlet(),
-        topics: reader_address.outlet(),
-        rules: alarms_address.outlet(),
-        watchman: watchman_address.outlet(),
+        aim: writer.outlet(),
+        deadlines: watchdog.outlet(),
+        stopping: watchdog.outlet(),
+        targets: notifier.outlet(),
+        topics: reader.outlet(),
+        rules: alarms.outlet(),
+        watchman: watchman.outlet(),
         connection,
         agents,
         takers,
@@ -415,20 +351,8 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         nodes,
         server,
     };
-    let mut pipeline = Pipeline {
-        clock,
-        outlets,
-        feeds,
-        mqtt_url,
-        page,
-        crashes,
-        hangs,
-        service_manager,
-        escalations,
-        changeable,
-        broker,
-        shutdown,
-    };
+    let mut pipeline =
+        Pipeline { clock, ports, feeds, mqtt_url, page, service_manager, escalations, changeable, broker, parts };
     for publisher in &settings.publishers {
         let started = pipeline.feeds.start(settings, &pipeline.mqtt_url, publisher).await;
         if let Err(error) = started {
@@ -446,6 +370,11 @@ impl Pipeline {
         self.changeable.nodes.clone()
     }
 
+    /// Runs a task beside the monitor that must go on as long as it.
+    pub fn guard(&self, name: &'static str, task: impl Future<Output = ()> + 'static) -> Guarded {
+        self.parts.supervisor().guard(name, task)
+    }
+
     /// Asks agents on this way, too.
     pub fn ask_over(&self, way: Arc<dyn AgentWay>, answers: mpsc::Receiver<AgentAnswer>) {
         self.changeable.agents.ask_over(way, answers);
@@ -457,7 +386,7 @@ impl Pipeline {
             return;
         }
         let hears = async || {
-            let status = self.outlets.status.ask(AskStatus, at_most).await;
+            let status = self.ports.verdicts.ask(AskStatus, at_most).await;
             status.is_ok_and(|status| status.observer.state == ObserverState::Ok)
         };
         let heard = async {
@@ -480,7 +409,7 @@ impl Pipeline {
         tokio::select! {
             () = broker_died => "the embedded broker cannot be started again".to_owned(),
             escalation = self.escalations.recv() => match escalation {
-                Some(escalation) => format!("the {} failed too often: {}", escalation.actor, escalation.reason),
+                Some(escalation) => escalation.to_string(),
                 None => std::future::pending().await,
             },
         }
@@ -488,13 +417,13 @@ impl Pipeline {
 
     /// Stops everything, publishers first, within the grace period. Returns what was left behind.
     pub async fn stop(self, grace: Duration) -> Vec<&'static str> {
-        let Self { feeds, mut shutdown, changeable, .. } = self;
+        let Self { feeds, mut parts, changeable, .. } = self;
         let stopping = changeable.stopping.clone();
-        shutdown.started("publishers", move |deadline| async move {
+        parts.started("publishers", move |deadline| async move {
             // An error: the watchdog is gone, and says nothing of anybody any more.
             let _ = stopping.deliver(StopWithMonitor(feeds.ids())).await;
             feeds.stop(deadline).await;
         });
-        shutdown.stop(grace).await
+        parts.stop(grace).await
     }
 }

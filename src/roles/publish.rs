@@ -84,8 +84,8 @@ pub async fn publish(
         tokio::select! {
             ended = end.wait_for(Option::is_some) => break ended.ok().and_then(|ended| *ended),
             escalation = escalations.recv() => {
-                let reason = escalation.map_or_else(String::new, |escalation| escalation.reason);
-                anyhow::bail!("the publisher {} failed too often: {reason}", args.id);
+                let reason = escalation.map_or_else(String::new, |escalation| escalation.to_string());
+                anyhow::bail!("{}: {reason}", args.id);
             }
             request = requests.recv() => if request != Some(Request::Reload) {
                 tracing::info!("waiting for the last confirmations; a second signal ends at once");

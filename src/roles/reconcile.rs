@@ -13,7 +13,7 @@ use super::cli::LedgerArgs;
 use super::export::{OWN_PREFIX, is_reading};
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::adapters::monitor::{AskError, Monitor};
-use crate::buffer::journal::{self, History};
+use crate::buffer::journal::{self, HistoryFile};
 use crate::config::Settings;
 use crate::console::tables;
 use crate::domain::error_metric::{Numbered, numbered};
@@ -106,7 +106,7 @@ async fn count_rows(reader: &InfluxReader, publisher: &str, from: Option<Timesta
 
 fn count_in_journal(path: &Path) -> anyhow::Result<Counts> {
     let mut counts = Counts::new();
-    let mut history = History::open(path, None, None).context("name the monitor's --data-dir")?.here_alone();
+    let mut history = HistoryFile::open(path, None, None).context("name the monitor's --data-dir")?.here_alone();
     while let Some(block) = history.next_block()? {
         for row in Rows::of(&block.lines).filter_map(|line| decode(line).ok()) {
             let publisher = row.tags.iter().find(|(key, _)| key == "publisher");

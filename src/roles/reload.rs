@@ -211,7 +211,7 @@ impl Pipeline {
     async fn serve(&mut self, old: &Settings, new: &Settings) -> anyhow::Result<()> {
         let (before, after) = (assemble::web(old), assemble::web(new));
         let same_place = before.as_ref().map(|web| web.listen) == after.as_ref().map(|web| web.listen);
-        let serve = |config: &web::WebConfig| web::serve(config, self.outlets.clone(), self.clock);
+        let serve = |config: &web::WebConfig| web::serve(config, self.ports.clone(), self.clock);
         let cell = self.changeable.server.clone();
         let mut served = None;
         if same_place {

@@ -1,61 +1,49 @@
-//! Actors that come and go while others ask for them by a publisher's id.
+//! Those that come and go while others look for them by a publisher's id.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix::Message;
-
-use super::outlet::Outlet;
 use crate::domain::publisher::PublisherId;
 
-/// The way to each publisher's actor that is there at the moment. Clones share it.
-pub struct Directory<M>(Arc<Mutex<BTreeMap<PublisherId, Outlet<M>>>>)
-where
-    M: Message + Send,
-    M::Result: Send;
+/// The way to each one that is there at the moment. Clones share it.
+pub struct Directory<T>(Arc<Mutex<BTreeMap<PublisherId, T>>>);
 
-impl<M> Clone for Directory<M>
-where
-    M: Message + Send,
-    M::Result: Send,
-{
+impl<T> Clone for Directory<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<M> Default for Directory<M>
-where
-    M: Message + Send,
-    M::Result: Send,
-{
+impl<T> Default for Directory<T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<M> Directory<M>
-where
-    M: Message + Send + 'static,
-    M::Result: Send,
-{
+impl<T: Clone> Directory<T> {
     /// Somebody has come.
-    pub fn insert(&self, id: PublisherId, outlet: Outlet<M>) {
-        if let Ok(mut known) = self.0.lock() {
-            known.insert(id, outlet);
-        }
+    pub fn insert(&self, id: PublisherId, way: T) {
+        self.known().insert(id, way);
     }
 
     /// Somebody has gone.
     pub fn remove(&self, id: &PublisherId) {
-        if let Ok(mut known) = self.0.lock() {
-            known.remove(id);
-        }
+        self.known().remove(id);
     }
 
     /// The way to somebody.
     #[must_use]
-    pub fn find(&self, id: &PublisherId) -> Option<Outlet<M>> {
-        self.0.lock().ok()?.get(id).cloned()
+    pub fn find(&self, id: &PublisherId) -> Option<T> {
+        self.known().get(id).cloned()
+    }
+
+    /// The ways to all of them, ordered by id.
+    #[must_use]
+    pub fn all(&self) -> Vec<T> {
+        self.known().values().cloned().collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<PublisherId, T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

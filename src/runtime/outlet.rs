@@ -5,7 +5,9 @@
 //! lost between two actors. A message whose receiver ended [`ATTEMPTS_MAX`] times while holding it is
 //! handed back as [`Undelivered::Poison`]: the sender decides, and the receiver is spared.
 
+use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +15,8 @@ use std::time::Duration;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message, Recipient};
 use tokio::sync::watch;
+
+use crate::ports::BoxFuture;
 
 /// How many lives of the receiver one message may take.
 pub const ATTEMPTS_MAX: u32 = 3;
@@ -42,23 +46,44 @@ pub enum Undelivered {
     },
 }
 
+/// The `Addr` of an actor's present life, whatever the actor's type; none while it is being started.
+type Life = Option<Arc<dyn Any + Send + Sync>>;
+
+/// Where an actor's supervisor says which life is the present one.
+pub(super) struct Lives<A: Actor> {
+    present: watch::Sender<Life>,
+    actor: PhantomData<fn(A)>,
+}
+
+impl<A: Actor> Lives<A> {
+    pub(super) fn begin(&self, life: Addr<A>) {
+        self.present.send_replace(Some(Arc::new(life)));
+    }
+
+    pub(super) fn ended(&self) {
+        self.present.send_replace(None);
+    }
+}
+
 /// The address of an actor over its lives; made by the supervisor.
 pub struct Address<A: Actor> {
     name: &'static str,
-    current: watch::Receiver<Option<Addr<A>>>,
+    lives: watch::Receiver<Life>,
     waiting: Arc<AtomicU64>,
+    actor: PhantomData<fn(A)>,
 }
 
 impl<A: Actor> Clone for Address<A> {
     fn clone(&self) -> Self {
-        Self { name: self.name, current: self.current.clone(), waiting: self.waiting.clone() }
+        Self { name: self.name, lives: self.lives.clone(), waiting: self.waiting.clone(), actor: PhantomData }
     }
 }
 
 impl<A: Actor> Address<A> {
-    pub(super) fn new(name: &'static str) -> (watch::Sender<Option<Addr<A>>>, Self) {
-        let (sender, current) = watch::channel(None);
-        (sender, Self { name, current, waiting: Arc::default() })
+    pub(super) fn new(name: &'static str) -> (Lives<A>, Self) {
+        let (present, lives) = watch::channel(None);
+        let address = Self { name, lives, waiting: Arc::default(), actor: PhantomData };
+        (Lives { present, actor: PhantomData }, address)
     }
 
     /// The way to send it messages of one type.
@@ -70,16 +95,31 @@ impl<A: Actor> Address<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let current = self.current.clone();
-        let (lives_sender, lives) = watch::channel(());
-        let mut seen = self.current.clone();
-        actix_rt::spawn(async move {
-            while seen.changed().await.is_ok() {
-                lives_sender.send_replace(());
-            }
-        });
-        let resolve = move || current.borrow().clone().map(Addr::recipient);
-        Outlet { name: self.name, resolve: Arc::new(resolve), lives, waiting: self.waiting.clone() }
+        let recipient = |life: &dyn Any| life.downcast_ref::<Addr<A>>().cloned().map(Addr::recipient);
+        Outlet { name: self.name, lives: self.lives.clone(), recipient, waiting: self.waiting.clone() }
+    }
+}
+
+/// Whoever answers questions of one type. A port is a trait that lists the questions that one part answers; the address
+/// of any actor that handles them implements it.
+pub trait Answers<M>: Send + Sync
+where
+    M: Message,
+{
+    /// Asks as [`Outlet::ask`] does.
+    fn ask(&self, question: M, timeout: Duration) -> BoxFuture<'static, Result<M::Result, Undelivered>>;
+}
+
+impl<A, M> Answers<M> for Address<A>
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn ask(&self, question: M, timeout: Duration) -> BoxFuture<'static, Result<M::Result, Undelivered>> {
+        let outlet = self.outlet();
+        Box::pin(async move { outlet.ask(question, timeout).await })
     }
 }
 
@@ -90,8 +130,8 @@ where
     M::Result: Send,
 {
     name: &'static str,
-    resolve: Arc<dyn Fn() -> Option<Recipient<M>> + Send + Sync>,
-    lives: watch::Receiver<()>,
+    lives: watch::Receiver<Life>,
+    recipient: fn(&dyn Any) -> Option<Recipient<M>>,
     /// Of all message types together.
     waiting: Arc<AtomicU64>,
 }
@@ -118,8 +158,8 @@ where
     M::Result: Send,
 {
     fn clone(&self) -> Self {
-        let Self { name, resolve, lives, waiting } = self;
-        Self { name, resolve: resolve.clone(), lives: lives.clone(), waiting: waiting.clone() }
+        let Self { name, lives, recipient, waiting } = self;
+        Self { name, lives: lives.clone(), recipient: *recipient, waiting: waiting.clone() }
     }
 }
 
@@ -145,6 +185,11 @@ where
         self.waiting.load(Ordering::Relaxed)
     }
 
+    fn recipient(&self, lives: &mut watch::Receiver<Life>) -> Option<Recipient<M>> {
+        let life = lives.borrow_and_update().clone()?;
+        (self.recipient)(life.as_ref())
+    }
+
     /// Sends until the receiver has answered; waits while its mailbox is full or it is being restarted.
     /// Dropping the future takes the message back: never put a timeout around it.
     ///
@@ -158,8 +203,7 @@ where
         let mut lives = self.lives.clone();
         let mut attempts = 0;
         loop {
-            lives.borrow_and_update();
-            if let Some(recipient) = (self.resolve)() {
+            if let Some(recipient) = self.recipient(&mut lives) {
                 match recipient.send(message.clone()).await {
                     Ok(reply) => return Ok(reply),
                     Err(_) => attempts += 1,
@@ -183,8 +227,7 @@ where
         let mut lives = self.lives.clone();
         let answer = async {
             loop {
-                lives.borrow_and_update();
-                if let Some(recipient) = (self.resolve)() {
+                if let Some(recipient) = self.recipient(&mut lives) {
                     return recipient.send(question).await.map_err(|_| Undelivered::Stopped { receiver: self.name });
                 }
                 // it has not begun yet, or is being restarted

@@ -22,10 +22,11 @@ use crate::runtime::vitals::{Register, Vitals};
 /// Messages that wait in an actor's mailbox before its senders wait.
 pub const MAILBOX_MESSAGES_MAX: usize = 64;
 
-/// An actor was restarted too often: the program cannot go on as it should.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An actor was restarted too often, or a part that cannot be restarted is gone: the program cannot go on as it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {actor} has failed for good: {reason}")]
 pub struct Escalation {
-    /// The actor's name.
+    /// The actor's or the task's name.
     pub actor: &'static str,
     /// Why, in words.
     pub reason: String,
@@ -56,6 +57,32 @@ impl<A: Actor> Supervised<A> {
     }
 }
 
+/// A task that is no actor and goes on until somebody ends it. Its own end, or its panic, is an [`Escalation`]: what it held
+/// is gone, so there is no next life of it.
+#[derive(Debug)]
+pub struct Guarded {
+    may_end: Rc<Cell<bool>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Guarded {
+    /// From now on its end is what was meant.
+    pub fn may_end(&self) {
+        self.may_end.set(true);
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(self) {
+        self.may_end();
+        let _ = self.task.await;
+    }
+
+    /// Ends it where it stands.
+    pub fn abort(self) {
+        self.task.abort();
+    }
+}
+
 impl Supervisor {
     /// A supervisor, and where it reports what it had to give up. At most one report an actor comes.
     #[must_use]
@@ -68,6 +95,23 @@ impl Supervisor {
     #[must_use]
     pub fn register(&self) -> Register {
         self.register.clone()
+    }
+
+    /// Runs a task on this thread that must not end before somebody ends it.
+    pub fn guard(&self, name: &'static str, task: impl Future<Output = ()> + 'static) -> Guarded {
+        let may_end = Rc::new(Cell::new(false));
+        let (is_meant, escalations) = (may_end.clone(), self.escalations.clone());
+        let task = actix_rt::spawn(async move {
+            let mut task = AbortOnDrop(actix_rt::spawn(task));
+            let reason = match (&mut task.0).await {
+                Ok(()) if is_meant.get() => return,
+                Ok(()) => "it ended".to_owned(),
+                Err(error) => describe_panic(error),
+            };
+            tracing::error!(task = name, reason, "a part of the program is gone");
+            let _ = escalations.send(Escalation { actor: name, reason }).await;
+        });
+        Guarded { may_end, task }
     }
 
     /// Starts an actor on this thread. The factory builds each of its lives.
@@ -87,7 +131,7 @@ impl Supervisor {
                 let mut context = Context::new();
                 context.set_mailbox_capacity(MAILBOX_MESSAGES_MAX);
                 let actor = factory(&mut context);
-                lives.send_replace(Some(context.address()));
+                lives.begin(context.address());
                 let mut life = AbortOnDrop(actix_rt::spawn(context.into_future(actor)));
                 let reason = tokio::select! {
                     end = &mut life.0 => match end {
@@ -100,7 +144,7 @@ impl Supervisor {
                         "it was stuck".to_owned()
                     }
                 };
-                lives.send_replace(None);
+                lives.ended();
                 if ends.get() {
                     return;
                 }
@@ -288,6 +332,26 @@ mod tests {
             counter.stop();
             tokio::task::yield_now().await;
             assert!(supervisor.register().everyone().is_empty(), "nobody watches over what was stopped");
+        });
+    }
+
+    #[test]
+    fn a_task_that_ends_by_itself_is_escalated_and_one_that_is_ended_is_not() {
+        on_one_thread(async {
+            let (supervisor, mut escalations) = Supervisor::new(Clock::start(), limits(5));
+            let (end, ended) = tokio::sync::oneshot::channel::<()>();
+            let meant = supervisor.guard("meant", async move { drop(ended.await) });
+            meant.may_end();
+            end.send(()).unwrap();
+            meant.ended().await;
+            supervisor.guard("aborted", std::future::pending()).abort();
+            let _quiet = supervisor.guard("quiet", async {});
+            let _loud = supervisor.guard("loud", async { panic!("on purpose") });
+            let quiet = escalations.recv().await.unwrap().to_string();
+            assert_eq!(quiet, "the quiet has failed for good: it ended");
+            let loud = escalations.recv().await.unwrap().to_string();
+            assert_eq!(loud, "the loud has failed for good: it panicked: on purpose");
+            assert!(escalations.try_recv().is_err());
         });
     }
 

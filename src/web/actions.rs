@@ -6,8 +6,10 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 use super::api::{known_id, unavailable, unknown};
-use super::{ASK_TIMEOUT, Outlets};
+use super::ports::in_time;
+use super::{ASK_TIMEOUT, Ports};
 use crate::domain::damage::DamageFound;
+use crate::domain::history::DeadLetterLine;
 use crate::domain::ledger::NamedLoss;
 use crate::domain::maintenance::WINDOW_MAX;
 use crate::formats::api::{BeginMaintenance, EndMaintenance, ErrorView};
@@ -15,7 +17,7 @@ use crate::messages::ask::{AskLedger, AskSubscriber, BadMessage, SinkStatus};
 use crate::messages::child::Restart;
 use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications, Attempt, TargetStatus};
-use crate::messages::page::{AskGone, DeadLetterLine, ProbeNow};
+use crate::messages::page::ProbeNow;
 
 /// A probe may hang on a sick process for a while.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,26 +39,26 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/api/errors", web::get().to(errors));
 }
 
-async fn probe(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResponse {
+async fn probe(ports: web::Data<Ports>, id: web::Path<String>) -> HttpResponse {
     let id = match known_id(&id) {
         Ok(id) => id,
         Err(answer) => return answer,
     };
-    match outlets.probe.ask(ProbeNow(id.clone()), PROBE_TIMEOUT).await {
+    match ports.verdicts.ask(ProbeNow(id.clone()), PROBE_TIMEOUT).await {
         Ok(Some(report)) => HttpResponse::Ok().json(report),
         Ok(None) => unknown(&id),
         Err(error) => unavailable(error),
     }
 }
 
-async fn maintenance(outlets: web::Data<Outlets>) -> HttpResponse {
-    match outlets.maintenance.ask(AskMaintenance, ASK_TIMEOUT).await {
+async fn maintenance(ports: web::Data<Ports>) -> HttpResponse {
+    match ports.verdicts.ask(AskMaintenance, ASK_TIMEOUT).await {
         Ok(windows) => HttpResponse::Ok().json(windows),
         Err(error) => unavailable(error),
     }
 }
 
-async fn begin_maintenance(outlets: web::Data<Outlets>, wanted: web::Json<BeginMaintenance>) -> HttpResponse {
+async fn begin_maintenance(ports: web::Data<Ports>, wanted: web::Json<BeginMaintenance>) -> HttpResponse {
     let BeginMaintenance { publisher, minutes, reason } = wanted.into_inner();
     let lasts = Duration::from_secs(minutes.saturating_mul(60));
     if lasts.is_zero() || lasts > WINDOW_MAX || reason.len() > REASON_BYTES_MAX {
@@ -65,16 +67,16 @@ async fn begin_maintenance(outlets: web::Data<Outlets>, wanted: web::Json<BeginM
             format!("a window lasts from 1 minute to {days} days, and its reason has at most {REASON_BYTES_MAX} bytes");
         return HttpResponse::BadRequest().json(ErrorView { error });
     }
-    change_maintenance(&outlets, ChangeMaintenance::Begin { publisher, lasts, reason }).await
+    change_maintenance(&ports, ChangeMaintenance::Begin { publisher, lasts, reason }).await
 }
 
-async fn end_maintenance(outlets: web::Data<Outlets>, wanted: web::Json<EndMaintenance>) -> HttpResponse {
+async fn end_maintenance(ports: web::Data<Ports>, wanted: web::Json<EndMaintenance>) -> HttpResponse {
     let EndMaintenance { publisher } = wanted.into_inner();
-    change_maintenance(&outlets, ChangeMaintenance::End { publisher }).await
+    change_maintenance(&ports, ChangeMaintenance::End { publisher }).await
 }
 
-async fn change_maintenance(outlets: &Outlets, change: ChangeMaintenance) -> HttpResponse {
-    match outlets.change_maintenance.ask(change, PROBE_TIMEOUT).await {
+async fn change_maintenance(ports: &Ports, change: ChangeMaintenance) -> HttpResponse {
+    match ports.verdicts.ask(change, PROBE_TIMEOUT).await {
         Ok(Ok(windows)) => HttpResponse::Ok().json(windows),
         Ok(Err(error)) => HttpResponse::Conflict().json(ErrorView { error }),
         Err(error) => unavailable(error),
@@ -87,12 +89,12 @@ struct Restarted {
     pid: u32,
 }
 
-async fn restart(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResponse {
+async fn restart(ports: web::Data<Ports>, id: web::Path<String>) -> HttpResponse {
     let id = match known_id(&id) {
         Ok(id) => id,
         Err(answer) => return answer,
     };
-    let Some(child) = outlets.restarts.find(&id) else {
+    let Some(child) = ports.children.find(&id) else {
         let error = format!("'{id}' was not started by this monitor as a process: only its own starter can restart it");
         return HttpResponse::Conflict().json(ErrorView { error });
     };
@@ -118,10 +120,10 @@ struct Notifications {
     recent: Vec<Attempt>,
 }
 
-async fn notifications(outlets: web::Data<Outlets>) -> HttpResponse {
+async fn notifications(ports: web::Data<Ports>) -> HttpResponse {
     let (targets, recent) = tokio::join!(
-        outlets.notifications.ask(AskNotifications, ASK_TIMEOUT),
-        outlets.attempts.ask(AskAttempts(ATTEMPTS_MAX), ASK_TIMEOUT),
+        ports.notices.ask(AskNotifications, ASK_TIMEOUT),
+        ports.notices.ask(AskAttempts(ATTEMPTS_MAX), ASK_TIMEOUT),
     );
     match (targets, recent) {
         (Ok(targets), Ok(recent)) => HttpResponse::Ok().json(Notifications { targets, recent }),
@@ -148,16 +150,16 @@ struct Errors {
     damage: DamageFound,
 }
 
-async fn errors(outlets: web::Data<Outlets>) -> HttpResponse {
+async fn errors(ports: web::Data<Ports>) -> HttpResponse {
     let (subscriber, gone, ledger) = tokio::join!(
-        outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT),
-        outlets.gone.ask(AskGone { entries_max: ERRORS_MAX }, ASK_TIMEOUT),
-        outlets.ledger.ask(AskLedger, ASK_TIMEOUT),
+        ports.arrivals.ask(AskSubscriber, ASK_TIMEOUT),
+        in_time(ASK_TIMEOUT, ports.history.gone(ERRORS_MAX)),
+        ports.ledger.ask(AskLedger, ASK_TIMEOUT),
     );
     let (subscriber, gone) = match (subscriber, gone) {
-        (Ok(subscriber), Ok(Ok(gone))) => (subscriber, gone),
-        (_, Ok(Err(error))) => return HttpResponse::ServiceUnavailable().json(ErrorView { error }),
-        (Err(error), _) | (_, Err(error)) => return unavailable(error),
+        (Ok(subscriber), Ok(gone)) => (subscriber, gone),
+        (_, Err(error)) => return unavailable(error),
+        (Err(error), _) => return unavailable(error),
     };
     HttpResponse::Ok().json(Errors {
         malformed: subscriber.malformed,
@@ -166,6 +168,6 @@ async fn errors(outlets: web::Data<Outlets>) -> HttpResponse {
         dead_letters: gone.dead_letters,
         losses: gone.losses,
         sinks: ledger.map(|ledger| ledger.sinks).unwrap_or_default(),
-        damage: outlets.damage.found(),
+        damage: ports.damage.found(),
     })
 }

@@ -1,24 +1,25 @@
 //! `/api/…`, `/metrics`, `/healthz`, `/readyz`.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
+use super::ports::in_time;
 use super::snapshot::status as view;
-use super::{ASK_TIMEOUT, Outlets};
+use super::{ASK_TIMEOUT, Ports};
+use crate::domain::history::{ChangesQuery, NewestQuery};
 use crate::domain::publisher::PublisherId;
 use crate::domain::verdict::Verdict;
 use crate::formats::api::{ChildView, ErrorView, ExplanationView, LedgerView, accounts_by_publisher};
 use crate::messages::alarms::AskAlarms;
-use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, ObserverState};
+use crate::messages::ask::{AskLedger, AskPublisher, AskStatus, ObserverState};
 use crate::messages::child::AskChild;
 use crate::messages::notice::TargetStatus;
-use crate::messages::page::AskNewestChanges;
 use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::connections::ConnectionCounts;
-use crate::runtime::outlet::Undelivered;
 use crate::runtime::queues::Depth;
 
 /// Most changes in one answer.
@@ -37,20 +38,20 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .route("/readyz", web::get().to(readyz));
 }
 
-pub(super) fn unavailable(error: Undelivered) -> HttpResponse {
+pub(super) fn unavailable(error: impl Display) -> HttpResponse {
     HttpResponse::ServiceUnavailable().json(ErrorView { error: error.to_string() })
 }
 
 /// `GET /api/alarms`: how the rules stand.
-async fn alarms(outlets: web::Data<Outlets>) -> HttpResponse {
-    match outlets.alarms.ask(AskAlarms, ASK_TIMEOUT).await {
+async fn alarms(ports: web::Data<Ports>) -> HttpResponse {
+    match ports.alarms.ask(AskAlarms, ASK_TIMEOUT).await {
         Ok(alarms) => HttpResponse::Ok().json(alarms),
         Err(error) => unavailable(error),
     }
 }
 
-async fn status(outlets: web::Data<Outlets>) -> HttpResponse {
-    match view(&outlets).await {
+async fn status(ports: web::Data<Ports>) -> HttpResponse {
+    match view(&ports).await {
         Ok(view) => HttpResponse::Ok().json(view),
         Err(error) => unavailable(error),
     }
@@ -65,27 +66,27 @@ struct PublisherAnswer {
     actions: Vec<&'static str>,
 }
 
-async fn publisher(outlets: web::Data<Outlets>, id: web::Path<String>) -> HttpResponse {
+async fn publisher(ports: web::Data<Ports>, id: web::Path<String>) -> HttpResponse {
     let id = match known_id(&id) {
         Ok(id) => id,
         Err(answer) => return answer,
     };
-    let question = AskChanges { since_epoch: 0, publisher: Some(id.clone()), changes_max: CHANGES_MAX };
+    let query = ChangesQuery { since_epoch: 0, publisher: Some(id.clone()), changes_max: CHANGES_MAX };
     let (status, ledger, history) = tokio::join!(
-        outlets.publisher.ask(AskPublisher(id.clone()), ASK_TIMEOUT),
-        outlets.ledger.ask(AskLedger, ASK_TIMEOUT),
-        outlets.changes.ask(question, ASK_TIMEOUT),
+        ports.verdicts.ask(AskPublisher(id.clone()), ASK_TIMEOUT),
+        ports.ledger.ask(AskLedger, ASK_TIMEOUT),
+        in_time(ASK_TIMEOUT, ports.history.changes(query)),
     );
     match status {
         Ok(Some(status)) => {
             let mut accounts = accounts_by_publisher(&ledger.unwrap_or_default().accounts);
             let account = accounts.remove(&id).unwrap_or_default();
             let mut explanation = ExplanationView::new(status, account, history.unwrap_or_default());
-            let child = outlets.children.borrow().get(&id).cloned();
-            if let Some(child) = child {
+            let child = ports.children.find(&id);
+            if let Some(child) = &child {
                 explanation.publisher.child = child.ask(AskChild, ASK_TIMEOUT).await.ok().map(ChildView::from);
             }
-            let restart = outlets.restarts.find(&id).map(|_| "restart");
+            let restart = child.map(|_| "restart");
             let actions = ["probe"].into_iter().chain(restart).collect();
             HttpResponse::Ok().json(PublisherAnswer { explanation, actions })
         }
@@ -119,7 +120,7 @@ struct WantedChanges {
     limit: Option<usize>,
 }
 
-async fn events(outlets: web::Data<Outlets>, wanted: web::Query<WantedChanges>) -> HttpResponse {
+async fn events(ports: web::Data<Ports>, wanted: web::Query<WantedChanges>) -> HttpResponse {
     let WantedChanges { since, newest, before, publisher, to, limit } = wanted.into_inner();
     let changes_max = limit.unwrap_or(CHANGES_MAX).clamp(1, CHANGES_MAX);
     let answer = if newest {
@@ -132,10 +133,11 @@ async fn events(outlets: web::Data<Outlets>, wanted: web::Query<WantedChanges>) 
             };
             verdicts.push(verdict);
         }
-        let question = AskNewestChanges { before_epoch: before, since: None, publisher, to: verdicts, changes_max };
-        outlets.newest_changes.ask(question, ASK_TIMEOUT).await
+        let query = NewestQuery { before_epoch: before, since: None, publisher, to: verdicts, changes_max };
+        in_time(ASK_TIMEOUT, ports.history.newest_changes(query)).await
     } else {
-        outlets.changes.ask(AskChanges { since_epoch: since, publisher, changes_max }, ASK_TIMEOUT).await
+        let query = ChangesQuery { since_epoch: since, publisher, changes_max };
+        in_time(ASK_TIMEOUT, ports.history.changes(query)).await
     };
     match answer {
         Ok(changes) => HttpResponse::Ok().json(changes),
@@ -143,8 +145,8 @@ async fn events(outlets: web::Data<Outlets>, wanted: web::Query<WantedChanges>) 
     }
 }
 
-async fn ledger(outlets: web::Data<Outlets>) -> HttpResponse {
-    match outlets.ledger.ask(AskLedger, ASK_TIMEOUT).await {
+async fn ledger(ports: web::Data<Ports>) -> HttpResponse {
+    match ports.ledger.ask(AskLedger, ASK_TIMEOUT).await {
         Ok(reply) => HttpResponse::Ok().json(LedgerView::from(reply)),
         Err(error) => unavailable(error),
     }
@@ -155,16 +157,16 @@ async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(include_str!("openapi.json"))
 }
 
-async fn healthz(outlets: web::Data<Outlets>) -> HttpResponse {
-    match outlets.status.ask(AskStatus, ASK_TIMEOUT).await {
+async fn healthz(ports: web::Data<Ports>) -> HttpResponse {
+    match ports.verdicts.ask(AskStatus, ASK_TIMEOUT).await {
         Ok(_) => HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n"),
         Err(error) => unavailable(error),
     }
 }
 
 /// Ready: it hears its broker, and its journal answers.
-async fn readyz(outlets: web::Data<Outlets>) -> HttpResponse {
-    match (outlets.status.ask(AskStatus, ASK_TIMEOUT).await, outlets.ledger.ask(AskLedger, ASK_TIMEOUT).await) {
+async fn readyz(ports: web::Data<Ports>) -> HttpResponse {
+    match (ports.verdicts.ask(AskStatus, ASK_TIMEOUT).await, ports.ledger.ask(AskLedger, ASK_TIMEOUT).await) {
         (Ok(status), Ok(_)) if status.observer.state == ObserverState::Ok => {
             HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ready\n")
         }
@@ -174,8 +176,8 @@ async fn readyz(outlets: web::Data<Outlets>) -> HttpResponse {
 }
 
 /// Prometheus text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
-async fn metrics(outlets: web::Data<Outlets>, page: web::Data<ConnectionCounts>) -> HttpResponse {
-    let view = match view(&outlets).await {
+async fn metrics(ports: web::Data<Ports>, page: web::Data<ConnectionCounts>) -> HttpResponse {
+    let view = match view(&ports).await {
         Ok(view) => view,
         Err(error) => return unavailable(error),
     };
@@ -229,7 +231,7 @@ async fn metrics(outlets: web::Data<Outlets>, page: web::Data<ConnectionCounts>)
     metric("heartwatch_actor_restarts_total", "counter", "Restarts of the monitor's actors.", &plain(restarts));
     let stuck = view.monitor.actors.iter().map(|actor| actor.stuck).sum();
     metric("heartwatch_actor_stuck_total", "counter", "Of these, because one no longer answered.", &plain(stuck));
-    let takeovers = outlets.takeovers.load(Ordering::Relaxed);
+    let takeovers = ports.takeovers.load(Ordering::Relaxed);
     let help =
         "Times that the monitor's MQTT connection was closed and taken back at once, as at a takeover of its session.";
     metric("heartwatch_mqtt_takeovers_total", "counter", help, &plain(takeovers));
@@ -241,7 +243,7 @@ async fn metrics(outlets: web::Data<Outlets>, page: web::Data<ConnectionCounts>)
     ] {
         metric(&format!("heartwatch_page_connections{name}"), kind, help, &plain(ConnectionCounts::get(counter)));
     }
-    if let Some(broker) = &outlets.broker {
+    if let Some(broker) = &ports.broker {
         for (name, kind, help, counter) in [
             (
                 "restarts_total",
@@ -285,7 +287,7 @@ async fn metrics(outlets: web::Data<Outlets>, page: web::Data<ConnectionCounts>)
     );
     let help = "Pieces of damage that were found on disk, since the start.";
     metric("heartwatch_damage_total", "counter", help, &plain(view.damage.total));
-    let depths = outlets.queues.depths();
+    let depths = ports.queues.depths();
     let by_queue = |value: fn(&Depth) -> u64| -> Vec<_> {
         depths.iter().map(|depth| (format!("{{queue=\"{}\"}}", depth.queue), value(depth))).collect()
     };

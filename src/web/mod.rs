@@ -8,6 +8,7 @@ mod assets;
 mod client;
 mod limits;
 mod plots;
+mod ports;
 mod pulse;
 mod rate;
 mod server;
@@ -16,9 +17,7 @@ mod snapshot;
 mod stream;
 pub mod users;
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,29 +28,16 @@ use actix_web::dev::AppConfig;
 use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpResponse, web};
 use ipnet::IpNet;
-use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::access::Access;
+pub use self::ports::{ChildProcess, Ports};
 use self::snapshot::Snapshots;
 use self::stream::Streams;
 use self::users::User;
-use crate::domain::publisher::PublisherId;
-use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
-use crate::messages::alarms::AskAlarms;
-use crate::messages::ask::{AskChanges, AskLedger, AskPublisher, AskStatus, AskSubscriber, AskUnrecorded};
-use crate::messages::child::{AskChild, Restart};
-use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
-use crate::messages::notice::{AskAttempts, AskNotifications};
-use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, AskRecent, ProbeNow};
-use crate::messages::progress::AskMonitor;
-use crate::runtime::broker_counts::BrokerCounts;
 use crate::runtime::clock::Clock;
 use crate::runtime::connections::{ConnectionCounts, Connections};
-use crate::runtime::damage_log::DamageLog;
-use crate::runtime::directory::Directory;
-use crate::runtime::outlet::Outlet;
-use crate::runtime::queues::Queues;
 
 /// Most connections at once, where there are enough descriptors.
 const CONNECTIONS_MAX: usize = 256;
@@ -102,59 +88,6 @@ impl WebConfig {
     pub fn needs_login(&self) -> bool {
         self.token.is_some() || self.read_only_token.is_some() || !self.users.is_empty()
     }
-}
-
-/// Whom the page asks.
-#[derive(Clone)]
-pub struct Outlets {
-    /// The watchdog, for everybody.
-    pub status: Outlet<AskStatus>,
-    /// The watchdog, for one.
-    pub publisher: Outlet<AskPublisher>,
-    /// The watchdog, for a look at a process now.
-    pub probe: Outlet<ProbeNow>,
-    /// The watchdog, for its maintenance windows.
-    pub maintenance: Outlet<AskMaintenance>,
-    /// The watchdog, to open and to end maintenance windows.
-    pub change_maintenance: Outlet<ChangeMaintenance>,
-    /// The writer, for the account of every row.
-    pub ledger: Outlet<AskLedger>,
-    /// The writer, for past changes.
-    pub changes: Outlet<AskChanges>,
-    /// The watchdog, for changes that the writer does not have yet.
-    pub unrecorded: Outlet<AskUnrecorded>,
-    /// The writer, for the newest changes.
-    pub newest_changes: Outlet<AskNewestChanges>,
-    /// The writer, for readings to plot.
-    pub readings: Outlet<AskReadings>,
-    /// The writer, for what was refused or is gone.
-    pub gone: Outlet<AskGone>,
-    /// The subscriber, for what came and could not be read.
-    pub subscriber: Outlet<AskSubscriber>,
-    /// The subscriber, for the latest values.
-    pub recent: Outlet<AskRecent>,
-    /// The publishers that this monitor has started as processes, to start them again.
-    pub restarts: Directory<Restart>,
-    /// The notifier, for the account of what was told.
-    pub notifications: Outlet<AskNotifications>,
-    /// The notifier, for its last attempts.
-    pub attempts: Outlet<AskAttempts>,
-    /// The watchman, for how the monitor itself does.
-    pub monitor: Outlet<AskMonitor>,
-    /// The alarms of the rules.
-    pub alarms: Outlet<AskAlarms>,
-    /// The publishers that the monitor has started as its children, at the moment.
-    pub children: watch::Receiver<Arc<BTreeMap<PublisherId, Outlet<AskChild>>>>,
-    /// Verdict changes as they happen.
-    pub live: broadcast::Sender<Change>,
-    /// How full the queues are.
-    pub queues: Queues,
-    /// What the embedded broker counts, when there is one.
-    pub broker: Option<Arc<BrokerCounts>>,
-    /// How often the broker closed the monitor's connection and took it back at once, as at a takeover of its session.
-    pub takeovers: Arc<AtomicU64>,
-    /// What was found damaged on disk.
-    pub damage: DamageLog,
 }
 
 /// Why the page cannot be served.
@@ -213,7 +146,7 @@ impl Server {
 ///
 /// # Errors
 /// [`WebError`], which names the address.
-pub fn serve(config: &WebConfig, outlets: Outlets, clock: Clock) -> Result<Server, WebError> {
+pub fn serve(config: &WebConfig, ports: Ports, clock: Clock) -> Result<Server, WebError> {
     let address = config.listen;
     if !address.ip().is_loopback() && !config.needs_login() {
         return Err(WebError::NoLogin { address });
@@ -225,14 +158,14 @@ pub fn serve(config: &WebConfig, outlets: Outlets, clock: Clock) -> Result<Serve
     let places = Arc::new(Semaphore::new(streams_max));
     let streams = Streams { places, streams_max, started_at: clock.wall() };
     let streams = web::Data::new(streams);
-    let snapshots = web::Data::new(Snapshots::new(outlets.clone(), clock));
-    let outlets = web::Data::new(outlets);
+    let snapshots = web::Data::new(Snapshots::new(ports.clone(), clock));
+    let ports = web::Data::new(ports);
     let counts = Arc::<ConnectionCounts>::default();
     let connections = Connections::new("the page", server::limits(config.connections_max), counts.clone(), clock);
     let counts = web::Data::from(counts);
     let app = move || {
         App::new()
-            .app_data(outlets.clone())
+            .app_data(ports.clone())
             .app_data(snapshots.clone())
             .app_data(streams.clone())
             .app_data(access.clone())

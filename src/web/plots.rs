@@ -6,12 +6,14 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::api::{known_id, unavailable};
-use super::{ASK_TIMEOUT, Outlets};
+use super::ports::in_time;
+use super::{ASK_TIMEOUT, Ports};
+use crate::domain::history::{NewestQuery, ReadingsQuery};
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Verdict};
 use crate::formats::api::ErrorView;
-use crate::messages::page::{AskNewestChanges, AskReadings, AskRecent};
+use crate::messages::page::AskRecent;
 use crate::runtime::clock::Clock;
 
 /// Where nothing else is asked for: the last 15 minutes.
@@ -44,7 +46,7 @@ struct Range {
 }
 
 async fn readings(
-    outlets: web::Data<Outlets>,
+    ports: web::Data<Ports>,
     clock: web::Data<Clock>,
     id: web::Path<String>,
     range: web::Query<Range>,
@@ -58,10 +60,9 @@ async fn readings(
     if from >= to {
         return bad_request("'from' must be before 'to'");
     }
-    let question = AskReadings { publisher, from, to, points_max: range.points.unwrap_or(POINTS_DEFAULT) };
-    match outlets.readings.ask(question, READ_TIMEOUT).await {
-        Ok(Ok(reply)) => HttpResponse::Ok().json(reply),
-        Ok(Err(error)) => HttpResponse::ServiceUnavailable().json(ErrorView { error }),
+    let query = ReadingsQuery { publisher, from, to, points_max: range.points.unwrap_or(POINTS_DEFAULT) };
+    match in_time(READ_TIMEOUT, ports.history.readings(query)).await {
+        Ok(plot) => HttpResponse::Ok().json(plot),
         Err(error) => unavailable(error),
     }
 }
@@ -72,7 +73,7 @@ struct Many {
     publishers: String,
 }
 
-async fn recent(outlets: web::Data<Outlets>, many: web::Query<Many>) -> HttpResponse {
+async fn recent(ports: web::Data<Ports>, many: web::Query<Many>) -> HttpResponse {
     let ids: Result<Vec<_>, _> =
         many.publishers.split(',').filter(|id| !id.is_empty()).map(PublisherId::parse).collect();
     let ids = match ids {
@@ -80,7 +81,7 @@ async fn recent(outlets: web::Data<Outlets>, many: web::Query<Many>) -> HttpResp
         Ok(_) => return bad_request(format!("at most {RECENT_PUBLISHERS_MAX} publishers at once")),
         Err(error) => return bad_request(error.to_string()),
     };
-    match outlets.recent.ask(AskRecent(ids), ASK_TIMEOUT).await {
+    match ports.arrivals.ask(AskRecent(ids), ASK_TIMEOUT).await {
         Ok(values) => HttpResponse::Ok().json(values),
         Err(error) => unavailable(error),
     }
@@ -104,13 +105,12 @@ struct Timeline {
     changes: Vec<ShortChange>,
 }
 
-async fn timeline(outlets: web::Data<Outlets>, clock: web::Data<Clock>, minutes: web::Query<Minutes>) -> HttpResponse {
+async fn timeline(ports: web::Data<Ports>, clock: web::Data<Clock>, minutes: web::Query<Minutes>) -> HttpResponse {
     let minutes = minutes.minutes.unwrap_or(60).clamp(1, TIMELINE_MINUTES_MAX);
     let to = clock.wall();
     let from = to.earlier_by(Duration::from_secs(minutes * 60));
-    let question =
-        AskNewestChanges { since: Some(from), changes_max: TIMELINE_CHANGES_MAX, ..AskNewestChanges::default() };
-    let changes = match outlets.newest_changes.ask(question, ASK_TIMEOUT).await {
+    let query = NewestQuery { since: Some(from), changes_max: TIMELINE_CHANGES_MAX, ..NewestQuery::default() };
+    let changes = match in_time(ASK_TIMEOUT, ports.history.newest_changes(query)).await {
         Ok(changes) => changes,
         Err(error) => return unavailable(error),
     };

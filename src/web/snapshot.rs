@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
-use super::{ASK_TIMEOUT, Outlets};
+use super::{ASK_TIMEOUT, Ports};
 use crate::domain::time::{Monotonic, Timestamp};
 use crate::formats::api::StatusView;
 use crate::messages::alarms::AskAlarms;
@@ -30,38 +30,37 @@ pub(super) struct Snapshot {
 
 /// The last snapshot, and how to take the next one.
 pub(super) struct Snapshots {
-    outlets: Outlets,
+    ports: Ports,
     clock: Clock,
     last: Mutex<Option<Arc<Snapshot>>>,
 }
 
 /// The verdicts, joined with what everybody else knows.
-pub(super) async fn status(outlets: &Outlets) -> Result<StatusView, Undelivered> {
+pub(super) async fn status(ports: &Ports) -> Result<StatusView, Undelivered> {
     let (status, ledger, subscriber, notifications, monitor, children, alarms) = tokio::join!(
-        outlets.status.ask(AskStatus, ASK_TIMEOUT),
-        outlets.ledger.ask(AskLedger, ASK_TIMEOUT),
-        outlets.subscriber.ask(AskSubscriber, ASK_TIMEOUT),
-        outlets.notifications.ask(AskNotifications, ASK_TIMEOUT),
-        outlets.monitor.ask(AskMonitor, ASK_TIMEOUT),
-        children(outlets),
-        outlets.alarms.ask(AskAlarms, ASK_TIMEOUT),
+        ports.verdicts.ask(AskStatus, ASK_TIMEOUT),
+        ports.ledger.ask(AskLedger, ASK_TIMEOUT),
+        ports.arrivals.ask(AskSubscriber, ASK_TIMEOUT),
+        ports.notices.ask(AskNotifications, ASK_TIMEOUT),
+        ports.monitor.ask(AskMonitor, ASK_TIMEOUT),
+        children(ports),
+        ports.alarms.ask(AskAlarms, ASK_TIMEOUT),
     );
     // The verdicts are worth showing even while the writer is being restarted.
     let view = StatusView::new(status?, ledger.unwrap_or_default(), subscriber.unwrap_or_default());
     let view = view.with(children, notifications.unwrap_or_default(), monitor.unwrap_or_default());
-    Ok(StatusView { alarms: alarms.unwrap_or_default(), damage: outlets.damage.found(), ..view })
+    Ok(StatusView { alarms: alarms.unwrap_or_default(), damage: ports.damage.found(), ..view })
 }
 
 /// The publishers' processes that the monitor has started.
-async fn children(outlets: &Outlets) -> Vec<ChildStatus> {
-    let children = outlets.children.borrow().clone();
-    let asked = children.values().map(|child| child.ask(AskChild, ASK_TIMEOUT));
+async fn children(ports: &Ports) -> Vec<ChildStatus> {
+    let asked = ports.children.all().into_iter().map(|child| child.ask(AskChild, ASK_TIMEOUT));
     join_all(asked).await.into_iter().filter_map(Result::ok).collect()
 }
 
 impl Snapshots {
-    pub(super) fn new(outlets: Outlets, clock: Clock) -> Self {
-        Self { outlets, clock, last: Mutex::default() }
+    pub(super) fn new(ports: Ports, clock: Clock) -> Self {
+        Self { ports, clock, last: Mutex::default() }
     }
 
     /// The status, at most a few tenths of a second old.
@@ -74,7 +73,7 @@ impl Snapshots {
         if let Some(last) = last.as_ref().filter(|last| now.since(last.taken) < AGE_MAX) {
             return Ok(Arc::clone(last));
         }
-        let status = status(&self.outlets).await?;
+        let status = status(&self.ports).await?;
         let (at, taken) = (self.clock.wall(), self.clock.monotonic());
         let snapshot = Arc::new(Snapshot { at, taken, status });
         *last = Some(Arc::clone(&snapshot));

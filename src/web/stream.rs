@@ -15,14 +15,15 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::ports::in_time;
 use super::pulse::Pulse;
 use super::snapshot::{Snapshot, Snapshots};
-use super::{ASK_TIMEOUT, Outlets};
+use super::{ASK_TIMEOUT, Ports};
+use crate::domain::history::{ChangesQuery, NewestQuery};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
 use crate::formats::api::ErrorView;
-use crate::messages::ask::{AskChanges, AskUnrecorded};
-use crate::messages::page::AskNewestChanges;
+use crate::messages::ask::AskUnrecorded;
 
 /// How often a comment is sent, where nothing else is, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -126,22 +127,22 @@ struct Past {
 }
 
 /// None when that epoch is of another journal: one that was begun anew counts from 1 again.
-async fn past(outlets: &Outlets, since_epoch: u64) -> Option<Past> {
+async fn past(ports: &Ports, since_epoch: u64) -> Option<Past> {
     let changes_max = REPLAY_CHANGES_MAX;
     // Asked for first: what gets into the journal between the questions is in both answers. The client may have been told of
     // the change with this epoch before it was recorded.
     let told = AskUnrecorded { since_epoch: since_epoch.saturating_sub(1), changes_max: changes_max + 1 };
-    let unrecorded = outlets.unrecorded.ask(told, ASK_TIMEOUT).await;
-    let newest = AskNewestChanges { changes_max: 1, ..AskNewestChanges::default() };
-    let newest = outlets.newest_changes.ask(newest, ASK_TIMEOUT).await;
+    let unrecorded = ports.verdicts.ask(told, ASK_TIMEOUT).await;
+    let newest = NewestQuery { changes_max: 1, ..NewestQuery::default() };
+    let newest = in_time(ASK_TIMEOUT, ports.history.newest_changes(newest)).await;
     if let (Ok(unrecorded), Ok(newest)) = (&unrecorded, newest)
         && unrecorded.is_empty()
         && newest.first().map_or(0, |change| change.epoch) < since_epoch
     {
         return None;
     }
-    let recorded = AskChanges { since_epoch, publisher: None, changes_max };
-    let recorded = outlets.changes.ask(recorded, ASK_TIMEOUT).await;
+    let recorded = ChangesQuery { since_epoch, publisher: None, changes_max };
+    let recorded = in_time(ASK_TIMEOUT, ports.history.changes(recorded)).await;
     let is_whole = |answer: Option<usize>, changes_max| answer.is_some_and(|changes| changes < changes_max);
     let mut is_cut = !is_whole(unrecorded.as_ref().ok().map(Vec::len), told.changes_max)
         || !is_whole(recorded.as_ref().ok().map(Vec::len), changes_max);
@@ -156,7 +157,7 @@ async fn past(outlets: &Outlets, since_epoch: u64) -> Option<Past> {
 async fn changes(
     request: HttpRequest,
     wanted: web::Query<Wanted>,
-    outlets: web::Data<Outlets>,
+    ports: web::Data<Ports>,
     snapshots: web::Data<Snapshots>,
     streams: web::Data<Streams>,
 ) -> HttpResponse {
@@ -165,11 +166,11 @@ async fn changes(
         return HttpResponse::ServiceUnavailable().json(ErrorView { error });
     };
     // Subscribed before the past is asked for, so that nothing falls between.
-    let live = outlets.live.subscribe();
+    let live = ports.live.subscribe();
     let last_event_id = request.headers().get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
     let (past, last_seen) = match last_event_id.or(wanted.after) {
         None => (Past::default(), None),
-        Some(since_epoch) => match past(&outlets, since_epoch).await {
+        Some(since_epoch) => match past(&ports, since_epoch).await {
             Some(past) => (past, Some(since_epoch)),
             None => (Past::default(), None),
         },

@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod etcd;
+pub mod failpoints;
 pub mod heartwatch;
 pub mod hosts;
 pub mod influxd;

@@ -123,6 +123,7 @@ impl AlarmsParts {
             tracing::info!(rule = alarm.rule, publisher = %alarm.publisher, state = %alarm.state, "{}", alarm.summary);
         }
         self.write_down(&turned).await;
+        fail::fail_point!("alarms::turned");
         let mut due = Vec::new();
         for telling in tellings {
             let alarm = &telling.alarm;
@@ -270,8 +271,6 @@ impl Alarms {
         }));
     }
 }
-
-crate::messages::crash::can_crash!(Alarms);
 
 impl Actor for Alarms {
     type Context = Context<Self>;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, WrapFuture};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseActFuture, ResponseFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseActFuture};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,12 +26,10 @@ use self::delivery::Delivery;
 use self::shared::Shared;
 pub use self::shared::WriterCounters;
 use crate::buffer::journal::{Journal, JournalError};
-use crate::domain::verdict::Change;
-use crate::messages::ask::{AskChanges, AskLedger, LOSSES_MAX, LedgerReply, SinkStatus};
+use crate::messages::ask::{AskLedger, LOSSES_MAX, LedgerReply, SinkStatus};
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
 use crate::messages::intake::{Intake, Kept};
-use crate::messages::page::{AskGone, AskNewestChanges, AskReadings, GoneReply, ReadingsReply};
 use crate::ports::Sink;
 use crate::runtime::begun::begun;
 use crate::runtime::clock::Clock;
@@ -178,6 +176,7 @@ impl InfluxWriter {
             loop {
                 match attempt(journal.clone()).await {
                     Ok(reply) => {
+                        fail::fail_point!("writer::written");
                         shared.journal_worked();
                         return reply;
                     }
@@ -214,8 +213,6 @@ impl InfluxWriter {
         }
     }
 }
-
-crate::messages::crash::can_crash!(InfluxWriter);
 
 impl Actor for InfluxWriter {
     type Context = Context<Self>;
@@ -289,55 +286,6 @@ impl Handler<AskLedger> for InfluxWriter {
             let since = Some(actor.parts.journal.accounts_since());
             LedgerReply { accounts, losses, losses_left_out, since, sinks: vec![status] }
         }))
-    }
-}
-
-impl Handler<AskChanges> for InfluxWriter {
-    type Result = ResponseActFuture<Self, Vec<Change>>;
-    fn handle(&mut self, ask: AskChanges, _: &mut Context<Self>) -> Self::Result {
-        let journal = self.parts.journal.clone();
-        let changes = async move {
-            journal.changes(ask).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "past verdict changes can't be read");
-                Vec::new()
-            })
-        };
-        Box::pin(changes.into_actor(self))
-    }
-}
-
-impl Handler<AskNewestChanges> for InfluxWriter {
-    type Result = ResponseFuture<Vec<Change>>;
-    fn handle(&mut self, ask: AskNewestChanges, _: &mut Context<Self>) -> Self::Result {
-        let journal = self.parts.journal.clone();
-        Box::pin(async move {
-            journal.newest_changes(ask).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "past verdict changes can't be read");
-                Vec::new()
-            })
-        })
-    }
-}
-
-impl Handler<AskReadings> for InfluxWriter {
-    type Result = ResponseFuture<Result<ReadingsReply, String>>;
-    fn handle(&mut self, ask: AskReadings, _: &mut Context<Self>) -> Self::Result {
-        let journal = self.parts.journal.clone();
-        Box::pin(async move { journal.readings(ask).await.map_err(|error| error.to_string()) })
-    }
-}
-
-impl Handler<AskGone> for InfluxWriter {
-    type Result = ResponseFuture<Result<GoneReply, String>>;
-    fn handle(&mut self, ask: AskGone, _: &mut Context<Self>) -> Self::Result {
-        let journal = self.parts.journal.clone();
-        Box::pin(async move {
-            let dead_letters = journal.dead_letters(ask.entries_max).await.map_err(|error| error.to_string())?;
-            let losses = journal.losses().await.map_err(|error| error.to_string())?;
-            // the newest incarnations of every publisher are at the end of its part
-            let losses = losses.into_iter().rev().take(ask.entries_max);
-            Ok(GoneReply { dead_letters, losses: losses.collect() })
-        })
     }
 }
 

@@ -25,15 +25,15 @@ use self::course::Course;
 use self::log::Log;
 use self::others::Others;
 use crate::buffer::notifications::{Account, Notifications, NotificationsError};
+use crate::domain::history::ChangesQuery;
 use crate::domain::notice::Notice;
 use crate::domain::publisher::PublisherId;
-use crate::messages::ask::AskChanges;
 use crate::messages::drain::Drain;
 use crate::messages::notice::{
     Announce, AskAttempts, AskNotifications, ChangesRecorded, SetTargets, Target, TargetStatus,
 };
+use crate::ports::History;
 use crate::runtime::clock::Clock;
-use crate::runtime::outlet::{Outlet, Undelivered};
 
 /// Most changes read from the journal at once.
 const PAGE_CHANGES_MAX: usize = 500;
@@ -46,23 +46,23 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct NotifierParts {
     store: Notifications,
-    changes: Outlet<AskChanges>,
+    history: Arc<dyn History>,
     others: Others,
     log: Rc<RefCell<Log>>,
 }
 
 impl NotifierParts {
-    /// Parts for a notifier on this thread. `monitor` signs the messages, `changes` is the journal.
+    /// Parts for a notifier on this thread. `monitor` signs the messages, `history` is the journal.
     #[must_use]
     pub fn new(
         store: Notifications,
         monitor: PublisherId,
         clock: Clock,
-        changes: Outlet<AskChanges>,
+        history: Arc<dyn History>,
         targets: Arc<Vec<Target>>,
     ) -> Self {
         let others = Others::new(monitor, clock, targets);
-        Self { store, changes, others, log: Rc::default() }
+        Self { store, history, others, log: Rc::default() }
     }
 
     fn for_targets(&self, notices: &[Notice]) -> Vec<(String, Notice)> {
@@ -79,13 +79,15 @@ impl NotifierParts {
         loop {
             let store = self.store.clone();
             let mark = blocking(move || store.mark()).await?;
-            let question = AskChanges { since_epoch: mark, publisher: None, changes_max: PAGE_CHANGES_MAX };
-            let changes = self.changes.ask(question, ASK_TIMEOUT).await?;
+            let query = ChangesQuery { since_epoch: mark, publisher: None, changes_max: PAGE_CHANGES_MAX };
+            let answer = tokio::time::timeout(ASK_TIMEOUT, self.history.changes(query)).await;
+            let changes = answer.map_err(|_| NotTaken::JournalIsSilent)?.map_err(NotTaken::Journal)?;
             let Some(last) = changes.last() else { return Ok(mark) };
             let last = last.epoch;
             let notices: Vec<_> = changes.into_iter().map(Notice::Change).collect();
             let (store, wanted) = (self.store.clone(), self.for_targets(&notices));
             blocking(move || store.take_between(mark, last, &wanted)).await?;
+            fail::fail_point!("notifier::taken");
         }
     }
 }
@@ -95,8 +97,10 @@ impl NotifierParts {
 enum NotTaken {
     #[error(transparent)]
     Store(#[from] NotificationsError),
-    #[error(transparent)]
-    Journal(#[from] Undelivered),
+    #[error("{0}")]
+    Journal(String),
+    #[error("the journal did not answer within {} s", ASK_TIMEOUT.as_secs())]
+    JournalIsSilent,
 }
 
 /// The actor. Build each of its lives with clones of the same [`NotifierParts`].
@@ -254,8 +258,6 @@ impl Actor for Notifier {
 }
 
 crate::messages::progress::answers_progress!(Notifier);
-crate::messages::crash::can_crash!(Notifier);
-
 impl Handler<ChangesRecorded> for Notifier {
     type Result = ();
     fn handle(&mut self, recorded: ChangesRecorded, ctx: &mut Context<Self>) {

@@ -1,13 +1,14 @@
 //! The notifier under a paused clock: what is durable is told in the same turn, whatever else is being told.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::*;
+use crate::domain::history::{Gone, NewestQuery, ReadingsPlot, ReadingsQuery};
 use crate::domain::notice::{AlarmState, NoticeFilter, RuleAlarm};
 use crate::domain::publisher::HostName;
 use crate::domain::restart::RestartLimits;
@@ -15,39 +16,46 @@ use crate::domain::rule::Severity;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::{Change, Trigger, Verdict};
 use crate::ports::{BoxFuture, Notify, NotifyError, NotifyMessage};
+use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 
 /// Stands in for the journal. What `late` holds becomes durable while it answers that there is nothing more, after
 /// which the notifier is told so.
+#[derive(Default)]
 struct Journal {
-    changes: Rc<RefCell<Vec<Change>>>,
-    late: Rc<RefCell<Vec<Change>>>,
-    notifier: Rc<RefCell<Option<Outlet<ChangesRecorded>>>>,
-    answers: Rc<Cell<usize>>,
+    changes: Mutex<Vec<Change>>,
+    late: Mutex<Vec<Change>>,
+    notifier: Mutex<Option<Outlet<ChangesRecorded>>>,
+    answers: AtomicUsize,
 }
 
-impl Actor for Journal {
-    type Context = Context<Self>;
-}
-
-crate::messages::progress::answers_progress!(Journal);
-
-impl Handler<AskChanges> for Journal {
-    type Result = ResponseFuture<Vec<Change>>;
-    fn handle(&mut self, ask: AskChanges, _: &mut Context<Self>) -> Self::Result {
-        self.answers.set(self.answers.get() + 1);
-        let newer = |change: &&Change| change.epoch > ask.since_epoch;
-        let answer: Vec<_> = self.changes.borrow().iter().filter(newer).cloned().collect();
-        let late = if answer.is_empty() { std::mem::take(&mut *self.late.borrow_mut()) } else { Vec::new() };
+impl History for Journal {
+    fn changes(&self, query: ChangesQuery) -> BoxFuture<'_, Result<Vec<Change>, String>> {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        let newer = |change: &&Change| change.epoch > query.since_epoch;
+        let answer: Vec<_> = self.changes.lock().unwrap().iter().filter(newer).cloned().collect();
+        let late = if answer.is_empty() { std::mem::take(&mut *self.late.lock().unwrap()) } else { Vec::new() };
         let last = late.last().map(|change| change.epoch);
-        self.changes.borrow_mut().extend(late);
-        let notifier = self.notifier.borrow().clone();
+        self.changes.lock().unwrap().extend(late);
+        let notifier = self.notifier.lock().unwrap().clone();
         Box::pin(async move {
             if let (Some(notifier), Some(through_epoch)) = (notifier, last) {
                 notifier.deliver(ChangesRecorded { through_epoch }).await.unwrap();
             }
-            answer
+            Ok(answer)
         })
+    }
+
+    fn newest_changes(&self, _: NewestQuery) -> BoxFuture<'_, Result<Vec<Change>, String>> {
+        unreachable!("the notifier does not ask for it")
+    }
+
+    fn readings(&self, _: ReadingsQuery) -> BoxFuture<'_, Result<ReadingsPlot, String>> {
+        unreachable!("the notifier does not ask for it")
+    }
+
+    fn gone(&self, _: usize) -> BoxFuture<'_, Result<Gone, String>> {
+        unreachable!("the notifier does not ask for it")
     }
 }
 
@@ -68,10 +76,7 @@ impl Notify for Way {
 
 struct House {
     notifier: Supervised<Notifier>,
-    _journal: Supervised<Journal>,
-    changes: Rc<RefCell<Vec<Change>>>,
-    late: Rc<RefCell<Vec<Change>>>,
-    answers: Rc<Cell<usize>>,
+    journal: Arc<Journal>,
     told: mpsc::Receiver<(Instant, NotifyMessage)>,
     _directory: tempfile::TempDir,
 }
@@ -86,12 +91,7 @@ fn house(errors: Vec<NotifyError>) -> House {
     let (store, _) = Notifications::open(&directory.path().join("notifications.sqlite"), 0).unwrap();
     let clock = Clock::start();
     let (supervisor, _) = Supervisor::new(clock, RestartLimits::default());
-    let (changes, late, address, answers) = (Rc::default(), Rc::default(), Rc::default(), Rc::default());
-    let parts = (Rc::clone(&changes), Rc::clone(&late), Rc::clone(&address), Rc::clone(&answers));
-    let journal = supervisor.start("journal", move |_| {
-        let (changes, late, notifier, answers) = parts.clone();
-        Journal { changes, late, notifier, answers }
-    });
+    let journal = Arc::<Journal>::default();
     let (sender, told) = mpsc::channel(1_000);
     let target = Target {
         name: "pager".to_owned(),
@@ -102,16 +102,16 @@ fn house(errors: Vec<NotifyError>) -> House {
         backoff_max: Duration::from_secs(1),
         way: Arc::new(Way(sender, Mutex::new(errors))),
     };
-    let parts = NotifierParts::new(store, id("monitor"), clock, journal.address.outlet(), Arc::new(vec![target]));
+    let parts = NotifierParts::new(store, id("monitor"), clock, journal.clone(), Arc::new(vec![target]));
     let notifier = supervisor.start("notifier", move |_| Notifier::new(parts.clone()));
-    *address.borrow_mut() = Some(notifier.address.outlet());
-    House { notifier, _journal: journal, changes, late, answers, told, _directory: directory }
+    *journal.notifier.lock().unwrap() = Some(notifier.address.outlet());
+    House { notifier, journal, told, _directory: directory }
 }
 
 impl House {
     /// A change becomes durable, and the notifier is told that it is.
     async fn becomes_durable(&self, epoch: u64, publisher: &str, from: Verdict, to: Verdict) -> Instant {
-        self.changes.borrow_mut().push(change(epoch, publisher, from, to));
+        self.journal.changes.lock().unwrap().push(change(epoch, publisher, from, to));
         let at = Instant::now();
         self.notifier.address.outlet().deliver(ChangesRecorded { through_epoch: epoch }).await.unwrap();
         at
@@ -229,11 +229,17 @@ fn what_becomes_durable_while_the_journal_is_being_read_waits_for_no_timer() {
     on_one_thread(async {
         let mut house = house(Vec::new());
         // It comes during the notifier's first look, at its start, after that was told that there is nothing.
-        house.late.borrow_mut().push(change(1, "light", Verdict::Alive, Verdict::Dead));
+        house.journal.late.lock().unwrap().push(change(1, "light", Verdict::Alive, Verdict::Dead));
         let begin = Instant::now();
         let (told, json, _) = house.next().await;
         assert_eq!(json["publisher"].as_str(), Some("light"), "{json}");
-        assert_eq!(told, begin, "it waited {:?} ({} answers)", told - begin, house.answers.get());
+        assert_eq!(
+            told,
+            begin,
+            "it waited {:?} ({} answers)",
+            told - begin,
+            house.journal.answers.load(Ordering::Relaxed)
+        );
     });
 }
 

@@ -184,8 +184,6 @@ impl Publisher {
     }
 }
 
-crate::messages::crash::can_crash!(Publisher);
-
 impl Actor for Publisher {
     type Context = Context<Self>;
 

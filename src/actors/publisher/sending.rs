@@ -63,6 +63,7 @@ impl Engine {
         if !unsendable.is_empty() && !self.give_up(run.incarnation, unsendable).await {
             return false;
         }
+        fail::fail_point!("publisher::send", |_| false);
         let waiting = self.delivery.backlog();
         for (sequence, payload) in large {
             let key = (run.incarnation, sequence);

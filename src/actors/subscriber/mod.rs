@@ -113,15 +113,18 @@ impl Subscriber {
     fn read(&self, deliveries: &[Delivery]) -> (Beats, Intake) {
         let record = &mut *self.record.borrow_mut();
         let (mut beats, mut entries) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
-        for delivery in deliveries {
-            if delivery.topic.starts_with(&record.own_topics) {
-                continue;
-            }
-            record.status.messages += 1;
+        // All of them are read before anything is noted: a batch on which this life fails is taken by the next one again.
+        let mut meanings = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries.iter().filter(|delivery| !delivery.topic.starts_with(&record.own_topics)) {
+            fail::fail_point!("subscriber::read");
             let last = &mut record.last_heartbeat;
             let rules =
                 Rules { prefix: &record.prefix, foreign: &record.foreign, numbers_in_rows: record.numbers_in_rows };
-            let meaning = translate(&rules, delivery, |publisher, now, interval| lag(last, publisher, now, interval));
+            let lag = |publisher: &_, now, interval| lag(last, publisher, now, interval);
+            meanings.push((delivery, translate(&rules, delivery, lag)));
+        }
+        for (delivery, meaning) in meanings {
+            record.status.messages += 1;
             match meaning {
                 Ok(meaning) => {
                     record.answer_seldom(meaning.beat.as_ref());
@@ -301,8 +304,6 @@ impl Record {
     }
 }
 
-crate::messages::crash::can_crash!(Subscriber);
-
 impl Actor for Subscriber {
     type Context = Context<Self>;
     fn started(&mut self, ctx: &mut Context<Self>) {
@@ -337,7 +338,10 @@ impl Handler<Deliveries> for Subscriber {
             };
             tokio::join!(watch, keep).1
         };
-        Box::pin(begun(hand_on).into_actor(self).map(|kept, actor, _| actor.confirm(kept)))
+        Box::pin(begun(hand_on).into_actor(self).map(|kept, actor, _| {
+            fail::fail_point!("subscriber::confirm");
+            actor.confirm(kept);
+        }))
     }
 }
 

@@ -8,11 +8,12 @@
 //! has proved to be poison (its reader panics on it) and was reported.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,7 +22,7 @@ use crate::messages::beats::{Hearing, Reception, Way};
 use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
 use crate::ports::{Receipt, Transport, TransportEvent};
 use crate::runtime::clock::Clock;
-use crate::runtime::outlet::{Outlet, Undelivered};
+use crate::runtime::outlet::{ATTEMPTS_MAX, Outlet, Undelivered};
 
 /// Most messages in one batch.
 pub const BATCH_MESSAGES_MAX: usize = 512;
@@ -223,10 +224,26 @@ impl Ears {
     }
 }
 
-/// Hands a batch over; one that kills its reader is halved until the poisonous message is alone.
+/// Hands a batch over. Where that fails itself, it is done again, so many times as a message may be given to its reader.
 async fn hand_over(batch: Vec<Delivery>, subscriber: Outlet<Deliveries>, reports: Outlet<ReportBad>) -> Vec<Receipt> {
+    let batch = Arc::new(batch);
+    for _ in 1..ATTEMPTS_MAX {
+        match AssertUnwindSafe(hand_over_in_parts(batch.clone(), &subscriber, &reports)).catch_unwind().await {
+            Ok(receipts) => return receipts,
+            Err(_) => tracing::error!(messages = batch.len(), "messages could not be handed over, trying again"),
+        }
+    }
+    hand_over_in_parts(batch, &subscriber, &reports).await
+}
+
+/// A batch that kills its reader is halved until the poisonous message is alone.
+async fn hand_over_in_parts(
+    batch: Arc<Vec<Delivery>>,
+    subscriber: &Outlet<Deliveries>,
+    reports: &Outlet<ReportBad>,
+) -> Vec<Receipt> {
     let receipts = batch.iter().map(|delivery| delivery.receipt).collect();
-    let mut left = VecDeque::from([Arc::new(batch)]);
+    let mut left = VecDeque::from([batch]);
     while let Some(part) = left.pop_front() {
         match subscriber.deliver(Deliveries(part.clone())).await {
             Ok(()) => {}
@@ -237,6 +254,7 @@ async fn hand_over(batch: Vec<Delivery>, subscriber: Outlet<Deliveries>, reports
             }
             Err(Undelivered::Poison { .. }) => {
                 let Some(delivery) = part.first().cloned() else { continue };
+                fail::fail_point!("pump::poison");
                 let reason = "the subscriber ended each time it read this message".to_owned();
                 if let Err(error) = reports.deliver(ReportBad { delivery, reason }).await {
                     tracing::error!(%error, "a poisonous message could not be reported");
@@ -254,8 +272,16 @@ async fn hand_over(batch: Vec<Delivery>, subscriber: Outlet<Deliveries>, reports
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use actix::{Actor, Context, Handler};
+
     use super::*;
+    use crate::domain::restart::RestartLimits;
     use crate::domain::time::{Monotonic, Timestamp};
+    use crate::runtime::failpoints::{left, panic_at};
+    use crate::runtime::supervisor::Supervisor;
 
     #[tokio::test(start_paused = true)]
     async fn what_is_heard_waits_for_more_and_what_ends_somebody_waits_for_nothing() {
@@ -308,5 +334,52 @@ mod tests {
             mark: None,
             receipt: Receipt { connection_epoch: 1, packet_id },
         }
+    }
+
+    /// Panics on messages of one packet id, and counts what was reported.
+    struct Reader {
+        poison: u16,
+        reported: Rc<RefCell<Vec<u16>>>,
+    }
+
+    impl Actor for Reader {
+        type Context = Context<Self>;
+    }
+
+    crate::messages::progress::answers_progress!(Reader);
+
+    impl Handler<Deliveries> for Reader {
+        type Result = ();
+        fn handle(&mut self, deliveries: Deliveries, _: &mut Context<Self>) {
+            assert!(deliveries.0.iter().all(|delivery| delivery.receipt.packet_id != self.poison), "poison");
+        }
+    }
+
+    impl Handler<ReportBad> for Reader {
+        type Result = ();
+        fn handle(&mut self, report: ReportBad, _: &mut Context<Self>) {
+            self.reported.borrow_mut().push(report.delivery.receipt.packet_id);
+        }
+    }
+
+    #[test]
+    fn a_poisonous_message_is_reported_and_all_are_acknowledged_also_when_that_fails_in_the_middle() {
+        let paused = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        actix_rt::System::with_tokio_rt(paused).block_on(async {
+            let limits = RestartLimits { restarts_max: 1_000, ..RestartLimits::default() };
+            let (supervisor, _escalations) = Supervisor::new(Clock::start(), limits);
+            let reported = Rc::new(RefCell::new(Vec::new()));
+            let known = reported.clone();
+            let reader = supervisor.start("reader", move |_| Reader { poison: 6, reported: known.clone() });
+            panic_at("pump::poison", ATTEMPTS_MAX - 1);
+            let batch: Vec<_> = (1..=9).map(|packet_id| delivery(TopicKind::Readings, packet_id)).collect();
+            let receipts = hand_over(batch, reader.address.outlet(), reader.address.outlet()).await;
+            assert_eq!(left("pump::poison"), 0);
+            assert_eq!(
+                receipts.iter().map(|receipt| receipt.packet_id).collect::<Vec<_>>(),
+                (1..=9).collect::<Vec<_>>()
+            );
+            assert_eq!(*reported.borrow(), [6], "it is reported once");
+        });
     }
 }

@@ -103,15 +103,18 @@ impl Watchdog {
         let mut roster = self.roster.borrow_mut();
         let answer = event(&mut roster, now, wall);
         roster.took(self.clock.monotonic().since(now));
-        let (effects, next) = (roster.take_effects(), roster.next_due());
+        let next = roster.next_due();
         drop(roster);
         self.wakeup.hurry(next);
-        self.carry_out(effects, now, ctx);
+        self.carry_out(now, ctx);
         answer
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>, now: Monotonic, ctx: &mut Context<Self>) {
-        for effect in effects {
+    /// One by one: what a life did not come to is carried out by the next one.
+    fn carry_out(&mut self, now: Monotonic, ctx: &mut Context<Self>) {
+        loop {
+            let Some(effect) = self.roster.borrow_mut().next_effect() else { break };
+            fail::fail_point!("watchdog::effect");
             match effect {
                 Effect::Ask(Question::Look(publisher, process, agent)) => {
                     self.ask_probe(publisher, process, agent, ctx);
@@ -276,14 +279,13 @@ impl Watchdog {
     }
 }
 
-crate::messages::crash::can_crash!(Watchdog);
-
 impl Actor for Watchdog {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         // Questions that a former life had asked were lost with it: ask again.
-        self.roster.borrow_mut().resume();
+        let (now, wall) = (self.clock.monotonic(), self.clock.wall());
+        self.roster.borrow_mut().resume(now, wall);
         ctx.spawn(Expiries);
         self.tick(ctx);
     }

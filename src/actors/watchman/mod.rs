@@ -183,6 +183,7 @@ impl Watchman {
         });
         ctx.spawn(join_all(asked).into_actor(self).map(|answers, actor, ctx| {
             let mut healthy = true;
+            fail::fail_point!("watchman::answers");
             for (vitals, answer) in answers {
                 match answer {
                     Ok(()) => vitals.answered(),
@@ -362,8 +363,6 @@ impl Actor for Watchman {
 }
 
 crate::messages::progress::answers_progress!(Watchman);
-crate::messages::crash::can_crash!(Watchman);
-
 impl Handler<AskMonitor> for Watchman {
     type Result = MessageResult<AskMonitor>;
     fn handle(&mut self, _: AskMonitor, _: &mut Context<Self>) -> MessageResult<AskMonitor> {

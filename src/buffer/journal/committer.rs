@@ -11,10 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::store::{Store, Write};
 use super::{Batch, JournalError, Level, Limits, NamedLoss};
+use crate::domain::history::{ChangesQuery, DeadLetterLine, NewestQuery};
 use crate::domain::verdict::Change;
-use crate::messages::ask::{AskChanges, LedgerLine};
+use crate::messages::ask::LedgerLine;
 use crate::messages::intake::Kept;
-use crate::messages::page::{AskNewestChanges, DeadLetterLine};
 
 /// A group takes no more once it holds this many bytes: a larger one would save no more syncs, and batches for the
 /// sink are taken between two groups.
@@ -34,11 +34,11 @@ pub(super) enum Command {
     /// Somebody waits in the other queue.
     Take,
     Changes {
-        ask: AskChanges,
+        ask: ChangesQuery,
         reply: Reply<Vec<Change>>,
     },
     NewestChanges {
-        ask: AskNewestChanges,
+        ask: NewestQuery,
         reply: Reply<Vec<Change>>,
     },
     DeadLetters {

@@ -14,7 +14,7 @@ use crate::domain::verdict::Change;
 
 /// Rows as they were committed, a block at a time in the order of their arrival.
 #[derive(Debug)]
-pub struct History {
+pub struct HistoryFile {
     connection: Connection,
     from: i64,
     to: i64,
@@ -37,7 +37,7 @@ pub struct HistoryBlock {
     pub damaged_rows: u64,
 }
 
-impl History {
+impl HistoryFile {
     /// Opens the journal for reading. Each block is read in a transaction of its own, so that a long
     /// export does not keep the monitor's log from being folded into the file.
     ///

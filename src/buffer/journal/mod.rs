@@ -37,6 +37,7 @@ mod incarnation;
 mod known;
 mod marks;
 mod noted;
+mod past;
 mod readings;
 mod recovery;
 mod schema;
@@ -62,18 +63,18 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::block::line_time;
 use self::committer::{Command, Reply, Take};
-pub use self::history::{History, HistoryBlock, recorded_changes};
+pub use self::history::{HistoryBlock, HistoryFile, recorded_changes};
 pub use self::snapshot::{Snapshot, snapshot};
 use self::store::{Store, Write};
 pub use self::tail::Tail;
+use crate::domain::history::{ChangesQuery, DeadLetterLine, NewestQuery, ReadingsPlot, ReadingsQuery};
 use crate::domain::journal_id::JournalId;
 pub use crate::domain::ledger::NamedLoss;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
-use crate::messages::ask::{AskChanges, LedgerLine};
+use crate::messages::ask::LedgerLine;
 use crate::messages::change::Standing;
 use crate::messages::intake::{IntakeEntry, Kept};
-use crate::messages::page::{AskNewestChanges, AskReadings, DeadLetterLine, ReadingsReply};
 use crate::runtime::clock::Clock;
 use crate::runtime::damage_log::DamageLog;
 
@@ -312,7 +313,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Read`].
-    pub async fn changes(&self, ask: AskChanges) -> Result<Vec<Change>, JournalError> {
+    pub async fn changes(&self, ask: ChangesQuery) -> Result<Vec<Change>, JournalError> {
         self.ask(|reply| Command::Changes { ask, reply }).await
     }
 
@@ -320,7 +321,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Read`].
-    pub async fn newest_changes(&self, ask: AskNewestChanges) -> Result<Vec<Change>, JournalError> {
+    pub async fn newest_changes(&self, ask: NewestQuery) -> Result<Vec<Change>, JournalError> {
         self.ask(|reply| Command::NewestChanges { ask, reply }).await
     }
 
@@ -337,7 +338,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Read`].
-    pub async fn readings(&self, ask: AskReadings) -> Result<ReadingsReply, JournalError> {
+    pub async fn readings(&self, ask: ReadingsQuery) -> Result<ReadingsPlot, JournalError> {
         let permit = Arc::clone(&self.plots).acquire_owned().await.map_err(|_| JournalError::Closed)?;
         let path = Arc::clone(&self.path);
         let read = tokio::task::spawn_blocking(move || {

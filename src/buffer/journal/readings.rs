@@ -12,10 +12,10 @@ use super::block::Index;
 use super::schema::LAYOUT;
 use super::{JournalError, line_time};
 use crate::buffer::database;
+use crate::domain::history::{FieldSteps, ReadingsPlot, ReadingsQuery};
 use crate::domain::publisher::PublisherId;
 use crate::domain::reading::FieldValue;
 use crate::formats::line_protocol::{Rows, decode};
-use crate::messages::page::{AskReadings, FieldSteps, ReadingsReply};
 use crate::runtime::clock::Clock;
 
 /// Most points of a line, whatever is asked for.
@@ -34,7 +34,7 @@ const CLOCK_AHEAD_SECONDS: i64 = 60;
 const NANOS_A_MILLI: f64 = 1e6;
 
 /// Reads and sums up; blocks.
-pub(super) fn read(path: &Path, ask: &AskReadings, clock: Clock) -> Result<ReadingsReply, JournalError> {
+pub(super) fn read(path: &Path, ask: &ReadingsQuery, clock: Clock) -> Result<ReadingsPlot, JournalError> {
     let failed = |reason: String| JournalError::Read { reason };
     let connection = database::open_read_only(path, &LAYOUT).map_err(failed)?;
     let (from, to) = (ask.from.as_nanos(), ask.to.as_nanos().max(ask.from.as_nanos().saturating_add(1)));
@@ -77,18 +77,18 @@ struct Plot {
     step: f64,
     fields: Vec<(String, String, Vec<Step>)>,
     arrivals: Vec<i64>,
-    reply: ReadingsReply,
+    reply: ReadingsPlot,
 }
 
 impl Plot {
     fn new(from: i64, to: i64, steps: usize) -> Self {
         let step = (to - from) as f64 / steps as f64;
-        let reply = ReadingsReply {
+        let reply = ReadingsPlot {
             from_ms: from.div_euclid(1_000_000),
             step_ms: step / NANOS_A_MILLI,
             steps,
             silence_ms: vec![None; steps],
-            ..ReadingsReply::default()
+            ..ReadingsPlot::default()
         };
         Self { from, to, step, fields: Vec::new(), arrivals: Vec::new(), reply }
     }
@@ -170,7 +170,7 @@ impl Plot {
         }
     }
 
-    fn finish(mut self) -> ReadingsReply {
+    fn finish(mut self) -> ReadingsPlot {
         self.arrivals.sort_unstable();
         let arrivals = std::mem::take(&mut self.arrivals);
         for pair in arrivals.windows(2) {

@@ -20,14 +20,14 @@ use super::witness::{Testimony, Witness};
 use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, identity, recovery};
 use crate::buffer::encoding::{checksum, unsealed};
 use crate::buffer::{database, disk, records};
+use crate::domain::history::{ChangesQuery, DeadLetterLine, NewestQuery};
 use crate::domain::journal_id::JournalId;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Change;
-use crate::messages::ask::{AskChanges, LedgerLine};
+use crate::messages::ask::LedgerLine;
 use crate::messages::change::Standing;
 use crate::messages::intake::{DeliveryState, IntakeEntry, Kept};
-use crate::messages::page::{AskNewestChanges, DeadLetterLine};
 use crate::runtime::damage_log::DamageLog;
 
 /// Most changes that one question looks at, so that a rare verdict does not hold up the commits.
@@ -362,7 +362,7 @@ impl Store {
         }
     }
 
-    pub(super) fn changes(&mut self, ask: &AskChanges) -> Result<Vec<Change>, JournalError> {
+    pub(super) fn changes(&mut self, ask: &ChangesQuery) -> Result<Vec<Change>, JournalError> {
         let since = ask.since_epoch.min(i64::MAX.unsigned_abs()).cast_signed();
         let most = i64::try_from(ask.changes_max).unwrap_or(i64::MAX);
         let json: Vec<String> = self.read(|connection| match &ask.publisher {
@@ -378,7 +378,7 @@ impl Store {
         Ok(json.iter().filter_map(|json| serde_json::from_str(json).ok()).collect())
     }
 
-    pub(super) fn newest_changes(&mut self, ask: &AskNewestChanges) -> Result<Vec<Change>, JournalError> {
+    pub(super) fn newest_changes(&mut self, ask: &NewestQuery) -> Result<Vec<Change>, JournalError> {
         let before = ask.before_epoch.map_or(i64::MAX, |epoch| i64::try_from(epoch).unwrap_or(i64::MAX));
         self.read(|connection| {
             let (mut select, mut rows);

@@ -104,6 +104,15 @@ impl Entry {
         Some(Cow::Owned(self.heard(silence, self.watch.host(), self.watch.process())))
     }
 
+    /// The verdict of its last change.
+    pub(super) fn verdict_before(&self) -> Verdict {
+        match self.past.as_deref().map(|past| &past.change) {
+            Some(Said::All(change)) => change.to,
+            _ if self.epoch == 0 => Verdict::Unknown,
+            Some(Said::Again(_) | Said::First) | None => Verdict::Alive,
+        }
+    }
+
     /// The host whose loss spoke for its last change.
     pub(super) fn because(&self) -> Option<&PublisherId> {
         match &self.past.as_deref()?.change {

@@ -1,6 +1,6 @@
 //! Hosts as a whole: when everybody on one falls silent, that is told once, and not of each publisher.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::effect::Effect;
@@ -41,22 +41,23 @@ pub(super) struct HostOutages(HashMap<HostName, HostState>);
 pub(super) struct Context<'a> {
     pub watched: &'a mut Watched,
     pub record: &'a mut Record,
-    pub effects: &'a mut Vec<Effect>,
+    pub effects: &'a mut VecDeque<Effect>,
     pub maintenance: &'a Maintenance,
     pub now: Monotonic,
     pub wall: Timestamp,
 }
 
+impl HostState {
+    fn changed(&mut self, change: Change, now: Monotonic) {
+        (self.is_gone, self.back_at) = (change.to.is_bad(), now);
+        self.change = Some(Box::new(change));
+    }
+}
+
 impl HostOutages {
     /// A change of a host that an earlier run had made.
     pub(super) fn remember(&mut self, change: &Change, now: Monotonic) {
-        let state = HostState {
-            is_gone: change.to.is_bad(),
-            back_at: now,
-            change: Some(Box::new(change.clone())),
-            ..HostState::default()
-        };
-        self.0.insert(change.host.clone(), state);
+        self.0.entry(change.host.clone()).or_default().changed(change.clone(), now);
     }
 
     /// Whether an outage speaks for those on a host: it lasts, or was over for less than the deadline of this one.
@@ -128,8 +129,8 @@ impl HostOutages {
         context: &mut Context<'_>,
     ) {
         let state = self.0.entry(host.clone()).or_default();
-        let change = Change {
-            epoch: context.record.next_epoch(),
+        let mut change = Change {
+            epoch: 0,
             publisher: id.clone(),
             host: host.clone(),
             from: state.change.as_deref().map_or(Verdict::Alive, |change| change.to),
@@ -144,9 +145,16 @@ impl HostOutages {
             flapping: None,
             because: None,
         };
-        (state.is_gone, state.back_at) = (to.is_bad(), context.now);
-        state.change = Some(Box::new(change.clone()));
-        context.record.publish(change, context.effects);
+        context.record.publish(&mut change, context.effects);
+        state.changed(change, context.now);
+    }
+
+    /// Whoever worked on it may have failed between a change and what is remembered of it.
+    pub(super) fn take_up(&mut self, change: &Change, now: Monotonic) {
+        let state = self.0.entry(change.host.clone()).or_default();
+        if state.change.as_ref().is_none_or(|known| known.epoch < change.epoch) {
+            state.changed(change.clone(), now);
+        }
     }
 
     /// The last change of each host that was ever gone.

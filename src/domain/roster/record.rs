@@ -25,23 +25,19 @@ impl Record {
         self.epoch
     }
 
-    /// The number of the next change.
-    pub(super) const fn next_epoch(&mut self) -> u64 {
-        self.epoch += 1;
-        self.epoch
-    }
-
-    /// Keeps a change, and has it told. At the limit the oldest one is given up.
-    pub(super) fn publish(&mut self, change: Change, effects: &mut Vec<Effect>) {
+    /// Numbers a change, keeps it, and has it told. At the limit the oldest one is given up.
+    pub(super) fn publish(&mut self, change: &mut Change, effects: &mut VecDeque<Effect>) {
+        change.epoch = self.epoch + 1;
         if self.waiting.len() >= self.waiting_max {
             self.waiting.pop_front();
             self.given_up += 1;
             if self.given_up.is_power_of_two() {
-                effects.push(Effect::Say(Remark::ChangesGivenUp { count: self.given_up }));
+                effects.push_back(Effect::Say(Remark::ChangesGivenUp { count: self.given_up }));
             }
         }
-        effects.push(Effect::Tell(Box::new(change.clone())));
-        self.waiting.push_back(change);
+        self.waiting.push_back(change.clone());
+        self.epoch = change.epoch;
+        effects.push_back(Effect::Tell(Box::new(change.clone())));
     }
 
     /// The oldest changes that are not durable yet.

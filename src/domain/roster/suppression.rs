@@ -3,7 +3,7 @@
 //! Verdicts are decided as ever; this part stands between a verdict and the word about it. It remembers
 //! what was last told of everyone, and makes good at the end of a suppression what still differs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::effect::Effect;
@@ -14,10 +14,12 @@ use super::record::Record;
 use super::watched::Watched;
 use crate::domain::evidence::{Evidence, EvidenceKind};
 use crate::domain::flapping::{Flapping, FlappingLimits, Turn};
+use crate::domain::judge::Judgement;
 use crate::domain::maintenance::Maintenance;
 use crate::domain::publisher::PublisherId;
 use crate::domain::time::{Monotonic, Timestamp, describe_duration};
 use crate::domain::verdict::{Change, Flaps, Trigger, Verdict};
+use crate::domain::watch::Transition;
 
 /// How often those of whom less was told are looked through.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -38,7 +40,7 @@ pub(super) struct Suppression {
 pub(super) struct Teller<'a> {
     pub watched: &'a mut Watched,
     pub record: &'a mut Record,
-    pub effects: &'a mut Vec<Effect>,
+    pub effects: &'a mut VecDeque<Effect>,
     pub now: Monotonic,
     pub wall: Timestamp,
 }
@@ -183,7 +185,6 @@ impl Suppression {
     }
 
     fn emit(&mut self, index: u32, mut change: Change, teller: &mut Teller<'_>) {
-        change.epoch = teller.record.next_epoch();
         let entry = teller.watched.entry_mut(index);
         let open = self.maintenance.covers(&entry.id, entry.watch.host(), teller.wall);
         if let Some(open) = &open {
@@ -192,7 +193,14 @@ impl Suppression {
             change.evidence.push(Evidence::new(EvidenceKind::Maintenance, words));
         }
         change.maintenance = open.is_some();
-        entry.changed(&change);
+        teller.record.publish(&mut change, teller.effects);
+        fail::fail_point!("roster::published");
+        self.published(index, &change, teller.watched.entry_mut(index));
+    }
+
+    /// A change of a publisher has its number: what is remembered of the publisher follows.
+    fn published(&mut self, index: u32, change: &Change, entry: &mut Entry) {
+        entry.changed(change);
         if change.is_told() {
             entry.last_notified = change.to;
         }
@@ -201,7 +209,21 @@ impl Suppression {
         } else {
             self.outdated.remove(&index)
         };
-        teller.record.publish(change, teller.effects);
+    }
+
+    /// Whoever worked on it may have failed between a change and what is remembered of it.
+    pub(super) fn take_up(&mut self, teller: &mut Teller<'_>) {
+        let Teller { watched, record, now, .. } = teller;
+        for change in record.waiting() {
+            if change.is_of_host() {
+                self.outages.take_up(change, *now);
+            }
+            let Some(index) = watched.find(&change.publisher) else { continue };
+            let entry = watched.entry_mut(index);
+            if entry.epoch() < change.epoch {
+                self.published(index, change, entry);
+            }
+        }
     }
 }
 
@@ -209,21 +231,14 @@ impl Suppression {
 fn again(teller: &Teller<'_>, index: u32, trigger: Trigger, summary: String, evidence: Vec<Evidence>) -> Change {
     let entry = teller.watched.entry(index);
     let to = entry.watch.verdict();
-    unmarked(teller, index, entry.last_notified, to, entry.since, trigger, summary, evidence)
+    let judgement = Judgement { verdict: to, summary, evidence };
+    let transition = Transition { from: entry.last_notified, judgement, at: teller.now, trigger };
+    unmarked(teller, index, transition, entry.since)
 }
 
-/// A change without a number and marks.
-#[expect(clippy::too_many_arguments, reason = "a change has as many parts")]
-pub(super) fn unmarked(
-    teller: &Teller<'_>,
-    index: u32,
-    from: Verdict,
-    to: Verdict,
-    at: Timestamp,
-    trigger: Trigger,
-    summary: String,
-    evidence: Vec<Evidence>,
-) -> Change {
+/// A change without a number and marks, with the time of day at which it became true.
+pub(super) fn unmarked(teller: &Teller<'_>, index: u32, transition: Transition, at: Timestamp) -> Change {
+    let Transition { from, judgement: Judgement { verdict: to, summary, evidence }, trigger, .. } = transition;
     let entry = teller.watched.entry(index);
     let publisher: PublisherId = entry.id.clone();
     Change {

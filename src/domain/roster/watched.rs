@@ -3,6 +3,7 @@
 //! A sign of life costs a hash look-up and moves no timer: a timer that fires too early is set again (lazily). The silent are
 //! counted without a look at everybody, since there may be a million.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::directory::Directory;
@@ -179,14 +180,14 @@ impl Watched {
         id: PublisherId,
         watch: Watch,
         since: Timestamp,
-        effects: &mut Vec<Effect>,
+        effects: &mut VecDeque<Effect>,
     ) -> Option<u32> {
         let index = u32::try_from(self.entries.len()).ok();
         let Some(index) = index.filter(|_| self.entries.len() < self.publishers_max) else {
             self.unwatched += 1;
             if self.unwatched.is_power_of_two() {
                 let (publishers_max, count) = (self.publishers_max, self.unwatched);
-                effects.push(Effect::Say(Remark::NotWatched { publisher: id, publishers_max, count }));
+                effects.push_back(Effect::Say(Remark::NotWatched { publisher: id, publishers_max, count }));
             }
             return None;
         };

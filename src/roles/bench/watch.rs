@@ -164,7 +164,7 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
             late_ms.push(whole(u64::try_from(change.decided_at.as_nanos() - change.at.as_nanos())?) / 1e6);
         }
         watched.recorded(changes.len());
-        drop(watched.take_effects());
+        while watched.next_effect().is_some() {}
         tokio::task::yield_now().await;
     }
     late_ms.sort_by(f64::total_cmp);
@@ -185,7 +185,7 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
 fn forget_changes(watched: &mut Roster) {
     let count = watched.changes_to_record(usize::MAX).len();
     watched.recorded(count);
-    drop(watched.take_effects());
+    while watched.next_effect().is_some() {}
 }
 
 /// How heartbeats are made.

@@ -22,7 +22,7 @@ use self::table::{Columns, Table};
 use super::assemble;
 use super::cli::ExportArgs;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
-use crate::buffer::journal::History;
+use crate::buffer::journal::HistoryFile;
 use crate::config::Settings;
 use crate::domain::error_metric::{Numbered, numbered};
 use crate::domain::reading::FieldValue;
@@ -87,7 +87,7 @@ fn influx(args: &ExportArgs, settings: &Settings) -> Option<InfluxConfig> {
 /// # Errors
 /// When the journal can't be read or the file can't be written.
 pub fn from_journal(args: &ExportArgs, journal: &Path) -> anyhow::Result<Exported> {
-    let mut history = History::open(journal, args.from, args.to)
+    let mut history = HistoryFile::open(journal, args.from, args.to)
         .context("nothing to export: start `heartwatch run` first, or name its --data-dir")?;
     let bar = progress(history.rows_about * if args.long { 1 } else { 2 });
     let mut exported = Exported::default();
@@ -109,7 +109,7 @@ pub fn from_journal(args: &ExportArgs, journal: &Path) -> anyhow::Result<Exporte
 /// Hands on every row that was asked for; answers how many could not be read.
 fn each_row(
     args: &ExportArgs,
-    history: &mut History,
+    history: &mut HistoryFile,
     bar: &ProgressBar,
     mut take: impl FnMut(&DecodedRow) -> anyhow::Result<()>,
 ) -> anyhow::Result<u64> {

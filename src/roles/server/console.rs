@@ -30,7 +30,7 @@ const PART_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Console {
     pub agents: Agents,
     pub submit: mpsc::Sender<Submission>,
-    pub outlets: web::Outlets,
+    pub ports: web::Ports,
     pub nodes: NodeView,
     pub started: Timestamp,
     pub quit: mpsc::Sender<()>,
@@ -119,8 +119,8 @@ impl Console {
 
     async fn health(&self) -> Result<(String, Value), String> {
         let said = |error: &dyn std::fmt::Display| format!("the watchdog does not answer: {error}");
-        let status = self.outlets.status.ask(AskStatus, PART_TIMEOUT).await.map_err(|error| said(&error))?;
-        let ledger = self.outlets.ledger.ask(AskLedger, PART_TIMEOUT).await;
+        let status = self.ports.verdicts.ask(AskStatus, PART_TIMEOUT).await.map_err(|error| said(&error))?;
+        let ledger = self.ports.ledger.ask(AskLedger, PART_TIMEOUT).await;
         let sinks = ledger.map_err(|error| format!("the writer does not answer: {error}"))?.sinks;
         let here: Vec<String> = self.agents.list().into_iter().map(|agent| agent.client_id).collect();
         let publishers: Vec<Value> = status
@@ -157,9 +157,9 @@ impl Console {
     }
 
     async fn stats(&self) -> Result<(String, Value), String> {
-        let ledger = self.outlets.ledger.ask(AskLedger, PART_TIMEOUT).await;
+        let ledger = self.ports.ledger.ask(AskLedger, PART_TIMEOUT).await;
         let ledger = ledger.map_err(|error| format!("the writer does not answer: {error}"))?;
-        let subscriber = self.outlets.subscriber.ask(AskSubscriber, PART_TIMEOUT).await;
+        let subscriber = self.ports.arrivals.ask(AskSubscriber, PART_TIMEOUT).await;
         let subscriber = subscriber.map_err(|error| format!("the subscriber does not answer: {error}"))?;
         let whole = ledger.accounts.iter().fold(Account::default(), |sum, line| sum.plus(line.account));
         let mut rows: Vec<Vec<String>> = vec![

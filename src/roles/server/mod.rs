@@ -79,20 +79,23 @@ pub async fn server(
     let prefix = settings.mqtt.prefix.clone();
     let signs = tell_signs(settings)?;
     let (tee_queue, signs_queue) = (tee.downgrade(), signs.as_ref().map(mpsc::Sender::downgrade));
-    actix_rt::spawn(received::note(events, tee, log.clone(), prefix, signs));
+    let noting = received::note(events, tee, log.clone(), prefix, signs);
 
     let front = Front::Given { transport, events: tee_end, url: format!("grpc://{listen}") };
     let mut pipeline =
         start_between(settings, Ends { front, sink, numbers_in_rows: true, received: Some(log.clone()) }, clock)
             .await?;
+    // It ends with the streams, and what reads on from it says so.
+    actix_rt::spawn(noting);
 
     let (outcomes, _) = broadcast::channel(OUTCOMES_MAX);
     let (submit, submitted) = mpsc::channel(desk::SUBMISSIONS_MAX);
-    let queues = &pipeline.outlets.queues;
+    let queues = &pipeline.ports.queues;
     queues.add_channel("commands", &submit);
     tee_queue.upgrade().iter().for_each(|tee| queues.add_channel("received", tee));
     signs_queue.and_then(|signs| signs.upgrade()).iter().for_each(|signs| queues.add_channel("signs for Kafka", signs));
-    let desk = actix_rt::spawn(desk::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock));
+    let desk = desk::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock);
+    let desk = pipeline.guard("desk of the commands", desk);
     let (way, answers) = questions::over_streams(agents.clone(), submit.clone());
     pipeline.ask_over(way, answers);
     #[cfg(feature = "kafka")]
@@ -102,14 +105,8 @@ pub async fn server(
         kafka::tell_results(brokers, outcomes.subscribe(), clock)?;
     }
     let (quit, mut quitting) = mpsc::channel(1);
-    let console = Console {
-        agents,
-        submit,
-        outlets: pipeline.outlets.clone(),
-        nodes: pipeline.nodes(),
-        started: clock.wall(),
-        quit,
-    };
+    let console =
+        Console { agents, submit, ports: pipeline.ports.clone(), nodes: pipeline.nodes(), started: clock.wall(), quit };
     let _terminal =
         console::is_wanted().then(|| console::interactive(console.clone(), outcomes.subscribe(), &settings.data_dir));
     tracing::info!(

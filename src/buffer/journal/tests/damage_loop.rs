@@ -6,7 +6,7 @@ use std::fs;
 
 use super::*;
 use crate::buffer::database::beside;
-use crate::buffer::journal::History;
+use crate::buffer::journal::HistoryFile;
 
 const PUBLISHERS: [&str; 3] = ["a", "b", "c"];
 const READINGS: u64 = 600;
@@ -65,7 +65,7 @@ async fn come_out(files: &[(&str, Vec<u8>)], has_sink: bool) -> CameOut {
         accounts: journal.accounts().await.unwrap(),
         ..CameOut::default()
     };
-    let asked = AskChanges { since_epoch: 0, publisher: None, changes_max: 100 };
+    let asked = ChangesQuery { since_epoch: 0, publisher: None, changes_max: 100 };
     for found in journal.changes(asked).await.unwrap() {
         assert_eq!(found, change(found.epoch, "a", Verdict::Dead), "a change that was never recorded");
         out.changes.push(found.epoch);
@@ -73,7 +73,7 @@ async fn come_out(files: &[(&str, Vec<u8>)], has_sink: bool) -> CameOut {
     if (out.changes.len() as u64) < CHANGES {
         assert!(!out.damage.is_empty(), "changes are gone without a word");
     }
-    let mut history = History::open(&config.path, None, None).unwrap();
+    let mut history = HistoryFile::open(&config.path, None, None).unwrap();
     while let Some(block) = history.next_block().unwrap() {
         let rows = Rows::of(&block.lines).map(|row| String::from_utf8(row.to_vec()).unwrap());
         out.history.extend(rows.filter(is_reading));

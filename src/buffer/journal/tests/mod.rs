@@ -97,7 +97,7 @@ async fn waiting(journal: &Journal) -> Vec<String> {
 
 /// How many rows of a publisher are in the file.
 fn rows_in_file(directory: &Path, who: &str) -> u64 {
-    let mut history = History::open(&config(directory).path, None, None).unwrap();
+    let mut history = HistoryFile::open(&config(directory).path, None, None).unwrap();
     let tag = format!("publisher={who} ");
     let mut rows = 0;
     while let Some(block) = history.next_block().unwrap() {
@@ -197,7 +197,7 @@ async fn verdicts_are_kept_and_become_rows_with_distinct_times() {
     assert_eq!(field(1, "epoch"), Some(Integer(2)));
     assert_eq!((field(4, "summary"), field(4, "decide_ms")), (Some(Text(changes[1].summary.clone())), None));
 
-    let ask = |publisher, since_epoch| AskChanges { since_epoch, publisher, changes_max: 10 };
+    let ask = |publisher, since_epoch| ChangesQuery { since_epoch, publisher, changes_max: 10 };
     assert_eq!(journal.changes(ask(None, 1)).await.unwrap(), changes[1..]);
     assert_eq!(journal.changes(ask(Some(publisher("a")), 0)).await.unwrap(), changes[..2]);
     journal.close().await;
@@ -297,7 +297,7 @@ async fn history_is_read_while_the_journal_is_open_and_after() {
     let path = config(directory.path()).path;
     let count = |from: Option<i64>| {
         let from = from.map(|from| Timestamp::from_nanos(1_700_000_000_000_000_000 + from));
-        let mut history = History::open(&path, from, None).unwrap();
+        let mut history = HistoryFile::open(&path, from, None).unwrap();
         let about = history.rows_about;
         let mut rows = 0;
         while let Some(block) = history.next_block().unwrap() {

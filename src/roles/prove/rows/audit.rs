@@ -8,7 +8,7 @@ use super::by_hand::Fate;
 use super::stage::{DEVICE, PROGRAM, Stage};
 use super::tally::Tally;
 use super::truth::Truth;
-use crate::buffer::journal::{self, History};
+use crate::buffer::journal::{self, HistoryFile};
 use crate::domain::ledger::{Account, NamedLoss};
 use crate::domain::publisher::Incarnation;
 use crate::domain::reading::FieldValue;
@@ -297,7 +297,7 @@ async fn stored_rows(stage: &Stage) -> anyhow::Result<HashMap<String, StoredRows
             }
             // what a monitor had not confirmed when it was left is sent to the other one as well, as it should be
             let is_other = journal == &stage.journal_elsewhere;
-            let mut history = History::open(journal, None, None)?;
+            let mut history = HistoryFile::open(journal, None, None)?;
             while let Some(block) = history.next_block()? {
                 for row in Rows::of(&block.lines).filter_map(|line| decode(line).ok()) {
                     let number = |key: &str| match row.fields.iter().find(|(name, _)| name == key)?.1 {
