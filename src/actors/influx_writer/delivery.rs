@@ -67,7 +67,7 @@ pub(super) struct Delivery {
     /// Whether that began while draining.
     taking_drains: bool,
     /// Taken while the sink had enough to do.
-    next: Option<Taken>,
+    next: Option<(Batch, Dissection)>,
     writing: FuturesUnordered<UnderWay<Written>>,
     marking: FuturesUnordered<UnderWay<Marked>>,
     /// The blocks of all of them: not to be taken again.
@@ -78,26 +78,17 @@ pub(super) struct Delivery {
     exhausted: bool,
 }
 
-/// A batch whose rows have not all ended.
-struct Taken {
-    ids: Vec<i64>,
-    rows: u64,
-    bytes: u64,
-    dissection: Dissection,
-}
-
 /// The first request of a batch has ended.
 struct Written {
-    taken: Taken,
+    batch: Batch,
+    dissection: Dissection,
     bytes: usize,
     result: Result<(), SinkError>,
 }
 
 /// The journal has marked a batch, or could not.
 struct Marked {
-    ids: Vec<i64>,
-    rows: u64,
-    bytes: u64,
+    batch: Batch,
     dead: Vec<DeadLetter>,
     result: Result<(), JournalError>,
 }
@@ -231,28 +222,29 @@ impl Delivery {
     }
 
     async fn taken(&mut self, found: Found) -> Result<(), End> {
-        let Batch { block_ids: ids, lines, rows, backlog_rows, bytes } = match found {
+        let mut batch = match found {
             Ok(batch) => batch,
             Err(error) => return self.journal_failed(&error).await,
         };
         self.shared.journal_worked();
         // nothing is ever added to it
-        let was_backlog = std::mem::replace(&mut self.has_backlog, backlog_rows > 0);
-        let was_burst =
-            rows.saturating_mul(2) >= self.config.batch_rows_max || lines.len() >= self.size.bytes_max() / 2;
+        let was_backlog = std::mem::replace(&mut self.has_backlog, batch.backlog_rows > 0);
+        let was_burst = batch.rows.saturating_mul(2) >= self.config.batch_rows_max
+            || batch.lines.len() >= self.size.bytes_max() / 2;
         let interval = self.config.flush_interval;
         self.due = Some(Instant::now() + if was_burst { interval / BURST_FLUSH_PART } else { interval });
-        if ids.is_empty() {
+        if batch.block_ids.is_empty() {
             self.exhausted = self.taking_drains;
             if !self.exhausted && !was_backlog {
                 tokio::time::sleep(NOTHING_FOUND_WAIT).await;
             }
             return Ok(());
         }
-        self.taken_ids.extend(&ids);
-        self.taken_rows += rows;
-        self.taken_bytes += bytes;
-        self.next = Some(Taken { ids, rows, bytes, dissection: Dissection::of(lines) });
+        self.taken_ids.extend(&batch.block_ids);
+        self.taken_rows += batch.rows;
+        self.taken_bytes += batch.bytes;
+        let lines = std::mem::take(&mut batch.lines);
+        self.next = Some((batch, Dissection::of(lines)));
         self.write_next();
         Ok(())
     }
@@ -262,12 +254,12 @@ impl Delivery {
         if self.writing.len() >= self.sink.writes_at_once().max(1) {
             return;
         }
-        let Some(taken) = self.next.take() else { return };
-        let piece = taken.dissection.next().unwrap_or_default();
+        let Some((batch, dissection)) = self.next.take() else { return };
+        let piece = dissection.next().unwrap_or_default();
         let (sink, shared, bytes) = (Arc::clone(&self.sink), Arc::clone(&self.shared), piece.len());
         self.writing.push(Box::pin(async move {
             let result = write(&*sink, &shared, piece).await;
-            Written { taken, bytes, result }
+            Written { batch, dissection, bytes, result }
         }));
     }
 
@@ -301,14 +293,12 @@ impl Delivery {
     fn stored(&mut self, written: Written) {
         self.reached();
         self.size.passed();
-        let Taken { ids, rows, bytes, .. } = written.taken;
-        self.mark(ids, rows, bytes, Vec::new());
+        self.mark(written.batch, Vec::new());
     }
 
     /// A batch whose first request failed, until each of its rows is stored or known to be refused.
     async fn deliver(&mut self, written: Written) -> Result<(), End> {
-        let Written { taken, mut bytes, mut result } = written;
-        let mut dissection = taken.dissection;
+        let Written { batch, mut dissection, mut bytes, mut result } = written;
         loop {
             match result {
                 Ok(()) => {
@@ -341,7 +331,7 @@ impl Delivery {
             result = write(&*self.sink, &self.shared, piece).await;
         }
         let dead = self.dead_letters(dissection.into_refused());
-        self.mark(taken.ids, taken.rows, taken.bytes, dead);
+        self.mark(batch, dead);
         Ok(())
     }
 
@@ -356,31 +346,31 @@ impl Delivery {
         dead
     }
 
-    fn mark(&mut self, ids: Vec<i64>, rows: u64, bytes: u64, dead: Vec<DeadLetter>) {
+    fn mark(&mut self, batch: Batch, dead: Vec<DeadLetter>) {
         let journal = self.journal.clone();
         self.marking.push(Box::pin(async move {
-            let result = journal.delivered(ids.clone(), dead.clone()).await;
-            Marked { ids, rows, bytes, dead, result }
+            let result = journal.delivered(batch.block_ids.clone(), dead.clone()).await;
+            Marked { batch, dead, result }
         }));
     }
 
     async fn marked(&mut self, marked: Marked) -> Result<(), End> {
-        let Marked { ids, rows, bytes, dead, result } = marked;
+        let Marked { batch, dead, result } = marked;
         if let Err(error) = result {
             self.journal_failed(&error).await?;
-            self.mark(ids, rows, bytes, dead);
+            self.mark(batch, dead);
             return Ok(());
         }
         self.shared.journal_worked();
         self.exhausted = false;
-        for id in &ids {
+        for id in &batch.block_ids {
             self.taken_ids.remove(id);
         }
-        self.taken_rows = self.taken_rows.saturating_sub(rows);
-        self.taken_bytes = self.taken_bytes.saturating_sub(bytes);
+        self.taken_rows = self.taken_rows.saturating_sub(batch.rows);
+        self.taken_bytes = self.taken_bytes.saturating_sub(batch.bytes);
         let refused = u64::try_from(dead.len()).unwrap_or(u64::MAX);
         self.shared.count(|counters| {
-            counters.rows_stored += rows.saturating_sub(refused);
+            counters.rows_stored += batch.rows.saturating_sub(refused);
             counters.rows_refused += refused;
         });
         Ok(())

@@ -251,9 +251,8 @@ impl Worker {
     }
 
     fn hold_row(&mut self, row: SourceRow, now: Timestamp) {
-        let SourceRow { line, measurement, tags, time, fields } = row;
-        let own = measurement.clone();
-        let reading = self.stamp(Stamped { measurement, tags, time, fields }, now);
+        let (line, own, time) = (row.line, row.measurement.clone(), row.time);
+        let reading = self.stamp(row, now);
         if let Err(reason) = self.check(&reading) {
             let from = self.source.origin();
             let bad = BadRow { from, line, reason, measurement: own, tags: reading.tags, time };
@@ -298,7 +297,7 @@ impl Worker {
     /// A row that can't be used is counted, logged and published as an error metric.
     fn hold_error(&mut self, bad: BadRow, now: Timestamp) {
         let reason = if bad.from.is_empty() { bad.reason } else { bad.to_string() };
-        let BadRow { measurement, tags, time, .. } = bad;
+        let BadRow { line, measurement, tags, time, .. } = bad;
         self.bad_rows += 1;
         if self.bad_rows.is_power_of_two() {
             tracing::warn!(count = self.bad_rows, "bad row skipped: {reason}");
@@ -308,11 +307,11 @@ impl Worker {
             vec![("value".to_owned(), FieldValue::Integer(1)), ("detail".to_owned(), FieldValue::Text(detail))];
         let of_publisher = Some(casting_error(&self.measurement));
         let of_row = measurement.as_deref().map(casting_error).or_else(|| of_publisher.clone());
-        let told = Stamped { measurement: of_row, tags, time, fields: fields.clone() };
+        let told = SourceRow { line, measurement: of_row, tags, time, fields: fields.clone() };
         // What is wrong with the row may be wrong with its error as well: its name, its tags, its time.
-        let plainly = Stamped { measurement: of_publisher, tags: Vec::new(), time: None, fields };
-        for stamped in [told, plainly] {
-            let mut reading = self.stamp(stamped, now);
+        let plainly = SourceRow { measurement: of_publisher, fields, ..SourceRow::default() };
+        for row in [told, plainly] {
+            let mut reading = self.stamp(row, now);
             if self.check(&reading).is_err() {
                 reading.fields.truncate(1);
             }
@@ -326,8 +325,9 @@ impl Worker {
         self.nameless_rows += 1;
     }
 
-    fn stamp(&mut self, row: Stamped, now: Timestamp) -> Reading {
-        let Stamped { measurement, tags, time, fields } = row;
+    /// A row becomes a reading: it gets a number, and a time where it has none.
+    fn stamp(&mut self, row: SourceRow, now: Timestamp) -> Reading {
+        let SourceRow { measurement, tags, time, fields, .. } = row;
         let measurement = measurement.unwrap_or_else(|| self.measurement.clone());
         let time = time.unwrap_or_else(|| {
             // Two rows of a series with one timestamp would silently become one in InfluxDB.
@@ -348,14 +348,6 @@ fn with_source_tags(mut reading: Reading) -> Reading {
         }
     }
     reading
-}
-
-/// What becomes a reading with a number and a time.
-struct Stamped {
-    measurement: Option<String>,
-    tags: Vec<(String, String)>,
-    time: Option<Timestamp>,
-    fields: Vec<(String, FieldValue)>,
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub(super) struct Fleet {
     /// Two or more were well on the host that is gone.
     is_whole_host: bool,
     /// When what troubles everybody was over last.
-    calm_since: Monotonic,
+    untroubled_since: Monotonic,
     windows: Vec<Window>,
     /// Signs that wait to be read.
     queue: VecDeque<usize>,
@@ -102,7 +102,7 @@ impl Fleet {
             trouble: None,
             is_crowd: false,
             is_whole_host: false,
-            calm_since: Monotonic::START,
+            untroubled_since: Monotonic::START,
             windows: Vec::new(),
             queue: VecDeque::new(),
             answers: Vec::new(),
@@ -160,7 +160,7 @@ impl Fleet {
             return;
         }
         // Not before everybody has been heard again, and what the last one led to has been told.
-        if self.now.since(self.calm_since) < KNOWN_AFTER * 2 || !self.chance(Duration::from_secs(600)) {
+        if self.now.since(self.untroubled_since) < KNOWN_AFTER * 2 || !self.chance(Duration::from_secs(600)) {
             return;
         }
         let trouble = match self.rng.u32(0..7) {
@@ -206,7 +206,7 @@ impl Fleet {
             self.audit_host(host, since);
         }
         self.trouble = None;
-        self.calm_since = self.now;
+        self.untroubled_since = self.now;
         match trouble {
             Trouble::WayDown(way) => self.receives(way, Reception::Open, ""),
             Trouble::HeldUp => {
@@ -220,7 +220,7 @@ impl Fleet {
     /// The monitor is killed and starts again: it knows what its journal and its files have kept.
     fn restart(&mut self) {
         self.result.restarts += 1;
-        self.calm_since = self.now;
+        self.untroubled_since = self.now;
         let last_seen = Some(self.roster.last_seen(wall(self.now), false));
         let remembered: Vec<Change> = self.journal.values().cloned().collect();
         let config = RosterConfig { last_seen, ..config(self.windows.clone()) };

@@ -130,7 +130,7 @@ impl Fleet {
 
     /// Everybody who has been dead, out of reach or well for long enough has to be known and told as that.
     pub(super) fn audit(&mut self) {
-        if self.trouble.is_some() || self.now.since(self.calm_since) < KNOWN_AFTER {
+        if self.trouble.is_some() || self.now.since(self.untroubled_since) < KNOWN_AFTER {
             return;
         }
         for who in 0..self.members.len() {
