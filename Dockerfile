@@ -12,6 +12,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
 COPY benches benches
+COPY crates crates
 COPY src src
 COPY fixtures fixtures
 RUN cargo build --profile dist --locked --bin heartwatch \

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use heartwatch::domain::time::{Monotonic, Timestamp};
-use heartwatch::plugins::{Chain, Now, Sample, ScriptFile};
+use heartwatch::plugins::{Chain, Now, Sample};
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_ports::ScriptFile;
 
 /// Turns of the loop that says what a step costs.
 const TURNS: u32 = 1_000;

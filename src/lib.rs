@@ -4,14 +4,10 @@
 
 pub mod actors;
 pub mod adapters;
-pub mod buffer;
 pub mod config;
 pub mod console;
-pub mod domain;
-pub mod formats;
 pub mod messages;
 pub mod plugins;
-pub mod ports;
 pub mod roles;
 pub mod runtime;
 pub mod sources;

@@ -37,7 +37,7 @@ fn one_publisher() -> String {
 async fn on_loopback_without_credentials_only_this_machine_and_its_own_page_get_through() {
     let monitor = Running::start(RunOptions { config: one_publisher(), ..RunOptions::default() }).await;
     let (page, http) = (monitor.page(), client());
-    monitor.until("light-1", heartwatch::domain::verdict::Verdict::Alive).await;
+    monitor.until("light-1", heartwatch_domain::verdict::Verdict::Alive).await;
     let status = |host: &'static str| {
         let request = http.get(format!("{page}/api/status")).header("Host", host);
         async { request.send().await.unwrap().status() }
@@ -365,7 +365,7 @@ async fn a_trusted_proxy_says_who_asks_and_nobody_behind_a_proxy_is_on_this_mach
 #[actix_rt::test]
 async fn what_the_api_answers_is_what_its_description_says() {
     let monitor = Running::start(RunOptions { config: one_publisher(), ..RunOptions::default() }).await;
-    monitor.until("light-1", heartwatch::domain::verdict::Verdict::Alive).await;
+    monitor.until("light-1", heartwatch_domain::verdict::Verdict::Alive).await;
     let http = client();
     let get = |path: String| {
         let request = http.get(format!("{}{path}", monitor.page()));

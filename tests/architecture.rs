@@ -7,17 +7,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; the room of a file is the first folder (or file) below `src/`.
-const FLOORS: [(&str, u32); 16] = [
-    ("domain", 1),
+const FLOORS: [(&str, u32); 12] = [
     ("messages", 2),
-    ("ports", 2),
     ("wire", 2),
-    ("formats", 2),
     ("console", 2),
     ("plugins", 2),
     ("adapters", 3),
     ("sources", 3),
-    ("buffer", 3),
     ("runtime", 3),
     ("web", 3),
     ("actors", 4),
@@ -26,22 +22,22 @@ const FLOORS: [(&str, u32); 16] = [
     ("main", 7),
 ];
 
+/// Each crate below `src/`, and the ones below it.
+const CRATES: [(&str, &[&str]); 5] = [
+    ("domain", &[]),
+    ("formats", &["domain"]),
+    ("system", &["domain"]),
+    ("ports", &["domain", "formats"]),
+    ("store", &["domain", "formats", "system", "ports"]),
+];
+
 /// What adapters have in common.
 const SHARED: [&str; 2] = ["rustls_provider", "tls"];
 
 /// Imports within one floor that are meant: from, to.
-const NEIGHBOURS: [(&str, &str); 11] = [
-    ("ports", "messages"),
-    ("ports", "plugins"),
-    ("messages", "ports"),
-    ("formats", "messages"),
-    ("formats", "ports"),
+const NEIGHBOURS: [(&str, &str); 2] = [
     ("console", "messages"),
-    ("console", "formats"),
-    // Timers and addresses are the floor that adapters, stores and the page stand on.
-    ("adapters", "runtime"),
-    ("buffer", "runtime"),
-    ("sources", "runtime"),
+    // The page asks actors, over their addresses.
     ("web", "runtime"),
 ];
 
@@ -149,7 +145,7 @@ fn declares(text: &str, file: &str) -> bool {
 fn every_file_is_a_module_of_its_folder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "tests", "benches", "crates"] {
         rust_files(&root.join(folder), &mut files);
     }
     // Cargo finds these by itself; what lies beside them is a module of whichever of them needs it.
@@ -187,7 +183,7 @@ fn a_comment_or_another_name_declares_no_module() {
 
 #[test]
 fn the_domain_reads_no_clock_and_does_no_io() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/domain/src");
     let mut files = Vec::new();
     rust_files(&folder, &mut files);
     for file in files {
@@ -202,16 +198,42 @@ fn the_domain_reads_no_clock_and_does_no_io() {
     }
 }
 
+/// Cargo refuses what a crate does not name; this says what it may name.
+#[test]
+fn a_crate_depends_on_the_crates_below_it_and_the_domain_on_no_runtime() {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let tree = |name: &str| -> BTreeSet<String> {
+        let package = format!("heartwatch-{name}");
+        let output = std::process::Command::new(&cargo)
+            .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none", "--package", &package])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let names = String::from_utf8(output.stdout).unwrap();
+        names.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    };
+    for (name, below) in CRATES {
+        let of_ours = tree(name).into_iter().filter_map(|name| name.strip_prefix("heartwatch-").map(str::to_owned));
+        let strangers: Vec<_> = of_ours.filter(|other| other != name && !below.contains(&other.as_str())).collect();
+        assert!(strangers.is_empty(), "crates/{name} depends on {strangers:?}");
+    }
+    let domain = tree("domain");
+    assert!(domain.contains("heartwatch-domain"), "{domain:?}");
+    for banned in ["tokio", "actix", "rusqlite", "rustix"] {
+        assert!(!domain.contains(banned), "the domain depends on {banned}");
+    }
+}
+
 #[test]
 fn the_rules_object_to_what_they_forbid() {
-    assert!(objection("domain", "watch", "messages", "messages::beats").is_some());
+    assert!(objection("messages", "beats", "actors", "actors::watchdog").is_some());
     assert!(objection("actors", "watchdog", "adapters", "adapters::mqtt").is_some());
     assert!(objection("actors", "watchdog", "actors", "actors::subscriber").is_some());
     assert!(objection("web", "api", "actors", "actors::watchdog").is_some());
-    assert!(objection("buffer", "journal", "sources", "sources::csv").is_some());
     assert!(objection("roles", "run", "actors", "actors::watchdog").is_none());
-    assert!(objection("actors", "watchdog", "domain", "domain::watch").is_none());
-    assert!(objection("adapters", "mqtt", "runtime", "runtime::clock").is_none());
-    let named = imports("use crate::domain::watch;\n// crate::web\nlet x = my_crate::web; crate::ports::Sink");
-    assert_eq!(named.iter().map(|(_, room, _)| room.as_str()).collect::<Vec<_>>(), ["domain", "ports"]);
+    assert!(objection("web", "ports", "runtime", "runtime::outlet").is_none());
+    assert!(objection("adapters", "mqtt", "runtime", "runtime::outlet").is_some());
+    let named = imports("use crate::messages::beats;\n// crate::web\nlet x = my_crate::web; crate::runtime::outlet");
+    assert_eq!(named.iter().map(|(_, room, _)| room.as_str()).collect::<Vec<_>>(), ["messages", "runtime"]);
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heartwatch::adapters::broker::{self, BrokerConfig, BrokerCounts, EmbeddedBroker};
-use heartwatch::domain::verdict::Verdict;
+use heartwatch_domain::verdict::Verdict;
 use support::eventually;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command};
 use support::mosquitto::Mosquitto;

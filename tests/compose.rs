@@ -134,7 +134,7 @@ fn the_stack_is_whole_and_its_versions_are_pinned() {
         if let Some(check) = &service.healthcheck {
             assert!(["CMD", "CMD-SHELL"].contains(&check.test[0].as_str()) && check.retries > 0, "{name}");
             for time in [&check.interval, &check.timeout] {
-                assert!(heartwatch::domain::time::parse_duration(time).is_ok(), "{name}: {time}");
+                assert!(heartwatch_domain::time::parse_duration(time).is_ok(), "{name}: {time}");
             }
         }
     }

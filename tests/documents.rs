@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
-use heartwatch::domain::verdict::Verdict;
 use heartwatch::roles::cli::Cli;
+use heartwatch_domain::verdict::Verdict;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -58,7 +58,7 @@ fn the_readme_has_every_command_that_works() {
 #[test]
 fn the_readme_shows_the_payloads_that_the_code_documents() {
     let readme = read("README.md");
-    let code = read("src/formats/envelope/mod.rs");
+    let code = read("crates/formats/src/envelope/mod.rs");
     let (_, block) = code.split_once("```text\n").unwrap();
     let (block, _) = block.split_once("//! ```").unwrap();
     for line in block.lines() {
@@ -110,7 +110,7 @@ fn every_source_file_that_a_document_names_exists() {
     let mut names = 0;
     for file in documents() {
         let text = std::fs::read_to_string(&file).unwrap();
-        for start in ["`src/", "`tests/"] {
+        for start in ["`src/", "`tests/", "`crates/"] {
             for (at, _) in text.match_indices(start) {
                 let name = text[at + 1..].split('`').next().unwrap_or_default();
                 names += 1;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartwatch::adapters::etcd::{Etcd as Client, EtcdConfig, Login, Password};
-use heartwatch::ports::{ConfigSource, Keys, LeaseId, StoreError};
+use heartwatch_ports::{ConfigSource, Keys, LeaseId, StoreError};
 use support::etcd::Etcd;
 use support::eventually;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use heartwatch::adapters::monitor::Monitor;
-use heartwatch::domain::verdict::{Change, Verdict};
+use heartwatch_domain::verdict::{Change, Verdict};
 use rustix::process::Signal;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, publish};
 use support::{eventually, free_port};

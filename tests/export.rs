@@ -8,9 +8,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use heartwatch::adapters::influx::{InfluxConfig, InfluxSink};
-use heartwatch::ports::Sink;
 use heartwatch::roles::cli::ExportArgs;
 use heartwatch::roles::export::from_influx;
+use heartwatch_ports::Sink;
 use support::heartwatch::{Program, command};
 use support::influxd::Influxd;
 use support::installed;

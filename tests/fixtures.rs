@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use heartwatch::domain::reading::FieldValue;
 use heartwatch::sources::csv::{CsvConfig, CsvSource};
+use heartwatch_domain::reading::FieldValue;
 
 #[path = "../fixtures/generate.rs"]
 #[expect(dead_code, reason = "its main is for `cargo run --example`")]

@@ -7,7 +7,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use heartwatch::domain::verdict::Verdict;
+use heartwatch_domain::verdict::Verdict;
 use rustix::process::Signal;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command_of};
 use support::influxd::Influxd;

@@ -15,8 +15,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::domain::evidence::EvidenceKind;
-use heartwatch::domain::verdict::{Trigger, Verdict};
+use heartwatch_domain::evidence::EvidenceKind;
+use heartwatch_domain::verdict::{Trigger, Verdict};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, kill, publish_command};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use heartwatch::adapters::influx::{InfluxConfig, InfluxReader, InfluxSink, InfluxVersion};
-use heartwatch::domain::reading::FieldValue;
-use heartwatch::domain::time::Timestamp;
-use heartwatch::formats::line_protocol::{DecodedRow, encode};
-use heartwatch::ports::{Sink, SinkError};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::line_protocol::{DecodedRow, encode};
+use heartwatch_ports::{Sink, SinkError};
 use support::influxd::{Influxd, InfluxdOptions};
 use support::receiver::Receiver;
 use support::{free_port, serve_each, serve_once};

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use heartwatch::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion};
-use heartwatch::ports::{Sink, SinkError};
+use heartwatch_ports::{Sink, SinkError};
 use support::{eventually, free_port, installed};
 use tempfile::TempDir;
 use url::Url;
@@ -75,7 +75,7 @@ async fn rows_arrive_over_the_write_api_of_2x() {
         config.url.set_host(Some(if gzip { "0.0.0.0" } else { "127.0.0.1" })).unwrap();
         let sink = InfluxSink::new(config.clone()).unwrap();
         sink.prepare().await.unwrap();
-        let now = heartwatch::runtime::clock::Clock::start().wall().as_nanos();
+        let now = heartwatch_system::clock::Clock::start().wall().as_nanos();
         let rows: String =
             (0..50).map(|n: i64| format!("light_{gzip},publisher=p value={n}i {}\n", now + n * 1_000_000)).collect();
         sink.write(rows.into()).await.unwrap();

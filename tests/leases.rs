@@ -15,9 +15,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use heartwatch::adapters::kafka::{Consumed, Consumption, StartAt, consume};
-use heartwatch::domain::evidence::EvidenceKind;
-use heartwatch::domain::verdict::{Trigger, Verdict};
-use heartwatch::formats::api::ReconciliationView;
+use heartwatch_domain::evidence::EvidenceKind;
+use heartwatch_domain::verdict::{Trigger, Verdict};
+use heartwatch_formats::api::ReconciliationView;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::etcd::Etcd;

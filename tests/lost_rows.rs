@@ -7,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use heartwatch::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, contents};
-use heartwatch::domain::reading::{FieldValue, Reading};
-use heartwatch::domain::time::Timestamp;
-use heartwatch::formats::api::LedgerView;
+use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::api::LedgerView;
+use heartwatch_store::outbox::{FullPolicy, Outbox, OutboxConfig, contents};
 use support::eventually;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, finished, fixture};
 

@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use heartwatch::adapters::mail::{Encryption, Mail, MailConfig};
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::ports::{Notify as _, NotifyError, NotifyMessage};
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::{Notify as _, NotifyError};
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, publish};
 use support::{eventually, free_port, installed};
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use heartwatch::adapters::broker::{self, BrokerConfig, BrokerError, EmbeddedBroker};
 use heartwatch::adapters::mqtt::{MqttConfig, MqttTransport, Secret, Will, connect};
-use heartwatch::messages::deliveries::Delivery;
-use heartwatch::messages::marks::SourceMark;
-use heartwatch::ports::{Outgoing, Receipt, Transport, TransportError, TransportEvent};
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::marks::SourceMark;
+use heartwatch_ports::Delivery;
+use heartwatch_ports::{Outgoing, Receipt, Transport, TransportError, TransportEvent};
+use heartwatch_system::clock::Clock;
 use support::mosquitto::{Mosquitto, MosquittoOptions, authority};
 use support::{eventually, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

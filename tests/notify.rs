@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use heartwatch::adapters::command::{Command, CommandConfig};
 use heartwatch::adapters::webhook::signature;
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::messages::notice::TargetStatus;
-use heartwatch::ports::{Notify as _, NotifyError, NotifyMessage};
+use heartwatch_domain::status::TargetStatus;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::{Notify as _, NotifyError};
 use rustix::process::Signal;
 use support::eventually;
 use support::heartwatch::{PATIENCE, RunOptions, Running, fixture, has_ended, kill, publish};

@@ -8,9 +8,9 @@ mod support;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use heartwatch::domain::publisher::{HostName, Incarnation};
-use heartwatch::formats::envelope::{HeartbeatNote, encode_heartbeat};
-use heartwatch::messages::beats::Heartbeat;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::publisher::{HostName, Incarnation};
+use heartwatch_formats::envelope::{HeartbeatNote, encode_heartbeat};
 use support::browser::Browser;
 use support::heartwatch::{RunOptions, Running, fixture, publish};
 
@@ -306,8 +306,8 @@ async fn everybody_can_use_every_page_light_and_dark_wide_and_narrow() {
     let mut victim = publish(directory.path(), "victim", monitor.mqtt_url());
     monitor.until_publisher("victim", "known as a process", |view| view.pid.is_some()).await;
     victim.kill();
-    monitor.until("victim", heartwatch::domain::verdict::Verdict::Dead).await;
-    monitor.until("boiler", heartwatch::domain::verdict::Verdict::NeverStarted).await;
+    monitor.until("victim", heartwatch_domain::verdict::Verdict::Dead).await;
+    monitor.until("boiler", heartwatch_domain::verdict::Verdict::NeverStarted).await;
     let axe = axe();
     browser.open(monitor.page()).await;
     browser.until(&verdict_is("victim", "dead"), SOON).await;

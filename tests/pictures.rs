@@ -9,12 +9,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::buffer::journal::{Journal, JournalConfig};
-use heartwatch::domain::evidence::{Evidence, EvidenceKind};
-use heartwatch::domain::publisher::{HostName, PublisherId};
-use heartwatch::domain::time::Timestamp;
-use heartwatch::domain::verdict::{Change, Trigger, Verdict};
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::evidence::{Evidence, EvidenceKind};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::{Change, Trigger, Verdict};
+use heartwatch_store::journal::{Journal, JournalConfig};
+use heartwatch_system::clock::Clock;
 use rustix::process::Signal;
 use support::browser::Browser;
 use support::heartwatch::{RunOptions, Running, fixture, publish};

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use heartwatch::formats::api::ReconciliationView;
+use heartwatch_formats::api::ReconciliationView;
 use serde_json::Value;
 use support::heartwatch::{Finished, PATIENCE, Program, RunOptions, Running, command, finished, fixture};
 use support::influxd::Influxd;

@@ -6,8 +6,8 @@ mod support;
 use std::time::Duration;
 
 use heartwatch::config::{Environment, Layers, Overrides, load};
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_system::clock::Clock;
 use rumqttc::{AsyncClient, MqttOptions, QoS};
 use rustix::process::Signal;
 use support::browser::Browser;

@@ -5,9 +5,9 @@ mod support;
 
 use std::path::Path;
 
-use heartwatch::domain::time::Timestamp;
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_system::clock::Clock;
 use rustix::process::Signal;
 use support::heartwatch::{
     PATIENCE, Program, RunOptions, Running, all_ended, children_of, command, finished, fixture, kill as signal,

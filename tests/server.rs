@@ -11,12 +11,12 @@ use std::time::Duration;
 use heartwatch::adapters::grpc::client::{self, GrpcClient, GrpcClientConfig};
 use heartwatch::adapters::kafka::{Consumed, Consumption, KafkaProducer, StartAt, consume};
 use heartwatch::adapters::monitor::Monitor;
-use heartwatch::domain::command::CommandResult;
-use heartwatch::domain::publisher::PublisherId;
-use heartwatch::runtime::clock::Clock;
 use heartwatch::wire::monitoring as wire;
 use heartwatch::wire::monitoring::console_service_client::ConsoleServiceClient;
 use heartwatch::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
+use heartwatch_domain::command::CommandResult;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_system::clock::Clock;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::heartwatch::{Program, command, finished};
@@ -295,12 +295,12 @@ struct Stream {
 
 impl Stream {
     fn start(server: &Server, id: &str, readings: u64) -> Self {
-        use heartwatch::domain::publisher::{HostName, Incarnation};
-        use heartwatch::domain::reading::{FieldValue, Reading};
-        use heartwatch::domain::sequence::SequenceTracker;
-        use heartwatch::domain::time::Timestamp;
-        use heartwatch::formats::envelope::{self, Prefix, TopicKind};
-        use heartwatch::ports::{Outgoing, Transport, TransportEvent};
+        use heartwatch_domain::publisher::{HostName, Incarnation};
+        use heartwatch_domain::reading::{FieldValue, Reading};
+        use heartwatch_domain::sequence::SequenceTracker;
+        use heartwatch_domain::time::Timestamp;
+        use heartwatch_formats::envelope::{self, Prefix, TopicKind};
+        use heartwatch_ports::{Outgoing, Transport, TransportEvent};
         let GrpcClient { transport, mut events, commands, results } = agent(server, id);
         let id = PublisherId::parse(id).unwrap();
         let publishing = tokio::spawn(async move {
@@ -414,11 +414,11 @@ async fn kafka_and_server_are_killed_in_the_middle_and_no_reading_is_lost_or_dou
 
 #[tokio::test]
 async fn the_monitor_behind_kafka_hears_heartbeats_and_goodbyes() {
-    use heartwatch::domain::beat::Heartbeat;
-    use heartwatch::domain::publisher::{HostName, Incarnation};
-    use heartwatch::domain::verdict::Verdict;
-    use heartwatch::formats::envelope::{self, HeartbeatNote, Prefix, TopicKind};
-    use heartwatch::ports::{Outgoing, Transport as _};
+    use heartwatch_domain::beat::Heartbeat;
+    use heartwatch_domain::publisher::{HostName, Incarnation};
+    use heartwatch_domain::verdict::Verdict;
+    use heartwatch_formats::envelope::{self, HeartbeatNote, Prefix, TopicKind};
+    use heartwatch_ports::{Outgoing, Transport as _};
     let Some(kafka) = Kafka::start().await else { return };
     let server = Server::start(&["--kafka", &kafka.brokers()]).await;
     let (directory, page, brokers) = (tempfile::tempdir().unwrap(), free_port(), kafka.brokers());

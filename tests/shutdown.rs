@@ -9,8 +9,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::formats::api::{LedgerView, PublisherView};
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::api::{LedgerView, PublisherView};
 use rustix::process::Signal;
 use support::heartwatch::{
     PATIENCE, Program, RunOptions, Running, all_ended, children_of, command, finished, fixture, has_ended, publish,

@@ -10,23 +10,24 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::buffer::outbox::FullPolicy;
 use heartwatch::config::{
     self, BrokerSettings, Environment, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, Overrides, PublisherSettings,
     RestartSettings, RunAs, Settings,
 };
-use heartwatch::domain::history::ChangesQuery;
-use heartwatch::domain::ledger::Account;
-use heartwatch::domain::publisher::PublisherId;
-use heartwatch::domain::restart::RestartPolicy;
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::formats::api::accounts_by_publisher;
-use heartwatch::messages::ask::{AskLedger, AskStatus, PublisherStatus};
+use heartwatch::messages::ask::{AskLedger, AskStatus};
 use heartwatch::messages::child::ChildSignal;
 use heartwatch::messages::progress::AskMonitor;
 use heartwatch::roles::pipeline::{self, Pipeline};
 use heartwatch::runtime::outlet::Answers;
 use heartwatch::sources::csv::TimeColumn;
+use heartwatch_domain::history::ChangesQuery;
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::restart::RestartPolicy;
+use heartwatch_domain::roster::PublisherStatus;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::api::accounts_by_publisher;
+use heartwatch_store::outbox::FullPolicy;
 use support::eventually;
 use support::failpoints::{left, panic_at};
 use support::heartwatch::{PATIENCE, PROGRAM, fixture};

@@ -2,7 +2,7 @@
 
 mod support;
 
-use heartwatch::domain::verdict::Verdict;
+use heartwatch_domain::verdict::Verdict;
 use support::eventually;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, finished};
 use support::influxd::Influxd;

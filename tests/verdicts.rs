@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use heartwatch::adapters::process::HostProcesses;
-use heartwatch::domain::beat::Heartbeat;
-use heartwatch::domain::evidence::EvidenceKind;
-use heartwatch::domain::process::ProcessIdentity;
-use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
-use heartwatch::domain::verdict::{Change, Trigger, Verdict};
-use heartwatch::formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
-use heartwatch::messages::ask::ObserverState;
-use heartwatch::ports::ProcessTable;
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::evidence::EvidenceKind;
+use heartwatch_domain::process::ProcessIdentity;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_domain::verdict::{Change, Trigger, Verdict};
+use heartwatch_formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
+use heartwatch_ports::ProcessTable;
+use heartwatch_system::clock::Clock;
 use rumqttc::{AsyncClient, MqttOptions, QoS};
 use rustix::process::Signal;
 use support::eventually;
@@ -278,7 +278,7 @@ async fn a_monitor_that_stood_still_accuses_nobody() {
         // Everybody is heard again, and nobody was anything worse than late.
         let since = monitor.status().await.publishers.iter().filter_map(|view| view.last_seen).max();
         for publisher in ["one", "two", "quiet"] {
-            let heard = |view: &heartwatch::formats::api::PublisherView| view.last_seen > since;
+            let heard = |view: &heartwatch_formats::api::PublisherView| view.last_seen > since;
             monitor.until_publisher(publisher, "heard again", heard).await;
             monitor.until(publisher, Verdict::Alive).await;
             only(&monitor, publisher, &[Verdict::Alive, Verdict::Late]).await;

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::domain::verdict::Verdict;
+use heartwatch_domain::verdict::Verdict;
 use rustix::process::Signal;
 use support::eventually;
 use support::heartwatch::{PATIENCE, RunOptions, Running};

@@ -4,18 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::buffer::journal::{Journal, JournalConfig};
-use heartwatch::domain::beat::{Beat, BeatKind, Heartbeat};
-use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
-use heartwatch::domain::reading::{FieldValue, Reading};
-use heartwatch::domain::roster::{Roster, RosterConfig};
-use heartwatch::domain::time::Timestamp;
-use heartwatch::domain::watch::Home;
-use heartwatch::formats::envelope::{TopicKind, decode, encode_readings};
-use heartwatch::formats::line_protocol::encode_reading;
-use heartwatch::messages::beats::{Reception, Way};
-use heartwatch::messages::intake::IntakeEntry;
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::beat::{Beat, BeatKind, Heartbeat};
+use heartwatch_domain::intake::IntakeEntry;
+use heartwatch_domain::observer::Reception;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_domain::roster::{Roster, RosterConfig};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::watch::Home;
+use heartwatch_formats::envelope::{TopicKind, decode, encode_readings};
+use heartwatch_formats::line_protocol::encode_reading;
+use heartwatch_store::journal::{Journal, JournalConfig};
+use heartwatch_system::clock::Clock;
 
 /// Publishers that beat in turn.
 const PUBLISHERS: usize = 10_000;

@@ -24,19 +24,20 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::output::Output;
-use crate::domain::notice::{GaveUp, Notice};
-use crate::domain::process::{ProcessExit, ProcessIdentity};
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits, RestartPolicy};
-use crate::domain::time::describe_duration;
-use crate::messages::child::{AskChild, ChildEnd, ChildEnded, ChildSignal, ChildState, ChildStatus, Restart, Signal};
+use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Restart, Signal};
 use crate::messages::drain::Drain;
 use crate::messages::notice::Announce;
-use crate::ports::ProcessTable;
-use crate::runtime::clock::Clock;
-use crate::runtime::descendants::Descendants;
 use crate::runtime::outlet::Outlet;
-use crate::runtime::tied::tie_to_this_thread;
+use heartwatch_domain::notice::{GaveUp, Notice};
+use heartwatch_domain::process::{ProcessExit, ProcessIdentity};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::restart::{RestartDecision, RestartIntensity, RestartLimits, RestartPolicy};
+use heartwatch_domain::status::{ChildEnd, ChildState, ChildStatus};
+use heartwatch_domain::time::describe_duration;
+use heartwatch_ports::ProcessTable;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::descendants::Descendants;
+use heartwatch_system::tied::tie_to_this_thread;
 
 /// How long a program may take to end before a restart on demand kills it.
 const RESTART_GRACE: Duration = Duration::from_secs(10);

@@ -12,17 +12,19 @@ use std::time::Duration;
 use actix::fut::{ActorFutureExt, WrapFuture};
 use actix::{Actor, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle};
 
-use crate::domain::metrics::{Metric, MetricSet};
-use crate::domain::reading::FieldValue;
-use crate::domain::time::Monotonic;
-use crate::messages::agent::{AgentSettings, Apply, AskCollector, CollectorStatus, PluginState, ReloadPlugins};
+use crate::messages::agent::{Apply, AskCollector, CollectorStatus, ReloadPlugins};
 use crate::messages::drain::Drain;
-use crate::plugins::{Chain, ChainReport, Decisions, Event, Level, Now, Sample, ScriptFile};
-use crate::ports::PluginFolder;
-use crate::runtime::clock::Clock;
+use crate::plugins::{Chain, ChainReport, Decisions, Event, Level, Now, Sample};
 use crate::sources::SourceRow;
 use crate::sources::arrivals::Arrivals;
 use crate::sources::system::{HostMetrics, SystemError};
+use heartwatch_domain::agent_settings::{AgentSettings, PluginState};
+use heartwatch_domain::metrics::{Metric, MetricSet};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::Monotonic;
+use heartwatch_ports::PluginFolder;
+use heartwatch_ports::ScriptFile;
+use heartwatch_system::clock::Clock;
 
 /// The measurement of what plugins report.
 pub const EVENT_MEASUREMENT: &str = "agent_event";

@@ -7,19 +7,19 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::domain::command::{Command, CommandResult};
-use crate::domain::process::{ProbeAnswer, ProcessState};
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::time::Monotonic;
-use crate::formats::agent;
-use crate::formats::command::{self, ProbeOutput, ProbeTarget, parse_probe_data};
-use crate::formats::envelope::Prefix;
 use crate::messages::agent::{
     AskCollector, AskRegistration, CollectorStatus, Execute, LookAgain, RegistrationStatus, ReloadPlugins,
 };
-use crate::ports::{Outgoing, ProcessTable, Transport, TransportEvent};
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
+use heartwatch_domain::command::{Command, CommandResult};
+use heartwatch_domain::process::{ProbeAnswer, ProcessState};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::time::Monotonic;
+use heartwatch_formats::agent;
+use heartwatch_formats::command::{self, ProbeOutput, ProbeTarget, parse_probe_data};
+use heartwatch_formats::envelope::Prefix;
+use heartwatch_ports::{Outgoing, ProcessTable, Transport, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// What there is to do, for a refusal.
 const KNOWN: &str = "status, get_config, probe <pid>, ping, reload";

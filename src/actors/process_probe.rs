@@ -7,11 +7,11 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
-use crate::domain::publisher::PublisherId;
 use crate::messages::probe::{AwaitExit, Probe};
-use crate::ports::{ProcessTable, RemoteProbe};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_ports::{ProcessTable, RemoteProbe};
+use heartwatch_system::clock::Clock;
 
 /// What is left of an agent's time for the words why it did not answer.
 const LAST_WORD: Duration = Duration::from_millis(50);

@@ -16,13 +16,14 @@ use actix::fut::WrapFuture;
 use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
 use tokio::sync::Notify;
 
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::formats::agent::{self, StatusDocument, Understood};
-use crate::messages::agent::{AgentSettings, Apply, AskRegistration, LookAgain, RegistrationStatus};
+use crate::messages::agent::{Apply, AskRegistration, LookAgain, RegistrationStatus};
 use crate::messages::drain::Drain;
-use crate::ports::{ConfigSource, Keys, LeaseId, StoreError};
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
+use heartwatch_domain::agent_settings::AgentSettings;
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_formats::agent::{self, StatusDocument, Understood};
+use heartwatch_ports::{ConfigSource, Keys, LeaseId, StoreError};
+use heartwatch_system::clock::Clock;
 
 /// Wait before etcd is asked again after it did not answer, at most; less with a short lease.
 const RETRY_MAX: Duration = Duration::from_secs(1);

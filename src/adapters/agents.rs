@@ -20,13 +20,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use broker::over_broker;
 
-use crate::domain::command::{Command, CommandResult, PROBE_ID_PREFIX};
-use crate::domain::process::{ProbeAnswer, ProcessIdentity};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::describe_duration;
-use crate::formats::command::{ProbeOutput, probe_data};
-use crate::ports::{AgentAnswer, AgentWay, BoxFuture, RemoteProbe};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::command::{Command, CommandResult, PROBE_ID_PREFIX};
+use heartwatch_domain::process::{ProbeAnswer, ProcessIdentity};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::describe_duration;
+use heartwatch_formats::command::{ProbeOutput, probe_data};
+use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture, RemoteProbe};
+use heartwatch_system::clock::Clock;
 
 /// Most questions without an answer.
 const WAITING_MAX: usize = 10_000;

@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command as Program};
 
-use crate::ports::{BoxFuture, Notify, NotifyError, NotifyMessage};
-use crate::runtime::tied::tie_to_this_thread;
+use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::{BoxFuture, Notify, NotifyError};
+use heartwatch_system::tied::tie_to_this_thread;
 
 /// How much of standard error is kept, in bytes.
 const WORDS_BYTES_MAX: usize = 4 * 1024;

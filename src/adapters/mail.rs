@@ -10,7 +10,8 @@ use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use crate::adapters::rustls_provider;
-use crate::ports::{BoxFuture, Notify, NotifyError, NotifyMessage};
+use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::{BoxFuture, Notify, NotifyError};
 
 /// Longest subject, in characters.
 const SUBJECT_CHARS_MAX: usize = 150;

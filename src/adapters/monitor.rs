@@ -6,10 +6,10 @@ use futures_util::{Stream, StreamExt, stream};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::domain::publisher::PublisherId;
-use crate::domain::verdict::Change;
-use crate::formats::api::{BeginMaintenance, EndMaintenance, ErrorView, ExplanationView, LedgerView, StatusView};
-use crate::messages::maintenance::MaintenanceReply;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::roster::MaintenanceReply;
+use heartwatch_domain::verdict::Change;
+use heartwatch_formats::api::{BeginMaintenance, EndMaintenance, ErrorView, ExplanationView, LedgerView, StatusView};
 
 /// How long the monitor may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

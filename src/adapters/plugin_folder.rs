@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plugins::ScriptFile;
-use crate::ports::PluginFolder;
+use heartwatch_ports::PluginFolder;
+use heartwatch_ports::ScriptFile;
 
 /// Most files that are read.
 const FILES_MAX: usize = 100;

@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 
-use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
-use crate::ports::{BoxFuture, ProcessTable};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
+use heartwatch_ports::{BoxFuture, ProcessTable};
+use heartwatch_system::clock::Clock;
 
 #[cfg(target_os = "linux")]
 use linux::Host;

@@ -11,8 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
-use crate::ports::ReceivedRows;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_ports::ReceivedRows;
 
 /// Nanoseconds in a second.
 const NANOS: i64 = 1_000_000_000;

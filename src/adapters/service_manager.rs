@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::ports::ServiceManager;
+use heartwatch_ports::ServiceManager;
 
 /// The service manager that started this program.
 #[derive(Debug, Clone, Copy, Default)]

@@ -20,7 +20,8 @@ use sha2::Sha256;
 use url::Url;
 
 use crate::adapters::rustls_provider;
-use crate::ports::{BoxFuture, Notify, NotifyError, NotifyMessage, Ping};
+use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::{BoxFuture, Notify, NotifyError, Ping};
 
 /// How much of the body of a refusal is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;

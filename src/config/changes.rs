@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::settings::Settings;
-use crate::domain::publisher::PublisherId;
+use heartwatch_domain::publisher::PublisherId;
 
 /// One part whose settings changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::reader::{Reader, Scope};
 use super::resolve::{Settled as _, boolean, duration, positive_duration};
-use crate::domain::arrivals::Phi;
-use crate::domain::deadline::DeadlineKind;
+use heartwatch_domain::arrivals::Phi;
+use heartwatch_domain::deadline::DeadlineKind;
 
 /// The shortest that a deadline becomes which is not fixed, where nothing else is said.
 const FLOOR_DEFAULT: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ pub(super) fn deadline_keys<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, gene
     {
         let message = format!(
             "the shortest deadline is longer than the longest one, {}: set 'ceiling', too",
-            crate::domain::time::describe_duration(high)
+            heartwatch_domain::time::describe_duration(high)
         );
         reader.mistake(&culprit.origin, &table.key("floor"), message);
     }

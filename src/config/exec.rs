@@ -6,10 +6,10 @@ use super::publishers::{FeedKeys, RESTART, origin};
 use super::reader::{Reader, Scope};
 use super::resolve::{Settled as _, boolean, name};
 use super::values;
-use crate::domain::restart::RestartPolicy;
-use crate::formats::csv_row::CellType;
-use crate::formats::sensor_line::{COLUMNS_MAX, LineFormat, Place, Schema, SensorColumn};
 use crate::sources::exec::{ExecOptions, program_at, split_words};
+use heartwatch_domain::restart::RestartPolicy;
+use heartwatch_formats::csv_row::CellType;
+use heartwatch_formats::sensor_line::{COLUMNS_MAX, LineFormat, Place, Schema, SensorColumn};
 
 const FORMATS: [(&str, LineFormat); 3] =
     [("columns", LineFormat::Columns), ("json", LineFormat::Json), ("line-protocol", LineFormat::LineProtocol)];

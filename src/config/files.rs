@@ -7,8 +7,8 @@ use super::environment::variables_of;
 use super::reader::{Reader, Scope, Sourced};
 use super::resolve::same_layer;
 use super::secret::Secret;
-use crate::formats::users::{User, UserRole, parse_users};
-use crate::runtime::private_files::readable_by_everybody;
+use heartwatch_formats::users::{User, UserRole, parse_users};
+use heartwatch_system::private_files::readable_by_everybody;
 
 /// Longest password or token, in bytes.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;

@@ -7,10 +7,10 @@ use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::settings::{BrokerSettings, ForeignSettings, MqttSettings, PublisherSettings};
 use super::values;
-use crate::domain::deadline::IdPattern;
-use crate::formats::csv_row::CellType;
-use crate::formats::foreign::{Field, Foreign, Path, Payload, Template, TimeAt, TopicPattern, covers, overlap};
-use crate::formats::source_time::{SOURCE_TIME, TimeFormat};
+use heartwatch_domain::deadline::IdPattern;
+use heartwatch_formats::csv_row::CellType;
+use heartwatch_formats::foreign::{Field, Foreign, Path, Payload, Template, TimeAt, TopicPattern, covers, overlap};
+use heartwatch_formats::source_time::{SOURCE_TIME, TimeFormat};
 
 /// Most columns of a CSV row.
 const COLUMNS_MAX: u64 = 256;

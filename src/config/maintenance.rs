@@ -2,8 +2,8 @@
 
 use super::reader::{Reader, Scope};
 use super::values;
-use crate::domain::maintenance::{Schedule, Scheduled, Weekly};
-use crate::domain::time::Timestamp;
+use heartwatch_domain::maintenance::{Schedule, Scheduled, Weekly};
+use heartwatch_domain::time::Timestamp;
 
 /// Longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 200;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::formats::envelope::Prefix;
+use heartwatch_formats::envelope::Prefix;
 
 mod changes;
 mod deadlines;

@@ -9,9 +9,9 @@ use super::settings::{
     MailEncryption, MailSettings, MonitorSettings, NotifySettings, PublisherSettings, Settings, WaySettings,
 };
 use super::values;
-use crate::domain::notice::{LEVEL_MIN_DEFAULT, NoticeFilter};
-use crate::domain::publisher::PublisherId;
-use crate::domain::verdict::Verdict;
+use heartwatch_domain::notice::{LEVEL_MIN_DEFAULT, NoticeFilter};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::verdict::Verdict;
 
 const ENCRYPTIONS: [(&str, MailEncryption); 2] =
     [("starttls", MailEncryption::StartTls), ("none", MailEncryption::None)];

@@ -10,12 +10,12 @@ use super::settings::{
     RunAs, WatchSettings,
 };
 use super::values;
-use crate::buffer::outbox::FullPolicy;
-use crate::domain::metrics::MetricSet;
-use crate::domain::publisher::PublisherId;
-use crate::domain::restart::{RestartLimits, RestartPolicy};
-use crate::domain::time::describe_duration;
 use crate::sources::csv::TimeColumn;
+use heartwatch_domain::metrics::MetricSet;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::restart::{RestartLimits, RestartPolicy};
+use heartwatch_domain::time::describe_duration;
+use heartwatch_store::outbox::FullPolicy;
 
 /// Most restarts within a period.
 const RESTARTS_LIMIT: u64 = 10_000;

@@ -21,11 +21,11 @@ use super::settings::{
     LogSettings, MqttSettings, Settings, WatchSettings, WebSettings,
 };
 use super::values;
-use crate::domain::deadline::{DeadlineOverride, DeadlineRules};
-use crate::domain::flapping::FlappingLimits;
-use crate::domain::time::describe_duration;
-use crate::formats::broker_user::{Authority, BrokerUser, Role};
-use crate::formats::envelope::PAYLOAD_BYTES_MAX;
+use heartwatch_domain::deadline::{DeadlineOverride, DeadlineRules};
+use heartwatch_domain::flapping::FlappingLimits;
+use heartwatch_domain::time::describe_duration;
+use heartwatch_formats::broker_user::{Authority, BrokerUser, Role};
+use heartwatch_formats::envelope::PAYLOAD_BYTES_MAX;
 
 /// Fewest characters of a token that opens the page. With fewer it can be found by trying.
 const TOKEN_CHARS_MIN: usize = 16;

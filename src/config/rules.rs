@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::document::Given;
 use super::reader::{Origin, Reader, Scope};
 use super::resolve::{Settled as _, duration, positive_duration};
-use crate::domain::publisher::PublisherId;
-use crate::domain::rule::{Condition, Limit, Reduction, Rule, Severity, TagCondition, TextPattern, WithoutData};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::rule::{Condition, Limit, Reduction, Rule, Severity, TagCondition, TextPattern, WithoutData};
 
 /// Most rules.
 const RULES_MAX: usize = 200;

@@ -22,12 +22,12 @@ pub use self::servers::{
     BrokerSettings, ClientCertificate, EtcdSettings, InfluxSettings, InfluxVersion, KafkaSettings, MqttSettings,
 };
 use super::secret::Secret;
-use crate::domain::deadline::{DeadlineOverride, DeadlineRules, IdPattern};
-use crate::domain::flapping::FlappingLimits;
-use crate::domain::maintenance::Scheduled;
-use crate::domain::rule::Rule;
-use crate::formats::foreign::covers;
 use crate::web::users::User;
+use heartwatch_domain::deadline::{DeadlineOverride, DeadlineRules, IdPattern};
+use heartwatch_domain::flapping::FlappingLimits;
+use heartwatch_domain::maintenance::Scheduled;
+use heartwatch_domain::rule::Rule;
+use heartwatch_formats::foreign::covers;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,14 +10,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::domain::deadline::IdPattern;
-use crate::domain::error_metric;
-use crate::domain::metrics::MetricSet;
-use crate::domain::time::{describe_duration, parse_duration};
-use crate::formats::envelope::Prefix;
-use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
 use crate::sources::system::LOOK_EVERY_MIN;
+use heartwatch_domain::deadline::IdPattern;
+use heartwatch_domain::error_metric;
+use heartwatch_domain::metrics::MetricSet;
+use heartwatch_domain::time::{describe_duration, parse_duration};
+use heartwatch_formats::envelope::Prefix;
+use heartwatch_formats::source_time::TimeFormat;
 
 /// Longest duration that may be configured. The timer wheel under the watchdog stands about two years.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);

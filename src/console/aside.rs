@@ -2,9 +2,9 @@
 //! monitor itself does. A part that has nothing to say says nothing.
 
 use super::tables::harmless;
-use crate::domain::ledger::Account;
-use crate::formats::api::StatusView;
-use crate::messages::notice::TargetStatus;
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::status::TargetStatus;
+use heartwatch_formats::api::StatusView;
 
 /// Most pieces of damage that have a line of their own.
 const DAMAGE_SHOWN_MAX: usize = 5;
@@ -102,9 +102,9 @@ fn told(target: &TargetStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::damage::{Damage, DamageFound};
-    use crate::domain::time::Timestamp;
-    use crate::messages::progress::{ActorStatus, MonitorStatus};
+    use heartwatch_domain::damage::{Damage, DamageFound};
+    use heartwatch_domain::status::{ActorStatus, MonitorStatus};
+    use heartwatch_domain::time::Timestamp;
 
     #[test]
     fn whose_rows_have_made_room_or_share_a_number_is_said() {

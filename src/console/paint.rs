@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use crate::domain::verdict::Verdict;
+use heartwatch_domain::verdict::Verdict;
 
 /// The style of a verdict.
 #[must_use]

@@ -1,7 +1,7 @@
 //! A verdict change as one line of a story: when, who, from → to, why.
 
 use crate::console::paint;
-use crate::domain::verdict::Change;
+use heartwatch_domain::verdict::Change;
 
 /// One line, coloured; printed through `anstream` it is plain in a pipe.
 #[must_use]
@@ -21,9 +21,9 @@ pub fn line(change: &Change) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::publisher::{HostName, PublisherId};
-    use crate::domain::time::Timestamp;
-    use crate::domain::verdict::{Trigger, Verdict};
+    use heartwatch_domain::publisher::{HostName, PublisherId};
+    use heartwatch_domain::time::Timestamp;
+    use heartwatch_domain::verdict::{Trigger, Verdict};
 
     #[test]
     fn a_line_tells_when_who_what_and_why() {

@@ -6,12 +6,13 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table};
 
 use super::aside;
-use crate::domain::ledger::{Account, NamedLoss};
-use crate::domain::time::{Timestamp, describe_duration};
-use crate::domain::verdict::Verdict;
-use crate::formats::api::{ExplanationView, LedgerView, PublisherView, ReconciliationView, StatusView};
-use crate::messages::ask::{ObserverState, SinkStatus};
-use crate::messages::maintenance::MaintenanceReply;
+use heartwatch_domain::ledger::SinkStatus;
+use heartwatch_domain::ledger::{Account, NamedLoss};
+use heartwatch_domain::roster::MaintenanceReply;
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_domain::time::{Timestamp, describe_duration};
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::api::{ExplanationView, LedgerView, PublisherView, ReconciliationView, StatusView};
 
 /// Most bad messages below the verdict table; the JSON has more.
 const BAD_MESSAGES_SHOWN_MAX: usize = 5;
@@ -371,7 +372,7 @@ fn trimmed(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::publisher::{HostName, PublisherId};
+    use heartwatch_domain::publisher::{HostName, PublisherId};
 
     fn publisher(id: &str, verdict: Verdict) -> PublisherView {
         PublisherView {
@@ -420,7 +421,7 @@ mod tests {
             sinks: vec![],
             subscriber: Default::default(),
             notifications: Default::default(),
-            damage: crate::domain::damage::DamageFound::default(),
+            damage: heartwatch_domain::damage::DamageFound::default(),
             alarms: Default::default(),
             monitor: Default::default(),
         };

@@ -8,9 +8,9 @@ mod tests;
 use std::cmp::Ordering;
 
 use super::tables;
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::formats::api::{ExplanationView, PublisherView, StatusView};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::api::{ExplanationView, PublisherView, StatusView};
 
 /// What a person pressed, as far as it means something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,40 +1,12 @@
 //! The edges of an agent's graph: registration → collector, and whoever executes commands → both.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::Message;
+use heartwatch_domain::agent_settings::{AgentSettings, PluginState};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-use crate::domain::command::{Command, CommandResult};
-use crate::domain::metrics::MetricSet;
-
-/// How an agent measures, as its live configuration says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AgentSettings {
-    /// Time between two samples.
-    pub interval: Duration,
-    /// What is measured.
-    pub metrics: MetricSet,
-    /// The chain that each reading passes, in this order, by class name or short name.
-    pub plugins: Vec<String>,
-    /// Each plugin's own configuration, by short name.
-    pub plugin_configs: BTreeMap<String, Map<String, Value>>,
-}
-
-impl Default for AgentSettings {
-    /// Everything every 10 s, through no plugin.
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(10),
-            metrics: MetricSet::default(),
-            plugins: Vec::new(),
-            plugin_configs: BTreeMap::new(),
-        }
-    }
-}
+use heartwatch_domain::command::{Command, CommandResult};
 
 /// collector: measure like this from now on.
 #[derive(Debug, Clone, Message)]
@@ -68,17 +40,6 @@ pub struct CollectorStatus {
     pub dropped: u64,
     /// The chain, plugin by plugin.
     pub plugins: Vec<PluginState>,
-}
-
-/// One plugin of the chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PluginState {
-    /// As the configuration names it, or its file's name.
-    pub name: String,
-    /// `running`, or why it is skipped.
-    pub state: String,
-    /// Readings at which it failed since it was loaded.
-    pub failures: u64,
 }
 
 /// registration: read the configuration again now.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Message;
+use heartwatch_domain::beat::{Beat, Way};
+use heartwatch_domain::observer::Reception;
 
-pub use crate::domain::beat::{Beat, BeatKind, Heartbeat, Way};
-use crate::domain::nodes::NodeBeat;
-pub use crate::domain::observer::Reception;
-use crate::domain::time::Monotonic;
+use heartwatch_domain::nodes::NodeBeat;
+use heartwatch_domain::time::Monotonic;
 
 /// A batch of signs of life.
 #[derive(Debug, Clone, Message)]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use actix::Message;
+use heartwatch_domain::roster::{Expectations, Standing};
 
-pub use crate::domain::roster::{Expectations, Standing};
-use crate::domain::verdict::Change;
+use heartwatch_domain::verdict::Change;
 
 /// Verdict changes in the order of their epochs. The reply comes after the commit.
 #[derive(Debug, Clone, Message)]

@@ -1,65 +1,15 @@
 //! roles and web → child: what has become of a publisher's program, and a signal for it.
 
 use actix::Message;
+use heartwatch_domain::status::ChildStatus;
 
-use crate::domain::process::{ProcessExit, ProcessIdentity};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
+use heartwatch_domain::process::ProcessExit;
+use heartwatch_domain::publisher::PublisherId;
 
 /// Asks how the program does.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "ChildStatus")]
 pub struct AskChild;
-
-/// What the program does, as its supervisor sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChildState {
-    /// It runs.
-    Running {
-        /// Its process id.
-        pid: u32,
-    },
-    /// It ended, and is started again after a wait.
-    Waiting,
-    /// It ended, and is not started again, as the policy says.
-    Ended,
-    /// It ended too often within the period: it stays ended.
-    GaveUp,
-}
-
-/// One end of the program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChildEnd {
-    /// The process that ended; none when it could not be started.
-    pub pid: Option<u32>,
-    /// When the supervisor knew.
-    pub at: Timestamp,
-    /// Its exit code, where it ended by itself.
-    pub code: Option<i32>,
-    /// The signal that ended it.
-    pub signal: Option<i32>,
-    /// How it ended, in words.
-    pub how: String,
-}
-
-/// The answer to [`AskChild`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChildStatus {
-    /// Whose program.
-    pub publisher: PublisherId,
-    /// What it does.
-    pub state: ChildState,
-    /// The identity of the running process, once it has been read.
-    pub identity: Option<ProcessIdentity>,
-    /// How often it was started.
-    pub starts: u64,
-    /// Its latest end.
-    pub last_end: Option<ChildEnd>,
-    /// Lines of its output that were longer than the limit and were cut.
-    pub lines_cut: u64,
-    /// Lines of its output that were not logged, because there were too many.
-    pub lines_left_out: u64,
-}
 
 /// A signal that makes sense for a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use actix::Message;
 use tokio::time::Instant;
 
-use crate::domain::publisher::PublisherId;
+use heartwatch_domain::publisher::PublisherId;
 
 /// Asks an actor to hand on all that it holds; its reply means that it has.
 #[derive(Debug, Clone, Copy, Message)]

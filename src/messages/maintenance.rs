@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::deadline::IdPattern;
-pub use crate::domain::roster::MaintenanceReply;
 use actix::Message;
+use heartwatch_domain::deadline::IdPattern;
+use heartwatch_domain::roster::MaintenanceReply;
 
 /// Opens a window from now on, or ends the ones of a pattern. The reply comes when it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

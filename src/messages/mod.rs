@@ -11,7 +11,6 @@ pub mod deliveries;
 pub mod drain;
 pub mod intake;
 pub mod maintenance;
-pub mod marks;
 pub mod notice;
 pub mod page;
 pub mod probe;

@@ -3,9 +3,9 @@
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::Verdict;
 
 /// subscriber: the latest values of some publishers.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

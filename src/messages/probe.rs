@@ -2,8 +2,8 @@
 
 use actix::Message;
 
-use crate::domain::process::{ProbeAnswer, ProcessIdentity};
-use crate::domain::publisher::PublisherId;
+use heartwatch_domain::process::{ProbeAnswer, ProcessIdentity};
+use heartwatch_domain::publisher::PublisherId;
 
 /// Asks what has become of a process: on this host, or on another one by its agent.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]

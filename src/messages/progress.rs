@@ -4,7 +4,7 @@
 //! that its mailbox moves, and nothing about what it waits for: slow neighbours are no reason to end it.
 
 use actix::Message;
-use serde::{Deserialize, Serialize};
+use heartwatch_domain::status::MonitorStatus;
 
 /// A question that costs nothing to answer.
 #[derive(Debug, Clone, Copy, Message)]
@@ -32,39 +32,3 @@ pub(crate) use answers_progress;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "MonitorStatus")]
 pub struct AskMonitor;
-
-/// How the monitor itself does.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct MonitorStatus {
-    /// Its id, under which other monitors can watch it.
-    pub id: String,
-    /// Whether all of its actors answered when they were last asked.
-    pub healthy: bool,
-    /// Its actors, in the order in which they were started.
-    pub actors: Vec<ActorStatus>,
-    /// How often the configured URL was told that it is well.
-    #[serde(default)]
-    pub pings: u64,
-    /// How often that failed.
-    #[serde(default)]
-    pub pings_failed: u64,
-    /// Why there was no ping the last time that one was due; empty when there was.
-    #[serde(default)]
-    pub ping_error: String,
-}
-
-/// How one actor does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActorStatus {
-    /// Its name; several children share one.
-    pub actor: String,
-    /// How often it was started again, for whatever reason.
-    pub restarts: u64,
-    /// How often of these because it no longer answered.
-    pub stuck: u64,
-    /// Checks in a row that it has not answered by now.
-    pub unanswered: u32,
-    /// Messages that it has not answered yet, those that it works on with them.
-    #[serde(default)]
-    pub waiting: u64,
-}

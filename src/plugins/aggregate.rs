@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::keys::{Keys, Matching};
 use super::{Decisions, Now, Plugin, PluginConfig, PluginError, PluginFailure, SERIES_MAX, Sample, Series, series};
-use crate::domain::time::{Monotonic, Timestamp};
+use heartwatch_domain::time::{Monotonic, Timestamp};
 
 /// Keys: `window` (60 seconds), `metrics`. What goes on has the tag `aggregate` = `min`, `avg` or `max`, and the
 /// time of the window's last reading. A window ends with the first reading behind it, or with the plugin.

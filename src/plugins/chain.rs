@@ -1,5 +1,6 @@
 //! The plugins in their order, and what becomes of a reading that passes them all.
 
+use heartwatch_ports::ScriptFile;
 use std::collections::BTreeMap;
 
 use super::{Decisions, Level, Now, Plugin, PluginConfig, PluginError, Sample, build, built_in};
@@ -8,15 +9,6 @@ use super::{Decisions, Level, Now, Plugin, PluginConfig, PluginError, Sample, bu
 const FAILURES_IN_A_ROW_MAX: u32 = 10;
 /// Most readings that one reading may become.
 const FAN_OUT_MAX: usize = 1_000;
-
-/// A user's plugin: a file of the plugins' folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScriptFile {
-    /// The file's name without its ending: the plugin's name.
-    pub name: String,
-    /// What is in it, or why it cannot be read.
-    pub text: Result<String, String>,
-}
 
 /// How one plugin of the chain does.
 #[derive(Debug, Clone, PartialEq, Eq)]

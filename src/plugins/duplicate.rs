@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::keys::{Keys, Matching};
 use super::{Decisions, Now, Plugin, PluginConfig, PluginError, PluginFailure, SERIES_MAX, Sample, Series, series};
-use crate::domain::time::Monotonic;
+use heartwatch_domain::time::Monotonic;
 
 /// Keys: `tolerance` (0: how far a value may be from the one that was last sent and still count as the same),
 /// `keep_alive` (60 seconds: after that an unchanged value is sent all the same; 0 sends none), `metrics`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::keys::{Keys, Matching};
 use super::{Decisions, Now, Plugin, PluginConfig, PluginError, PluginFailure, SERIES_MAX, Sample, Series, series};
-use crate::domain::time::Monotonic;
+use heartwatch_domain::time::Monotonic;
 
 /// Keys: `every` (1 second), `metrics`.
 pub(super) struct RateLimit {

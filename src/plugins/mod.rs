@@ -20,9 +20,9 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::domain::time::{Monotonic, Timestamp};
+use heartwatch_domain::time::{Monotonic, Timestamp};
 
-pub use chain::{Chain, ChainReport, ScriptFile};
+pub use chain::{Chain, ChainReport};
 #[cfg(feature = "scripts")]
 pub use script::ScriptLimits;
 

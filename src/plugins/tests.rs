@@ -1,3 +1,4 @@
+use heartwatch_ports::ScriptFile;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -13,20 +13,21 @@ use crate::actors::publisher::{Publisher, PublisherConfig};
 use crate::adapters::mqtt;
 use crate::adapters::plugin_folder::LocalFolder;
 use crate::adapters::process::HostProcesses;
-use crate::buffer::outbox::FullPolicy;
 use crate::config::{BrokerSettings, EtcdSettings, Settings};
-use crate::domain::publisher::HostName;
-use crate::messages::agent::{AgentSettings, Apply, AskRegistration, Execute, LookAgain};
-use crate::ports::{PluginFolder, ProcessTable};
+use crate::messages::agent::{Apply, AskRegistration, Execute, LookAgain};
 use crate::roles::cli::AgentArgs;
 use crate::roles::{assemble, feeds};
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::parts::{Parts, drain};
-use crate::runtime::signals::Request;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 use crate::sources::SourceConfig;
 use crate::sources::arrivals::{Arrivals, ROWS_MAX};
+use heartwatch_domain::agent_settings::AgentSettings;
+use heartwatch_domain::publisher::HostName;
+use heartwatch_ports::{PluginFolder, ProcessTable};
+use heartwatch_store::outbox::FullPolicy;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::signals::Request;
 
 /// How long the end in order may take.
 const GRACE: Duration = Duration::from_secs(10);
@@ -104,7 +105,7 @@ pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Re
         let pump = parts.supervisor().guard("reader of commands over MQTT", pump);
         parts.started("commands over MQTT", move |_| async move {
             pump.may_end();
-            crate::ports::Transport::disconnect(closing.as_ref()).await;
+            heartwatch_ports::Transport::disconnect(closing.as_ref()).await;
             pump.abort();
         });
     }
@@ -261,11 +262,11 @@ fn over_grpc(
 /// Executes what comes, each command beside the others, until the connection's task ends.
 #[cfg(feature = "hosts")]
 async fn execute_all(
-    mut commands: mpsc::Receiver<crate::domain::command::Command>,
-    results: mpsc::Sender<crate::domain::command::CommandResult>,
+    mut commands: mpsc::Receiver<heartwatch_domain::command::Command>,
+    results: mpsc::Sender<heartwatch_domain::command::CommandResult>,
     mut execute: watch::Receiver<Option<Outlet<Execute>>>,
 ) {
-    use crate::domain::command::CommandResult;
+    use heartwatch_domain::command::CommandResult;
 
     while let Some(command) = commands.recv().await {
         let Ok(outlet) = execute.wait_for(Option::is_some).await.map(|outlet| outlet.clone()) else { return };

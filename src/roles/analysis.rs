@@ -15,16 +15,16 @@ use tokio::time::{Instant, sleep_until};
 use crate::adapters::kafka::{Consumed, Consumption, KafkaProducer, StartAt, consume};
 use crate::console::prompt::{ANALYSIS_HELP, ANALYSIS_WORDS, AnalysisLine, Sending, analysis_line};
 use crate::console::tables::{Drawing, harmless, plain};
-use crate::domain::tally::Tallies;
-use crate::domain::time::Timestamp;
-use crate::formats::monitoring_command::{
-    COMMANDS_TOPIC, MonitoringCommand, MonitoringResult, RESULTS_TOPIC, encode_command,
-};
-use crate::formats::monitoring_data::{self, MonitoringData, TOPIC};
 use crate::roles::cli::{AnalysisArgs, AnalysisOnly};
 use crate::roles::prompt;
-use crate::runtime::clock::Clock;
-use crate::runtime::signals::Request;
+use heartwatch_domain::tally::Tallies;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::monitoring_command::{
+    COMMANDS_TOPIC, MonitoringCommand, MonitoringResult, RESULTS_TOPIC, encode_command,
+};
+use heartwatch_formats::monitoring_data::{self, MonitoringData, TOPIC};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::signals::Request;
 
 /// Messages that may wait to be taken.
 const MESSAGES_MAX: usize = 1_024;

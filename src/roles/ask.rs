@@ -8,10 +8,10 @@ use futures_util::StreamExt;
 use crate::adapters::monitor::Monitor;
 use crate::console::story;
 use crate::console::tables::{self, Drawing};
-use crate::formats::api::{BeginMaintenance, EndMaintenance};
 use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs, MaintenanceArgs};
-use crate::runtime::clock::Clock;
-use crate::runtime::private_files::readable_by_everybody;
+use heartwatch_formats::api::{BeginMaintenance, EndMaintenance};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::private_files::readable_by_everybody;
 
 /// Wait between two attempts to reach a monitor that went away under `events --follow`.
 const RECONNECT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -137,7 +137,7 @@ pub async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
 /// When no monitor answers at the start.
 pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
     let monitor = monitor(&args.ask)?;
-    let print = |change: &crate::domain::verdict::Change| {
+    let print = |change: &heartwatch_domain::verdict::Change| {
         if args.ask.json { print_json(change) } else { println_to_stdout(&story::line(change)) }
     };
     let (mut epoch, mut is_following) = (0, false);

@@ -16,23 +16,23 @@ use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVer
 use crate::adapters::mqtt::{MqttConfig, Secret};
 #[cfg(feature = "hosts")]
 use crate::adapters::tls::ClientFiles;
-use crate::buffer::journal::JournalConfig;
 use crate::config::{
     BrokerSettings, FeedSettings, FeedSource, InfluxVersion, MqttSettings, RunAs, Settings, WebSettings,
 };
 #[cfg(feature = "hosts")]
 use crate::config::{ClientCertificate, EtcdSettings};
-use crate::domain::delivery::DeliveryLimits;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::roster::RosterConfig;
-use crate::domain::watch::Home;
-use crate::ports::{ProcessTable, Sink};
-use crate::runtime::descriptors::{self, Shares};
 use crate::sources::SourceConfig;
 use crate::sources::csv::CsvConfig;
 use crate::sources::exec::ExecConfig;
 use crate::sources::system::SystemConfig;
 use crate::web::WebConfig;
+use heartwatch_domain::delivery::DeliveryLimits;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::roster::RosterConfig;
+use heartwatch_domain::watch::Home;
+use heartwatch_ports::{ProcessTable, Sink};
+use heartwatch_store::journal::JournalConfig;
+use heartwatch_system::descriptors::{self, Shares};
 
 /// Entries that may wait for the journal's next commit.
 const JOURNAL_QUEUE_ENTRIES_MAX: usize = 20_000;
@@ -57,7 +57,7 @@ pub fn home(table: &dyn ProcessTable) -> anyhow::Result<Home> {
 pub fn host_name() -> anyhow::Result<HostName> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let clean = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
-    let name: String = name.chars().map(clean).take(crate::domain::publisher::NAME_BYTES_MAX).collect();
+    let name: String = name.chars().map(clean).take(heartwatch_domain::publisher::NAME_BYTES_MAX).collect();
     HostName::parse(&name).context("this host has no usable name (see `uname -n`)")
 }
 
@@ -145,8 +145,8 @@ const KAFKA_QUEUE_MESSAGES_MAX: usize = 1_024;
 pub fn kafka(settings: &Settings) -> Option<crate::adapters::kafka::KafkaConfig> {
     Some(crate::adapters::kafka::KafkaConfig {
         brokers: settings.kafka.brokers.clone()?,
-        topic: crate::formats::monitoring_data::TOPIC.to_owned(),
-        signs_topic: crate::formats::monitoring_sign::SIGNS_TOPIC.to_owned(),
+        topic: heartwatch_formats::monitoring_data::TOPIC.to_owned(),
+        signs_topic: heartwatch_formats::monitoring_sign::SIGNS_TOPIC.to_owned(),
         prefix: settings.mqtt.prefix.clone(),
         group: settings.kafka.group.clone(),
         messages_max: KAFKA_QUEUE_MESSAGES_MAX,
@@ -312,7 +312,7 @@ pub fn publisher_of(
         confirm_grace: CONFIRM_GRACE,
         outbox: None,
         outbox_bytes_max: crate::config::OUTBOX_BYTES_MAX,
-        full_policy: crate::buffer::outbox::FullPolicy::default(),
+        full_policy: heartwatch_store::outbox::FullPolicy::default(),
     }
 }
 

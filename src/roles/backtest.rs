@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::ask::{print_json, println_to_stdout};
 use super::cli::BacktestArgs;
-use crate::buffer::journal::{HistoryFile, recorded_changes};
 use crate::config::Settings;
-use crate::domain::backtest::{Outcome, Run, backtest as live_through};
-use crate::domain::deadline::IdPattern;
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::{Timestamp, describe_duration};
-use crate::formats::line_protocol::{Rows, decode};
+use heartwatch_domain::backtest::{Outcome, Run, backtest as live_through};
+use heartwatch_domain::deadline::IdPattern;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::{Timestamp, describe_duration};
+use heartwatch_formats::line_protocol::{Rows, decode};
+use heartwatch_store::journal::{HistoryFile, recorded_changes};
 
 /// The measurement whose rows are arrivals: their time is when the monitor heard them.
 const HEARTBEAT: &str = "heartwatch_heartbeat";

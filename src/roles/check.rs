@@ -10,8 +10,8 @@ use crate::config::{
     BrokerSettings, FeedSettings, FeedSource, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption,
     MqttSettings, NotifySettings, Overrides, PublisherSettings, RunAs, Settings, WaySettings, WebSettings, load,
 };
-use crate::domain::deadline::{BEATS_PER_DEADLINE, PROMISES_MIN};
-use crate::domain::time::describe_duration;
+use heartwatch_domain::deadline::{BEATS_PER_DEADLINE, PROMISES_MIN};
+use heartwatch_domain::time::describe_duration;
 
 /// The exit code when the configuration can't be used (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;

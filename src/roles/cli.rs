@@ -36,8 +36,8 @@ pub use self::publish::{PublishArgs, Size};
 pub use self::recorded::{BacktestArgs, ExportArgs};
 pub use self::run::RunArgs;
 pub use self::server::{AnalysisArgs, AnalysisOnly, ServerArgs, ServerAsk, ServerAt};
-use crate::formats::broker_user;
 use crate::web::users::Role;
+use heartwatch_formats::broker_user;
 
 /// The whole command line.
 #[derive(Debug, Clone, PartialEq, Parser)]

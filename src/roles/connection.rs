@@ -8,12 +8,14 @@ use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::actors::subscriber;
 use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Unacknowledged, Will};
-use crate::messages::beats::{Hearing, Reception, Way};
+use crate::messages::beats::Hearing;
 use crate::messages::deliveries::{Deliveries, ReportBad};
-use crate::ports::{Transport, TransportEvent};
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Guarded, Supervisor};
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::observer::Reception;
+use heartwatch_ports::{Transport, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// Who takes what comes over the connection.
 #[derive(Clone)]

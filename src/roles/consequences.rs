@@ -11,15 +11,15 @@ use crate::adapters::command::{Command, CommandConfig};
 use crate::adapters::mail::{Encryption, Mail, MailConfig};
 use crate::adapters::mqtt::Will;
 use crate::adapters::webhook::{PingUrl, Webhook, WebhookConfig};
-use crate::buffer::notifications::Notifications;
 use crate::config::{MailEncryption, MailSettings, NotifySettings, Settings, WaySettings};
-use crate::domain::publisher::{HostName, Incarnation, NAME_BYTES_MAX, PublisherId};
-use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
 use crate::messages::notice::Target;
-use crate::ports::{History, Notify, Ping, ProcessTable};
 use crate::roles::assemble;
-use crate::runtime::clock::Clock;
-use crate::runtime::damage_log::DamageLog;
+use heartwatch_domain::publisher::{HostName, Incarnation, NAME_BYTES_MAX, PublisherId};
+use heartwatch_formats::envelope::{LastWill, TopicKind, encode_last_will};
+use heartwatch_ports::{History, Notify, Ping, ProcessTable};
+use heartwatch_store::notifications::Notifications;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::damage_log::DamageLog;
 
 /// How long the ping URL may take to answer.
 const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);

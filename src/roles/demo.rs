@@ -17,16 +17,16 @@ use self::publishers::{FIXTURES, publishers};
 pub(super) use self::temporary::{RemovedAtEnd, temporary_directory};
 use crate::config::{BrokerSettings, Layers, Settings, load};
 use crate::console::{paint, story, tables};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::describe_duration;
-use crate::domain::verdict::{Change, Verdict};
-use crate::formats::api::StatusView;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::messages::child::ChildSignal;
 use crate::roles::ask::drawing;
 use crate::roles::cli::{DemoArgs, Scenario};
 use crate::roles::pipeline::{self, Pipeline};
-use crate::runtime::signals::Request;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::describe_duration;
+use heartwatch_domain::verdict::{Change, Verdict};
+use heartwatch_formats::api::StatusView;
+use heartwatch_system::signals::Request;
 
 /// How long the publishers may take to be heard for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

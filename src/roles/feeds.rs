@@ -12,20 +12,20 @@ use crate::actors::child::{Child, ChildConfig};
 use crate::actors::publisher::{self, Life, Publisher};
 use crate::adapters::mqtt::{self, Will};
 use crate::config::{MqttSettings, PublisherSettings, RunAs, Settings};
-use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::{LastWill, TopicKind, encode_last_will};
 use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Signal};
 use crate::messages::notice::Announce;
-use crate::ports::ProcessTable;
 use crate::roles::assemble;
 use crate::roles::cli::PublishArgs;
 use crate::roles::session::random_hex;
-use crate::runtime::clock::Clock;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::parts::drain;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 use crate::web::ChildProcess;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::envelope::{LastWill, TopicKind, encode_last_will};
+use heartwatch_ports::ProcessTable;
+use heartwatch_system::clock::Clock;
 
 /// Who is told what becomes of the children.
 pub struct Told {

@@ -9,9 +9,9 @@ use crate::runtime::supervisor::Guarded;
 
 use crate::adapters::agents::Agents;
 use crate::config::Settings;
-use crate::ports::Transport;
 use crate::roles::connection::Takers;
-use crate::runtime::clock::Clock;
+use heartwatch_ports::Transport;
+use heartwatch_system::clock::Clock;
 
 /// What to say where the program cannot do it.
 pub const WITHOUT_KAFKA: &str = "this program was built without Kafka: build it with `cargo build --features kafka`";
@@ -45,8 +45,10 @@ impl KafkaIntake {
     pub fn read(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
         use crate::actors::subscriber;
         use crate::adapters::kafka;
-        use crate::messages::beats::{Hearing, Reception, Way};
+        use crate::messages::beats::Hearing;
         use crate::roles::assemble;
+        use heartwatch_domain::beat::Way;
+        use heartwatch_domain::observer::Reception;
         let Some(config) = assemble::kafka(settings) else { return Ok(()) };
         let brokers = config.brokers.clone();
         let (transport, events) = kafka::connect(config, self.clock)?;

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::CommandFactory as _;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::formats::users::{UserRole, user_line};
 use crate::roles::cli::{Cli, CompletionsArgs, ManArgs};
+use heartwatch_formats::users::{UserRole, user_line};
 
 /// Prints the completions of a shell.
 ///

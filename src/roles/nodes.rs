@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::config::{EtcdSettings, Settings};
-use crate::domain::nodes::{Node, NodeBeat, Nodes};
-use crate::domain::publisher::HostName;
-use crate::domain::time::Timestamp;
-use crate::formats::agent::{self, CONFIG_PREFIX, Completed, HEARTBEAT_PREFIX};
 use crate::messages::beats::{LeasesEnded, LeasesPromise};
-use crate::ports::{ConfigSource, Keys, Snapshot, StoreError};
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Guarded, Supervisor};
+use heartwatch_domain::nodes::{Node, NodeBeat, Nodes};
+use heartwatch_domain::publisher::HostName;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::agent::{self, CONFIG_PREFIX, Completed, HEARTBEAT_PREFIX};
+use heartwatch_ports::{ConfigSource, Keys, Snapshot, StoreError};
+use heartwatch_system::clock::Clock;
 
 /// Between two looks: every agent writes its heartbeat again and again, and one look sees all of them.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);

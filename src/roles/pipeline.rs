@@ -24,19 +24,12 @@ use crate::adapters::agents::Agents;
 use crate::adapters::broker::{self, EmbeddedBroker};
 use crate::adapters::process::HostProcesses;
 use crate::adapters::service_manager::SystemdNotify;
-use crate::buffer::journal::{Journal, JournalConfig};
-use crate::buffer::last_seen::LastSeenFile;
-use crate::buffer::maintenance::MaintenanceFile;
 use crate::config::{BrokerSettings, Settings};
-use crate::domain::roster::{Roster, RosterConfig};
 use crate::messages::alarms::SetRules;
-use crate::messages::ask::{AskStatus, ObserverState};
+use crate::messages::ask::AskStatus;
 use crate::messages::change::SetDeadlines;
 use crate::messages::drain::StopWithMonitor;
 use crate::messages::notice::SetTargets;
-use crate::ports::{
-    AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
-};
 use crate::roles::connection::{Connection, Takers};
 use crate::roles::consequences::Identity;
 use crate::roles::feeds::{self, Feeds};
@@ -46,13 +39,21 @@ use crate::roles::queues::queues;
 use crate::roles::session::{ask_agents, look_for_damage, wanted};
 use crate::roles::takeover::Guard;
 use crate::roles::{assemble, consequences};
-use crate::runtime::clock::Clock;
-use crate::runtime::damage_log::DamageLog;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::parts::Parts;
 use crate::runtime::supervisor::{Escalation, Guarded};
 use crate::web;
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_domain::roster::{Roster, RosterConfig};
+use heartwatch_ports::{
+    AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
+};
+use heartwatch_store::journal::{Journal, JournalConfig};
+use heartwatch_store::last_seen::LastSeenFile;
+use heartwatch_store::maintenance::MaintenanceFile;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::damage_log::DamageLog;
 
 /// Verdict changes that a slow listener may be behind before it is told that it missed some.
 const LIVE_CHANGES_MAX: usize = 4_096;

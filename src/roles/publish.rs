@@ -7,17 +7,17 @@ use tokio::time::Instant;
 
 use crate::actors::publisher::PublisherConfig;
 use crate::adapters::process::HostProcesses;
-use crate::buffer::outbox::{Outbox, OutboxConfig};
 use crate::config::values::look_every;
 use crate::config::{BrokerSettings, FeedSettings, FeedSource, RestartSettings, RunAs, Settings};
-use crate::domain::restart::RestartLimits;
 use crate::messages::drain::Drain;
-use crate::ports::ProcessTable;
 use crate::roles::cli::PublishArgs;
 use crate::roles::{assemble, feeds};
-use crate::runtime::clock::Clock;
-use crate::runtime::signals::Request;
 use crate::runtime::supervisor::Supervisor;
+use heartwatch_domain::restart::RestartLimits;
+use heartwatch_ports::ProcessTable;
+use heartwatch_store::outbox::{Outbox, OutboxConfig};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::signals::Request;
 
 /// Runs the publisher to its end or to a signal; the answer is the exit code.
 ///

@@ -1,8 +1,8 @@
 //! The queues of a monitor, as `/metrics` shows them.
 
-use crate::buffer::journal::Journal;
-use crate::ports::{Transport, TransportWaiting};
-use crate::runtime::queues::Queues;
+use heartwatch_ports::{Transport, TransportWaiting};
+use heartwatch_store::journal::Journal;
+use heartwatch_system::queues::Queues;
 use std::sync::Arc;
 
 /// The queues that every monitor has.

@@ -13,17 +13,17 @@ use super::cli::LedgerArgs;
 use super::export::{OWN_PREFIX, is_reading};
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::adapters::monitor::{AskError, Monitor};
-use crate::buffer::journal::{self, HistoryFile};
 use crate::config::Settings;
 use crate::console::tables;
-use crate::domain::error_metric::{Numbered, numbered};
-use crate::domain::ledger::{Account, reconcile as compare};
-use crate::domain::publisher::Incarnation;
-use crate::domain::time::Timestamp;
-use crate::formats::api::ReconciliationView;
-use crate::formats::line_protocol::{Rows, decode};
-use crate::messages::ask::LedgerLine;
 use crate::roles::ask::monitor;
+use heartwatch_domain::error_metric::{Numbered, numbered};
+use heartwatch_domain::ledger::LedgerLine;
+use heartwatch_domain::ledger::{Account, reconcile as compare};
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::api::ReconciliationView;
+use heartwatch_formats::line_protocol::{Rows, decode};
+use heartwatch_store::journal::{self, HistoryFile};
 
 /// Wait between two comparisons while rows are on their way.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);

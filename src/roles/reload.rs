@@ -20,14 +20,15 @@ use tracing::level_filters::LevelFilter;
 
 use crate::actors::influx_writer::Aim;
 use crate::config::{BrokerSettings, Changed, MqttSettings, Settings, changes};
-use crate::domain::publisher::PublisherId;
 use crate::messages::alarms::SetRules;
-use crate::messages::change::{Expectations, SetDeadlines};
+use crate::messages::change::SetDeadlines;
 use crate::messages::notice::SetTargets;
 use crate::roles::pipeline::Pipeline;
 use crate::roles::session::{ask_agents, wanted};
 use crate::roles::{assemble, consequences};
 use crate::web;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::roster::Expectations;
 
 /// How long a publisher that has to end may take.
 const END_GRACE: Duration = Duration::from_secs(5);

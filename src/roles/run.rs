@@ -11,8 +11,8 @@ use crate::config::{Layers, Loaded, load};
 use crate::roles::cli::RunArgs;
 use crate::roles::pipeline;
 use crate::roles::reload::{Outcome, reload};
-use crate::runtime::descriptors;
-use crate::runtime::signals::Request;
+use heartwatch_system::descriptors;
+use heartwatch_system::signals::Request;
 
 /// Why the monitor leaves its loop.
 enum End {

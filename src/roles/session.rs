@@ -9,13 +9,13 @@ use anyhow::Context as _;
 
 use crate::adapters::agents::{Agents, over_broker};
 use crate::adapters::mqtt;
-use crate::buffer::text_file;
 use crate::config::Settings;
 use crate::roles::connection::Wanted;
 use crate::roles::consequences::Identity;
 use crate::roles::{assemble, consequences};
-use crate::runtime::clock::Clock;
-use crate::runtime::damage_log::DamageLog;
+use heartwatch_store::text_file;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::damage_log::DamageLog;
 
 /// Most filters that are remembered, the latest ones.
 const FILTERS_REMEMBERED_MAX: usize = 200;

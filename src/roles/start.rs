@@ -11,9 +11,9 @@ use super::{
     server, top,
 };
 use crate::config::{Layers, Loaded, Overrides, load};
-use crate::runtime::log::{Time, log};
-use crate::runtime::private_files::{create_private_files, private_directory, readable_by_everybody};
-use crate::runtime::{descendants, signals};
+use heartwatch_system::log::{Time, log};
+use heartwatch_system::private_files::{create_private_files, private_directory, readable_by_everybody};
+use heartwatch_system::{descendants, signals};
 
 /// Does what a command line says, from its configuration to its end; the exit code of what ended as it should.
 ///

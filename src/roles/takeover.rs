@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::actors::subscriber;
 use crate::adapters::broker::matches;
 use crate::adapters::mqtt::{self, MqttConfig, Overlap};
-use crate::messages::beats::Way;
-use crate::messages::deliveries::Delivery;
-use crate::messages::marks::SourceMark;
-use crate::ports::{Transport, TransportEvent};
 use crate::roles::connection::{Connection, Takers};
 use crate::roles::session::{keep_sessions_over, new_client_id, sessions_over};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::marks::SourceMark;
+use heartwatch_ports::Delivery;
+use heartwatch_ports::{Transport, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// So many takeovers within [`PERIOD`] are no accident.
 const TAKEOVERS: usize = 2;

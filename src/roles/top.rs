@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::console::top::{Key, Top, Wish};
 use crate::roles::ask::monitor;
 use crate::roles::cli::AskArgs;
-use crate::runtime::clock::Clock;
+use heartwatch_system::clock::Clock;
 
 /// How often the monitor is asked.
 const ASK_EVERY: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use crate::config::Settings;
 use crate::roles::cli::{ServerArgs, ServerAsk};
-use crate::runtime::signals::Request;
+use heartwatch_system::signals::Request;
 
 const WITHOUT_HOSTS: &str =
     "this program was built without agents and servers: build it with `cargo build --features hosts`";

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use crate::roles::cli::AnalysisArgs;
-use crate::runtime::signals::Request;
+use heartwatch_system::signals::Request;
 
 /// Says so.
 ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::publisher::PublisherId;
+use heartwatch_domain::publisher::PublisherId;
 
 /// The way to each one that is there at the moment. Clones share it.
 pub struct Directory<T>(Arc<Mutex<BTreeMap<PublisherId, T>>>);

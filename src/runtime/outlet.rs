@@ -16,7 +16,7 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message, Recipient};
 use tokio::sync::watch;
 
-use crate::ports::BoxFuture;
+use heartwatch_ports::BoxFuture;
 
 /// How many lives of the receiver one message may take.
 pub const ATTEMPTS_MAX: u32 = 3;

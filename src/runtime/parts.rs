@@ -10,13 +10,13 @@ use actix::{Actor, Context, Handler};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::domain::restart::RestartLimits;
 use crate::messages::drain::Drain;
 use crate::messages::progress::AskProgress;
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Address;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervisor::{Escalation, Supervised, Supervisor};
+use heartwatch_domain::restart::RestartLimits;
+use heartwatch_system::clock::Clock;
 
 /// What has been started.
 pub struct Parts {

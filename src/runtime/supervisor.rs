@@ -13,11 +13,11 @@ use std::rc::Rc;
 use actix::{Actor, AsyncContext, Context, Handler};
 use tokio::sync::mpsc;
 
-use crate::domain::restart::{RestartDecision, RestartIntensity, RestartLimits};
 use crate::messages::progress::AskProgress;
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Address;
 use crate::runtime::vitals::{Register, Vitals};
+use heartwatch_domain::restart::{RestartDecision, RestartIntensity, RestartLimits};
+use heartwatch_system::clock::Clock;
 
 /// Messages that wait in an actor's mailbox before its senders wait.
 pub const MAILBOX_MESSAGES_MAX: usize = 64;

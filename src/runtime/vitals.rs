@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::messages::progress::{ActorStatus, AskProgress};
+use crate::messages::progress::AskProgress;
 use crate::runtime::outlet::Outlet;
+use heartwatch_domain::status::ActorStatus;
 
 /// One supervised actor, over all its lives.
 #[derive(Debug)]

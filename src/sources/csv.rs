@@ -10,7 +10,7 @@
 //! - The first column that reads as a time is kept as the text field `source_time` (RFC 3339, UTC).
 //!   Bare Unix times are recognised only in a column with a name like `timestamp`, or in the first one
 //!   of several in a file without a header.
-//! - An empty cell gives no field. The rest is in [`crate::formats::csv_row`].
+//! - An empty cell gives no field. The rest is in [`heartwatch_formats::csv_row`].
 
 mod inference;
 mod records;
@@ -21,11 +21,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::csv_row::{CellType, RowShape};
-use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::inference::Inference;
 use crate::sources::csv::records::{Found, Place, Records};
 use crate::sources::{BadRow, Next, Source, SourceError, SourceRow};
+use heartwatch_formats::csv_row::{CellType, RowShape};
+use heartwatch_formats::source_time::TimeFormat;
 
 /// Whether the first row names the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,12 +1,12 @@
 //! Floor 3: what a publisher reads.
 
-use crate::domain::reading::FieldValue;
-use crate::domain::time::Timestamp;
-use crate::runtime::clock::Clock;
 use crate::sources::arrivals::{Arrivals, ArrivalsSource};
 use crate::sources::csv::{CsvConfig, CsvError, CsvSource};
 use crate::sources::exec::{ExecConfig, ExecError, ExecSource};
 use crate::sources::system::{SystemConfig, SystemError, SystemSource};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_system::clock::Clock;
 
 pub mod arrivals;
 pub mod csv;

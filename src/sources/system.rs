@@ -16,8 +16,8 @@ use std::path::Path;
 
 use sysinfo::{CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, Networks, RefreshKind, System};
 
-use crate::domain::metrics::{Metric, MetricSet, Rate};
-use crate::domain::time::Monotonic;
+use heartwatch_domain::metrics::{Metric, MetricSet, Rate};
+use heartwatch_domain::time::Monotonic;
 
 mod source;
 

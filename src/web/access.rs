@@ -29,10 +29,10 @@ use super::server::{Answer, BODY_TIMEOUT, WaitsAgain};
 use super::sessions::{Session, Sessions, random_secret};
 use super::users::{Role, User, verify};
 use super::{BODY_BYTES_MAX, WebConfig};
-use crate::formats::api::ErrorView;
-use crate::formats::users::PASSWORD_BYTES_MAX;
-use crate::runtime::clock::Clock;
-use crate::runtime::connections::Connection;
+use heartwatch_formats::api::ErrorView;
+use heartwatch_formats::users::PASSWORD_BYTES_MAX;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::connections::Connection;
 
 /// What a changing request of a browser carries besides its cookie.
 pub(super) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-heartwatch-csrf");

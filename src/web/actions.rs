@@ -8,16 +8,19 @@ use serde::Serialize;
 use super::api::{known_id, unavailable, unknown};
 use super::ports::in_time;
 use super::{ASK_TIMEOUT, Ports};
-use crate::domain::damage::DamageFound;
-use crate::domain::history::DeadLetterLine;
-use crate::domain::ledger::NamedLoss;
-use crate::domain::maintenance::WINDOW_MAX;
-use crate::formats::api::{BeginMaintenance, EndMaintenance, ErrorView};
-use crate::messages::ask::{AskLedger, AskSubscriber, BadMessage, SinkStatus};
+use crate::messages::ask::{AskLedger, AskSubscriber};
 use crate::messages::child::Restart;
 use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
-use crate::messages::notice::{AskAttempts, AskNotifications, Attempt, TargetStatus};
+use crate::messages::notice::{AskAttempts, AskNotifications};
 use crate::messages::page::ProbeNow;
+use heartwatch_domain::damage::DamageFound;
+use heartwatch_domain::history::DeadLetterLine;
+use heartwatch_domain::ledger::NamedLoss;
+use heartwatch_domain::ledger::SinkStatus;
+use heartwatch_domain::maintenance::WINDOW_MAX;
+use heartwatch_domain::status::BadMessage;
+use heartwatch_domain::status::{Attempt, TargetStatus};
+use heartwatch_formats::api::{BeginMaintenance, EndMaintenance, ErrorView};
 
 /// A probe may hang on a sick process for a while.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,17 +10,18 @@ use serde::{Deserialize, Serialize};
 use super::ports::in_time;
 use super::snapshot::status as view;
 use super::{ASK_TIMEOUT, Ports};
-use crate::domain::history::{ChangesQuery, NewestQuery};
-use crate::domain::publisher::PublisherId;
-use crate::domain::verdict::Verdict;
-use crate::formats::api::{ChildView, ErrorView, ExplanationView, LedgerView, accounts_by_publisher};
 use crate::messages::alarms::AskAlarms;
-use crate::messages::ask::{AskLedger, AskPublisher, AskStatus, ObserverState};
+use crate::messages::ask::{AskLedger, AskPublisher, AskStatus};
 use crate::messages::child::AskChild;
-use crate::messages::notice::TargetStatus;
-use crate::runtime::broker_counts::BrokerCounts;
-use crate::runtime::connections::ConnectionCounts;
-use crate::runtime::queues::Depth;
+use heartwatch_domain::history::{ChangesQuery, NewestQuery};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_domain::status::TargetStatus;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::api::{ChildView, ErrorView, ExplanationView, LedgerView, accounts_by_publisher};
+use heartwatch_system::broker_counts::BrokerCounts;
+use heartwatch_system::connections::ConnectionCounts;
+use heartwatch_system::queues::Depth;
 
 /// Most changes in one answer.
 const CHANGES_MAX: usize = 1_000;
@@ -196,12 +197,12 @@ async fn metrics(ports: web::Data<Ports>, page: web::Data<ConnectionCounts>) -> 
     metric("heartwatch_messages_total", "counter", "MQTT messages that came.", &plain(view.subscriber.messages));
     let malformed = view.subscriber.malformed;
     metric("heartwatch_messages_malformed_total", "counter", "Messages that could not be read.", &plain(malformed));
-    let sum = view.publishers.iter().fold(crate::domain::ledger::Account::default(), |sum, p| sum.plus(p.ledger));
+    let sum = view.publishers.iter().fold(heartwatch_domain::ledger::Account::default(), |sum, p| sum.plus(p.ledger));
     for (name, value) in sum.counts() {
         let help = format!("Rows {name}, over all publishers.");
         metric(&format!("heartwatch_rows_{name}"), "gauge", &help, &plain(value));
     }
-    let by_sink = |value: fn(&crate::messages::ask::SinkStatus) -> u64| -> Vec<_> {
+    let by_sink = |value: fn(&heartwatch_domain::ledger::SinkStatus) -> u64| -> Vec<_> {
         view.sinks.iter().map(|sink| (format!("{{sink=\"{}\"}}", sink.name), value(sink))).collect()
     };
     metric("heartwatch_sink_buffered_rows", "gauge", "Rows that wait for a sink.", &by_sink(|s| s.buffered_rows));

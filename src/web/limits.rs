@@ -10,9 +10,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::rate::Rate;
-use crate::domain::connections::client_network;
-use crate::domain::time::Monotonic;
-use crate::runtime::line_limit::LineLimit;
+use heartwatch_domain::connections::client_network;
+use heartwatch_domain::time::Monotonic;
+use heartwatch_system::line_limit::LineLimit;
 
 /// Requests of one credential, and of one address without any: 50 a second, 200 at once (a page with its files and a fast
 /// reader).

@@ -35,9 +35,9 @@ pub use self::ports::{ChildProcess, Ports};
 use self::snapshot::Snapshots;
 use self::stream::Streams;
 use self::users::User;
-use crate::formats::api::ErrorView;
-use crate::runtime::clock::Clock;
-use crate::runtime::connections::{ConnectionCounts, Connections};
+use heartwatch_formats::api::ErrorView;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::connections::{ConnectionCounts, Connections};
 
 /// Most connections at once, where there are enough descriptors.
 const CONNECTIONS_MAX: usize = 256;

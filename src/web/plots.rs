@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::api::{known_id, unavailable};
 use super::ports::in_time;
 use super::{ASK_TIMEOUT, Ports};
-use crate::domain::history::{NewestQuery, ReadingsQuery};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Change, Verdict};
-use crate::formats::api::ErrorView;
 use crate::messages::page::AskRecent;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::history::{NewestQuery, ReadingsQuery};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::{Change, Verdict};
+use heartwatch_formats::api::ErrorView;
+use heartwatch_system::clock::Clock;
 
 /// Where nothing else is asked for: the last 15 minutes.
 const RANGE_DEFAULT: Duration = Duration::from_secs(900);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::domain::verdict::Change;
 use crate::messages::alarms::AskAlarms;
 use crate::messages::ask::{AskLedger, AskPublisher, AskStatus, AskSubscriber, AskUnrecorded};
 use crate::messages::child::{AskChild, Restart};
@@ -14,12 +13,13 @@ use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications};
 use crate::messages::page::{AskRecent, ProbeNow};
 use crate::messages::progress::AskMonitor;
-use crate::ports::{BoxFuture, History};
-use crate::runtime::broker_counts::BrokerCounts;
-use crate::runtime::damage_log::DamageLog;
 use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Answers;
-use crate::runtime::queues::Queues;
+use heartwatch_domain::verdict::Change;
+use heartwatch_ports::{BoxFuture, History};
+use heartwatch_system::broker_counts::BrokerCounts;
+use heartwatch_system::damage_log::DamageLog;
+use heartwatch_system::queues::Queues;
 
 /// Makes a trait of the questions that one part answers, for everyone who answers all of them.
 macro_rules! port {

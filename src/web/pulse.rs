@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use super::snapshot::Snapshot;
-use crate::domain::ledger::Account;
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::formats::api::PublisherView;
-use crate::messages::ask::{ObserverStatus, SinkStatus};
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::ledger::SinkStatus;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::roster::ObserverStatus;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::api::PublisherView;
 
 /// One `pulse` event of `/api/stream`.
 #[derive(Debug, Serialize)]

@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::domain::time::Monotonic;
+use heartwatch_domain::time::Monotonic;
 
 /// Clients that are remembered; beyond it the ones whose bucket is full again are forgotten.
 const CLIENTS_MAX: usize = 4_096;

@@ -2,7 +2,7 @@
 //!
 //! Whatever a client sends or does not send, the page stays open for others. A request has deadlines for its head and for its
 //! body, an answer for being taken; connections are limited together and by address; and at the limit the idlest
-//! stranger is closed, so that who has credentials always gets in ([`ConnectionTable`](crate::domain::connections)).
+//! stranger is closed, so that who has credentials always gets in ([`ConnectionTable`](heartwatch_domain::connections)).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::domain::connections::ConnectionLimits;
-use crate::runtime::connections::{Connection, Connections, SWEEP_INTERVAL};
+use heartwatch_domain::connections::ConnectionLimits;
+use heartwatch_system::connections::{Connection, Connections, SWEEP_INTERVAL};
 
 /// Of so many connections three eighths from one address: more than there are streams, so that pages that are open leave
 /// room for requests.

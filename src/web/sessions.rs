@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::users::Role;
-use crate::domain::time::Monotonic;
+use heartwatch_domain::time::Monotonic;
 
 /// Most sessions at once; beyond it the one that ends first is ended.
 const SESSIONS_MAX: usize = 1_000;

@@ -7,15 +7,16 @@ use futures_util::future::join_all;
 use tokio::sync::Mutex;
 
 use super::{ASK_TIMEOUT, Ports};
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::api::StatusView;
 use crate::messages::alarms::AskAlarms;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
-use crate::messages::child::{AskChild, ChildStatus};
+use crate::messages::child::AskChild;
 use crate::messages::notice::AskNotifications;
 use crate::messages::progress::AskMonitor;
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Undelivered;
+use heartwatch_domain::status::ChildStatus;
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_formats::api::StatusView;
+use heartwatch_system::clock::Clock;
 
 /// A snapshot is shared for this long.
 const AGE_MAX: Duration = Duration::from_millis(300);

@@ -19,11 +19,11 @@ use super::ports::in_time;
 use super::pulse::Pulse;
 use super::snapshot::{Snapshot, Snapshots};
 use super::{ASK_TIMEOUT, Ports};
-use crate::domain::history::{ChangesQuery, NewestQuery};
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::Change;
-use crate::formats::api::ErrorView;
 use crate::messages::ask::AskUnrecorded;
+use heartwatch_domain::history::{ChangesQuery, NewestQuery};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::Change;
+use heartwatch_formats::api::ErrorView;
 
 /// How often a comment is sent, where nothing else is, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heartwatch::domain::time::{Timestamp, parse_duration};
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::time::{Timestamp, parse_duration};
+use heartwatch_system::clock::Clock;
 
 use super::database::Database;
 use super::expression::{Numbers, Tags, Threshold, parse, reduce};

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::buffer::journal::{Journal, JournalConfig};
 use heartwatch::config::{Layers, load};
-use heartwatch::domain::reading::FieldValue;
-use heartwatch::domain::rule::{Rule, Window};
-use heartwatch::domain::time::Timestamp;
-use heartwatch::formats::line_protocol::{DecodedRow, decode};
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::rule::{Rule, Window};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::line_protocol::{DecodedRow, decode};
+use heartwatch_store::journal::{Journal, JournalConfig};
+use heartwatch_system::clock::Clock;
 
 use super::fixture::{Rows, all_well, all_wrong};
 

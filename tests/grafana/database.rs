@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use heartwatch::actors::influx_writer::{InfluxWriter, WriterConfig, WriterParts};
 use heartwatch::adapters::influx::{InfluxConfig, InfluxSink};
-use heartwatch::buffer::journal::{Journal, JournalConfig};
-use heartwatch::domain::restart::RestartLimits;
-use heartwatch::domain::time::Timestamp;
-use heartwatch::ports::Sink;
-use heartwatch::runtime::clock::Clock;
 use heartwatch::runtime::supervisor::Supervisor;
+use heartwatch_domain::restart::RestartLimits;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_ports::Sink;
+use heartwatch_store::journal::{Journal, JournalConfig};
+use heartwatch_system::clock::Clock;
 use serde_json::Value;
 use url::Url;
 

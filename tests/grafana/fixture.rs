@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use heartwatch::actors::subscriber::{Rules, translate};
 use heartwatch::actors::watchman::{Written, internal_rows};
-use heartwatch::domain::beat::{Heartbeat, Way};
-use heartwatch::domain::ledger::Account;
-use heartwatch::domain::publisher::{HostName, Incarnation, PublisherId};
-use heartwatch::domain::reading::{FieldValue, Reading};
-use heartwatch::domain::time::{Monotonic, Timestamp};
-use heartwatch::domain::verdict::{Change, Trigger, Verdict};
-use heartwatch::formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
-use heartwatch::formats::line_protocol;
-use heartwatch::messages::ask::{LedgerLine, LedgerReply, SinkStatus};
-use heartwatch::messages::change::Standing;
-use heartwatch::messages::deliveries::Delivery;
-use heartwatch::messages::intake::IntakeEntry;
-use heartwatch::messages::notice::TargetStatus;
-use heartwatch::messages::progress::{ActorStatus, MonitorStatus};
-use heartwatch::ports::Receipt;
+use heartwatch_domain::beat::{Heartbeat, Way};
+use heartwatch_domain::intake::IntakeEntry;
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::ledger::{LedgerLine, LedgerReply, SinkStatus};
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_domain::roster::Standing;
+use heartwatch_domain::status::TargetStatus;
+use heartwatch_domain::status::{ActorStatus, MonitorStatus};
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_domain::verdict::{Change, Trigger, Verdict};
+use heartwatch_formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
+use heartwatch_formats::line_protocol;
+use heartwatch_ports::Delivery;
+use heartwatch_ports::Receipt;
 
 /// How long the story is.
 pub const SECONDS: u64 = 600;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_system::clock::Clock;
 
 use super::dashboards;
 use super::database::Database;

@@ -8,9 +8,9 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::domain::time::Timestamp;
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_system::clock::Clock;
 use serde_json::{Value, json};
 
 use super::dashboards;

@@ -10,8 +10,8 @@ use super::model::{
     RuleFile, StatOptions, StateTimelineOptions, TableOptions, TimeSeriesOptions,
 };
 use super::{dashboards, files, folder, rules, yaml};
-use heartwatch::domain::time::parse_duration;
-use heartwatch::domain::verdict::Verdict;
+use heartwatch_domain::time::parse_duration;
+use heartwatch_domain::verdict::Verdict;
 
 /// The data source that everything is asked from.
 const DATA_SOURCE: &str = "heartwatch-influxdb";

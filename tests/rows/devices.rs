@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use heartwatch::domain::ledger::Account;
-use heartwatch::runtime::clock::Clock;
+use heartwatch_domain::ledger::Account;
+use heartwatch_system::clock::Clock;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

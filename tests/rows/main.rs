@@ -16,7 +16,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::formats::api::LedgerView;
+use heartwatch_formats::api::LedgerView;
 use support::heartwatch::{Program, RunOptions, Running, command, fixture};
 use support::influxd::Influxd;
 use tokio::time::Instant;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use heartwatch::domain::verdict::Verdict;
+use heartwatch_domain::verdict::Verdict;
 use tempfile::TempDir;
 
 use super::support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, fixture};

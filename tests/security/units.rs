@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use heartwatch::adapters::monitor::Monitor;
-use heartwatch::domain::verdict::Verdict;
-use heartwatch::formats::api::StatusView;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::api::StatusView;
 use rustix::process::Signal;
 use tempfile::TempDir;
 

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heartwatch::adapters::monitor::Monitor;
-use heartwatch::domain::publisher::PublisherId;
-use heartwatch::domain::verdict::{Change, Verdict};
-use heartwatch::formats::api::{ExplanationView, LedgerView, PublisherView, StatusView};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::verdict::{Change, Verdict};
+use heartwatch_formats::api::{ExplanationView, LedgerView, PublisherView, StatusView};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::Instant;

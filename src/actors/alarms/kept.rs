@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::buffer::text_file;
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::rule::Severity;
-use crate::domain::time::Timestamp;
-use crate::runtime::damage_log::DamageLog;
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::rule::Severity;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_store::text_file;
+use heartwatch_system::damage_log::DamageLog;
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -18,19 +18,22 @@ use actix::{Actor, AsyncContext, Context, Handler, MessageResult};
 
 use self::kept::{Kept, KeptFile};
 use self::table::{Table, Telling};
-use crate::buffer::journal::{Journal, Tail};
-use crate::domain::notice::{AlarmState, Notice, RuleAlarm};
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::FieldValue;
-use crate::domain::rule::Rule;
-use crate::formats::line_protocol;
-use crate::messages::alarms::{AlarmsReply, AskAlarms, SetRules};
-use crate::messages::ask::{AskObserver, AskPublisher, ObserverState};
-use crate::messages::intake::{Intake, IntakeEntry};
+use crate::messages::alarms::{AskAlarms, SetRules};
+use crate::messages::ask::{AskObserver, AskPublisher};
+use crate::messages::intake::Intake;
 use crate::messages::notice::Announce;
-use crate::runtime::clock::Clock;
-use crate::runtime::damage_log::DamageLog;
 use crate::runtime::outlet::Outlet;
+use heartwatch_domain::intake::IntakeEntry;
+use heartwatch_domain::notice::{AlarmState, Notice, RuleAlarm};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_domain::rule::Rule;
+use heartwatch_domain::status::AlarmsReply;
+use heartwatch_formats::line_protocol;
+use heartwatch_store::journal::{Journal, Tail};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::damage_log::DamageLog;
 
 /// How often the rules are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -16,12 +16,12 @@ use std::time::Duration;
 use self::row::{tag_of, value_of, written_measurement};
 use self::series::{RuleState, Series};
 use super::kept::{Kept, Key, Raised};
-use crate::domain::notice::{AlarmState, RuleAlarm};
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::rule::{Alarm, Reduction, Rule, Taken, Turn, WithoutData};
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::line_protocol::decode;
-use crate::messages::alarms::{AlarmsReply, RAISED_LISTED_MAX, RuleStatus};
+use heartwatch_domain::notice::{AlarmState, RuleAlarm};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::rule::{Alarm, Reduction, Rule, Taken, Turn, WithoutData};
+use heartwatch_domain::status::{AlarmsReply, RAISED_LISTED_MAX, RuleStatus};
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_formats::line_protocol::decode;
 
 /// Most values of all rules.
 const VALUES_MAX: usize = 1_000_000;

@@ -9,10 +9,10 @@ use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::oneshot;
 use tracing::Level;
 
-use crate::domain::publisher::PublisherId;
-use crate::runtime::clock::Clock;
-use crate::runtime::line_limit::LineLimit;
-use crate::runtime::lines::Lines;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::line_limit::LineLimit;
+use heartwatch_system::lines::Lines;
 
 /// How long after the child's end its output is still read: a program that it started may hold the
 /// pipe open for ever.

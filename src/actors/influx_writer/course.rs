@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::domain::time::Monotonic;
+use heartwatch_domain::time::Monotonic;
 
 /// Smallest batch that a refusal for its size leads to.
 const BATCH_BYTES_FLOOR: usize = 4 * 1024;

@@ -29,10 +29,10 @@ use super::course::{BatchSize, Course, Failure, Health, Say, Waits};
 use super::dissection::Dissection;
 use super::shared::Shared;
 use super::{WriterConfig, WriterParts};
-use crate::buffer::journal::{Batch, DeadLetter, Journal, JournalError, Level};
-use crate::domain::time::describe_duration;
-use crate::ports::{Sink, SinkError};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::time::describe_duration;
+use heartwatch_ports::{Sink, SinkError};
+use heartwatch_store::journal::{Batch, DeadLetter, Journal, JournalError, Level};
+use heartwatch_system::clock::Clock;
 
 /// Wait after the journal had nothing where its level says that rows wait.
 const NOTHING_FOUND_WAIT: Duration = Duration::from_millis(20);

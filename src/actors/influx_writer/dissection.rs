@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::formats::line_protocol::Rows;
+use heartwatch_formats::line_protocol::Rows;
 
 /// InfluxDB drops every row of a piece with these words and says how many.
 const BEYOND_RETENTION: &str = "points beyond retention policy";

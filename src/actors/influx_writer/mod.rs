@@ -25,15 +25,17 @@ use self::course::Health;
 use self::delivery::Delivery;
 use self::shared::Shared;
 pub use self::shared::WriterCounters;
-use crate::buffer::journal::{Journal, JournalError};
-use crate::messages::ask::{AskLedger, LOSSES_MAX, LedgerReply, SinkStatus};
+use crate::messages::ask::AskLedger;
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
-use crate::messages::intake::{Intake, Kept};
-use crate::ports::Sink;
-use crate::runtime::begun::begun;
-use crate::runtime::clock::Clock;
-use crate::runtime::own_thread::OwnThread;
+use crate::messages::intake::Intake;
+use heartwatch_domain::intake::Kept;
+use heartwatch_domain::ledger::{LOSSES_MAX, LedgerReply, SinkStatus};
+use heartwatch_ports::Sink;
+use heartwatch_store::journal::{Journal, JournalError};
+use heartwatch_system::begun::begun;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::own_thread::OwnThread;
 
 /// First and longest wait before the journal is asked again after it refused.
 const JOURNAL_RETRY_MIN: Duration = Duration::from_millis(100);

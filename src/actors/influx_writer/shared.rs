@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::course::Health;
-use crate::buffer::journal::JournalError;
+use heartwatch_store::journal::JournalError;
 
 /// The writer's counters since the program started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,14 +11,15 @@ use tokio::time::Instant;
 use super::blocking;
 use super::log::Log;
 use super::others::Others;
-use crate::buffer::notifications::{MESSAGE_NOTICES_MAX, Notifications, NotificationsError, Outgoing, Selection};
-use crate::domain::notice::{MINUTE, Notice, Pace, Step, TargetState};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::{Monotonic, Timestamp, describe_duration};
-use crate::formats::notification::message;
-use crate::messages::notice::{Attempt, Outcome, Target};
-use crate::ports::NotifyError;
-use crate::runtime::clock::Clock;
+use crate::messages::notice::Target;
+use heartwatch_domain::notice::{MINUTE, Notice, Pace, Step, TargetState};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::status::{Attempt, Outcome};
+use heartwatch_domain::time::{Monotonic, Timestamp, describe_duration};
+use heartwatch_formats::notification::message;
+use heartwatch_ports::NotifyError;
+use heartwatch_store::notifications::{MESSAGE_NOTICES_MAX, Notifications, NotificationsError, Outgoing, Selection};
+use heartwatch_system::clock::Clock;
 
 /// Wait before the disk is asked again after it refused.
 const DISK_RETRY: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::messages::notice::{Attempt, Outcome};
+use heartwatch_domain::status::{Attempt, Outcome};
 
 /// Attempts kept; the oldest go first.
 const ATTEMPTS_KEPT_MAX: usize = 500;
@@ -39,7 +39,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::time::Timestamp;
+    use heartwatch_domain::time::Timestamp;
 
     fn attempt(target: &str, outcome: Outcome, number: i64) -> Attempt {
         Attempt {

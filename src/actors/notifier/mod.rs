@@ -1,7 +1,7 @@
 //! The notifier: what verdict changes have to be told to whom, and whether it was.
 //!
 //! The watchdog only says that changes are durable; the notifier reads them from the journal and notes
-//! them for its targets in a store of its own ([`crate::buffer::notifications`]). So nothing waits for
+//! them for its targets in a store of its own ([`heartwatch_store::notifications`]). So nothing waits for
 //! it, and neither a slow target nor a kill of the monitor loses a change. Each target has a loop of
 //! its own ([`course`]): a target that hangs delays nobody else.
 
@@ -24,16 +24,15 @@ use tokio::task::AbortHandle;
 use self::course::Course;
 use self::log::Log;
 use self::others::Others;
-use crate::buffer::notifications::{Account, Notifications, NotificationsError};
-use crate::domain::history::ChangesQuery;
-use crate::domain::notice::Notice;
-use crate::domain::publisher::PublisherId;
 use crate::messages::drain::Drain;
-use crate::messages::notice::{
-    Announce, AskAttempts, AskNotifications, ChangesRecorded, SetTargets, Target, TargetStatus,
-};
-use crate::ports::History;
-use crate::runtime::clock::Clock;
+use crate::messages::notice::{Announce, AskAttempts, AskNotifications, ChangesRecorded, SetTargets, Target};
+use heartwatch_domain::history::ChangesQuery;
+use heartwatch_domain::notice::Notice;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::status::TargetStatus;
+use heartwatch_ports::History;
+use heartwatch_store::notifications::{Account, Notifications, NotificationsError};
+use heartwatch_system::clock::Clock;
 
 /// Most changes read from the journal at once.
 const PAGE_CHANGES_MAX: usize = 500;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::Notify as Wake;
 
-use crate::domain::notice::{Notice, TargetNotice, TargetState};
-use crate::domain::publisher::PublisherId;
 use crate::messages::notice::Target;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::notice::{Notice, TargetNotice, TargetState};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_system::clock::Clock;
 
 /// All targets of a notifier as one target's loop sees them. Clones share everything.
 #[derive(Clone)]

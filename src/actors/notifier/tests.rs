@@ -8,16 +8,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::*;
-use crate::domain::history::{Gone, NewestQuery, ReadingsPlot, ReadingsQuery};
-use crate::domain::notice::{AlarmState, NoticeFilter, RuleAlarm};
-use crate::domain::publisher::HostName;
-use crate::domain::restart::RestartLimits;
-use crate::domain::rule::Severity;
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Change, Trigger, Verdict};
-use crate::ports::{BoxFuture, Notify, NotifyError, NotifyMessage};
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Supervised, Supervisor};
+use heartwatch_domain::history::{Gone, NewestQuery, ReadingsPlot, ReadingsQuery};
+use heartwatch_domain::notice::{AlarmState, NoticeFilter, RuleAlarm};
+use heartwatch_domain::publisher::HostName;
+use heartwatch_domain::restart::RestartLimits;
+use heartwatch_domain::rule::Severity;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::{Change, Trigger, Verdict};
+use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::{BoxFuture, Notify, NotifyError};
 
 /// Stands in for the journal. What `late` holds becomes durable while it answers that there is nothing more, after
 /// which the notifier is told so.

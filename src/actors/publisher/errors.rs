@@ -8,9 +8,9 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::envelope::{ERRORS_MAX, ErrorCount, ErrorNote, check_error_env, check_error_metric};
+use heartwatch_domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DROPPED_ERROR};
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_formats::envelope::{ERRORS_MAX, ErrorCount, ErrorNote, check_error_env, check_error_metric};
 
 /// How often a metric is told to be 0.
 const QUIET_EVERY: Duration = Duration::from_secs(10);

@@ -1,9 +1,9 @@
 //! Readings → messages, and which readings no message can carry.
 
-use crate::domain::delivery::Run;
-use crate::domain::publisher::HostName;
-use crate::domain::reading::{Reading, Sequence};
-use crate::formats::envelope::{self, Problem};
+use heartwatch_domain::delivery::Run;
+use heartwatch_domain::publisher::HostName;
+use heartwatch_domain::reading::{Reading, Sequence};
+use heartwatch_formats::envelope::{self, Problem};
 
 /// Readings as messages.
 #[derive(Debug, Default)]
@@ -60,9 +60,9 @@ pub(super) fn messages(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::publisher::Incarnation;
-    use crate::domain::reading::FieldValue;
-    use crate::domain::time::Timestamp;
+    use heartwatch_domain::publisher::Incarnation;
+    use heartwatch_domain::reading::FieldValue;
+    use heartwatch_domain::time::Timestamp;
 
     fn reading(sequence: Sequence, text: &str) -> Reading {
         let fields = vec![("text".to_owned(), FieldValue::Text(text.to_owned()))];

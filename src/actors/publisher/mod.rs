@@ -26,16 +26,16 @@ use tokio::time::Instant;
 use self::engine::Engine;
 pub use self::worker::KEPT_LOG;
 use self::worker::Worker;
-use crate::buffer::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
-use crate::domain::delivery::DeliveryLimits;
-use crate::domain::process::ProcessIdentity;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::formats::envelope::Prefix;
 use crate::messages::drain::Drain;
-use crate::ports::{Transport, TransportEvent};
-use crate::runtime::clock::Clock;
 use crate::sources::arrivals::Arrivals;
 use crate::sources::{Opened, SourceConfig, SourceError};
+use heartwatch_domain::delivery::DeliveryLimits;
+use heartwatch_domain::process::ProcessIdentity;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_formats::envelope::Prefix;
+use heartwatch_ports::{Transport, TransportEvent};
+use heartwatch_store::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
+use heartwatch_system::clock::Clock;
 
 /// What a publisher does, and within which limits.
 #[derive(Debug, Clone)]

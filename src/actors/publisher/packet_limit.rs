@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::domain::delivery::{Delivery, Run};
-use crate::domain::publisher::Incarnation;
-use crate::domain::reading::Sequence;
-use crate::domain::time::Monotonic;
+use heartwatch_domain::delivery::{Delivery, Run};
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::reading::Sequence;
+use heartwatch_domain::time::Monotonic;
 
 /// Messages are made no smaller than this.
 const BYTES_MIN: usize = 1_024;
@@ -146,7 +146,7 @@ impl PacketLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::delivery::DeliveryLimits;
+    use heartwatch_domain::delivery::DeliveryLimits;
 
     const LIFE: Incarnation = Incarnation(7);
 

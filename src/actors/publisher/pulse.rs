@@ -17,16 +17,16 @@ use tokio::time::Instant;
 use super::PublisherConfig;
 use super::engine::every;
 use super::errors::Errors;
-use crate::domain::beat::Heartbeat;
-use crate::domain::deadline::BEATS_PER_DEADLINE;
-use crate::domain::error_metric::{CONNECTIVITY_ERROR, DROPPED_ERROR};
-use crate::domain::process::ProcessIdentity;
-use crate::domain::publisher::Incarnation;
-use crate::domain::reading::Sequence;
-use crate::domain::time::Timestamp;
-use crate::formats::envelope::{self, HeartbeatNote, TopicKind};
-use crate::ports::{Outgoing, Transport, TransportError, TransportEvent};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::deadline::BEATS_PER_DEADLINE;
+use heartwatch_domain::error_metric::{CONNECTIVITY_ERROR, DROPPED_ERROR};
+use heartwatch_domain::process::ProcessIdentity;
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::reading::Sequence;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::envelope::{self, HeartbeatNote, TopicKind};
+use heartwatch_ports::{Outgoing, Transport, TransportError, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// How long a connection may take to come before its absence is counted.
 const CONNECTING_GRACE: Duration = Duration::from_secs(1);

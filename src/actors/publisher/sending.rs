@@ -2,13 +2,13 @@
 
 use super::engine::Engine;
 use super::messages::{Messages, messages};
-use crate::buffer::outbox::GivenUpRange;
-use crate::domain::delivery::Run;
-use crate::domain::error_metric::DROPPED_ERROR;
-use crate::domain::publisher::Incarnation;
-use crate::domain::reading::{Reading, Sequence};
-use crate::formats::envelope::TopicKind;
-use crate::ports::TransportError;
+use heartwatch_domain::delivery::Run;
+use heartwatch_domain::error_metric::DROPPED_ERROR;
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::reading::{Reading, Sequence};
+use heartwatch_formats::envelope::TopicKind;
+use heartwatch_ports::TransportError;
+use heartwatch_store::outbox::GivenUpRange;
 
 impl Engine {
     pub(super) async fn send_backlog(&mut self) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::advance;
 
 use super::*;
-use crate::domain::beat::Heartbeat;
-use crate::formats::envelope::{Message, PAYLOAD_BYTES_MAX, TopicKind, decode};
-use crate::ports::{BoxFuture, Outgoing, Receipt, TransportError};
 use crate::sources::csv::CsvConfig;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_formats::envelope::{Message, PAYLOAD_BYTES_MAX, TopicKind, decode};
+use heartwatch_ports::{BoxFuture, Outgoing, Receipt, TransportError};
 
 /// Takes everything.
 #[derive(Default)]

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::PublisherConfig;
 use super::pulse::Position;
-use crate::buffer::outbox::{GivenUpRange, Outbox, OutboxError};
-use crate::domain::confirmers::Confirmer;
-use crate::domain::delivery::Run;
-use crate::domain::error_metric::{self, SENSOR_DEFECT, casting_error};
-use crate::domain::publisher::{HostName, Incarnation};
-use crate::domain::reading::{FieldValue, Reading, Sequence};
-use crate::domain::time::Timestamp;
-use crate::formats::{envelope, line_protocol};
 use crate::sources::{BadRow, Next, Source, SourceRow};
+use heartwatch_domain::confirmers::Confirmer;
+use heartwatch_domain::delivery::Run;
+use heartwatch_domain::error_metric::{self, SENSOR_DEFECT, casting_error};
+use heartwatch_domain::publisher::{HostName, Incarnation};
+use heartwatch_domain::reading::{FieldValue, Reading, Sequence};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::{envelope, line_protocol};
+use heartwatch_store::outbox::{GivenUpRange, Outbox, OutboxError};
 
 /// Longest reason in an error metric, in characters.
 const DETAIL_CHARS_MAX: usize = 1_000;

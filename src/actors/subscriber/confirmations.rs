@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::domain::publisher::{Incarnation, PublisherId};
-use crate::domain::reading::Sequence;
-use crate::domain::time::Monotonic;
-use crate::messages::intake::DeliveryState;
+use heartwatch_domain::intake::DeliveryState;
+use heartwatch_domain::publisher::{Incarnation, PublisherId};
+use heartwatch_domain::reading::Sequence;
+use heartwatch_domain::time::Monotonic;
 
 /// Least time between two confirmations to one publisher about one of its incarnations.
 pub const CONFIRM_EVERY: Duration = Duration::from_millis(900);
@@ -20,7 +20,7 @@ pub const RETELL_MISSING_EVERY: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 struct Told {
     state: DeliveryState,
-    /// See [`Kept::number`](crate::messages::intake::Kept::number).
+    /// See [`Kept::number`](heartwatch_domain::intake::Kept::number).
     number: u64,
     /// Whether it waits to be told.
     due: bool,

@@ -17,12 +17,15 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::formats::envelope::TopicKind;
-use crate::messages::beats::{Hearing, Reception, Way};
-use crate::messages::deliveries::{Deliveries, Delivery, ReportBad};
-use crate::ports::{Receipt, Transport, TransportEvent};
-use crate::runtime::clock::Clock;
+use crate::messages::beats::Hearing;
+use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::runtime::outlet::{ATTEMPTS_MAX, Outlet, Undelivered};
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::observer::Reception;
+use heartwatch_formats::envelope::TopicKind;
+use heartwatch_ports::Delivery;
+use heartwatch_ports::{Receipt, Transport, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// Most messages in one batch.
 pub const BATCH_MESSAGES_MAX: usize = 512;
@@ -278,10 +281,10 @@ mod tests {
     use actix::{Actor, Context, Handler};
 
     use super::*;
-    use crate::domain::restart::RestartLimits;
-    use crate::domain::time::{Monotonic, Timestamp};
     use crate::runtime::failpoints::{left, panic_at};
     use crate::runtime::supervisor::Supervisor;
+    use heartwatch_domain::restart::RestartLimits;
+    use heartwatch_domain::time::{Monotonic, Timestamp};
 
     #[tokio::test(start_paused = true)]
     async fn what_is_heard_waits_for_more_and_what_ends_somebody_waits_for_nothing() {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::domain::publisher::PublisherId;
-use crate::domain::reading::FieldValue;
-use crate::domain::time::Monotonic;
-use crate::formats::line_protocol::decode;
 use crate::messages::page::{RecentField, RecentValues};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::Monotonic;
+use heartwatch_formats::line_protocol::decode;
 
 /// Publishers whose values are kept.
 const PUBLISHERS_MAX: usize = 20_000;

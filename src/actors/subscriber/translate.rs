@@ -1,18 +1,18 @@
 //! One MQTT message → what the watchdog hears and what the writer keeps. A pure function: the edge
 //! where text from outside becomes types that can't be wrong.
 
-use crate::domain::beat::{Beat, BeatKind};
-use crate::domain::error_metric;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::reading::{FieldValue, Reading, Sequence};
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::envelope::{self, EnvelopeError, Message, Prefix, Topic, TopicError};
-use crate::formats::foreign::{Foreign, ForeignError, ForeignReading};
-use crate::formats::line_protocol;
-use crate::formats::monitoring_data::{self, Measured, MonitoringDataError};
-use crate::formats::monitoring_row;
-use crate::messages::deliveries::Delivery;
-use crate::messages::intake::{IntakeEntry, NumberedLines};
+use heartwatch_domain::beat::{Beat, BeatKind};
+use heartwatch_domain::error_metric;
+use heartwatch_domain::intake::{IntakeEntry, NumberedLines};
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading, Sequence};
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_formats::envelope::{self, EnvelopeError, Message, Prefix, Topic, TopicError};
+use heartwatch_formats::foreign::{Foreign, ForeignError, ForeignReading};
+use heartwatch_formats::line_protocol;
+use heartwatch_formats::monitoring_data::{self, Measured, MonitoringDataError};
+use heartwatch_formats::monitoring_row;
+use heartwatch_ports::Delivery;
 
 /// Bytes of a row, about: so many are reserved for each.
 const ROW_BYTES_USUAL: usize = 96;
@@ -301,8 +301,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::messages::beats::Way;
-    use crate::ports::Receipt;
+    use heartwatch_domain::beat::Way;
+    use heartwatch_ports::Receipt;
 
     fn read(topic: &str, payload: &str) -> Translation {
         try_read(topic, payload).unwrap()

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::domain::roster::Remark;
-use crate::domain::time::Monotonic;
-use crate::domain::verdict::{Change, Verdict};
-use crate::runtime::line_limit::LineLimit;
+use heartwatch_domain::roster::Remark;
+use heartwatch_domain::time::Monotonic;
+use heartwatch_domain::verdict::{Change, Verdict};
+use heartwatch_system::line_limit::LineLimit;
 
 /// For how long the verdicts in the log are counted together: a host with many publishers may end at once.
 const LOG_PERIOD: Duration = Duration::from_secs(10);

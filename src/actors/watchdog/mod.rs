@@ -19,24 +19,26 @@ use tokio::sync::broadcast;
 
 use self::log::Log;
 use self::wakeup::Wakeup;
-use crate::domain::maintenance::{WINDOW_MAX, Window};
-use crate::domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
-use crate::domain::publisher::PublisherId;
-use crate::domain::roster::{Effect, Question, Roster};
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::domain::verdict::Change;
-use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, AskUnrecorded, PublisherStatus, StatusReply};
+use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, AskUnrecorded};
 use crate::messages::beats::{Beats, Hearing, LeasesEnded, LeasesPromise};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
 use crate::messages::drain::{Drain, StopWithMonitor};
-use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance, MaintenanceReply};
+use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::ChangesRecorded;
 use crate::messages::page::{ProbeNow, ProbeReport};
 use crate::messages::probe::{AwaitExit, Probe};
-use crate::ports::{KeepLastSeen, KeepMaintenance};
-use crate::runtime::clock::Clock;
 use crate::runtime::outlet::Outlet;
+use heartwatch_domain::maintenance::{WINDOW_MAX, Window};
+use heartwatch_domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::roster::MaintenanceReply;
+use heartwatch_domain::roster::{Effect, Question, Roster};
+use heartwatch_domain::roster::{PublisherStatus, StatusReply};
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_domain::verdict::Change;
+use heartwatch_ports::{KeepLastSeen, KeepMaintenance};
+use heartwatch_system::clock::Clock;
 
 /// How often the watchdog notes that the monitor itself still runs ([`Roster::tick`]).
 pub const TICK: Duration = Duration::from_millis(250);

@@ -1,18 +1,19 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::domain::beat::{Beat, BeatKind, Heartbeat};
-use crate::domain::last_seen::LastSeen;
-use crate::domain::nodes::NodeBeat;
-use crate::domain::publisher::{HostName, Incarnation};
-use crate::domain::restart::RestartLimits;
-use crate::domain::roster::RosterConfig;
-use crate::domain::verdict::{Change, Verdict};
-use crate::domain::watch::Home;
-use crate::messages::ask::ObserverState;
-use crate::messages::beats::{Reception, Way};
 use crate::runtime::supervisor::{Supervised, Supervisor};
 use actix::Actor;
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::beat::{Beat, BeatKind, Heartbeat};
+use heartwatch_domain::last_seen::LastSeen;
+use heartwatch_domain::nodes::NodeBeat;
+use heartwatch_domain::observer::Reception;
+use heartwatch_domain::publisher::{HostName, Incarnation};
+use heartwatch_domain::restart::RestartLimits;
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_domain::roster::RosterConfig;
+use heartwatch_domain::verdict::{Change, Verdict};
+use heartwatch_domain::watch::Home;
 
 /// Stands in for the probe: no real process can be made to change its state under a paused clock.
 struct Probing(ProcessState);

@@ -5,8 +5,8 @@ use std::task::{Context, Waker};
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::domain::time::Monotonic;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::time::Monotonic;
+use heartwatch_system::clock::Clock;
 
 /// Wakes the task that looks, when the first of all is due.
 #[derive(Debug, Default)]

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::domain::ledger::Account;
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::FieldValue;
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::line_protocol;
-use crate::messages::intake::IntakeEntry;
+use heartwatch_domain::intake::IntakeEntry;
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_formats::line_protocol;
 
 const MEASUREMENT: &str = "heartwatch_ledger";
 /// An account that has not changed is written again after this.

@@ -1,15 +1,15 @@
 //! The monitor's own numbers as rows of `heartwatch_internal`, one a part.
 
-use crate::domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DEAD_LETTER_ERROR};
-use crate::domain::ledger::Account;
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::FieldValue;
-use crate::domain::time::Timestamp;
-use crate::formats::line_protocol;
-use crate::messages::ask::{LedgerReply, SinkStatus};
-use crate::messages::intake::IntakeEntry;
-use crate::messages::notice::TargetStatus;
-use crate::messages::progress::{ActorStatus, MonitorStatus};
+use heartwatch_domain::error_metric::{BATCH_SENDING_ERROR, CONNECTIVITY_ERROR, DEAD_LETTER_ERROR};
+use heartwatch_domain::intake::IntakeEntry;
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::ledger::{LedgerReply, SinkStatus};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::status::TargetStatus;
+use heartwatch_domain::status::{ActorStatus, MonitorStatus};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::line_protocol;
 
 const MEASUREMENT: &str = "heartwatch_internal";
 
@@ -140,8 +140,8 @@ fn integer(value: u64) -> FieldValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::publisher::Incarnation;
-    use crate::messages::ask::LedgerLine;
+    use heartwatch_domain::ledger::LedgerLine;
+    use heartwatch_domain::publisher::Incarnation;
 
     #[test]
     fn what_went_wrong_with_the_database_is_counted_since_the_last_time_and_0_otherwise() {

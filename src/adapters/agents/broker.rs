@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::domain::command::Command;
-use crate::domain::publisher::PublisherId;
-use crate::formats::command;
-use crate::formats::envelope::Prefix;
-use crate::ports::{AgentAnswer, AgentWay, BoxFuture, Outgoing, Transport, TransportEvent};
+use heartwatch_domain::command::Command;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::command;
+use heartwatch_formats::envelope::Prefix;
+use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture, Outgoing, Transport, TransportEvent};
 
 /// Answers that wait to be taken; beyond them the connection is not read.
 const ANSWERS_MAX: usize = 1_024;

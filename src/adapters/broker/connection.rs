@@ -21,7 +21,7 @@ use super::packet::{
 };
 use super::session::Ended;
 use super::users::{Login, Users};
-use crate::runtime::connections::Connection;
+use heartwatch_system::connections::Connection;
 
 /// A connection that has not said CONNECT by then is closed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

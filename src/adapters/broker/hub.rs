@@ -10,9 +10,9 @@ use super::packet::{Connect, Publish};
 use super::session::{Ended, Session, Wire};
 use super::topic::{Subscriber, Tree, matches};
 use super::{BrokerConfig, BrokerCounts};
-use crate::formats::envelope::TopicKind;
-use crate::runtime::clock::Clock;
-use crate::runtime::line_limit::LineLimit;
+use heartwatch_formats::envelope::TopicKind;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::line_limit::LineLimit;
 
 /// Longest client id, in bytes.
 const CLIENT_ID_BYTES_MAX: usize = 1_024;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::formats::broker_user::{Authority, BrokerUser};
-use crate::formats::users::verify;
+use heartwatch_formats::broker_user::{Authority, BrokerUser};
+use heartwatch_formats::users::verify;
 
 /// Passwords that wait to be computed, one at a time, because each takes a core for tens of milliseconds; a further client is
 /// refused, and tries again.
@@ -138,9 +138,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::formats::broker_user::Role;
-    use crate::formats::envelope::Prefix;
-    use crate::formats::users::{parse_users, user_line};
+    use heartwatch_formats::broker_user::Role;
+    use heartwatch_formats::envelope::Prefix;
+    use heartwatch_formats::users::{parse_users, user_line};
 
     fn authority(password: &str) -> Arc<Authority> {
         let line = |name| user_line(name, Role::Publisher, password).unwrap();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ports::{Keys, Snapshot, StoreError, Stored};
 use crate::wire::etcd::RangeResponse;
+use heartwatch_ports::{Keys, Snapshot, StoreError, Stored};
 
 /// `key` and `range_end` of a request. A prefix ends before the next text of its length (etcd's own rule:
 /// the last byte plus one).

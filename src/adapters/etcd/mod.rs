@@ -26,7 +26,6 @@ pub use self::login::{Login, Password};
 use self::convert::{key_range, lease_seconds, snapshot};
 use self::login::{Line, Session};
 use crate::adapters::tls::{self, ClientFiles, TlsError};
-use crate::ports::{BoxFuture, ConfigSource, Keys, LeaseId, Snapshot, StoreError};
 use crate::wire::etcd::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::wire::etcd::kv_client::KvClient;
 use crate::wire::etcd::lease_client::LeaseClient;
@@ -37,6 +36,7 @@ use crate::wire::etcd::{
     Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
     RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
 };
+use heartwatch_ports::{BoxFuture, ConfigSource, Keys, LeaseId, Snapshot, StoreError};
 
 /// Most keys that one read brings.
 const KEYS_MAX: i64 = 100_000;

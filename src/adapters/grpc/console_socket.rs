@@ -14,7 +14,7 @@ use futures_util::{Stream, stream};
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::runtime::connections::ACCEPT_PAUSE;
+use heartwatch_system::connections::ACCEPT_PAUSE;
 
 /// Where systemd puts it when its unit says `RuntimeDirectory=heartwatch`.
 const SYSTEM_FOLDER: &str = "/run/heartwatch";

@@ -1,8 +1,8 @@
 //! Agents and servers over gRPC (`proto/monitoring.proto`), with TLS where the server has a certificate and is named as
 //! `https://`. Agents have no login: listen on a network that you trust.
 //!
-//! [`client`] is an agent's end, [`server`] the other one. Both are a [`crate::ports::Transport`], so that whoever
-//! publishes or subscribes over MQTT does it over gRPC unchanged: an [`crate::ports::Outgoing`] is an
+//! [`client`] is an agent's end, [`server`] the other one. Both are a [`heartwatch_ports::Transport`], so that whoever
+//! publishes or subscribes over MQTT does it over gRPC unchanged: an [`heartwatch_ports::Outgoing`] is an
 //! `Envelope` with what its topic says.
 
 mod address;
@@ -16,9 +16,9 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::Stream;
 
-use crate::formats::envelope::{Prefix, Topic};
-use crate::ports::{Outgoing, TransportError};
 use crate::wire::monitoring::Envelope;
+use heartwatch_formats::envelope::{Prefix, Topic};
+use heartwatch_ports::{Outgoing, TransportError};
 
 /// The metadata key in which our own agents say who they are, so that a command reaches them before their first message.
 const CLIENT_ID_KEY: &str = "heartwatch-client-id";
@@ -48,7 +48,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 fn envelope(prefix: &Prefix, message: Outgoing) -> Result<Envelope, TransportError> {
     let unsendable =
         |topic: &str, reason: String| TransportError::Unsendable { topic: topic.chars().take(200).collect(), reason };
-    if message.payload.len() > crate::formats::envelope::PAYLOAD_BYTES_MAX {
+    if message.payload.len() > heartwatch_formats::envelope::PAYLOAD_BYTES_MAX {
         let bytes = message.payload.len();
         return Err(unsendable(&message.topic, format!("it has {bytes} bytes")));
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{InfluxConfig, InfluxVersion};
-use crate::ports::SinkError;
+use heartwatch_ports::SinkError;
 
 /// Longest `Retry-After` that we follow.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);

@@ -10,7 +10,7 @@ use url::Url;
 use super::answer::{Answer, retry_after, words_of};
 use super::{InfluxClientError, InfluxConfig, InfluxVersion};
 use crate::adapters::rustls_provider;
-use crate::ports::SinkError;
+use heartwatch_ports::SinkError;
 
 /// How much of an error body is read.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! InfluxDB 1.x, 2.x and 3.x: the [`Sink`](crate::ports::Sink) that rows go to, and a reader for export.
+//! InfluxDB 1.x, 2.x and 3.x: the [`Sink`](heartwatch_ports::Sink) that rows go to, and a reader for export.
 //!
 //! Which API is spoken ([`InfluxVersion::Auto`]), the first that holds:
 //! 1. a bucket is configured: `/api/v2/write` (2.x, 3.x, 1.8, and others that copy it);

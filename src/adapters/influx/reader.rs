@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::answer::words_of;
 use super::connection::{Connection, causes, read_some};
 use super::{InfluxClientError, InfluxConfig};
-use crate::domain::reading::FieldValue;
-use crate::domain::time::Timestamp;
-use crate::formats::line_protocol::DecodedRow;
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::line_protocol::DecodedRow;
 
 /// Rows in one chunk of an answer.
 const CHUNK_ROWS: &str = "5000";

@@ -11,7 +11,7 @@ use url::Host;
 
 use super::connection::Connection;
 use super::{InfluxClientError, InfluxConfig, InfluxVersion};
-use crate::ports::{BoxFuture, Sink, SinkError};
+use heartwatch_ports::{BoxFuture, Sink, SinkError};
 
 /// Smaller bodies are sent as they are: they fit into one packet anyway.
 const GZIP_BYTES_MIN: usize = 1_024;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::outage::Outage;
 use super::{BadKafka, client};
-use crate::domain::time::Timestamp;
+use heartwatch_domain::time::Timestamp;
 
 /// Wait after an error: librdkafka itself goes on connecting.
 const ERROR_PAUSE: Duration = Duration::from_millis(200);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer as _;
 
 use super::transport::Shared;
-use crate::domain::time::Timestamp;
-use crate::messages::marks::SourceMark;
+use heartwatch_domain::marks::SourceMark;
+use heartwatch_domain::time::Timestamp;
 
 /// How long Kafka may take to say which cluster it is, and where a partition ends.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! Kafka in and out, by librdkafka, without TLS and passwords: keep it on a network that you trust.
 //!
 //! - [`KafkaSink`] takes rows to `monitoring-data`; the journal before it is the buffer while Kafka is away.
-//! - [`connect`] is the other end of that topic: a [`crate::ports::Transport`] whose deliveries are acknowledged (their
+//! - [`connect`] is the other end of that topic: a [`heartwatch_ports::Transport`] whose deliveries are acknowledged (their
 //!   offsets committed) only when they are safe.
 //! - [`over_kafka`] asks agents: a command in, its result out; [`read_everything`] is how both ends of it read.
 //! - [`MessageCount`] tells how many messages a topic was given.

@@ -10,13 +10,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::everything::{Everything, read_everything};
 use super::{BadKafka, KafkaProducer};
-use crate::domain::command::Command;
-use crate::domain::publisher::PublisherId;
-use crate::formats::monitoring_command::{
+use heartwatch_domain::command::Command;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::monitoring_command::{
     COMMANDS_TOPIC, MonitoringCommand, RESULTS_TOPIC, decode_probe_result, encode_command,
 };
-use crate::ports::{AgentAnswer, AgentWay, BoxFuture};
-use crate::runtime::clock::Clock;
+use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture};
+use heartwatch_system::clock::Clock;
 
 /// Answers that wait to be taken; beyond them Kafka is not read.
 const ANSWERS_MAX: usize = 1_024;

@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 
 use super::polled::polled;
 use super::{BadKafka, client};
-use crate::formats::line_protocol::Rows;
-use crate::formats::monitoring_row::Messages;
-use crate::ports::{BoxFuture, Sink, SinkError};
+use heartwatch_formats::line_protocol::Rows;
+use heartwatch_formats::monitoring_row::Messages;
+use heartwatch_ports::{BoxFuture, Sink, SinkError};
 
 /// How long Kafka may take to create the topic.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);

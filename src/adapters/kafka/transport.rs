@@ -19,15 +19,15 @@ use super::marks::Marks;
 use super::outage::Outage;
 use super::questions::AgentsHeard;
 use super::reception::{Listener, Reception};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::formats::envelope::{self, Message, Prefix, Topic, TopicKind};
-use crate::formats::monitoring_data::DELIVERY_TOPIC;
-use crate::formats::monitoring_sign::{self, STALE_AFTER};
-use crate::messages::beats::Way;
-use crate::messages::deliveries::Delivery;
-use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::envelope::{self, Message, Prefix, Topic, TopicKind};
+use heartwatch_formats::monitoring_data::DELIVERY_TOPIC;
+use heartwatch_formats::monitoring_sign::{self, STALE_AFTER};
+use heartwatch_ports::Delivery;
+use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// Wait after an error: librdkafka itself goes on connecting.
 const ERROR_PAUSE: Duration = Duration::from_millis(200);

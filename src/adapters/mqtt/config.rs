@@ -78,7 +78,7 @@ pub struct MqttConfig {
     pub backoff_min: Duration,
     /// The longest wait, before the random part.
     pub backoff_max: Duration,
-    /// How long [`crate::ports::Transport::disconnect`] takes at most.
+    /// How long [`heartwatch_ports::Transport::disconnect`] takes at most.
     pub disconnect_timeout: Duration,
 }
 

@@ -18,10 +18,11 @@ use super::Shared;
 use super::config::MqttConfig;
 use super::outage::{Kind, Outage, STABLE_AFTER, describe};
 use super::queue::EventQueue;
-use crate::domain::time::Monotonic;
-use crate::messages::marks::{SourceMark, content_hash};
-use crate::ports::{Outgoing, TransportEvent};
-use crate::runtime::clock::Clock;
+use crate::adapters::mqtt::content_hash::content_hash;
+use heartwatch_domain::marks::SourceMark;
+use heartwatch_domain::time::Monotonic;
+use heartwatch_ports::{Outgoing, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// After our DISCONNECT the broker gets this long to read it and close the connection.
 const CLOSING_MAX: Duration = Duration::from_millis(500);

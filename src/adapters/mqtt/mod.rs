@@ -32,6 +32,7 @@
 //! publisher's outbox until the monitor has confirmed them.
 
 mod config;
+mod content_hash;
 mod link;
 mod outage;
 mod overlap;
@@ -52,9 +53,9 @@ pub use overlap::Overlap;
 pub use receipts::Unacknowledged;
 pub use replaceable::ReplaceableTransport;
 
-use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent, TransportWaiting};
-use crate::runtime::clock::Clock;
 use config::Endpoint;
+use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent, TransportWaiting};
+use heartwatch_system::clock::Clock;
 use receipts::Receipts;
 
 /// What MQTT itself allows, in bytes. See the module's documentation for why it is not less.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rumqttc::{ConnectReturnCode, ConnectionError};
 
-use crate::domain::time::{Monotonic, describe_duration};
+use heartwatch_domain::time::{Monotonic, describe_duration};
 
 /// A connection that lasted this long was one; a shorter one does not end the backoff.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(5);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use crate::messages::deliveries::Delivery;
-use crate::ports::TransportEvent;
+use heartwatch_ports::Delivery;
+use heartwatch_ports::TransportEvent;
 
 /// The queue before the channel to the consumer: it is bounded by messages and by bytes.
 #[derive(Debug)]

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::ports::Receipt;
+use heartwatch_ports::Receipt;
 
 /// A copy comes within so many messages of a connection: what the broker has sent before comes first.
 const COPIES_WITHIN_MESSAGES: u64 = 8_192;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportWaiting};
+use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportWaiting};
 
 /// Hands everything to the transport that it holds at the moment.
 pub struct ReplaceableTransport(RwLock<Arc<dyn Transport>>);

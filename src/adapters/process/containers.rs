@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::io::Errno;
 
 use super::linux::{Stat, parse_stat};
-use crate::domain::process::ProcessIdentity;
+use heartwatch_domain::process::ProcessIdentity;
 
 /// Most processes that are remembered with their PID on the host; beyond it all are searched again.
 const KNOWN_MAX: usize = 10_000;

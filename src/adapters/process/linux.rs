@@ -9,8 +9,8 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::containers::{Containers, Found};
 use crate::adapters::process::see;
-use crate::domain::boot::BootId;
-use crate::domain::process::{ProcessIdentity, ProcessState};
+use heartwatch_domain::boot::BootId;
+use heartwatch_domain::process::{ProcessIdentity, ProcessState};
 
 /// Most threads of a process that are looked at.
 const THREADS_MAX: usize = 1_024;

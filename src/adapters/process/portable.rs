@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::adapters::process::see;
-use crate::domain::process::{ProcessIdentity, ProcessState};
+use heartwatch_domain::process::{ProcessIdentity, ProcessState};
 
 /// Stands for the boot: the start in seconds since 1970 tells processes of two boots apart by itself.
 const BOOT_ID: &str = "unknown";

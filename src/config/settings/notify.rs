@@ -8,8 +8,8 @@ use lettre::message::Mailbox;
 use url::Url;
 
 use crate::config::secret::Secret;
-use crate::domain::notice::NoticeFilter;
-use crate::domain::publisher::PublisherId;
+use heartwatch_domain::notice::NoticeFilter;
+use heartwatch_domain::publisher::PublisherId;
 
 /// Someone who is told of verdict changes.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::buffer::outbox::FullPolicy;
-use crate::domain::deadline::DeadlineKind;
-use crate::domain::metrics::MetricSet;
-use crate::domain::publisher::PublisherId;
-use crate::domain::restart::{RestartLimits, RestartPolicy};
-use crate::formats::foreign::Foreign;
-use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
 use crate::sources::exec::ExecOptions;
+use heartwatch_domain::deadline::DeadlineKind;
+use heartwatch_domain::metrics::MetricSet;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::restart::{RestartLimits, RestartPolicy};
+use heartwatch_formats::foreign::Foreign;
+use heartwatch_formats::source_time::TimeFormat;
+use heartwatch_store::outbox::FullPolicy;
 
 /// What a feed has where its table says nothing.
 pub(in crate::config) const FEED_INTERVAL: Duration = Duration::from_secs(1);

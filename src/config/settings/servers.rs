@@ -9,8 +9,8 @@ use url::Url;
 
 use super::loopback;
 use crate::config::secret::Secret;
-use crate::formats::broker_user::Authority;
-use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
+use heartwatch_formats::broker_user::Authority;
+use heartwatch_formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 
 /// The broker and how to talk to it.
 #[derive(Debug, Clone, PartialEq)]

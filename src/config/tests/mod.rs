@@ -11,14 +11,14 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::buffer::outbox::FullPolicy;
-use crate::domain::arrivals::Phi;
-use crate::domain::deadline::{DeadlineKind, DeadlineRule};
-use crate::domain::publisher::PublisherId;
-use crate::domain::restart::RestartPolicy;
-use crate::domain::verdict::Verdict;
-use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
+use heartwatch_domain::arrivals::Phi;
+use heartwatch_domain::deadline::{DeadlineKind, DeadlineRule};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::restart::RestartPolicy;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::source_time::TimeFormat;
+use heartwatch_store::outbox::FullPolicy;
 
 /// Resolves a text as if it were the file `heartwatch.toml` in the repository's root.
 fn resolve(text: &str, environment: &[(&str, &str)], flags: &Overrides) -> Result<Loaded, Diagnostics> {

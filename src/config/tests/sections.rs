@@ -193,7 +193,7 @@ fn rules_are_read_and_their_mistakes_named() {
                 no_data = 'keep'\nseverity = 'critical'\nsummary = 's'\nlink = 'l'\n\
                 [[rule]]\nname = 'c'\nmeasurement = 'm'\nreduce = 'last'\nno_data = 'alarm'";
     let rules = settings(text).rules;
-    let described: Vec<_> = rules.iter().map(crate::domain::rule::Rule::describe).collect();
+    let described: Vec<_> = rules.iter().map(heartwatch_domain::rule::Rule::describe).collect();
     let expected = [
         "mean of sensor.* value over 1 min above 7",
         "third-highest of m x over 30 s outside -1 to 2.5 for 1 min",

@@ -9,10 +9,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
 use super::Top;
-use crate::domain::time::{Timestamp, describe_duration};
-use crate::domain::verdict::Verdict;
-use crate::formats::api::PublisherView;
-use crate::messages::ask::ObserverState;
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_domain::time::{Timestamp, describe_duration};
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::api::PublisherView;
 
 impl Top {
     /// Draws everything.

@@ -4,9 +4,9 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use crate::domain::ledger::Account;
-use crate::domain::publisher::HostName;
-use crate::domain::verdict::Verdict;
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::publisher::HostName;
+use heartwatch_domain::verdict::Verdict;
 
 fn publisher(id: &str, verdict: Verdict, lost: u64) -> PublisherView {
     serde_json::from_value(serde_json::json!({

@@ -21,14 +21,14 @@ use super::load::client;
 use super::programs::{Directory, RunningMonitor, heartwatch, whole};
 use crate::adapters::monitor::Monitor;
 use crate::console::tables::{self, Drawing};
-use crate::domain::beat::Heartbeat;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Change, Trigger, Verdict};
-use crate::formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
 use crate::roles::ask::drawing;
 use crate::roles::cli::DetectBenchArgs;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::{Change, Trigger, Verdict};
+use heartwatch_formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
+use heartwatch_system::clock::Clock;
 
 /// How long a publisher may be silent.
 const DEADLINE: Duration = Duration::from_secs(2);

@@ -11,11 +11,11 @@ use super::load::client;
 use super::processes::{cpu_seconds, resident_bytes};
 use super::programs::{Directory, RunningMonitor, whole};
 use crate::console::tables::{self, Drawing};
-use crate::domain::beat::Heartbeat;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
 use crate::roles::ask::drawing;
 use crate::roles::cli::FootprintBenchArgs;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_formats::envelope::{HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
 
 /// How long a monitor is watched.
 const WATCHED_FOR: Duration = Duration::from_secs(10);

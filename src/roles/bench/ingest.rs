@@ -17,9 +17,9 @@ use super::repeated::Middle;
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
 use crate::adapters::monitor::AskError;
 use crate::console::tables::{self, Drawing};
-use crate::domain::ledger::Account;
 use crate::roles::ask::drawing;
 use crate::roles::cli::IngestBenchArgs;
+use heartwatch_domain::ledger::Account;
 
 /// How often the ledger is looked at: seldom, since the answer has a line for each publisher and costs the monitor
 /// something too; more often towards the end, and so that the publishers hear in time what has arrived.

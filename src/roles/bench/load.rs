@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rumqttc::{AsyncClient, EventLoop, MqttOptions};
 
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::{FieldValue, Reading};
-use crate::domain::time::Timestamp;
-use crate::formats::line_protocol;
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::line_protocol;
 
 /// How long one measurement may take.
 pub(super) const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(900);

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::roles::cli::{Bench, BenchArgs};
 use crate::roles::stolen::Stolen;
-use crate::runtime::signals::{Request, told_to_end};
+use heartwatch_system::signals::{Request, told_to_end};
 
 #[cfg(not(feature = "hosts"))]
 mod server {

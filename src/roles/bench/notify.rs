@@ -17,11 +17,11 @@ use tokio::time::Instant;
 
 use super::programs::{Directory, RunningMonitor, heartwatch, whole};
 use crate::console::tables::{self, Drawing};
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
 use crate::roles::ask::drawing;
 use crate::roles::cli::NotifyBenchArgs;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_system::clock::Clock;
 
 /// So many are over the limit of one rule: more than the messages that a target is sent in a minute.
 const OVER_LIMIT: usize = 12;

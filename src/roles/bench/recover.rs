@@ -17,12 +17,12 @@ use super::repeated::Middle;
 use super::sender::Sender;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
 use crate::console::tables;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::reading::{FieldValue, Reading};
-use crate::formats::envelope::{Prefix, TopicKind, encode_readings};
 use crate::roles::ask::drawing;
 use crate::roles::cli::RecoverBenchArgs;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_formats::envelope::{Prefix, TopicKind, encode_readings};
+use heartwatch_system::clock::Clock;
 
 /// Readings of the live publisher: ten a second.
 const LIVE_EVERY: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use super::processes::{Used, pid_of};
 use super::programs::{Directory, Influxd, influxd_on, mosquitto, whole};
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
 use crate::adapters::influx::{InfluxConfig, InfluxSink};
-use crate::ports::Sink as _;
+use heartwatch_ports::Sink as _;
 
 /// Rows of one write: what the monitor sends at most.
 const WRITE_ROWS: usize = 20_000;

@@ -15,9 +15,9 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::load::{INFLIGHT_MESSAGES_MAX, Load};
-use crate::domain::publisher::{HostName, Incarnation};
-use crate::domain::reading::Reading;
-use crate::formats::envelope::{Prefix, TopicKind, encode_readings};
+use heartwatch_domain::publisher::{HostName, Incarnation};
+use heartwatch_domain::reading::Reading;
+use heartwatch_formats::envelope::{Prefix, TopicKind, encode_readings};
 
 /// Connections that the publishers share: they are simulated, the broker is not what is measured.
 const CONNECTIONS_MAX: usize = 8;

@@ -18,16 +18,16 @@ use super::programs::{Directory, heartwatch, whole};
 use crate::adapters::grpc::client::{GrpcClient, GrpcClientConfig, connect};
 use crate::adapters::monitor::Monitor;
 use crate::console::tables;
-use crate::domain::beat::Heartbeat;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::reading::{FieldValue, Reading, Sequence};
-use crate::formats::envelope::{self, HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
-use crate::ports::{Outgoing, Transport as _, TransportEvent};
 use crate::roles::ask::drawing;
 use crate::roles::cli::ServerBenchArgs;
 use crate::roles::prove::program::free_port;
-use crate::runtime::clock::Clock;
-use crate::runtime::descriptors;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading, Sequence};
+use heartwatch_formats::envelope::{self, HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
+use heartwatch_ports::{Outgoing, Transport as _, TransportEvent};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::descriptors;
 
 /// How long a server may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -166,7 +166,7 @@ impl Kafka {
     /// Messages in the topic of readings so far.
     async fn messages(&self) -> anyhow::Result<u64> {
         let count = crate::adapters::kafka::MessageCount::new(&self.brokers)?;
-        count.of(crate::formats::monitoring_data::TOPIC).await.map_err(anyhow::Error::msg)
+        count.of(heartwatch_formats::monitoring_data::TOPIC).await.map_err(anyhow::Error::msg)
     }
 }
 

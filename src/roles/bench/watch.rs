@@ -16,17 +16,18 @@ use super::processes::{cpu_time_of_this_thread, resident_bytes};
 use super::programs::{heartwatch, whole};
 use crate::actors::watchdog::TICK;
 use crate::console::tables::{self, Drawing};
-use crate::domain::beat::{Beat, BeatKind, Heartbeat};
-use crate::domain::deadline::DeadlineRules;
-use crate::domain::process::ProcessIdentity;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::roster::{Roster, RosterConfig};
-use crate::domain::verdict::Verdict;
-use crate::domain::watch::Home;
-use crate::messages::beats::{Reception, Way};
 use crate::roles::ask::drawing;
 use crate::roles::cli::WatchBenchArgs;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::beat::{Beat, BeatKind, Heartbeat};
+use heartwatch_domain::deadline::DeadlineRules;
+use heartwatch_domain::observer::Reception;
+use heartwatch_domain::process::ProcessIdentity;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::roster::{Roster, RosterConfig};
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_domain::watch::Home;
+use heartwatch_system::clock::Clock;
 
 /// As many as the subscriber hands over at once.
 const BATCH_BEATS: usize = 512;

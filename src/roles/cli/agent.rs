@@ -11,7 +11,7 @@ use super::broker::BrokerArgs;
 use super::publish::outbox_size;
 use crate::config::values::{EtcdEndpoints, mqtt_url, positive_duration, server_address};
 use crate::config::{OUTBOX_BYTES_MAX, Overrides};
-use crate::domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::publisher::{HostName, PublisherId};
 
 /// `heartwatch agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

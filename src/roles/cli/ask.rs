@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::config::Overrides;
 use crate::config::values::{duration, id_pattern, influx_url, monitor_url, name, positive_duration};
-use crate::domain::deadline::IdPattern;
-use crate::domain::publisher::PublisherId;
+use heartwatch_domain::deadline::IdPattern;
+use heartwatch_domain::publisher::PublisherId;
 
 /// Which monitor to ask, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

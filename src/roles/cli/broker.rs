@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::config::Overrides;
 use crate::config::values::{name, topic_prefix};
-use crate::formats::envelope::Prefix;
+use heartwatch_formats::envelope::Prefix;
 
 /// How a broker is spoken to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]

@@ -5,9 +5,9 @@ use std::path::Path;
 use clap::Args;
 
 use crate::config::values::{host_and_port, name};
-use crate::domain::restart::RestartPolicy;
-use crate::formats::sensor_line::Schema;
 use crate::sources::exec::{ExecOptions, split_words};
+use heartwatch_domain::restart::RestartPolicy;
+use heartwatch_formats::sensor_line::Schema;
 
 /// The port of InfluxDB's UDP listener where none is named.
 const UDP_PORT: u16 = 8089;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use url::Url;
 
 use crate::config::values::{duration, mqtt_url, positive_duration};
-use crate::domain::publisher::PublisherId;
+use heartwatch_domain::publisher::PublisherId;
 
 /// `heartwatch prove`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

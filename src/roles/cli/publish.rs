@@ -9,7 +9,6 @@ use url::Url;
 
 use super::ExecArgs;
 use super::broker::BrokerArgs;
-use crate::buffer::outbox::FullPolicy;
 use crate::config::values::{
     TimeForm, bytes, describe_bytes, duration, measurement, metrics, mqtt_url, positive_duration, time_column,
     time_column_text,
@@ -17,9 +16,10 @@ use crate::config::values::{
 use crate::config::{
     FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings,
 };
-use crate::domain::metrics::MetricSet;
-use crate::domain::publisher::PublisherId;
 use crate::sources::csv::TimeColumn;
+use heartwatch_domain::metrics::MetricSet;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_store::outbox::FullPolicy;
 
 /// `heartwatch publish`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::config::Overrides;
 use crate::config::values::{id_pattern, influx_url, name, positive_duration};
-use crate::domain::deadline::IdPattern;
-use crate::domain::time::Timestamp;
+use heartwatch_domain::deadline::IdPattern;
+use heartwatch_domain::time::Timestamp;
 
 /// `heartwatch export`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

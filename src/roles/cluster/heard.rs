@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::domain::time::Timestamp;
-use crate::formats::monitoring_data::{self, MonitoringData};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::monitoring_data::{self, MonitoringData};
 
 /// The metric by which an agent's samples are told apart: each has it once.
 const METRIC: &str = "memory";

@@ -16,17 +16,17 @@ use self::parts::{Needed, Parts};
 use crate::adapters::etcd::{Etcd, EtcdConfig};
 use crate::adapters::monitor::Monitor;
 use crate::console::{paint, tables};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::{Timestamp, describe_duration};
-use crate::domain::verdict::Verdict;
-use crate::formats::api::ExplanationView;
-use crate::formats::monitoring_command::MonitoringResult;
-use crate::ports::{ConfigSource as _, Keys};
 use crate::roles::ask::drawing;
 use crate::roles::cli::ClusterArgs;
 use crate::roles::demo::{RemovedAtEnd, print_line, temporary_directory};
-use crate::runtime::clock::Clock;
-use crate::runtime::signals::Request;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::{Timestamp, describe_duration};
+use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::api::ExplanationView;
+use heartwatch_formats::monitoring_command::MonitoringResult;
+use heartwatch_ports::{ConfigSource as _, Keys};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::signals::Request;
 
 /// The agents.
 const WORKERS: [&str; 2] = ["worker-1", "worker-2"];

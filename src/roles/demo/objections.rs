@@ -1,10 +1,10 @@
 //! What of a demo is not as its scenario says: on the way, and at the end.
 
 use super::publishers::FIXTURES;
-use crate::domain::evidence::EvidenceKind;
-use crate::domain::verdict::{Change, Verdict};
-use crate::formats::api::StatusView;
 use crate::roles::cli::Scenario;
+use heartwatch_domain::evidence::EvidenceKind;
+use heartwatch_domain::verdict::{Change, Verdict};
+use heartwatch_formats::api::StatusView;
 
 /// What the story has told so far.
 #[derive(Debug, Default)]
@@ -79,12 +79,12 @@ pub(super) fn objections(scenario: Scenario, view: &StatusView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::evidence::Evidence;
-    use crate::domain::ledger::Account;
-    use crate::domain::publisher::{HostName, PublisherId};
-    use crate::domain::time::Timestamp;
-    use crate::domain::verdict::Trigger;
-    use crate::formats::api::PublisherView;
+    use heartwatch_domain::evidence::Evidence;
+    use heartwatch_domain::ledger::Account;
+    use heartwatch_domain::publisher::{HostName, PublisherId};
+    use heartwatch_domain::time::Timestamp;
+    use heartwatch_domain::verdict::Trigger;
+    use heartwatch_formats::api::PublisherView;
 
     fn view(verdicts: [Verdict; 2]) -> StatusView {
         let publisher = |(name, verdict): (&str, Verdict)| PublisherView {

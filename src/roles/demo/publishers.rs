@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::buffer::outbox::FullPolicy;
 use crate::config::{FeedSettings, FeedSource, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs};
-use crate::domain::publisher::PublisherId;
-use crate::domain::restart::RestartPolicy;
-use crate::formats::source_time::TimeFormat;
 use crate::sources::csv::TimeColumn;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::restart::RestartPolicy;
+use heartwatch_formats::source_time::TimeFormat;
+use heartwatch_store::outbox::FullPolicy;
 
 /// The series that the two publishers replay; the program carries them, so it runs from anywhere.
 pub(super) const FIXTURES: [(&str, &str); 2] = [

@@ -22,11 +22,11 @@ use self::table::{Columns, Table};
 use super::assemble;
 use super::cli::ExportArgs;
 use crate::adapters::influx::{InfluxConfig, InfluxReader};
-use crate::buffer::journal::HistoryFile;
 use crate::config::Settings;
-use crate::domain::error_metric::{Numbered, numbered};
-use crate::domain::reading::FieldValue;
-use crate::formats::line_protocol::{DecodedRow, Rows, decode};
+use heartwatch_domain::error_metric::{Numbered, numbered};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_formats::line_protocol::{DecodedRow, Rows, decode};
+use heartwatch_store::journal::HistoryFile;
 
 /// Measurements of heartwatch itself begin like this.
 pub(crate) const OWN_PREFIX: &str = "heartwatch_";

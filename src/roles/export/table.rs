@@ -14,9 +14,9 @@ use std::io::Write;
 
 use anyhow::{Context as _, bail};
 
-use crate::domain::reading::FieldValue;
-use crate::domain::time::Timestamp;
-use crate::formats::line_protocol::DecodedRow;
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::line_protocol::DecodedRow;
 
 /// Most columns of a wide table: more than that no spreadsheet shows usefully.
 const COLUMNS_MAX: usize = 1_000;
@@ -175,7 +175,7 @@ fn rfc3339(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::line_protocol::decode;
+    use heartwatch_formats::line_protocol::decode;
 
     const ROWS: [&str; 3] = [
         "light,host=h,publisher=p,room=a\\,b value=3i,note=\"=1+1\" 1700000000000000001",

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::buffer::journal::{Journal, JournalConfig};
-use crate::messages::intake::IntakeEntry;
+use heartwatch_domain::intake::IntakeEntry;
+use heartwatch_store::journal::{Journal, JournalConfig};
 
 fn args(out: PathBuf) -> ExportArgs {
     ExportArgs {
@@ -57,7 +57,7 @@ async fn the_journal_is_exported_while_its_monitor_runs() {
     assert_eq!(all[0], ["1970-01-01T00:00:00.000000001Z", "temp", "q", "h", "1.5", ""][..]);
     assert_eq!(all[1], ["1970-01-01T00:00:00.000000002Z", "light", "p", "h", "", "2"][..]);
 
-    let time = |nanos| Some(crate::domain::time::Timestamp::from_nanos(nanos));
+    let time = |nanos| Some(heartwatch_domain::time::Timestamp::from_nanos(nanos));
     let some = ExportArgs { measurement: Some("light".into()), from: time(100), to: time(200), ..args(out.clone()) };
     assert_eq!(from_journal(&some, &path).unwrap().rows, 50);
     assert_eq!(records(&out).iter().map(|row| row[4].to_owned()).collect::<Vec<_>>()[..2], ["100", "102"]);

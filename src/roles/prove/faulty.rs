@@ -11,16 +11,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::adapters::mqtt::{self, MqttConfig, Will};
 use crate::adapters::process::HostProcesses;
-use crate::domain::beat::Heartbeat;
-use crate::domain::process::ProcessIdentity;
-use crate::domain::publisher::Incarnation;
-use crate::formats::envelope::{
-    Goodbye, HeartbeatNote, LastWill, Prefix, TopicKind, encode_goodbye, encode_heartbeat, encode_last_will,
-};
-use crate::ports::{Outgoing, ProcessTable as _, Transport as _, TransportEvent};
 use crate::roles::assemble;
 use crate::roles::cli::FaultyArgs;
-use crate::runtime::clock::Clock;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::process::ProcessIdentity;
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_formats::envelope::{
+    Goodbye, HeartbeatNote, LastWill, Prefix, TopicKind, encode_goodbye, encode_heartbeat, encode_last_will,
+};
+use heartwatch_ports::{Outgoing, ProcessTable as _, Transport as _, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// Commands that may wait.
 const COMMANDS_MAX: usize = 8;

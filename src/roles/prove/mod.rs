@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::roles::cli::ProveArgs;
 use crate::roles::stolen::Stolen;
-use crate::runtime::signals::Request;
+use heartwatch_system::signals::Request;
 
 /// Proves the verdicts, or with `--rows` the account of every row; the answer is the exit code: 1 when
 /// a limit is broken.

@@ -12,13 +12,13 @@ use crate::adapters::grpc::console::Answer;
 use crate::adapters::grpc::server::Agents;
 use crate::console::prompt::{SERVER_HELP, SERVER_WORDS, Sending, ServerLine, server_line};
 use crate::console::tables::{Drawing, harmless, plain};
-use crate::domain::command::{Command, Outcome, PROBE_ID_PREFIX, Target};
-use crate::domain::ledger::Account;
-use crate::domain::time::Timestamp;
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::roles::nodes::NodeView;
 use crate::roles::prompt;
 use crate::web;
+use heartwatch_domain::command::{Command, Outcome, PROBE_ID_PREFIX, Target};
+use heartwatch_domain::ledger::Account;
+use heartwatch_domain::time::Timestamp;
 
 /// How long a person waits for the answer of an agent.
 const GIVEN: Duration = Duration::from_secs(10);

@@ -7,8 +7,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::adapters::grpc::server::{AgentEvent, Agents, Protocol};
-use crate::domain::command::{Command, Desk, Next, Outcome, PROBE_ID_PREFIX, Target};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::command::{Command, Desk, Next, Outcome, PROBE_ID_PREFIX, Target};
+use heartwatch_system::clock::Clock;
 
 /// Commands that may wait to be taken.
 pub const SUBMISSIONS_MAX: usize = 1_024;

@@ -8,11 +8,11 @@ use tokio::sync::{broadcast, mpsc};
 use super::Sign;
 use super::desk::{Reach, Submission};
 use crate::adapters::kafka::{Consumption, Everything, KafkaProducer, StartAt, consume, read_everything};
-use crate::domain::command::{Command, Outcome, Target};
-use crate::domain::time::Timestamp;
-use crate::formats::monitoring_command::{COMMANDS_TOPIC, MonitoringResult, RESULTS_TOPIC, decode_command};
-use crate::formats::monitoring_sign::{self, SIGNS_TOPIC};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::command::{Command, Outcome, Target};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::monitoring_command::{COMMANDS_TOPIC, MonitoringResult, RESULTS_TOPIC, decode_command};
+use heartwatch_formats::monitoring_sign::{self, SIGNS_TOPIC};
+use heartwatch_system::clock::Clock;
 
 /// As whom existing servers read commands.
 const GROUP: &str = "grpc-server-group";

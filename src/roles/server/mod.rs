@@ -22,16 +22,16 @@ use crate::adapters::grpc::console_socket::{self, ConsoleSocket};
 use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
 use crate::adapters::tls::KeyPair;
 use crate::config::{Settings, heartbeat_within};
-use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::TopicKind;
-use crate::ports::Sink;
 use crate::roles::cli::{ServerArgs, ServerAsk};
 use crate::roles::pipeline::{Ends, Front, start_between};
-use crate::runtime::clock::Clock;
-use crate::runtime::descriptors::{self, Shares};
-use crate::runtime::own_thread::OwnThread;
-use crate::runtime::signals::Request;
 use console::Console;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::envelope::TopicKind;
+use heartwatch_ports::Sink;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::descriptors::{self, Shares};
+use heartwatch_system::own_thread::OwnThread;
+use heartwatch_system::signals::Request;
 
 /// Who says what beside its readings.
 type Sign = (PublisherId, TopicKind, Vec<u8>);
@@ -188,7 +188,7 @@ pub async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
 fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
     use crate::adapters::kafka::{KafkaSink, KafkaSinkConfig};
     let Some(brokers) = settings.kafka.brokers.clone() else { return Ok(None) };
-    let topic = crate::formats::monitoring_data::TOPIC.to_owned();
+    let topic = heartwatch_formats::monitoring_data::TOPIC.to_owned();
     let config = KafkaSinkConfig { brokers, topic, timeout: settings.influx.timeout };
     Ok(Some(Arc::new(KafkaSink::new(config)?)))
 }

@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::desk::{Reach, Submission};
 use crate::adapters::grpc::server::{Agents, Protocol};
-use crate::domain::command::{Command, CommandResult, Target};
-use crate::domain::publisher::PublisherId;
-use crate::ports::{AgentAnswer, AgentWay, BoxFuture};
+use heartwatch_domain::command::{Command, CommandResult, Target};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture};
 
 /// Answers that wait to be taken.
 const ANSWERS_MAX: usize = 1_024;

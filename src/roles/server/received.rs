@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 
 use super::Sign;
 use crate::adapters::received_log::{ReceivedLog, ReceivedLogConfig};
-use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::{self, Topic, TopicKind};
-use crate::formats::monitoring_sign::KINDS;
-use crate::messages::deliveries::Delivery;
-use crate::ports::TransportEvent;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::envelope::{self, Topic, TopicKind};
+use heartwatch_formats::monitoring_sign::KINDS;
+use heartwatch_ports::Delivery;
+use heartwatch_ports::TransportEvent;
 
 /// Size of a file of the log of what was received.
 const RECEIVED_FILE_BYTES_MAX: u64 = 16 * 1_048_576;

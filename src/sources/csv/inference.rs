@@ -5,11 +5,11 @@ use std::io::{BufRead, Seek};
 
 use csv::ByteRecord;
 
-use crate::formats::csv_row::{CellType, Column, ColumnRole, ColumnTally, RowShape, is_typed};
-use crate::formats::source_time::SOURCE_TIME;
 use crate::sources::BadRow;
 use crate::sources::csv::records::{Found, Place, Records};
 use crate::sources::csv::{CsvConfig, CsvError, HeaderMode, TimeColumn};
+use heartwatch_formats::csv_row::{CellType, Column, ColumnRole, ColumnTally, RowShape, is_typed};
+use heartwatch_formats::source_time::SOURCE_TIME;
 
 /// Names of columns that may hold a bare Unix time.
 const TIME_NAMES: [&str; 10] =

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::reading::FieldValue::{self, Boolean, Float, Integer, Text};
-use crate::formats::source_time::SOURCE_TIME;
+use heartwatch_domain::reading::FieldValue::{self, Boolean, Float, Integer, Text};
+use heartwatch_formats::source_time::SOURCE_TIME;
 
 type Row = Vec<(String, FieldValue)>;
 

@@ -16,13 +16,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::program::Program;
-use crate::domain::error_metric::{SENSOR_DEFECT, casting_error};
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::restart::{RestartLimits, RestartPolicy};
-use crate::formats::sensor_line::Schema;
-use crate::runtime::clock::Clock;
 use crate::sources::arrivals::{Arrivals, ArrivalsSource, ROWS_MAX};
 use crate::sources::{Next, Source, SourceError};
+use heartwatch_domain::error_metric::{SENSOR_DEFECT, casting_error};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::restart::{RestartLimits, RestartPolicy};
+use heartwatch_formats::sensor_line::Schema;
+use heartwatch_system::clock::Clock;
 
 /// How many equal lines in a row make a program stuck, with the sensor of three values: one of them is a counter.
 pub const REPEATS_MAX: u64 = 10;

@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::reader::Reader;
 use super::udp::Udp;
 use super::{ExecConfig, ExecError};
-use crate::domain::publisher::PublisherId;
-use crate::domain::restart::{RestartDecision, RestartIntensity};
-use crate::runtime::clock::Clock;
-use crate::runtime::descendants::Descendants;
-use crate::runtime::line_limit::LineLimit;
-use crate::runtime::lines::{Line, Lines};
-use crate::runtime::tied::tie_to_this_thread;
 use crate::sources::arrivals::Arrivals;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::restart::{RestartDecision, RestartIntensity};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::descendants::Descendants;
+use heartwatch_system::line_limit::LineLimit;
+use heartwatch_system::lines::{Line, Lines};
+use heartwatch_system::tied::tie_to_this_thread;
 
 /// How long after its end its output is still read: a program that it started may hold the pipe open.
 const AFTER_THE_END: Duration = Duration::from_millis(500);

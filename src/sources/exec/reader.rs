@@ -2,13 +2,13 @@
 
 use super::ExecConfig;
 use super::udp::Udp;
-use crate::domain::error_metric::{SENSOR_DEFECT, casting_error};
-use crate::domain::reading::{FieldValue, Reading};
-use crate::domain::time::Timestamp;
-use crate::formats::sensor_line::SensorLine;
-use crate::runtime::lines::Line;
 use crate::sources::arrivals::Arrival;
 use crate::sources::{BadRow, SourceRow};
+use heartwatch_domain::error_metric::{SENSOR_DEFECT, casting_error};
+use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::sensor_line::SensorLine;
+use heartwatch_system::lines::Line;
 
 /// Characters of a reason in a row.
 const DETAIL_CHARS_MAX: usize = 1_000;

@@ -1,8 +1,8 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::domain::reading::FieldValue;
 use crate::sources::SourceRow;
+use heartwatch_domain::reading::FieldValue;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -4,9 +4,9 @@
 use std::net::UdpSocket;
 
 use super::ExecError;
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::Reading;
-use crate::formats::line_protocol::encode_reading;
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::reading::Reading;
+use heartwatch_formats::line_protocol::encode_reading;
 
 /// Rows of one datagram stay below what Ethernet carries in one piece.
 const DATAGRAM_BYTES_MAX: usize = 1_400;

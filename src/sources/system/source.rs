@@ -11,11 +11,11 @@ use std::time::Duration;
 use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
 use super::{HostMetrics, SystemError};
-use crate::domain::metrics::{Metric, MetricSet};
-use crate::domain::reading::FieldValue;
-use crate::domain::time::Monotonic;
-use crate::runtime::clock::Clock;
 use crate::sources::{Next, Source, SourceError, SourceRow};
+use heartwatch_domain::metrics::{Metric, MetricSet};
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::time::Monotonic;
+use heartwatch_system::clock::Clock;
 
 /// Shortest time between two looks.
 pub const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);

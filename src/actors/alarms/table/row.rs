@@ -1,7 +1,7 @@
 //! A row of the journal as rules look at it.
 
-use crate::domain::reading::FieldValue;
-use crate::formats::line_protocol::DecodedRow;
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_formats::line_protocol::DecodedRow;
 
 /// The measurement as it is written in a row: up to the first comma or space without a backslash before it.
 pub(super) fn written_measurement(line: &[u8]) -> &[u8] {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::row::tag_of;
 use crate::actors::alarms::kept::{Kept, Key, Raised};
-use crate::domain::notice::{AlarmState, RuleAlarm};
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::rule::{Alarm, Rule, Window, WithoutData};
-use crate::domain::time::Timestamp;
-use crate::formats::line_protocol::DecodedRow;
+use heartwatch_domain::notice::{AlarmState, RuleAlarm};
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::rule::{Alarm, Rule, Window, WithoutData};
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::line_protocol::DecodedRow;
 
 /// Most series that a rule looks at.
 pub(super) const SERIES_MAX: usize = 1_000;

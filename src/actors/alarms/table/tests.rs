@@ -2,7 +2,7 @@
 
 use super::series::SERIES_MAX;
 use super::*;
-use crate::domain::rule::{Condition, Limit, Severity, TagCondition, TextPattern};
+use heartwatch_domain::rule::{Condition, Limit, Severity, TagCondition, TextPattern};
 
 fn at(seconds: u64) -> (Monotonic, Timestamp) {
     let nanos = seconds * 1_000_000_000;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::*;
-use crate::buffer::outbox::{FullPolicy, OutboxConfig};
-use crate::domain::delivery::DeliveryLimits;
-use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
-use crate::runtime::clock::Clock;
 use crate::sources::SourceConfig;
 use crate::sources::arrivals::Arrivals;
 use crate::sources::csv::CsvConfig;
+use heartwatch_domain::delivery::DeliveryLimits;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
+use heartwatch_store::outbox::{FullPolicy, OutboxConfig};
+use heartwatch_system::clock::Clock;
 
 fn worker(rows: &str, outbox_bytes_max: u64, message_bytes_max: usize, limit: Option<u64>) -> Worker {
     let file = tempfile::NamedTempFile::new().unwrap();

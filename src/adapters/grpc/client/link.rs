@@ -12,17 +12,17 @@ use tonic::{Code, Request, Status};
 use super::GrpcClientConfig;
 use super::plain::Plain;
 use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled, MESSAGE_BYTES_MAX, innermost};
-use crate::domain::command::{Command, CommandResult};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::{Monotonic, describe_duration};
-use crate::formats::envelope::TopicKind;
-use crate::messages::beats::Way;
-use crate::messages::deliveries::Delivery;
-use crate::ports::{Receipt, TransportEvent};
-use crate::runtime::clock::Clock;
 use crate::wire::monitoring::agent_service_client::AgentServiceClient;
 use crate::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
 use crate::wire::monitoring::{self as wire, from_agent, to_agent};
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::command::{Command, CommandResult};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::{Monotonic, describe_duration};
+use heartwatch_formats::envelope::TopicKind;
+use heartwatch_ports::Delivery;
+use heartwatch_ports::{Receipt, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 /// Messages that tonic holds beside what its windows hold; the queue that counts is before it.
 const STREAM_MESSAGES: usize = 8;

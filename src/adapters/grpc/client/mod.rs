@@ -21,12 +21,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Endpoint;
 
-use crate::domain::command::{Command, CommandResult};
-use crate::domain::publisher::PublisherId;
-use crate::formats::envelope::Prefix;
-use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
-use crate::runtime::clock::Clock;
 use crate::wire::monitoring::Envelope;
+use heartwatch_domain::command::{Command, CommandResult};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::envelope::Prefix;
+use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
+use heartwatch_system::clock::Clock;
 
 pub use super::address::BadServer;
 

@@ -5,13 +5,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::domain::publisher::{Incarnation, PublisherId};
-use crate::domain::reading::Sequence;
-use crate::domain::sequence::SequenceTracker;
-use crate::formats::envelope::{self, Confirmation, Message, TopicKind, encode_confirm};
-use crate::formats::monitoring_data::{Part, has_number, parts};
-use crate::messages::intake::{DeliveryState, GAPS_REPORTED_MAX};
 use crate::wire::monitoring::{Envelope, MonitoringData};
+use heartwatch_domain::intake::{DeliveryState, GAPS_REPORTED_MAX};
+use heartwatch_domain::publisher::{Incarnation, PublisherId};
+use heartwatch_domain::reading::Sequence;
+use heartwatch_domain::sequence::SequenceTracker;
+use heartwatch_formats::envelope::{self, Confirmation, Message, TopicKind, encode_confirm};
+use heartwatch_formats::monitoring_data::{Part, has_number, parts};
 
 /// Lives whose numbers are remembered; beyond it all are forgotten, and their readings sent again.
 const LIVES_MAX: usize = 10_000;

@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::Shared;
-use crate::domain::command::Command;
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::formats::envelope::TopicKind;
 use crate::wire::monitoring::{self as wire, to_agent};
+use heartwatch_domain::command::Command;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::envelope::TopicKind;
 
 /// How an agent speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::Extensions;
 use tonic::transport::server::{Connected, TlsConnectInfo};
 
-use crate::runtime::connections::{Connection, Connections};
+use heartwatch_system::connections::{Connection, Connections};
 
 /// A connection that ends when it is to make room.
 pub(super) struct AgentStream {

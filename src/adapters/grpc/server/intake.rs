@@ -9,19 +9,19 @@ use tonic::Status;
 
 use super::agents::{Answers, Protocol};
 use super::{AgentEvent, Shared};
-use crate::domain::beat::Heartbeat;
-use crate::domain::command::CommandResult;
-use crate::domain::deadline::PROMISES_MIN;
-use crate::domain::error_metric;
-use crate::domain::publisher::{HostName, Incarnation, PublisherId};
-use crate::domain::reading::{FieldValue, Reading, Sequence};
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::formats::envelope::{self, HeartbeatNote, LastWill, Message, PAYLOAD_BYTES_MAX, TopicKind};
-use crate::formats::monitoring_data::{host_of, publisher_of};
-use crate::messages::beats::Way;
-use crate::messages::deliveries::Delivery;
-use crate::ports::{Receipt, TransportEvent};
 use crate::wire::monitoring as wire;
+use heartwatch_domain::beat::Heartbeat;
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::command::CommandResult;
+use heartwatch_domain::deadline::PROMISES_MIN;
+use heartwatch_domain::error_metric;
+use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading, Sequence};
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_formats::envelope::{self, HeartbeatNote, LastWill, Message, PAYLOAD_BYTES_MAX, TopicKind};
+use heartwatch_formats::monitoring_data::{host_of, publisher_of};
+use heartwatch_ports::Delivery;
+use heartwatch_ports::{Receipt, TransportEvent};
 
 /// What a stream has said of one publisher.
 #[derive(Default)]

@@ -29,16 +29,16 @@ pub use agents::{AgentSnapshot, Agents, Protocol, SendCommandError};
 use crate::adapters::grpc::MESSAGE_BYTES_MAX;
 use crate::adapters::grpc::console::Moved;
 use crate::adapters::tls::{self, KeyPair, TlsError};
-use crate::domain::command::CommandResult;
-use crate::domain::connections::ConnectionLimits;
-use crate::formats::envelope::{Prefix, Topic, TopicKind};
-use crate::ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
-use crate::runtime::clock::Clock;
-use crate::runtime::connections::Connections;
 use crate::wire::monitoring::agent_service_server::AgentServiceServer;
 use crate::wire::monitoring::console_service_server::ConsoleServiceServer;
 use crate::wire::monitoring::monitoring_service_server::MonitoringServiceServer;
 use agents::Registry;
+use heartwatch_domain::command::CommandResult;
+use heartwatch_domain::connections::ConnectionLimits;
+use heartwatch_formats::envelope::{Prefix, Topic, TopicKind};
+use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
+use heartwatch_system::clock::Clock;
+use heartwatch_system::connections::Connections;
 use streams::Streams;
 
 /// Connections that wait to be accepted.

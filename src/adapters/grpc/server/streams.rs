@@ -11,11 +11,11 @@ use super::incoming::Use;
 use super::intake::Intake;
 use super::{AgentEvent, Shared};
 use crate::adapters::grpc::{CLIENT_ID_KEY, Channelled};
-use crate::domain::command::CommandResult;
-use crate::domain::publisher::PublisherId;
 use crate::wire::monitoring as wire;
 use crate::wire::monitoring::agent_service_server::AgentService;
 use crate::wire::monitoring::monitoring_service_server::MonitoringService;
+use heartwatch_domain::command::CommandResult;
+use heartwatch_domain::publisher::PublisherId;
 
 /// The services. Clones are handles to the same server.
 pub(super) struct Streams(pub Arc<Shared>);

@@ -10,12 +10,13 @@ use rumqttc::{
 };
 
 use super::{CLOSING_MAX, Link, Phase, Stopping};
+use crate::adapters::mqtt::content_hash::content_hash;
 use crate::adapters::mqtt::outage::{Kind, describe};
-use crate::domain::time::{Monotonic, Timestamp};
-use crate::messages::beats::Way;
-use crate::messages::deliveries::Delivery;
-use crate::messages::marks::{SourceMark, content_hash};
-use crate::ports::{Receipt, TransportEvent};
+use heartwatch_domain::beat::Way;
+use heartwatch_domain::marks::SourceMark;
+use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_ports::Delivery;
+use heartwatch_ports::{Receipt, TransportEvent};
 
 /// Packets that are read in one turn beyond what rumqttc reads: acknowledgements and what we send wait meanwhile.
 const READ_ON_PACKETS_MAX: usize = 512;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::time::Timestamp;
-use crate::messages::marks::MqttMark;
+use heartwatch_domain::marks::MqttMark;
+use heartwatch_domain::time::Timestamp;
 
 /// Gives messages at QoS 1 their marks.
 #[derive(Debug)]

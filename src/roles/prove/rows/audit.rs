@@ -8,11 +8,11 @@ use super::by_hand::Fate;
 use super::stage::{DEVICE, PROGRAM, Stage};
 use super::tally::Tally;
 use super::truth::Truth;
-use crate::buffer::journal::{self, HistoryFile};
-use crate::domain::ledger::{Account, NamedLoss};
-use crate::domain::publisher::Incarnation;
-use crate::domain::reading::FieldValue;
-use crate::formats::line_protocol::{Rows, decode};
+use heartwatch_domain::ledger::{Account, NamedLoss};
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::reading::FieldValue;
+use heartwatch_formats::line_protocol::{Rows, decode};
+use heartwatch_store::journal::{self, HistoryFile};
 
 /// Most single rows that are named in a complaint.
 const ROWS_TOLD_MAX: usize = 8;
@@ -328,7 +328,7 @@ mod tests {
     use super::super::by_hand::Sent;
     use super::super::truth::Life;
     use super::*;
-    use crate::domain::publisher::PublisherId;
+    use heartwatch_domain::publisher::PublisherId;
 
     fn loss(incarnation: u64, first: u64, last: u64, count: u64) -> NamedLoss {
         let publisher = PublisherId::parse("rows-1").unwrap();

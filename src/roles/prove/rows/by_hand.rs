@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::domain::publisher::Incarnation;
-use crate::domain::reading::Sequence;
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::reading::Sequence;
 
 /// How long a broker may take to confirm what was sent.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);

@@ -18,11 +18,11 @@ use super::plan::Injection;
 use super::publisher::{Mode, Publisher, State};
 use super::stage::{DATA, DATA_ELSEWHERE, DEVICE, JOURNAL_BYTES_SMALL, PROGRAM, Stage};
 use super::wrong_clock::WrongClock;
-use crate::domain::publisher::{HostName, PublisherId};
-use crate::domain::reading::{FieldValue, Reading};
-use crate::formats::envelope::{Prefix, TopicKind, encode_readings};
 use crate::roles::prove::proxy::{Line, Proxy};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_formats::envelope::{Prefix, TopicKind, encode_readings};
+use heartwatch_system::clock::Clock;
 
 /// How long a program may take to end in order before it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(3);

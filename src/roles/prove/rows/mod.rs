@@ -43,7 +43,7 @@ use super::folder::Folder;
 use super::program::{find, find_library};
 use crate::roles::ask::drawing;
 use crate::roles::cli::ProveArgs;
-use crate::runtime::signals::{Request, told_to_end};
+use heartwatch_system::signals::{Request, told_to_end};
 
 /// How often a stage is started: another program may take a port that was free a moment before.
 const STARTS_MAX: u32 = 3;

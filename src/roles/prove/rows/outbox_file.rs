@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Row};
 
-use crate::buffer::outbox::{FullPolicy, Outbox, OutboxConfig};
-use crate::domain::publisher::Incarnation;
-use crate::domain::reading::Sequence;
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::reading::Sequence;
+use heartwatch_store::outbox::{FullPolicy, Outbox, OutboxConfig};
 
 /// How long a publisher that writes is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -147,8 +147,8 @@ fn copy(path: &Path, aside: &Path) -> std::io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::reading::{FieldValue, Reading};
-    use crate::domain::time::Timestamp;
+    use heartwatch_domain::reading::{FieldValue, Reading};
+    use heartwatch_domain::time::Timestamp;
 
     fn outbox(path: &Path, now_micros: u64, readings: u64) -> Incarnation {
         let config =

@@ -12,9 +12,9 @@ use super::daemon::Daemon;
 use super::outbox_file::OutboxFile;
 use super::truth::{Life, Truth};
 use crate::actors::publisher::KEPT_LOG;
-use crate::domain::publisher::Incarnation;
 use crate::roles::prove::program::Program;
 use crate::roles::prove::proxy::Proxy;
+use heartwatch_domain::publisher::Incarnation;
 
 /// Rows of the file of a publisher that works at its interval.
 const ROWS: u64 = 12_000;

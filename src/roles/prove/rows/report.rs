@@ -13,8 +13,8 @@ use super::plan::Round;
 use super::play::Findings;
 use super::tally::Tally;
 use crate::console::tables::Drawing;
-use crate::domain::time::describe_duration;
 use crate::roles::cli::ProveArgs;
+use heartwatch_domain::time::describe_duration;
 
 /// Most complaints that are told.
 const COMPLAINTS_TOLD_MAX: usize = 60;

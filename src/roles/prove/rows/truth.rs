@@ -9,8 +9,8 @@ use std::path::Path;
 
 use super::by_hand::Rows;
 use super::outbox_file::OutboxFile;
-use crate::domain::publisher::Incarnation;
-use crate::domain::reading::Sequence;
+use heartwatch_domain::publisher::Incarnation;
+use heartwatch_domain::reading::Sequence;
 
 /// One incarnation of a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

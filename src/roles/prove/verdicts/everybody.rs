@@ -14,9 +14,9 @@ use super::finding::{Finding, Truth};
 use super::kafka::Kafka;
 use super::stage::Stage;
 use super::subject::{Subject, Watched};
-use crate::domain::verdict::Verdict;
 use crate::roles::cli::FaultKind;
 use crate::roles::prove::proxy::Line;
+use heartwatch_domain::verdict::Verdict;
 
 /// Pauses of the monitor, in deadlines, one after the other: around every edge that it could fall over.
 const MONITOR_PAUSES: [f64; 6] = [3.0, 0.95, 1.05, 0.4, 1.5, 0.8];

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::{Change, Trigger, Verdict};
 use crate::roles::cli::FaultKind;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::{Change, Trigger, Verdict};
 
 /// What was true of a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -179,7 +179,7 @@ impl Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::publisher::HostName;
+    use heartwatch_domain::publisher::HostName;
 
     fn said(verdicts: &[Verdict]) -> Vec<Change> {
         let change = |(index, to): (usize, &Verdict)| Change {

@@ -30,16 +30,16 @@ use self::report::Report;
 use self::stage::{Beside, Stage};
 use self::subject::{Make, Subject, TRACER, containers_can_be_made};
 use crate::adapters::process::HostProcesses;
-use crate::domain::process::ProcessIdentity;
-use crate::domain::publisher::PublisherId;
-use crate::domain::simulation::simulate;
-use crate::ports::ProcessTable as _;
 use crate::roles::ask::drawing;
 use crate::roles::cli::{FaultKind, ProveArgs};
 use crate::roles::prove::folder::Folder;
 use crate::roles::prove::program::find;
-use crate::runtime::clock::Clock;
-use crate::runtime::signals::{Request, told_to_end};
+use heartwatch_domain::process::ProcessIdentity;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::simulation::simulate;
+use heartwatch_ports::ProcessTable as _;
+use heartwatch_system::clock::Clock;
+use heartwatch_system::signals::{Request, told_to_end};
 
 /// Publishers of the broker that is killed.
 const BROKER_PUBLISHERS: u16 = 6;

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::adapters::monitor::Monitor;
-use crate::domain::publisher::PublisherId;
-use crate::domain::verdict::{Change, Verdict};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::verdict::{Change, Verdict};
 
 /// What the monitor has said so far.
 #[derive(Debug)]

@@ -13,10 +13,10 @@ use super::finding::{Finding, Truth};
 use super::plan::Reach;
 use crate::console::paint;
 use crate::console::tables::Drawing;
-use crate::domain::simulation::SimulationResult;
-use crate::domain::time::{Monotonic, describe_duration};
-use crate::domain::verdict::Verdict;
 use crate::roles::cli::{FaultKind, ProveArgs};
+use heartwatch_domain::simulation::SimulationResult;
+use heartwatch_domain::time::{Monotonic, describe_duration};
+use heartwatch_domain::verdict::Verdict;
 
 /// Most wrong findings that are told one by one.
 const WRONG_TOLD_MAX: usize = 50;

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::record::Record;
 use crate::adapters::monitor::Monitor;
-use crate::domain::process::ProcessIdentity;
-use crate::messages::ask::ObserverState;
 use crate::roles::cli::ProveArgs;
 use crate::roles::prove::program::{Launch, Program, find, free_port};
-use crate::runtime::clock::Clock;
+use heartwatch_domain::process::ProcessIdentity;
+use heartwatch_domain::roster::ObserverState;
+use heartwatch_system::clock::Clock;
 
 /// How long a program may take to be ready, on a machine that has other things to do.
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);

@@ -12,12 +12,12 @@ use rustix::process::Signal;
 use super::finding::{Finding, Truth};
 use super::record::Mark;
 use super::stage::{START_TIMEOUT, Stage};
-use crate::domain::publisher::PublisherId;
-use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
 use crate::roles::cli::FaultKind;
 use crate::roles::prove::program::{Launch, Program, find};
 use crate::roles::prove::proxy::{Line, Proxy};
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::time::Timestamp;
+use heartwatch_domain::verdict::Verdict;
 
 /// Time between two readings of a real publisher.
 const READINGS_EVERY: Duration = Duration::from_millis(500);

@@ -1,0 +1,18 @@
+//! What the parts need of the machine that they run on: time, threads, processes, files that nobody else reads, and the
+//! limits of all of them. Nothing in here knows actors, protocols or publishers' data.
+
+pub mod begun;
+pub mod broker_counts;
+pub mod clock;
+pub mod connections;
+pub mod damage_log;
+pub mod descendants;
+pub mod descriptors;
+pub mod line_limit;
+pub mod lines;
+pub mod log;
+pub mod own_thread;
+pub mod private_files;
+pub mod queues;
+pub mod signals;
+pub mod tied;
