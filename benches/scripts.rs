@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use heartwatch::plugins::{Chain, Now, Sample};
 use heartwatch_domain::time::{Monotonic, Timestamp};
+use heartwatch_fleet::plugins::{Chain, Now, Sample};
 use heartwatch_ports::ScriptFile;
 
 /// Turns of the loop that says what a step costs.

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use support::heartwatch::{PROGRAM, RunOptions, Running, command, finished, fixture};
 
 fn client() -> Client {
-    heartwatch::adapters::monitor::Monitor::at("http://127.0.0.1".parse().unwrap()).unwrap();
+    heartwatch_adapters::monitor::Monitor::at("http://127.0.0.1".parse().unwrap()).unwrap();
     Client::builder().build().unwrap()
 }
 

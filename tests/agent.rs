@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heartwatch::wire::monitoring as wire;
-use heartwatch::wire::monitoring::agent_service_server::{AgentService, AgentServiceServer};
 use heartwatch_domain::command::{Command as Order, CommandResult};
 use heartwatch_domain::intake::DeliveryState;
 use heartwatch_domain::publisher::{Incarnation, PublisherId};
 use heartwatch_domain::verdict::Verdict;
+use heartwatch_fleet::wire::monitoring as wire;
+use heartwatch_fleet::wire::monitoring::agent_service_server::{AgentService, AgentServiceServer};
 use heartwatch_formats::command::{decode_answer, encode_ask};
 use heartwatch_formats::envelope::{Confirmation, Message, Prefix, TopicKind, decode, encode_confirm};
 use heartwatch_system::clock::Clock;

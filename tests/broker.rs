@@ -6,7 +6,7 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use heartwatch::adapters::broker::{self, BrokerConfig, BrokerCounts, EmbeddedBroker};
+use heartwatch_adapters::broker::{self, BrokerConfig, BrokerCounts, EmbeddedBroker};
 use heartwatch_domain::verdict::Verdict;
 use support::eventually;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, command};

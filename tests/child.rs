@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use heartwatch::actors::child::{Child, ChildConfig};
-use heartwatch::adapters::process::HostProcesses;
 use heartwatch::messages::child::{AskChild, ChildSignal, Signal};
 use heartwatch::messages::drain::Drain;
+use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::process::{ProcessIdentity, ProcessState};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::{RestartLimits, RestartPolicy};

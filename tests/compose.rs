@@ -198,7 +198,10 @@ fn the_image_is_built_from_all_that_the_build_needs() {
     metadata.args(["metadata", "--format-version=1", "--no-deps", "--offline"]).current_dir(context.path());
     let output = metadata.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text(&root().join("build.rs")).contains("\"proto\"") && context.path().join("proto/etcd.proto").exists());
+    assert!(
+        text(&root().join("crates/fleet/build.rs")).contains("../../proto")
+            && context.path().join("proto/etcd.proto").exists()
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::adapters::etcd::{Etcd as Client, EtcdConfig, Login, Password};
+use heartwatch_fleet::etcd::{Etcd as Client, EtcdConfig, Login, Password};
 use heartwatch_ports::{ConfigSource, Keys, LeaseId, StoreError};
 use support::etcd::Etcd;
 use support::eventually;

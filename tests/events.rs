@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use heartwatch::adapters::monitor::Monitor;
+use heartwatch_adapters::monitor::Monitor;
 use heartwatch_domain::verdict::{Change, Verdict};
 use rustix::process::Signal;
 use support::heartwatch::{PATIENCE, Program, RunOptions, Running, publish};

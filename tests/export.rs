@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use heartwatch::adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch::roles::cli::ExportArgs;
 use heartwatch::roles::export::from_influx;
+use heartwatch_adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch_ports::Sink;
 use support::heartwatch::{Program, command};
 use support::influxd::Influxd;

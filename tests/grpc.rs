@@ -8,17 +8,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::adapters::grpc::client::{self, GrpcClient, GrpcClientConfig};
-use heartwatch::adapters::grpc::server::{self, AgentEvent, GrpcServer, GrpcServerConfig, Protocol};
-use heartwatch::wire::monitoring as wire;
-use heartwatch::wire::monitoring::agent_service_client::AgentServiceClient;
-use heartwatch::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
-use heartwatch::wire::monitoring::monitoring_service_server::{MonitoringService, MonitoringServiceServer};
 use heartwatch_domain::command::{Command, CommandResult};
 use heartwatch_domain::intake::DeliveryState;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading};
 use heartwatch_domain::time::Timestamp;
+use heartwatch_fleet::grpc::client::{self, GrpcClient, GrpcClientConfig};
+use heartwatch_fleet::grpc::server::{self, AgentEvent, GrpcServer, GrpcServerConfig, Protocol};
+use heartwatch_fleet::wire::monitoring as wire;
+use heartwatch_fleet::wire::monitoring::agent_service_client::AgentServiceClient;
+use heartwatch_fleet::wire::monitoring::monitoring_service_client::MonitoringServiceClient;
+use heartwatch_fleet::wire::monitoring::monitoring_service_server::{MonitoringService, MonitoringServiceServer};
 use heartwatch_formats::envelope::{self, Message, Prefix, Topic, TopicKind};
 use heartwatch_ports::Delivery;
 use heartwatch_ports::{Outgoing, Transport, TransportEvent};
@@ -413,7 +413,7 @@ async fn what_an_existing_server_was_handed_is_no_loss_of_the_one_that_takes_its
     let server = Program::start(command);
     server.says("heartwatch server runs").await;
     let page = server.stderr().split("page=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-    let monitor = heartwatch::adapters::monitor::Monitor::at(page.parse().unwrap()).unwrap();
+    let monitor = heartwatch_adapters::monitor::Monitor::at(page.parse().unwrap()).unwrap();
     support::eventually("its rows are stored, and nothing is missing", PATIENCE, async || {
         let total = monitor.ledger().await.unwrap().total;
         total.stored > 0 && total.missing == 0

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use heartwatch::adapters::influx::{InfluxConfig, InfluxReader, InfluxSink, InfluxVersion};
+use heartwatch_adapters::influx::{InfluxConfig, InfluxReader, InfluxSink, InfluxVersion};
 use heartwatch_domain::reading::FieldValue;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::line_protocol::{DecodedRow, encode};

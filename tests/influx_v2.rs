@@ -8,7 +8,7 @@ mod support;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use heartwatch::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion};
+use heartwatch_adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion};
 use heartwatch_ports::{Sink, SinkError};
 use support::{eventually, free_port, installed};
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ impl Drop for VictoriaMetrics {
 
 #[tokio::test]
 async fn rows_arrive_over_the_write_api_of_2x() {
-    heartwatch::adapters::rustls_provider::install();
+    heartwatch_system::rustls_provider::install();
     let Some(server) = VictoriaMetrics::start(&[]).await else { return };
     let mut config = InfluxConfig::at(Url::parse(&server.url).unwrap());
     config.version = InfluxVersion::V2;
@@ -92,7 +92,7 @@ async fn rows_arrive_over_the_write_api_of_2x() {
 
 #[tokio::test]
 async fn a_wrong_token_is_a_matter_of_configuration_and_says_so() {
-    heartwatch::adapters::rustls_provider::install();
+    heartwatch_system::rustls_provider::install();
     // It knows one user and no tokens: every token is a wrong one.
     let login = ["-httpAuth.username=somebody", "-httpAuth.password=else"];
     let Some(server) = VictoriaMetrics::start(&login).await else { return };

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use heartwatch::actors::influx_writer::{InfluxWriter, WriterConfig, WriterParts};
-use heartwatch::adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch::messages::ask::AskLedger;
 use heartwatch::messages::drain::Drain;
 use heartwatch::messages::intake::Intake;
 use heartwatch::runtime::supervisor::{Supervised, Supervisor};
+use heartwatch_adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch_domain::intake::IntakeEntry;
 use heartwatch_domain::ledger::LedgerReply;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};

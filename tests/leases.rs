@@ -14,9 +14,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use heartwatch::adapters::kafka::{Consumed, Consumption, StartAt, consume};
 use heartwatch_domain::evidence::EvidenceKind;
 use heartwatch_domain::verdict::{Trigger, Verdict};
+use heartwatch_fleet::kafka::{Consumed, Consumption, StartAt, consume};
 use heartwatch_formats::api::ReconciliationView;
 use rustix::process::Signal;
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use heartwatch::adapters::mail::{Encryption, Mail, MailConfig};
+use heartwatch_adapters::mail::{Encryption, Mail, MailConfig};
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_formats::notification::NotifyMessage;
 use heartwatch_ports::{Notify as _, NotifyError};

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch::adapters::broker::{self, BrokerConfig, BrokerError, EmbeddedBroker};
-use heartwatch::adapters::mqtt::{MqttConfig, MqttTransport, Secret, Will, connect};
+use heartwatch_adapters::broker::{self, BrokerConfig, BrokerError, EmbeddedBroker};
+use heartwatch_adapters::mqtt::{MqttConfig, MqttTransport, Secret, Will, connect};
 use heartwatch_domain::marks::SourceMark;
 use heartwatch_ports::Delivery;
 use heartwatch_ports::{Outgoing, Receipt, Transport, TransportError, TransportEvent};

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::adapters::command::{Command, CommandConfig};
-use heartwatch::adapters::webhook::signature;
+use heartwatch_adapters::command::{Command, CommandConfig};
+use heartwatch_adapters::webhook::signature;
 use heartwatch_domain::status::TargetStatus;
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_formats::notification::NotifyMessage;

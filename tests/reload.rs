@@ -6,7 +6,7 @@ mod support;
 
 use std::net::TcpListener;
 
-use heartwatch::adapters::monitor::Monitor;
+use heartwatch_adapters::monitor::Monitor;
 use heartwatch_domain::verdict::Verdict;
 use rustix::process::Signal;
 use support::heartwatch::{PATIENCE, Program, children_of, command, fixture};

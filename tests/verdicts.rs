@@ -6,7 +6,7 @@ mod support;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use heartwatch::adapters::process::HostProcesses;
+use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::beat::Heartbeat;
 use heartwatch_domain::evidence::EvidenceKind;
 use heartwatch_domain::process::ProcessIdentity;

@@ -14,7 +14,6 @@ use actix::{Actor, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandl
 
 use crate::messages::agent::{Apply, AskCollector, CollectorStatus, ReloadPlugins};
 use crate::messages::drain::Drain;
-use crate::plugins::{Chain, ChainReport, Decisions, Event, Level, Now, Sample};
 use crate::sources::SourceRow;
 use crate::sources::arrivals::Arrivals;
 use crate::sources::system::{HostMetrics, SystemError};
@@ -22,6 +21,7 @@ use heartwatch_domain::agent_settings::{AgentSettings, PluginState};
 use heartwatch_domain::metrics::{Metric, MetricSet};
 use heartwatch_domain::reading::FieldValue;
 use heartwatch_domain::time::Monotonic;
+use heartwatch_fleet::plugins::{Chain, ChainReport, Decisions, Event, Level, Now, Sample};
 use heartwatch_ports::PluginFolder;
 use heartwatch_ports::ScriptFile;
 use heartwatch_system::clock::Clock;

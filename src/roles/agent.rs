@@ -10,9 +10,6 @@ use tokio::time::Instant;
 use crate::actors::collector::{Collector, CollectorParts};
 use crate::actors::executor::{self, Executor, ExecutorParts};
 use crate::actors::publisher::{Publisher, PublisherConfig};
-use crate::adapters::mqtt;
-use crate::adapters::plugin_folder::LocalFolder;
-use crate::adapters::process::HostProcesses;
 use crate::config::{BrokerSettings, EtcdSettings, Settings};
 use crate::messages::agent::{Apply, AskRegistration, Execute, LookAgain};
 use crate::roles::cli::AgentArgs;
@@ -22,8 +19,11 @@ use crate::runtime::parts::{Parts, drain};
 use crate::runtime::supervisor::{Supervised, Supervisor};
 use crate::sources::SourceConfig;
 use crate::sources::arrivals::{Arrivals, ROWS_MAX};
+use heartwatch_adapters::mqtt;
+use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::agent_settings::AgentSettings;
 use heartwatch_domain::publisher::HostName;
+use heartwatch_fleet::plugin_folder::LocalFolder;
 use heartwatch_ports::{PluginFolder, ProcessTable};
 use heartwatch_store::outbox::FullPolicy;
 use heartwatch_system::clock::Clock;
@@ -183,7 +183,7 @@ fn register(
     parts: &mut Parts,
 ) -> anyhow::Result<Registered> {
     use crate::actors::registration::{Registration, RegistrationConfig, RegistrationParts};
-    use crate::adapters::etcd::Etcd;
+    use heartwatch_fleet::etcd::Etcd;
 
     if etcd.endpoints.is_empty() {
         return Ok(None);
@@ -228,7 +228,7 @@ fn over_grpc(
     execute: watch::Receiver<Option<Outlet<Execute>>>,
 ) -> anyhow::Result<Supervised<Publisher>> {
     use crate::actors::publisher::{self, Life};
-    use crate::adapters::grpc::client::{self, GrpcClient, GrpcClientConfig};
+    use heartwatch_fleet::grpc::client::{self, GrpcClient, GrpcClientConfig};
 
     let process = processes.own_identity();
     let mut connection = GrpcClientConfig::new(server, config.id.clone());

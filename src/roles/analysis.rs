@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::adapters::kafka::{Consumed, Consumption, KafkaProducer, StartAt, consume};
-use crate::console::prompt::{ANALYSIS_HELP, ANALYSIS_WORDS, AnalysisLine, Sending, analysis_line};
-use crate::console::tables::{Drawing, harmless, plain};
 use crate::roles::cli::{AnalysisArgs, AnalysisOnly};
 use crate::roles::prompt;
+use heartwatch_console::prompt::{ANALYSIS_HELP, ANALYSIS_WORDS, AnalysisLine, Sending, analysis_line};
+use heartwatch_console::tables::{Drawing, harmless, plain};
 use heartwatch_domain::tally::Tallies;
 use heartwatch_domain::time::Timestamp;
+use heartwatch_fleet::kafka::{Consumed, Consumption, KafkaProducer, StartAt, consume};
 use heartwatch_formats::monitoring_command::{
     COMMANDS_TOPIC, MonitoringCommand, MonitoringResult, RESULTS_TOPIC, encode_command,
 };

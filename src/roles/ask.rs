@@ -5,10 +5,10 @@ use std::io::{IsTerminal, Write};
 use anyhow::Context as _;
 use futures_util::StreamExt;
 
-use crate::adapters::monitor::Monitor;
-use crate::console::story;
-use crate::console::tables::{self, Drawing};
 use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs, MaintenanceArgs};
+use heartwatch_adapters::monitor::Monitor;
+use heartwatch_console::story;
+use heartwatch_console::tables::{self, Drawing};
 use heartwatch_formats::api::{BeginMaintenance, EndMaintenance};
 use heartwatch_system::clock::Clock;
 use heartwatch_system::private_files::readable_by_everybody;

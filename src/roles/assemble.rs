@@ -9,13 +9,6 @@ use anyhow::Context as _;
 use crate::actors::influx_writer::WriterConfig;
 use crate::actors::publisher::PublisherConfig;
 use crate::actors::subscriber::SetTopics;
-use crate::adapters::broker::BrokerConfig;
-#[cfg(feature = "hosts")]
-use crate::adapters::etcd::{EtcdConfig, Login, Password};
-use crate::adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
-use crate::adapters::mqtt::{MqttConfig, Secret};
-#[cfg(feature = "hosts")]
-use crate::adapters::tls::ClientFiles;
 use crate::config::{
     BrokerSettings, FeedSettings, FeedSource, InfluxVersion, MqttSettings, RunAs, Settings, WebSettings,
 };
@@ -26,10 +19,17 @@ use crate::sources::csv::CsvConfig;
 use crate::sources::exec::ExecConfig;
 use crate::sources::system::SystemConfig;
 use crate::web::WebConfig;
+use heartwatch_adapters::broker::BrokerConfig;
+use heartwatch_adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
+use heartwatch_adapters::mqtt::{MqttConfig, Secret};
 use heartwatch_domain::delivery::DeliveryLimits;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::roster::RosterConfig;
 use heartwatch_domain::watch::Home;
+#[cfg(feature = "hosts")]
+use heartwatch_fleet::etcd::{EtcdConfig, Login, Password};
+#[cfg(feature = "hosts")]
+use heartwatch_fleet::tls::ClientFiles;
 use heartwatch_ports::{ProcessTable, Sink};
 use heartwatch_store::journal::JournalConfig;
 use heartwatch_system::descriptors::{self, Shares};
@@ -142,8 +142,8 @@ const KAFKA_QUEUE_MESSAGES_MAX: usize = 1_024;
 /// The Kafka that readings come from, when one is configured.
 #[cfg(feature = "kafka")]
 #[must_use]
-pub fn kafka(settings: &Settings) -> Option<crate::adapters::kafka::KafkaConfig> {
-    Some(crate::adapters::kafka::KafkaConfig {
+pub fn kafka(settings: &Settings) -> Option<heartwatch_fleet::kafka::KafkaConfig> {
+    Some(heartwatch_fleet::kafka::KafkaConfig {
         brokers: settings.kafka.brokers.clone()?,
         topic: heartwatch_formats::monitoring_data::TOPIC.to_owned(),
         signs_topic: heartwatch_formats::monitoring_sign::SIGNS_TOPIC.to_owned(),
@@ -236,7 +236,7 @@ pub fn watchdog(settings: &Settings, home: Home) -> RosterConfig {
 pub fn etcd(settings: &EtcdSettings) -> EtcdConfig {
     let EtcdSettings { endpoints, user, password, ca_file, client_certificate } = settings.clone();
     let own = client_certificate.map(|ClientCertificate { certificate_file, key_file }| {
-        crate::adapters::tls::KeyPair { certificate_file, key_file }
+        heartwatch_fleet::tls::KeyPair { certificate_file, key_file }
     });
     EtcdConfig {
         tls: ClientFiles { ca_file, own },

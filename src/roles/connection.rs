@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::actors::subscriber;
-use crate::adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Unacknowledged, Will};
 use crate::messages::beats::Hearing;
 use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Guarded, Supervisor};
+use heartwatch_adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Unacknowledged, Will};
 use heartwatch_domain::beat::Way;
 use heartwatch_domain::observer::Reception;
 use heartwatch_ports::{Transport, TransportEvent};

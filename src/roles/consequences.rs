@@ -7,13 +7,13 @@ use anyhow::Context as _;
 
 use crate::actors::notifier::NotifierParts;
 use crate::actors::watchman::{SetWatchman, WatchmanConfig};
-use crate::adapters::command::{Command, CommandConfig};
-use crate::adapters::mail::{Encryption, Mail, MailConfig};
-use crate::adapters::mqtt::Will;
-use crate::adapters::webhook::{PingUrl, Webhook, WebhookConfig};
 use crate::config::{MailEncryption, MailSettings, NotifySettings, Settings, WaySettings};
 use crate::messages::notice::Target;
 use crate::roles::assemble;
+use heartwatch_adapters::command::{Command, CommandConfig};
+use heartwatch_adapters::mail::{Encryption, Mail, MailConfig};
+use heartwatch_adapters::mqtt::Will;
+use heartwatch_adapters::webhook::{PingUrl, Webhook, WebhookConfig};
 use heartwatch_domain::publisher::{HostName, Incarnation, NAME_BYTES_MAX, PublisherId};
 use heartwatch_formats::envelope::{LastWill, TopicKind, encode_last_will};
 use heartwatch_ports::{History, Notify, Ping, ProcessTable};

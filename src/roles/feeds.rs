@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use crate::actors::child::{Child, ChildConfig};
 use crate::actors::publisher::{self, Life, Publisher};
-use crate::adapters::mqtt::{self, Will};
 use crate::config::{MqttSettings, PublisherSettings, RunAs, Settings};
 use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Signal};
 use crate::messages::notice::Announce;
@@ -22,6 +21,7 @@ use crate::runtime::outlet::Outlet;
 use crate::runtime::parts::drain;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 use crate::web::ChildProcess;
+use heartwatch_adapters::mqtt::{self, Will};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_formats::envelope::{LastWill, TopicKind, encode_last_will};
 use heartwatch_ports::ProcessTable;

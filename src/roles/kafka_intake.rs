@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::runtime::supervisor::Guarded;
 
-use crate::adapters::agents::Agents;
 use crate::config::Settings;
 use crate::roles::connection::Takers;
+use heartwatch_fleet::agents::Agents;
 use heartwatch_ports::Transport;
 use heartwatch_system::clock::Clock;
 
@@ -44,11 +44,11 @@ impl KafkaIntake {
     #[cfg(feature = "kafka")]
     pub fn read(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
         use crate::actors::subscriber;
-        use crate::adapters::kafka;
         use crate::messages::beats::Hearing;
         use crate::roles::assemble;
         use heartwatch_domain::beat::Way;
         use heartwatch_domain::observer::Reception;
+        use heartwatch_fleet::kafka;
         let Some(config) = assemble::kafka(settings) else { return Ok(()) };
         let brokers = config.brokers.clone();
         let (transport, events) = kafka::connect(config, self.clock)?;

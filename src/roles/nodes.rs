@@ -281,7 +281,7 @@ async fn write(store: &dyn ConfigSource, node: &HostName, document: &[u8]) -> Re
 
 #[cfg(feature = "hosts")]
 fn store(settings: &EtcdSettings) -> anyhow::Result<Arc<dyn ConfigSource>> {
-    Ok(Arc::new(crate::adapters::etcd::Etcd::new(crate::roles::assemble::etcd(settings))?))
+    Ok(Arc::new(heartwatch_fleet::etcd::Etcd::new(crate::roles::assemble::etcd(settings))?))
 }
 
 #[cfg(not(feature = "hosts"))]

@@ -20,10 +20,6 @@ use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog};
 use crate::actors::watchman::{self, SetWatchman, Watchman};
-use crate::adapters::agents::Agents;
-use crate::adapters::broker::{self, EmbeddedBroker};
-use crate::adapters::process::HostProcesses;
-use crate::adapters::service_manager::SystemdNotify;
 use crate::config::{BrokerSettings, Settings};
 use crate::messages::alarms::SetRules;
 use crate::messages::ask::AskStatus;
@@ -44,8 +40,12 @@ use crate::runtime::outlet::Outlet;
 use crate::runtime::parts::Parts;
 use crate::runtime::supervisor::{Escalation, Guarded};
 use crate::web;
+use heartwatch_adapters::broker::{self, EmbeddedBroker};
+use heartwatch_adapters::process::HostProcesses;
+use heartwatch_adapters::service_manager::SystemdNotify;
 use heartwatch_domain::roster::ObserverState;
 use heartwatch_domain::roster::{Roster, RosterConfig};
+use heartwatch_fleet::agents::Agents;
 use heartwatch_ports::{
     AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
 };

@@ -16,7 +16,7 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::console::prompt::completions;
+use heartwatch_console::prompt::completions;
 
 /// Lines of history that are kept.
 const HISTORY_LINES_MAX: usize = 1_000;

@@ -6,13 +6,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::actors::publisher::PublisherConfig;
-use crate::adapters::process::HostProcesses;
 use crate::config::values::look_every;
 use crate::config::{BrokerSettings, FeedSettings, FeedSource, RestartSettings, RunAs, Settings};
 use crate::messages::drain::Drain;
 use crate::roles::cli::PublishArgs;
 use crate::roles::{assemble, feeds};
 use crate::runtime::supervisor::Supervisor;
+use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::restart::RestartLimits;
 use heartwatch_ports::ProcessTable;
 use heartwatch_store::outbox::{Outbox, OutboxConfig};

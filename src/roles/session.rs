@@ -7,12 +7,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::adapters::agents::{Agents, over_broker};
-use crate::adapters::mqtt;
 use crate::config::Settings;
 use crate::roles::connection::Wanted;
 use crate::roles::consequences::Identity;
 use crate::roles::{assemble, consequences};
+use heartwatch_adapters::mqtt;
+use heartwatch_fleet::agents::{Agents, over_broker};
 use heartwatch_store::text_file;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::damage_log::DamageLog;

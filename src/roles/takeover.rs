@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::actors::subscriber;
-use crate::adapters::broker::matches;
-use crate::adapters::mqtt::{self, MqttConfig, Overlap};
 use crate::roles::connection::{Connection, Takers};
 use crate::roles::session::{keep_sessions_over, new_client_id, sessions_over};
+use heartwatch_adapters::broker::matches;
+use heartwatch_adapters::mqtt::{self, MqttConfig, Overlap};
 use heartwatch_domain::beat::Way;
 use heartwatch_domain::marks::SourceMark;
 use heartwatch_ports::Delivery;

@@ -7,9 +7,9 @@ use futures_util::StreamExt as _;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc;
 
-use crate::console::top::{Key, Top, Wish};
 use crate::roles::ask::monitor;
 use crate::roles::cli::AskArgs;
+use heartwatch_console::top::{Key, Top, Wish};
 use heartwatch_system::clock::Clock;
 
 /// How often the monitor is asked.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartwatch::actors::influx_writer::{InfluxWriter, WriterConfig, WriterParts};
-use heartwatch::adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch::runtime::supervisor::Supervisor;
+use heartwatch_adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch_domain::restart::RestartLimits;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_ports::Sink;

@@ -133,7 +133,7 @@ async fn a_session_is_for_https_only_where_a_proxy_stands_before_the_page() {
         let monitor = Running::start_in(directory, RunOptions { config, ..RunOptions::default() }).await;
         let session = format!("{}/api/session", monitor.page());
         let token = serde_json::json!({"token": "0123456789abcdef"});
-        heartwatch::adapters::rustls_provider::install();
+        heartwatch_system::rustls_provider::install();
         let answer = reqwest::Client::new().post(session).json(&token).send().await.unwrap();
         let cookie = answer.headers().get("set-cookie").expect("a cookie").to_str().unwrap().to_owned();
         assert_eq!(cookie.contains("Secure"), secure, "{cookie}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use heartwatch::adapters::monitor::Monitor;
+use heartwatch_adapters::monitor::Monitor;
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_formats::api::StatusView;
 use rustix::process::Signal;

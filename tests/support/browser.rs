@@ -66,7 +66,7 @@ impl Browser {
         let process = command.spawn().unwrap();
         let port = port_of(directory.path()).await;
         // installs what the HTTP client needs
-        heartwatch::adapters::monitor::Monitor::at("http://127.0.0.1".parse().unwrap()).unwrap();
+        heartwatch_adapters::monitor::Monitor::at("http://127.0.0.1".parse().unwrap()).unwrap();
         let list = reqwest::get(format!("http://127.0.0.1:{port}/json/list")).await.unwrap();
         let list: Value = list.json().await.unwrap();
         let page = list.as_array().unwrap().iter().find(|target| target["type"] == "page").unwrap();

@@ -220,7 +220,7 @@ impl Etcd {
     async fn until_healthy(&self, index: usize) {
         let member = &self.members[index];
         let health = format!("{}/health", member.url());
-        heartwatch::adapters::rustls_provider::install();
+        heartwatch_system::rustls_provider::install();
         let mut client = reqwest::Client::builder().timeout(Duration::from_secs(2)).no_proxy();
         if member.scheme == "https" {
             let authority = reqwest::Certificate::from_pem(&fs::read(self.ca_file()).unwrap()).unwrap();

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use heartwatch::adapters::monitor::Monitor;
+use heartwatch_adapters::monitor::Monitor;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::verdict::{Change, Verdict};
 use heartwatch_formats::api::{ExplanationView, LedgerView, PublisherView, StatusView};

@@ -14,5 +14,6 @@ pub mod log;
 pub mod own_thread;
 pub mod private_files;
 pub mod queues;
+pub mod rustls_provider;
 pub mod signals;
 pub mod tied;

@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::programs::{Directory, RunningMonitor, heartwatch, mosquitto, whole};
-use crate::adapters::monitor::AskError;
-use crate::console::tables::{self, Drawing};
 use crate::roles::ask::drawing;
 use crate::roles::cli::DeliveryBenchArgs;
+use heartwatch_adapters::monitor::AskError;
+use heartwatch_console::tables::{self, Drawing};
 
 /// How long one measurement may take.
 const MEASUREMENT_TIMEOUT: Duration = Duration::from_secs(600);

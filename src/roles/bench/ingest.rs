@@ -15,10 +15,10 @@ use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
 use super::reference::{bare_subscriber, influxdb_alone};
 use super::repeated::Middle;
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
-use crate::adapters::monitor::AskError;
-use crate::console::tables::{self, Drawing};
 use crate::roles::ask::drawing;
 use crate::roles::cli::IngestBenchArgs;
+use heartwatch_adapters::monitor::AskError;
+use heartwatch_console::tables::{self, Drawing};
 use heartwatch_domain::ledger::Account;
 
 /// How often the ledger is looked at: seldom, since the answer has a line for each publisher and costs the monitor

@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::programs::{Directory, RunningMonitor, heartwatch, whole};
-use crate::console::tables::{self, Drawing};
 use crate::roles::ask::drawing;
 use crate::roles::cli::NotifyBenchArgs;
+use heartwatch_console::tables::{self, Drawing};
 use heartwatch_domain::time::Timestamp;
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_system::clock::Clock;

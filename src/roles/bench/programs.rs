@@ -10,8 +10,8 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::cores::Cores;
-use crate::adapters::monitor::Monitor;
 use crate::roles::prove::program::{find, free_port};
+use heartwatch_adapters::monitor::Monitor;
 
 /// How long a program may take to answer for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(20);

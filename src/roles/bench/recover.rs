@@ -15,10 +15,10 @@ use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, wh
 use super::reference::influxdb_alone;
 use super::repeated::Middle;
 use super::sender::Sender;
-use crate::adapters::influx::{InfluxConfig, InfluxReader};
-use crate::console::tables;
 use crate::roles::ask::drawing;
 use crate::roles::cli::RecoverBenchArgs;
+use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
+use heartwatch_console::tables;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading};
 use heartwatch_formats::envelope::{Prefix, TopicKind, encode_readings};

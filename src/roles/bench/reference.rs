@@ -11,7 +11,7 @@ use super::load::{BROKER_SETTINGS, Load, MEASUREMENT_TIMEOUT, client};
 use super::processes::{Used, pid_of};
 use super::programs::{Directory, Influxd, influxd_on, mosquitto, whole};
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
-use crate::adapters::influx::{InfluxConfig, InfluxSink};
+use heartwatch_adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch_ports::Sink as _;
 
 /// Rows of one write: what the monitor sends at most.

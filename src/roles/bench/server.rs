@@ -15,15 +15,15 @@ use tokio::time::{Instant, timeout};
 
 use super::processes::{cpu_seconds, resident_bytes};
 use super::programs::{Directory, heartwatch, whole};
-use crate::adapters::grpc::client::{GrpcClient, GrpcClientConfig, connect};
-use crate::adapters::monitor::Monitor;
-use crate::console::tables;
 use crate::roles::ask::drawing;
 use crate::roles::cli::ServerBenchArgs;
 use crate::roles::prove::program::free_port;
+use heartwatch_adapters::monitor::Monitor;
+use heartwatch_console::tables;
 use heartwatch_domain::beat::Heartbeat;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading, Sequence};
+use heartwatch_fleet::grpc::client::{GrpcClient, GrpcClientConfig, connect};
 use heartwatch_formats::envelope::{self, HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
 use heartwatch_ports::{Outgoing, Transport as _, TransportEvent};
 use heartwatch_system::clock::Clock;
@@ -165,7 +165,7 @@ impl Kafka {
 
     /// Messages in the topic of readings so far.
     async fn messages(&self) -> anyhow::Result<u64> {
-        let count = crate::adapters::kafka::MessageCount::new(&self.brokers)?;
+        let count = heartwatch_fleet::kafka::MessageCount::new(&self.brokers)?;
         count.of(heartwatch_formats::monitoring_data::TOPIC).await.map_err(anyhow::Error::msg)
     }
 }

@@ -13,15 +13,15 @@ use tokio::time::Instant;
 
 use self::heard::Heard;
 use self::parts::{Needed, Parts};
-use crate::adapters::etcd::{Etcd, EtcdConfig};
-use crate::adapters::monitor::Monitor;
-use crate::console::{paint, tables};
 use crate::roles::ask::drawing;
 use crate::roles::cli::ClusterArgs;
 use crate::roles::demo::{RemovedAtEnd, print_line, temporary_directory};
+use heartwatch_adapters::monitor::Monitor;
+use heartwatch_console::{paint, tables};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::{Timestamp, describe_duration};
 use heartwatch_domain::verdict::Verdict;
+use heartwatch_fleet::etcd::{Etcd, EtcdConfig};
 use heartwatch_formats::api::ExplanationView;
 use heartwatch_formats::monitoring_command::MonitoringResult;
 use heartwatch_ports::{ConfigSource as _, Keys};

@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::adapters::mqtt::{self, MqttConfig, Will};
-use crate::adapters::process::HostProcesses;
 use crate::roles::assemble;
 use crate::roles::cli::FaultyArgs;
+use heartwatch_adapters::mqtt::{self, MqttConfig, Will};
+use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::beat::Heartbeat;
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::publisher::Incarnation;

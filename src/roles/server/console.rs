@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::desk::{Reach, Submission};
-use crate::adapters::grpc::console::Answer;
-use crate::adapters::grpc::server::Agents;
-use crate::console::prompt::{SERVER_HELP, SERVER_WORDS, Sending, ServerLine, server_line};
-use crate::console::tables::{Drawing, harmless, plain};
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::roles::nodes::NodeView;
 use crate::roles::prompt;
 use crate::web;
+use heartwatch_console::prompt::{SERVER_HELP, SERVER_WORDS, Sending, ServerLine, server_line};
+use heartwatch_console::tables::{Drawing, harmless, plain};
 use heartwatch_domain::command::{Command, Outcome, PROBE_ID_PREFIX, Target};
 use heartwatch_domain::ledger::Account;
 use heartwatch_domain::time::Timestamp;
+use heartwatch_fleet::grpc::console::Answer;
+use heartwatch_fleet::grpc::server::Agents;
 
 /// How long a person waits for the answer of an agent.
 const GIVEN: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use crate::adapters::grpc::server::{AgentEvent, Agents, Protocol};
 use heartwatch_domain::command::{Command, Desk, Next, Outcome, PROBE_ID_PREFIX, Target};
+use heartwatch_fleet::grpc::server::{AgentEvent, Agents, Protocol};
 use heartwatch_system::clock::Clock;
 
 /// Commands that may wait to be taken.

@@ -7,9 +7,9 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::Sign;
 use super::desk::{Reach, Submission};
-use crate::adapters::kafka::{Consumption, Everything, KafkaProducer, StartAt, consume, read_everything};
 use heartwatch_domain::command::{Command, Outcome, Target};
 use heartwatch_domain::time::Timestamp;
+use heartwatch_fleet::kafka::{Consumption, Everything, KafkaProducer, StartAt, consume, read_everything};
 use heartwatch_formats::monitoring_command::{COMMANDS_TOPIC, MonitoringResult, RESULTS_TOPIC, decode_command};
 use heartwatch_formats::monitoring_sign::{self, SIGNS_TOPIC};
 use heartwatch_system::clock::Clock;

@@ -17,15 +17,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::adapters::grpc::console::{self as socket_console, SaidLine};
-use crate::adapters::grpc::console_socket::{self, ConsoleSocket};
-use crate::adapters::grpc::server::{GrpcServer, GrpcServerConfig, serve};
-use crate::adapters::tls::KeyPair;
 use crate::config::{Settings, heartbeat_within};
 use crate::roles::cli::{ServerArgs, ServerAsk};
 use crate::roles::pipeline::{Ends, Front, start_between};
 use console::Console;
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_fleet::grpc::console::{self as socket_console, SaidLine};
+use heartwatch_fleet::grpc::console_socket::{self, ConsoleSocket};
+use heartwatch_fleet::grpc::server::{GrpcServer, GrpcServerConfig, serve};
+use heartwatch_fleet::tls::KeyPair;
 use heartwatch_formats::envelope::TopicKind;
 use heartwatch_ports::Sink;
 use heartwatch_system::clock::Clock;
@@ -186,7 +186,7 @@ pub async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
 
 #[cfg(feature = "kafka")]
 fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
-    use crate::adapters::kafka::{KafkaSink, KafkaSinkConfig};
+    use heartwatch_fleet::kafka::{KafkaSink, KafkaSinkConfig};
     let Some(brokers) = settings.kafka.brokers.clone() else { return Ok(None) };
     let topic = heartwatch_formats::monitoring_data::TOPIC.to_owned();
     let config = KafkaSinkConfig { brokers, topic, timeout: settings.influx.timeout };

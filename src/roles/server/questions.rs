@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::desk::{Reach, Submission};
-use crate::adapters::grpc::server::{Agents, Protocol};
 use heartwatch_domain::command::{Command, CommandResult, Target};
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_fleet::grpc::server::{Agents, Protocol};
 use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture};
 
 /// Answers that wait to be taken.

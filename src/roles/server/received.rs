@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::Sign;
-use crate::adapters::received_log::{ReceivedLog, ReceivedLogConfig};
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_fleet::received_log::{ReceivedLog, ReceivedLogConfig};
 use heartwatch_formats::envelope::{self, Topic, TopicKind};
 use heartwatch_formats::monitoring_sign::KINDS;
 use heartwatch_ports::Delivery;

@@ -12,8 +12,8 @@ use super::kinds::RowFault;
 use super::plan::Round;
 use super::play::Findings;
 use super::tally::Tally;
-use crate::console::tables::Drawing;
 use crate::roles::cli::ProveArgs;
+use heartwatch_console::tables::Drawing;
 use heartwatch_domain::time::describe_duration;
 
 /// Most complaints that are told.

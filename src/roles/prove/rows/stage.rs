@@ -17,10 +17,10 @@ use super::daemon::Daemon;
 use super::influx_line::{Answer, InfluxLine};
 use super::publisher::Publisher;
 use super::truth::Truth;
-use crate::adapters::influx::{InfluxConfig, InfluxReader};
-use crate::adapters::monitor::Monitor;
 use crate::roles::prove::program::free_port;
 use crate::roles::prove::proxy::{Line, Proxy};
+use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
+use heartwatch_adapters::monitor::Monitor;
 
 /// Publishers of a stage, unless more or fewer are asked for.
 pub const PUBLISHERS: u16 = 3;

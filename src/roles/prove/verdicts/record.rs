@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::adapters::monitor::Monitor;
+use heartwatch_adapters::monitor::Monitor;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::verdict::{Change, Verdict};
 

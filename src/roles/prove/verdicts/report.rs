@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::finding::{Finding, Truth};
 use super::plan::Reach;
-use crate::console::paint;
-use crate::console::tables::Drawing;
 use crate::roles::cli::{FaultKind, ProveArgs};
+use heartwatch_console::paint;
+use heartwatch_console::tables::Drawing;
 use heartwatch_domain::simulation::SimulationResult;
 use heartwatch_domain::time::{Monotonic, describe_duration};
 use heartwatch_domain::verdict::Verdict;

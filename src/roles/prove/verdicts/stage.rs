@@ -10,9 +10,9 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::record::Record;
-use crate::adapters::monitor::Monitor;
 use crate::roles::cli::ProveArgs;
 use crate::roles::prove::program::{Launch, Program, find, free_port};
+use heartwatch_adapters::monitor::Monitor;
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::roster::ObserverState;
 use heartwatch_system::clock::Clock;

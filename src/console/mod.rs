@@ -1,8 +1,0 @@
-//! Floor 2: what a person sees in a terminal: coloured tables there, plain text in a pipe.
-
-pub mod aside;
-pub mod paint;
-pub mod prompt;
-pub mod story;
-pub mod tables;
-pub mod top;
