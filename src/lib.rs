@@ -8,4 +8,4 @@ pub mod messages;
 pub mod roles;
 pub mod runtime;
 pub mod sources;
-pub mod web;
+mod web;

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Floor of each room; the room of a file is the first folder (or file) below `src/`.
@@ -243,6 +243,144 @@ fn a_part_of_the_outside_world_knows_no_other() {
         }
     }
     assert!(objections.is_empty(), "\n{}\n", objections.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+/// The modules of one crate, each by its path below the crate, with the file that it is in.
+fn modules(source: &Path) -> BTreeMap<Vec<String>, PathBuf> {
+    let mut files = Vec::new();
+    rust_files(source, &mut files);
+    let of_file = |file: &PathBuf| {
+        let inside = file.strip_prefix(source).unwrap().with_extension("");
+        let mut path: Vec<String> = inside.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        path.pop_if(|last| ["mod", "lib", "main"].contains(&last.as_str()));
+        path
+    };
+    files.iter().map(|file| (of_file(file), file.clone())).collect()
+}
+
+/// Every path that a piece of code names, from its crate's root or from its own module on: `use` trees are taken apart.
+fn paths(code: &str) -> BTreeSet<Vec<String>> {
+    fn take_apart(before: &str, tree: &str, found: &mut BTreeSet<Vec<String>>) {
+        let Some((common, rest)) = tree.split_once('{') else {
+            let path = format!("{before}{tree}");
+            let names = path.split("::").map(|name| name.split(" as ").next().unwrap_or_default().trim().to_owned());
+            found.insert(names.collect());
+            return;
+        };
+        let inside = rest.rsplit_once('}').map_or(rest, |(inside, _)| inside);
+        let (mut depth, mut begin) = (0, 0);
+        for (at, c) in inside.char_indices().chain([(inside.len(), ',')]) {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    let part = inside[begin..at].trim();
+                    if !part.is_empty() {
+                        take_apart(&format!("{before}{}", common.trim()), part, found);
+                    }
+                    begin = at + 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    for start in ["crate::", "super::", "self::"] {
+        let starts = code
+            .match_indices(start)
+            .filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || ['_', ':', '"'].contains(&c)));
+        for (at, _) in starts {
+            let in_a_use = code[..at].trim_end().ends_with("use");
+            let is_tree_end = |c: char| c == ';' || c == '"';
+            let is_path_end = |c: char| !(c.is_alphanumeric() || c == '_' || c == ':');
+            let rest = &code[at..];
+            let end = if in_a_use { rest.find(is_tree_end) } else { rest.find(is_path_end) };
+            let tree = rest[..end.unwrap_or(rest.len())].split_whitespace().collect::<Vec<_>>().join(" ");
+            take_apart("", &tree, &mut found);
+        }
+    }
+    found
+}
+
+/// Which other files of its crate each file names. A folder's own file and what is in the folder belong together.
+fn edges(modules: &BTreeMap<Vec<String>, String>) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let named = |module: &Vec<String>, path: Vec<String>| -> Option<Vec<String>> {
+        let mut base = module.clone();
+        let mut rest = path.as_slice();
+        match rest.first()?.as_str() {
+            "crate" => base.clear(),
+            "super" => drop(base.pop()),
+            _ => {}
+        }
+        rest = &rest[1..];
+        while rest.first().is_some_and(|name| name == "super") {
+            base.pop();
+            rest = &rest[1..];
+        }
+        base.extend_from_slice(rest);
+        while !base.is_empty() && !modules.contains_key(&base) {
+            base.pop();
+        }
+        (!base.is_empty() && !module.starts_with(&base) && !base.starts_with(module)).then_some(base)
+    };
+    let of_module = |(module, text): (&Vec<String>, &String)| {
+        let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+        let code = code.join("\n");
+        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        (module.clone(), paths(code).into_iter().filter_map(|path| named(module, path)).collect())
+    };
+    modules.iter().filter(|(module, _)| !module.iter().any(|name| name.ends_with("tests"))).map(of_module).collect()
+}
+
+/// A way from a file over others back to it, where there is one.
+fn circle(edges: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
+    fn follow<'a>(
+        at: &'a Vec<String>,
+        edges: &'a BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+        way: &mut Vec<&'a Vec<String>>,
+        done: &mut BTreeSet<&'a Vec<String>>,
+    ) -> Option<Vec<String>> {
+        if let Some(begin) = way.iter().position(|module| *module == at) {
+            return Some(way[begin..].iter().chain([&at]).map(|module| module.join("::")).collect());
+        }
+        if !done.insert(at) {
+            return None;
+        }
+        way.push(at);
+        let found = edges.get(at).into_iter().flatten().find_map(|next| follow(next, edges, way, done));
+        way.pop();
+        found
+    }
+    let mut done = BTreeSet::new();
+    edges.keys().find_map(|module| follow(module, edges, &mut Vec::new(), &mut done))
+}
+
+#[test]
+fn no_files_go_round_in_a_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates = CRATES.iter().map(|(name, _)| root.join("crates").join(name).join("src"));
+    let mut named = 0;
+    for source in crates.chain([root.join("src")]) {
+        let texts = modules(&source).into_iter().map(|(module, file)| (module, std::fs::read_to_string(file).unwrap()));
+        let edges = edges(&texts.collect());
+        named += edges.values().map(BTreeSet::len).sum::<usize>();
+        assert_eq!(circle(&edges), None, "{}", source.display());
+    }
+    assert!(named > 1_000, "only {named} names of other files found: the test looks in the wrong place");
+}
+
+#[test]
+fn a_circle_is_found_however_it_is_written() {
+    let found = |texts: &[(&str, &str)]| {
+        let path = |name: &str| name.split("::").map(str::to_owned).collect();
+        circle(&edges(&texts.iter().map(|(name, text)| (path(name), (*text).to_owned())).collect()))
+    };
+    let tree = "use std::fmt;\nuse super::{\n    c::{self, D},\n    e::F as G,\n};";
+    assert!(found(&[("a::b", tree), ("a::c", ""), ("a::e", "fn f() { crate::a::b::g() }")]).is_some());
+    assert!(found(&[("a::b", tree), ("a::c", "// super::b"), ("a::e", "use super::c::D;")]).is_none());
+    assert!(found(&[("a", "use self::b::C;"), ("a::b", "use super::D;")]).is_none(), "a folder and its own file");
+    assert!(found(&[("a", "use crate::b;"), ("b", "#[cfg(test)]\nmod tests {\n    use crate::a;\n}")]).is_none());
+    assert!(found(&[("a", "use crate::b;"), ("b", "use crate::c;"), ("c", "use crate::a;")]).is_some());
 }
 
 #[test]

@@ -26,12 +26,12 @@ const ROWS: u64 = 5_000;
 /// A path: its name, what prepares it, and how many steps are enough to count its instructions: what its preparation
 /// differs by from run to run (a table of 10,000 publishers by its seed: 10 million) is shared among twice as many.
 /// What is prepared is one step.
-pub type Path = (&'static str, fn() -> Step, u64);
+pub(crate) type Path = (&'static str, fn() -> Step, u64);
 /// One step of a path. Its answer is only there so that no step is left out by the compiler.
-pub type Step = Box<dyn FnMut() -> usize>;
+pub(crate) type Step = Box<dyn FnMut() -> usize>;
 
 /// All of them.
-pub const PATHS: [Path; 4] = [
+pub(crate) const PATHS: [Path; 4] = [
     ("parse a reading", parse_a_reading, 500),
     ("encode a line", encode_a_line, 500),
     ("a heartbeat into the watchdog", a_heartbeat, 40_000),

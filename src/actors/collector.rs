@@ -27,13 +27,13 @@ use heartwatch_ports::ScriptFile;
 use heartwatch_system::clock::Clock;
 
 /// The measurement of what plugins report.
-pub const EVENT_MEASUREMENT: &str = "agent_event";
+pub(crate) const EVENT_MEASUREMENT: &str = "agent_event";
 /// How often the plugins' folder is read, at most.
 const FOLDER_EVERY: Duration = Duration::from_secs(1);
 
 /// What every life of one collector is built from. Clones share everything.
 #[derive(Clone)]
-pub struct CollectorParts {
+pub(crate) struct CollectorParts {
     clock: Clock,
     queues: Vec<Arrivals>,
     settings: Rc<RefCell<Arc<AgentSettings>>>,
@@ -65,7 +65,7 @@ impl CollectorParts {
     ///
     /// # Errors
     /// When this host cannot be measured.
-    pub fn new(
+    pub(crate) fn new(
         queues: Vec<Arrivals>,
         clock: Clock,
         settings: AgentSettings,
@@ -212,7 +212,7 @@ fn event_row(event: Event) -> SourceRow {
 }
 
 /// The actor. Build each of its lives with clones of the same [`CollectorParts`].
-pub struct Collector {
+pub(crate) struct Collector {
     parts: CollectorParts,
     timer: Option<SpawnHandle>,
     looking: bool,
@@ -222,7 +222,7 @@ pub struct Collector {
 impl Collector {
     /// A life of the collector.
     #[must_use]
-    pub const fn new(parts: CollectorParts) -> Self {
+    pub(crate) const fn new(parts: CollectorParts) -> Self {
         Self { parts, timer: None, looking: false, ended: false }
     }
 

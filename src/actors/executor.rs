@@ -33,7 +33,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whom the executor asks.
 #[derive(Clone)]
-pub struct ExecutorParts {
+pub(crate) struct ExecutorParts {
     /// Who we are.
     pub client_id: PublisherId,
     /// The host that we run on.
@@ -53,7 +53,7 @@ pub struct ExecutorParts {
 }
 
 /// The actor. It holds nothing between two commands.
-pub struct Executor {
+pub(crate) struct Executor {
     parts: ExecutorParts,
     places: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -62,7 +62,7 @@ pub struct Executor {
 impl Executor {
     /// A life of the executor.
     #[must_use]
-    pub fn new(parts: ExecutorParts) -> Self {
+    pub(crate) fn new(parts: ExecutorParts) -> Self {
         let places = Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX));
         Self { parts, places, waiting: Arc::new(Semaphore::new(COMMANDS_WAITING_MAX)) }
     }
@@ -179,7 +179,7 @@ impl Handler<Execute> for Executor {
 }
 
 /// Executes what is asked over MQTT and answers there, until the events end.
-pub async fn pump(
+pub(crate) async fn pump(
     mut events: mpsc::Receiver<TransportEvent>,
     transport: Arc<dyn Transport>,
     (prefix, id): (Prefix, PublisherId),

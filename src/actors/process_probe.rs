@@ -18,7 +18,7 @@ const LAST_WORD: Duration = Duration::from_millis(50);
 
 /// The probe's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProcessProbeConfig {
+pub(crate) struct ProcessProbeConfig {
     /// Most looks at the same time; each one occupies a thread of the blocking pool.
     pub probes_in_flight_max: usize,
     /// Longest time from question to answer, with the wait for a free place.
@@ -45,7 +45,7 @@ impl Default for ProcessProbeConfig {
 }
 
 /// The actor. It holds nothing between two questions, so a new life of it starts from nothing.
-pub struct ProcessProbe {
+pub(crate) struct ProcessProbe {
     table: Arc<dyn ProcessTable>,
     clock: Clock,
     config: ProcessProbeConfig,
@@ -58,7 +58,7 @@ pub struct ProcessProbe {
 impl ProcessProbe {
     /// A probe that looks into this table.
     #[must_use]
-    pub fn new(table: Arc<dyn ProcessTable>, clock: Clock, config: ProcessProbeConfig) -> Self {
+    pub(crate) fn new(table: Arc<dyn ProcessTable>, clock: Clock, config: ProcessProbeConfig) -> Self {
         Self {
             table,
             clock,
@@ -72,7 +72,7 @@ impl ProcessProbe {
 
     /// With a way to ask agents on other hosts.
     #[must_use]
-    pub fn with_agents(mut self, remote: Arc<dyn RemoteProbe>) -> Self {
+    pub(crate) fn with_agents(mut self, remote: Arc<dyn RemoteProbe>) -> Self {
         self.remote = Some(remote);
         self
     }

@@ -32,7 +32,7 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who registers, and how.
 #[derive(Debug, Clone)]
-pub struct RegistrationConfig {
+pub(crate) struct RegistrationConfig {
     /// Its name in the keys.
     pub node: HostName,
     /// Its id as a publisher.
@@ -45,7 +45,7 @@ pub struct RegistrationConfig {
 
 /// What every life of one registration is built from. Clones share everything.
 #[derive(Clone)]
-pub struct RegistrationParts {
+pub(crate) struct RegistrationParts {
     config: Rc<RegistrationConfig>,
     store: Arc<dyn ConfigSource>,
     clock: Clock,
@@ -69,7 +69,7 @@ struct Known {
 impl RegistrationParts {
     /// A registration that applies what it reads through this outlet; `settings` are in force until then.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: RegistrationConfig,
         store: Arc<dyn ConfigSource>,
         clock: Clock,
@@ -278,14 +278,14 @@ impl RegistrationParts {
 }
 
 /// The actor. Build each of its lives with clones of the same [`RegistrationParts`].
-pub struct Registration {
+pub(crate) struct Registration {
     parts: RegistrationParts,
 }
 
 impl Registration {
     /// A life of the registration.
     #[must_use]
-    pub const fn new(parts: RegistrationParts) -> Self {
+    pub(crate) const fn new(parts: RegistrationParts) -> Self {
         Self { parts }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::kinds::{Settled as _, boolean, duration, positive_duration};
 use super::reader::{Reader, Scope};
-use super::resolve::{Settled as _, boolean, duration, positive_duration};
 use heartwatch_domain::arrivals::Phi;
 use heartwatch_domain::deadline::DeadlineKind;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// What every variable of ours starts with.
-pub const PREFIX: &str = "HEARTWATCH_";
+pub(super) const PREFIX: &str = "HEARTWATCH_";
 
 /// Keys whose flag has a shorter name than their table: the variable may be named after the flag, too.
 const AFTER_THE_FLAG: [(&str, &str); 5] = [

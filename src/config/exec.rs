@@ -2,9 +2,8 @@
 
 use super::document::Given;
 use super::foreign::TYPES;
-use super::publishers::{FeedKeys, RESTART, origin};
+use super::kinds::{FeedKeys, RESTART, Settled as _, boolean, name, origin};
 use super::reader::{Reader, Scope};
-use super::resolve::{Settled as _, boolean, name};
 use super::values;
 use crate::sources::exec::{ExecOptions, program_at, split_words};
 use heartwatch_domain::restart::RestartPolicy;

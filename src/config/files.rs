@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::document::{Given, read_at_most};
 use super::environment::variables_of;
+use super::kinds::same_layer;
 use super::reader::{Reader, Scope, Sourced};
-use super::resolve::same_layer;
 use super::secret::Secret;
 use heartwatch_formats::users::{User, UserRole, parse_users};
 use heartwatch_system::private_files::readable_by_everybody;

@@ -25,6 +25,7 @@ mod environment;
 mod exec;
 mod files;
 mod foreign;
+mod kinds;
 mod maintenance;
 mod notify;
 mod publishers;

@@ -3,8 +3,8 @@
 use lettre::message::Mailbox;
 
 use super::document::Given;
+use super::kinds::{Settled as _, boolean, name, positive_duration};
 use super::reader::{Origin, Reader, Scope, Sourced};
-use super::resolve::{Settled as _, boolean, name, positive_duration};
 use super::settings::{
     MailEncryption, MailSettings, MonitorSettings, NotifySettings, PublisherSettings, Settings, WaySettings,
 };

@@ -3,8 +3,8 @@
 use super::deadlines::deadline_keys;
 use super::document::Given;
 use super::exec::exec;
+use super::kinds::{FeedKeys, RESTART, Settled as _, boolean, duration, origin, positive_duration};
 use super::reader::{Origin, Reader, Scope, Sourced};
-use super::resolve::{Settled as _, boolean, duration, positive_duration};
 use super::settings::{
     FEED_INTERVAL, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings,
     RunAs, WatchSettings,
@@ -20,8 +20,6 @@ use heartwatch_store::outbox::FullPolicy;
 /// Most restarts within a period.
 const RESTARTS_LIMIT: u64 = 10_000;
 
-pub(super) const RESTART: [(&str, RestartPolicy); 3] =
-    [("on-failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never), ("always", RestartPolicy::Always)];
 const FULL_POLICIES: [(&str, FullPolicy); 2] = [
     (FullPolicy::RefuseNew.as_str(), FullPolicy::RefuseNew),
     (FullPolicy::GiveUpOldest.as_str(), FullPolicy::GiveUpOldest),
@@ -85,9 +83,6 @@ fn publisher<'a>(
     let (deadline, grace) = (deadline.kind, deadline.grace);
     Some((PublisherSettings { id: id.value, expected, deadline, grace, feed }, id.origin))
 }
-
-/// Every key that only a publisher with a source has, and where it stands.
-pub(super) type FeedKeys = Vec<(&'static str, Option<Origin>)>;
 
 fn feed<'a>(
     reader: &mut Reader<'a>,
@@ -235,8 +230,4 @@ fn restart<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (RestartSettings, 
         reader.mistake(&at, &table.key("restart_backoff_max"), message);
     }
     (RestartSettings { policy: policy.or_default(RestartPolicy::default()), limits }, keys)
-}
-
-pub(super) fn origin<T>(sourced: &Option<Sourced<T>>) -> Option<Origin> {
-    sourced.as_ref().map(|sourced| sourced.origin.clone())
 }

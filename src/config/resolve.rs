@@ -10,6 +10,7 @@ use super::Overrides;
 use super::deadlines::deadline_keys;
 use super::document::Given;
 use super::foreign::foreign;
+use super::kinds::{Settled as _, boolean, duration, name, positive_duration, same_layer};
 use super::maintenance::maintenance;
 use super::notify::{mail, monitor, notify};
 use super::publishers::publishers;
@@ -475,22 +476,6 @@ pub(super) fn named<T: Clone>(flag: &'static str, value: &Option<T>) -> Option<(
     value.clone().map(|value| (flag, value))
 }
 
-pub(super) fn duration(given: Given<'_>) -> Result<Duration, String> {
-    given.text("5s", values::duration)
-}
-
-pub(super) fn positive_duration(given: Given<'_>) -> Result<Duration, String> {
-    given.text("5s", values::positive_duration)
-}
-
-pub(super) fn boolean(given: Given<'_>) -> Result<bool, String> {
-    given.boolean()
-}
-
-pub(super) fn name(given: Given<'_>) -> Result<String, String> {
-    given.text("name", values::name)
-}
-
 fn keep_alive(given: Given<'_>) -> Result<Duration, String> {
     let keep_alive = duration(given)?;
     // two bytes of seconds in the MQTT packet
@@ -498,26 +483,5 @@ fn keep_alive(given: Given<'_>) -> Result<Duration, String> {
         Ok(keep_alive)
     } else {
         Err("MQTT keeps a connection alive with 1s to 18h".to_owned())
-    }
-}
-
-pub(super) fn same_layer(one: &Origin, other: &Origin) -> bool {
-    std::mem::discriminant(one) == std::mem::discriminant(other)
-}
-
-/// What a key has in the end.
-pub(super) trait Settled<T> {
-    /// The value, or the default.
-    fn or_default(self, default: T) -> T;
-    /// The value, if any.
-    fn value(self) -> Option<T>;
-}
-
-impl<T> Settled<T> for Option<Sourced<T>> {
-    fn or_default(self, default: T) -> T {
-        self.map_or(default, |sourced| sourced.value)
-    }
-    fn value(self) -> Option<T> {
-        self.map(|sourced| sourced.value)
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::document::Given;
+use super::kinds::{Settled as _, duration, positive_duration};
 use super::reader::{Origin, Reader, Scope};
-use super::resolve::{Settled as _, duration, positive_duration};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::rule::{Condition, Limit, Reduction, Rule, Severity, TagCondition, TextPattern, WithoutData};
 

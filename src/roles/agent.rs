@@ -36,7 +36,11 @@ const GRACE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When its outbox, its broker's certificates or an address cannot be used.
-pub async fn agent(args: &AgentArgs, settings: &Settings, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn agent(
+    args: &AgentArgs,
+    settings: &Settings,
+    mut requests: mpsc::Receiver<Request>,
+) -> anyhow::Result<u8> {
     let clock = Clock::start();
     let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
     let (mut parts, mut escalations) = Parts::new(clock);

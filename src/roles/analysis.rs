@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::roles::cli::{AnalysisArgs, AnalysisOnly};
 use crate::roles::prompt;
+use heartwatch_console::paint::harmless;
 use heartwatch_console::prompt::{ANALYSIS_HELP, ANALYSIS_WORDS, AnalysisLine, Sending, analysis_line};
-use heartwatch_console::tables::{Drawing, harmless, plain};
+use heartwatch_console::tables::{Drawing, plain};
 use heartwatch_domain::tally::Tallies;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_fleet::kafka::{Consumed, Consumption, KafkaProducer, StartAt, consume};
@@ -37,7 +38,7 @@ const OTHERS_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When Kafka cannot be used.
-pub async fn analysis(args: &AnalysisArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn analysis(args: &AnalysisArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let clock = Clock::start();
     let brokers = args.kafka.clone().context("which Kafka? Name it with --kafka HOST:PORT")?;
     if let Some(AnalysisOnly::Send { target, command }) = &args.only {

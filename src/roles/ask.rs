@@ -20,7 +20,7 @@ const RECONNECT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 ///
 /// # Errors
 /// When the token's file cannot be read.
-pub fn monitor(args: &AskArgs) -> anyhow::Result<Monitor> {
+pub(super) fn monitor(args: &AskArgs) -> anyhow::Result<Monitor> {
     if let Some(what) = args.token_file.as_deref().and_then(readable_by_everybody) {
         tracing::warn!("{what}");
     }
@@ -36,7 +36,7 @@ pub fn monitor(args: &AskArgs) -> anyhow::Result<Monitor> {
 
 /// How to draw on standard output: coloured and as wide as the terminal, or plain for a pipe.
 #[must_use]
-pub fn drawing() -> Drawing {
+pub(super) fn drawing() -> Drawing {
     if !std::io::stdout().is_terminal() {
         return Drawing::PLAIN;
     }
@@ -62,7 +62,7 @@ pub(super) fn println_to_stdout(text: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When no monitor answers.
-pub async fn status(args: &AskArgs) -> anyhow::Result<u8> {
+pub(super) async fn status(args: &AskArgs) -> anyhow::Result<u8> {
     let view = monitor(args)?.status().await?;
     if args.json {
         print_json(&view)?;
@@ -76,7 +76,7 @@ pub async fn status(args: &AskArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When no monitor answers, or it does not know the publisher.
-pub async fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
+pub(super) async fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
     let view = monitor(&args.ask)?.explain(&args.publisher).await?;
     if args.ask.json {
         print_json(&view)?;
@@ -90,7 +90,7 @@ pub async fn explain(args: &ExplainArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When no monitor answers, or it refuses; when a window of a pattern is to be ended and there is none.
-pub async fn maintenance(args: &MaintenanceArgs) -> anyhow::Result<u8> {
+pub(super) async fn maintenance(args: &MaintenanceArgs) -> anyhow::Result<u8> {
     let monitor = monitor(&args.ask)?;
     let view = match (&args.publisher, args.lasts) {
         (Some(publisher), Some(lasts)) => {
@@ -121,7 +121,7 @@ pub async fn maintenance(args: &MaintenanceArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When no monitor answers.
-pub async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
+pub(super) async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
     let view = monitor(args)?.ledger().await?;
     if args.json {
         print_json(&view)?;
@@ -135,7 +135,7 @@ pub async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When no monitor answers at the start.
-pub async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
+pub(super) async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
     let monitor = monitor(&args.ask)?;
     let print = |change: &heartwatch_domain::verdict::Change| {
         if args.ask.json { print_json(change) } else { println_to_stdout(&story::line(change)) }

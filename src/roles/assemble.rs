@@ -45,7 +45,7 @@ const CONFIRM_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 ///
 /// # Errors
 /// When the system's host name has no letter that a host name may have.
-pub fn home(table: &dyn ProcessTable) -> anyhow::Result<Home> {
+pub(super) fn home(table: &dyn ProcessTable) -> anyhow::Result<Home> {
     let (boot_id, pid) = table.own_identity().map(|identity| (identity.boot_id, identity.pid)).unzip();
     Ok(Home { host: host_name()?, boot_id, pid })
 }
@@ -54,7 +54,7 @@ pub fn home(table: &dyn ProcessTable) -> anyhow::Result<Home> {
 ///
 /// # Errors
 /// When the system gives none.
-pub fn host_name() -> anyhow::Result<HostName> {
+pub(super) fn host_name() -> anyhow::Result<HostName> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let clean = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
     let name: String = name.chars().map(clean).take(heartwatch_domain::publisher::NAME_BYTES_MAX).collect();
@@ -63,7 +63,7 @@ pub fn host_name() -> anyhow::Result<HostName> {
 
 /// The embedded broker's configuration, or none when another one is used.
 #[must_use]
-pub fn broker(mqtt: &MqttSettings) -> Option<BrokerConfig> {
+pub(super) fn broker(mqtt: &MqttSettings) -> Option<BrokerConfig> {
     match mqtt.broker {
         BrokerSettings::Embedded { listen } => {
             // A test of the whole program makes its broker panic; nobody else can.
@@ -80,7 +80,7 @@ pub fn broker(mqtt: &MqttSettings) -> Option<BrokerConfig> {
 
 /// A connection to the broker at `url`.
 #[must_use]
-pub fn mqtt(settings: &MqttSettings, url: &str, client_id: &str) -> MqttConfig {
+pub(super) fn mqtt(settings: &MqttSettings, url: &str, client_id: &str) -> MqttConfig {
     let mut config = MqttConfig::new(url, client_id);
     config.user = settings.user.clone();
     config.password = settings.password.as_ref().map(|secret| Secret::new(secret.expose()));
@@ -98,7 +98,7 @@ pub fn mqtt(settings: &MqttSettings, url: &str, client_id: &str) -> MqttConfig {
 
 /// What the subscriber listens to: ours but what `own` says, and foreign devices.
 #[must_use]
-pub fn topics(settings: &Settings, own: &PublisherId) -> SetTopics {
+pub(super) fn topics(settings: &Settings, own: &PublisherId) -> SetTopics {
     let foreign = settings.foreign.iter().map(|foreign| foreign.device.clone()).collect();
     let (prefix, own) = (settings.mqtt.prefix.clone(), own.clone());
     SetTopics { prefix, own, foreign: Arc::new(foreign), numbers_in_rows: false, deadlines: settings.deadline_rules() }
@@ -106,7 +106,7 @@ pub fn topics(settings: &Settings, own: &PublisherId) -> SetTopics {
 
 /// The InfluxDB, when one is configured.
 #[must_use]
-pub fn influx(settings: &Settings) -> Option<InfluxConfig> {
+pub(super) fn influx(settings: &Settings) -> Option<InfluxConfig> {
     let influx = &settings.influx;
     let mut config = InfluxConfig::at(influx.url.clone()?);
     config.version = match influx.version {
@@ -130,7 +130,7 @@ pub fn influx(settings: &Settings) -> Option<InfluxConfig> {
 ///
 /// # Errors
 /// When the HTTP client cannot be made.
-pub fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
+pub(super) fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
     let Some(config) = influx(settings) else { return Ok(None) };
     Ok(Some(Arc::new(InfluxSink::new(config)?)))
 }
@@ -142,7 +142,7 @@ const KAFKA_QUEUE_MESSAGES_MAX: usize = 1_024;
 /// The Kafka that readings come from, when one is configured.
 #[cfg(feature = "kafka")]
 #[must_use]
-pub fn kafka(settings: &Settings) -> Option<heartwatch_fleet::kafka::KafkaConfig> {
+pub(super) fn kafka(settings: &Settings) -> Option<heartwatch_fleet::kafka::KafkaConfig> {
     Some(heartwatch_fleet::kafka::KafkaConfig {
         brokers: settings.kafka.brokers.clone()?,
         topic: heartwatch_formats::monitoring_data::TOPIC.to_owned(),
@@ -155,7 +155,7 @@ pub fn kafka(settings: &Settings) -> Option<heartwatch_fleet::kafka::KafkaConfig
 
 /// How rows are delivered.
 #[must_use]
-pub fn writer(settings: &Settings) -> WriterConfig {
+pub(super) fn writer(settings: &Settings) -> WriterConfig {
     let influx = &settings.influx;
     WriterConfig {
         batch_rows_max: influx.batch_rows_max,
@@ -169,7 +169,7 @@ pub fn writer(settings: &Settings) -> WriterConfig {
 
 /// The page, where it is on.
 #[must_use]
-pub fn web(settings: &Settings) -> Option<WebConfig> {
+pub(super) fn web(settings: &Settings) -> Option<WebConfig> {
     let WebSettings { listen, token, read_only_token, users, secure_cookies, trusted_proxies } = &settings.web;
     let text = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
     listen.map(|listen| WebConfig {
@@ -185,7 +185,7 @@ pub fn web(settings: &Settings) -> Option<WebConfig> {
 
 /// The monitor's journal.
 #[must_use]
-pub fn journal(settings: &Settings) -> JournalConfig {
+pub(super) fn journal(settings: &Settings) -> JournalConfig {
     JournalConfig {
         path: settings.data_dir.join("journal.sqlite"),
         bytes_max: settings.buffer.bytes_max,
@@ -197,13 +197,13 @@ pub fn journal(settings: &Settings) -> JournalConfig {
 
 /// The publishers that the configuration expects.
 #[must_use]
-pub fn expected(settings: &Settings) -> Vec<PublisherId> {
+pub(super) fn expected(settings: &Settings) -> Vec<PublisherId> {
     settings.publishers.iter().filter(|publisher| publisher.expected).map(|publisher| publisher.id.clone()).collect()
 }
 
 /// The publishers that run in the monitor's own process.
 #[must_use]
-pub fn inside(settings: &Settings) -> Vec<PublisherId> {
+pub(super) fn inside(settings: &Settings) -> Vec<PublisherId> {
     let is_inside = |feed: &FeedSettings| feed.run == RunAs::InProcess;
     let inside = settings.publishers.iter().filter(|publisher| publisher.feed.as_ref().is_some_and(is_inside));
     inside.map(|publisher| publisher.id.clone()).collect()
@@ -211,14 +211,14 @@ pub fn inside(settings: &Settings) -> Vec<PublisherId> {
 
 /// The publishers that the monitor starts itself.
 #[must_use]
-pub fn started(settings: &Settings) -> HashSet<PublisherId> {
+pub(super) fn started(settings: &Settings) -> HashSet<PublisherId> {
     let started = settings.publishers.iter().filter(|publisher| publisher.feed.is_some());
     started.map(|publisher| publisher.id.clone()).collect()
 }
 
 /// The watchdog's configuration.
 #[must_use]
-pub fn watchdog(settings: &Settings, home: Home) -> RosterConfig {
+pub(super) fn watchdog(settings: &Settings, home: Home) -> RosterConfig {
     RosterConfig {
         rules: settings.deadline_rules(),
         expected: expected(settings),
@@ -233,7 +233,7 @@ pub fn watchdog(settings: &Settings, home: Home) -> RosterConfig {
 /// The etcd of the settings: who we are there, and whom we trust.
 #[cfg(feature = "hosts")]
 #[must_use]
-pub fn etcd(settings: &EtcdSettings) -> EtcdConfig {
+pub(super) fn etcd(settings: &EtcdSettings) -> EtcdConfig {
     let EtcdSettings { endpoints, user, password, ca_file, client_certificate } = settings.clone();
     let own = client_certificate.map(|ClientCertificate { certificate_file, key_file }| {
         heartwatch_fleet::tls::KeyPair { certificate_file, key_file }
@@ -249,7 +249,7 @@ pub fn etcd(settings: &EtcdSettings) -> EtcdConfig {
 ///
 /// # Errors
 /// When this host has no usable name.
-pub fn publisher(
+pub(super) fn publisher(
     mqtt: &MqttSettings,
     data_dir: &Path,
     id: &PublisherId,
@@ -287,7 +287,7 @@ pub fn publisher(
 
 /// A publisher of this source with the usual limits, and without an outbox on disk.
 #[must_use]
-pub fn publisher_of(
+pub(super) fn publisher_of(
     mqtt: &MqttSettings,
     id: &PublisherId,
     host: HostName,

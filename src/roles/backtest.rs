@@ -35,7 +35,7 @@ struct View {
 ///
 /// # Errors
 /// When there is no journal, or no arrival in it.
-pub fn backtest(args: &BacktestArgs, settings: &Settings) -> anyhow::Result<u8> {
+pub(super) fn backtest(args: &BacktestArgs, settings: &Settings) -> anyhow::Result<u8> {
     let path = settings.data_dir.join("journal.sqlite");
     let wanted =
         |publisher: &PublisherId| args.publisher.as_ref().is_none_or(|pattern: &IdPattern| pattern.matches(publisher));

@@ -19,7 +19,7 @@ use heartwatch_system::clock::Clock;
 
 /// Who takes what comes over the connection.
 #[derive(Clone)]
-pub struct Takers {
+pub(super) struct Takers {
     /// The subscriber.
     pub deliveries: Outlet<Deliveries>,
     /// The subscriber, for what killed it.
@@ -32,7 +32,7 @@ pub struct Takers {
 
 /// One connection, and what it is made of.
 #[derive(Clone)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// The broker and how to reach it.
     pub config: MqttConfig,
     /// What to subscribe to.
@@ -43,7 +43,7 @@ pub struct Wanted {
 
 /// The connection of the moment. Clones are handles to the same one.
 #[derive(Clone)]
-pub struct Connection {
+pub(super) struct Connection {
     handle: Arc<ReplaceableTransport>,
     current: Rc<RefCell<Option<Current>>>,
     /// What one connection leaves to the next.
@@ -69,7 +69,7 @@ impl Connection {
     ///
     /// # Errors
     /// When this can work with no broker at all: a certificate that cannot be read, for example.
-    pub fn open(wanted: Wanted, clock: Clock) -> anyhow::Result<Self> {
+    pub(super) fn open(wanted: Wanted, clock: Clock) -> anyhow::Result<Self> {
         let unacknowledged = wanted.config.unacknowledged.clone();
         let current = Current::open(wanted.clone(), clock)?;
         Ok(Self::of(current, Some(wanted), unacknowledged, clock))
@@ -77,7 +77,7 @@ impl Connection {
 
     /// Over a transport that is there already.
     #[must_use]
-    pub fn over(transport: Arc<dyn Transport>, events: mpsc::Receiver<TransportEvent>, clock: Clock) -> Self {
+    pub(super) fn over(transport: Arc<dyn Transport>, events: mpsc::Receiver<TransportEvent>, clock: Clock) -> Self {
         Self::of(
             Current { transport, taken_over: None, events: Some(events), pump: None },
             None,
@@ -99,31 +99,31 @@ impl Connection {
 
     /// How often the broker closed the present one and took it back at once; none while there is none.
     #[must_use]
-    pub fn taken_over(&self) -> Option<watch::Receiver<u64>> {
+    pub(super) fn taken_over(&self) -> Option<watch::Receiver<u64>> {
         self.current.borrow().as_ref()?.taken_over.clone()
     }
 
     /// What the present one is made of.
     #[must_use]
-    pub fn wanted(&self) -> Option<Wanted> {
+    pub(super) fn wanted(&self) -> Option<Wanted> {
         self.wanted.borrow().clone()
     }
 
     /// The handle to publish with: it stays when the connection is replaced.
     #[must_use]
-    pub fn transport(&self) -> Arc<dyn Transport> {
+    pub(super) fn transport(&self) -> Arc<dyn Transport> {
         self.handle.clone()
     }
 
     /// Hands what comes to those who take it.
-    pub fn pump(&self, takers: &Takers) {
+    pub(super) fn pump(&self, takers: &Takers) {
         if let Some(current) = &mut *self.current.borrow_mut() {
             current.pump(takers.clone(), self.clock);
         }
     }
 
     /// Ends the connection in order: what has arrived is written and acknowledged where it lasts.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         let current = self.current.borrow_mut().take();
         if let Some(Current { transport, events, pump, .. }) = current {
             pump.iter().for_each(Guarded::may_end);
@@ -143,7 +143,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::open`].
-    pub async fn replace(&self, wanted: Wanted, takers: &Takers) -> anyhow::Result<()> {
+    pub(super) async fn replace(&self, wanted: Wanted, takers: &Takers) -> anyhow::Result<()> {
         self.replace_because(wanted, takers, "its connection to the broker is being replaced").await
     }
 
@@ -151,7 +151,12 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::open`].
-    pub async fn replace_because(&self, mut wanted: Wanted, takers: &Takers, reason: &str) -> anyhow::Result<()> {
+    pub(super) async fn replace_because(
+        &self,
+        mut wanted: Wanted,
+        takers: &Takers,
+        reason: &str,
+    ) -> anyhow::Result<()> {
         let _one_at_a_time = self.replacing.lock().await;
         wanted.config.validate()?;
         wanted.config.unacknowledged = self.unacknowledged.clone();

@@ -26,7 +26,7 @@ const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Who the monitor is to the world outside.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub(super) struct Identity {
     /// Its id.
     pub id: PublisherId,
     /// Its host.
@@ -39,7 +39,7 @@ pub struct Identity {
 ///
 /// # Errors
 /// When this host has no usable name.
-pub fn identity(settings: &Settings, clock: Clock) -> anyhow::Result<Identity> {
+pub(super) fn identity(settings: &Settings, clock: Clock) -> anyhow::Result<Identity> {
     let host = assemble::host_name()?;
     let id = match &settings.monitor.id {
         Some(id) => id.clone(),
@@ -54,7 +54,7 @@ pub fn identity(settings: &Settings, clock: Clock) -> anyhow::Result<Identity> {
 
 /// What the broker says of the monitor when its connection is lost.
 #[must_use]
-pub fn last_will(settings: &Settings, identity: &Identity) -> Will {
+pub(super) fn last_will(settings: &Settings, identity: &Identity) -> Will {
     let will = LastWill { host: identity.host.clone(), incarnation: identity.incarnation };
     let topic = settings.mqtt.prefix.topic(&identity.id, TopicKind::LastWill);
     Will { topic, payload: encode_last_will(&will) }
@@ -64,7 +64,7 @@ pub fn last_will(settings: &Settings, identity: &Identity) -> Will {
 ///
 /// # Errors
 /// When a client cannot be made, with the target's name.
-pub fn targets(settings: &Settings) -> anyhow::Result<Arc<Vec<Target>>> {
+pub(super) fn targets(settings: &Settings) -> anyhow::Result<Arc<Vec<Target>>> {
     let target = |notify: &NotifySettings| -> anyhow::Result<Target> {
         let way = way(notify, settings.mail.as_ref()).with_context(|| format!("[[notify]] '{}'", notify.name))?;
         Ok(Target {
@@ -115,7 +115,7 @@ fn way(notify: &NotifySettings, mail: Option<&MailSettings>) -> anyhow::Result<A
 ///
 /// # Errors
 /// When its file or a client cannot be opened.
-pub fn notifier(
+pub(super) fn notifier(
     settings: &Settings,
     identity: &Identity,
     last_epoch: u64,
@@ -132,7 +132,7 @@ pub fn notifier(
 ///
 /// # Errors
 /// When the HTTP client of the ping URL cannot be made.
-pub fn set_watchman(
+pub(super) fn set_watchman(
     settings: &Settings,
     identity: &Identity,
     processes: &dyn ProcessTable,

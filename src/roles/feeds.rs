@@ -166,7 +166,7 @@ async fn stop_one(started: Started, deadline: Instant) {
 ///
 /// # Errors
 /// When its file or its outbox cannot be opened, or the connection cannot be configured.
-pub fn start_here(
+pub(super) fn start_here(
     supervisor: &Supervisor,
     clock: Clock,
     processes: &dyn ProcessTable,

@@ -14,11 +14,13 @@ use heartwatch_ports::Transport;
 use heartwatch_system::clock::Clock;
 
 /// What to say where the program cannot do it.
-pub const WITHOUT_KAFKA: &str = "this program was built without Kafka: build it with `cargo build --features kafka`";
+#[cfg(not(feature = "kafka"))]
+pub(super) const WITHOUT_KAFKA: &str =
+    "this program was built without Kafka: build it with `cargo build --features kafka`";
 
 /// The connection of the moment, if there is one. Clones are handles to the same.
 #[derive(Clone)]
-pub struct KafkaIntake {
+pub(super) struct KafkaIntake {
     current: Rc<RefCell<Option<Current>>>,
     agents: Agents,
     #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "what would read needs it"))]
@@ -33,7 +35,7 @@ struct Current {
 impl KafkaIntake {
     /// Nothing is read yet. The agents behind Kafka will be asked there.
     #[must_use]
-    pub fn new(agents: Agents, clock: Clock) -> Self {
+    pub(super) fn new(agents: Agents, clock: Clock) -> Self {
         Self { current: Rc::default(), agents, clock }
     }
 
@@ -42,7 +44,7 @@ impl KafkaIntake {
     /// # Errors
     /// When this can work with no Kafka at all.
     #[cfg(feature = "kafka")]
-    pub fn read(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
+    pub(super) fn read(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
         use crate::actors::subscriber;
         use crate::messages::beats::Hearing;
         use crate::roles::assemble;
@@ -79,13 +81,13 @@ impl KafkaIntake {
     /// # Errors
     /// When they do.
     #[cfg(not(feature = "kafka"))]
-    pub fn read(&self, settings: &Settings, _: &Takers) -> anyhow::Result<()> {
+    pub(super) fn read(&self, settings: &Settings, _: &Takers) -> anyhow::Result<()> {
         anyhow::ensure!(settings.kafka.brokers.is_none(), WITHOUT_KAFKA);
         Ok(())
     }
 
     /// Ends the connection in order: what has arrived is written, and its place noted.
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         self.agents.close_way("Kafka").await;
         let current = self.current.borrow_mut().take();
         if let Some(Current { transport, pump }) = current {
@@ -101,7 +103,7 @@ impl KafkaIntake {
     ///
     /// # Errors
     /// As [`KafkaIntake::read`]; then nothing is read any more.
-    pub async fn replace(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
+    pub(super) async fn replace(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
         self.close().await;
         self.read(settings, takers)
     }

@@ -12,7 +12,7 @@ use heartwatch_formats::users::{UserRole, user_line};
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
+pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "heartwatch", &mut script);
     io::stdout().lock().write_all(&script)?;
@@ -23,7 +23,7 @@ pub fn completions(args: &CompletionsArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When there is no such command, or standard output cannot be written.
-pub fn man(args: &ManArgs) -> anyhow::Result<u8> {
+pub(super) fn man(args: &ManArgs) -> anyhow::Result<u8> {
     let mut command = Cli::command();
     // gives the commands their whole names: heartwatch-run
     command.build();
@@ -44,7 +44,7 @@ pub fn man(args: &ManArgs) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When the name or the password cannot be used.
-pub fn user(name: &str, role: impl UserRole) -> anyhow::Result<u8> {
+pub(super) fn user(name: &str, role: impl UserRole) -> anyhow::Result<u8> {
     let password = if io::stdin().is_terminal() {
         let first = asked("Password: ")?;
         anyhow::ensure!(first == asked("Again: ")?, "the two passwords differ");

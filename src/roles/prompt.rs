@@ -22,7 +22,7 @@ use heartwatch_console::prompt::completions;
 const HISTORY_LINES_MAX: usize = 1_000;
 
 /// A line. The next one is asked for when this one is done with; none any more when it is only dropped.
-pub struct Line {
+pub(super) struct Line {
     /// What was typed.
     pub text: String,
     done: oneshot::Sender<()>,
@@ -30,13 +30,13 @@ pub struct Line {
 
 impl Line {
     /// It was answered.
-    pub fn done(self) {
+    pub(super) fn done(self) {
         let _ = self.done.send(());
     }
 }
 
 /// Puts the terminal back as it was, when it is dropped.
-pub struct Restore(Option<Termios>);
+pub(super) struct Restore(Option<Termios>);
 
 impl Restore {
     /// Remembers how it is now.
@@ -79,7 +79,7 @@ impl Validator for Words {}
 impl Helper for Words {}
 
 /// Reads lines until the end of the input, or until one is dropped; then the channel ends. History is kept in a file.
-pub fn read(
+pub(super) fn read(
     prompt: &'static str,
     words: &'static [&'static str],
     history: PathBuf,

@@ -23,7 +23,7 @@ use heartwatch_system::signals::Request;
 ///
 /// # Errors
 /// When its file, its outbox or its broker's certificates cannot be used.
-pub async fn publish(
+pub(super) async fn publish(
     args: &PublishArgs,
     settings: &Settings,
     mut requests: mpsc::Receiver<Request>,

@@ -29,11 +29,11 @@ use heartwatch_store::journal::{self, HistoryFile};
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
 
 /// Rows of each publisher.
-pub type Counts = BTreeMap<String, u64>;
+pub(super) type Counts = BTreeMap<String, u64>;
 
 /// Where rows are counted.
 #[derive(Debug, Clone)]
-pub enum Store {
+pub(super) enum Store {
     /// InfluxDB, through a query.
     Influx(InfluxReader, String),
     /// The embedded store: a monitor's journal, without its program.
@@ -45,7 +45,7 @@ impl Store {
     ///
     /// # Errors
     /// When its client cannot be made.
-    pub fn influx(config: InfluxConfig) -> anyhow::Result<Self> {
+    pub(super) fn influx(config: InfluxConfig) -> anyhow::Result<Self> {
         let name = format!("{} (database {})", config.url.as_str().trim_end_matches('/'), config.database);
         Ok(Self::Influx(InfluxReader::new(config)?, name))
     }
@@ -55,7 +55,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn count(&self) -> anyhow::Result<Counts> {
+    pub(super) async fn count(&self) -> anyhow::Result<Counts> {
         match self {
             Self::Influx(reader, _) => count_in_influx(reader).await,
             Self::Journal(path) => {
@@ -193,7 +193,7 @@ impl Ledger {
 ///
 /// # Errors
 /// When neither the monitor nor its journal can be read, or the store cannot.
-pub async fn reconcile(args: &LedgerArgs, settings: &Settings) -> anyhow::Result<u8> {
+pub(super) async fn reconcile(args: &LedgerArgs, settings: &Settings) -> anyhow::Result<u8> {
     let (ledger, store) = places(args, settings).await?;
     let end = Instant::now() + args.wait;
     let view = loop {

@@ -35,7 +35,7 @@ const END_GRACE: Duration = Duration::from_secs(5);
 
 /// What becomes of the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// It goes on.
     Running,
     /// It has to stop in order and start again: nothing of the new configuration has been applied.
@@ -44,7 +44,7 @@ pub enum Outcome {
 
 /// Applies what differs. A part that cannot take its new settings keeps the old ones and says why; it is
 /// tried again at the next reload.
-pub async fn reload(
+pub(super) async fn reload(
     settings: &mut Settings,
     new: &Settings,
     pipeline: &mut Pipeline,

@@ -31,7 +31,7 @@ const HEARS_WITHIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When a part cannot start, with what to do about it.
-pub async fn run(
+pub(super) async fn run(
     args: &RunArgs,
     loaded: Loaded,
     mut requests: mpsc::Receiver<Request>,

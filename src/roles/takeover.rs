@@ -55,7 +55,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Runs as long as the monitor.
-    pub async fn run(self) {
+    pub(super) async fn run(self) {
         self.end_old_sessions(&Overlap::default()).await;
         let mut recent = VecDeque::new();
         loop {

@@ -23,7 +23,7 @@ const KEY_WAIT: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When this is no terminal, or it cannot be drawn on.
-pub async fn top(args: &AskArgs) -> anyhow::Result<u8> {
+pub(super) async fn top(args: &AskArgs) -> anyhow::Result<u8> {
     anyhow::ensure!(
         std::io::stdout().is_terminal() && std::io::stdin().is_terminal(),
         "`heartwatch top` needs a terminal: in a pipe use `heartwatch status`"

@@ -9,6 +9,6 @@ use heartwatch_system::signals::Request;
 ///
 /// # Errors
 /// Always.
-pub async fn cluster(_: &ClusterArgs, _: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn cluster(_: &ClusterArgs, _: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     anyhow::bail!("this program was built without agents or Kafka: build it with `cargo build --features hosts,kafka`")
 }

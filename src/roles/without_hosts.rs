@@ -13,7 +13,7 @@ const WITHOUT_HOSTS: &str =
 ///
 /// # Errors
 /// Always.
-pub async fn server(_: &ServerArgs, _: &Settings, _: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn server(_: &ServerArgs, _: &Settings, _: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     anyhow::bail!(WITHOUT_HOSTS)
 }
 
@@ -21,6 +21,6 @@ pub async fn server(_: &ServerArgs, _: &Settings, _: mpsc::Receiver<Request>) ->
 ///
 /// # Errors
 /// Always.
-pub async fn ask(_: &ServerAsk) -> anyhow::Result<u8> {
+pub(super) async fn ask(_: &ServerAsk) -> anyhow::Result<u8> {
     anyhow::bail!(WITHOUT_HOSTS)
 }

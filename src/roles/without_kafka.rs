@@ -9,6 +9,6 @@ use heartwatch_system::signals::Request;
 ///
 /// # Errors
 /// Always.
-pub async fn analysis(_: &AnalysisArgs, _: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn analysis(_: &AnalysisArgs, _: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     anyhow::bail!(super::kafka_intake::WITHOUT_KAFKA)
 }

@@ -1,11 +1,12 @@
 //! Floor 3: how actors live and end. The runtime is a value: no statics, no registry.
 
-pub mod directory;
+pub(crate) mod directory;
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "the tests of other programs have it, too")]
 #[path = "../../tests/support/failpoints.rs"]
-pub mod failpoints;
+pub(crate) mod failpoints;
 pub mod outlet;
-pub mod parts;
-pub mod shutdown;
+pub(crate) mod parts;
+pub(crate) mod shutdown;
 pub mod supervisor;
-pub mod vitals;
+pub(crate) mod vitals;

@@ -19,7 +19,7 @@ use heartwatch_domain::restart::RestartLimits;
 use heartwatch_system::clock::Clock;
 
 /// What has been started.
-pub struct Parts {
+pub(crate) struct Parts {
     supervisor: Supervisor,
     shutdown: Shutdown,
 }
@@ -27,19 +27,19 @@ pub struct Parts {
 impl Parts {
     /// None yet, and where it is said which of them failed too often.
     #[must_use]
-    pub fn new(clock: Clock) -> (Self, mpsc::Receiver<Escalation>) {
+    pub(crate) fn new(clock: Clock) -> (Self, mpsc::Receiver<Escalation>) {
         let (supervisor, escalations) = Supervisor::new(clock, RestartLimits::default());
         (Self { supervisor, shutdown: Shutdown::new() }, escalations)
     }
 
     /// Who keeps the actors alive, for those that come and go.
     #[must_use]
-    pub const fn supervisor(&self) -> &Supervisor {
+    pub(crate) const fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
 
     /// Starts an actor that holds nothing at the end; the factory builds each of its lives.
-    pub fn start<A, F>(&mut self, name: &'static str, factory: F) -> Address<A>
+    pub(crate) fn start<A, F>(&mut self, name: &'static str, factory: F) -> Address<A>
     where
         A: Actor<Context = Context<A>> + Handler<AskProgress>,
         F: FnMut(&mut Context<A>) -> A + 'static,
@@ -51,7 +51,7 @@ impl Parts {
     }
 
     /// Starts an actor that finishes what it holds before it is stopped.
-    pub fn start_draining<A, F>(&mut self, name: &'static str, factory: F) -> Address<A>
+    pub(crate) fn start_draining<A, F>(&mut self, name: &'static str, factory: F) -> Address<A>
     where
         A: Actor<Context = Context<A>> + Handler<AskProgress> + Handler<Drain>,
         F: FnMut(&mut Context<A>) -> A + 'static,
@@ -63,7 +63,7 @@ impl Parts {
     }
 
     /// Notes a part that is no actor, and how to stop it by an instant.
-    pub fn started<F, S>(&mut self, name: &'static str, stop: S)
+    pub(crate) fn started<F, S>(&mut self, name: &'static str, stop: S)
     where
         S: FnOnce(Instant) -> F + 'static,
         F: Future<Output = ()> + 'static,
@@ -72,13 +72,13 @@ impl Parts {
     }
 
     /// Stops all of them as [`Shutdown::stop`] does, and names those that were left behind.
-    pub async fn stop(self, grace: Duration) -> Vec<&'static str> {
+    pub(crate) async fn stop(self, grace: Duration) -> Vec<&'static str> {
         self.shutdown.stop(grace).await
     }
 }
 
 /// Lets an actor finish what it holds, and stops it.
-pub async fn drain<A>(actor: Supervised<A>, deadline: Instant)
+pub(crate) async fn drain<A>(actor: Supervised<A>, deadline: Instant)
 where
     A: Actor + Handler<Drain>,
     A::Context: ToEnvelope<A, Drain>,

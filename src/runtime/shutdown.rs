@@ -10,20 +10,20 @@ type Stop = Box<dyn FnOnce(Instant) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// What was started, downstream first. The one list that both the start and the end follow.
 #[derive(Default)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     stages: Vec<(&'static str, Stop)>,
 }
 
 impl Shutdown {
     /// Nothing started yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Notes that a part was started and how to stop it; the closure gets the instant by which it
     /// has to be done.
-    pub fn started<F, S>(&mut self, name: &'static str, stop: S)
+    pub(crate) fn started<F, S>(&mut self, name: &'static str, stop: S)
     where
         S: FnOnce(Instant) -> F + 'static,
         F: Future<Output = ()> + 'static,
@@ -35,7 +35,7 @@ impl Shutdown {
     /// left (the last one all of it), so that one that is stuck does not take the others' time to
     /// save what they hold. Returns the names of the parts that were not done in time; they were left
     /// behind where they stood.
-    pub async fn stop(self, grace: Duration) -> Vec<&'static str> {
+    pub(crate) async fn stop(self, grace: Duration) -> Vec<&'static str> {
         let end = Instant::now() + grace;
         let mut stragglers = Vec::new();
         for (index, (name, stop)) in self.stages.into_iter().enumerate().rev() {

@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 use crate::sources::{BadRow, Next, Source, SourceError, SourceRow};
 
 /// Most rows that wait for the publisher, unless said otherwise.
-pub const ROWS_MAX: usize = 10_000;
+pub(crate) const ROWS_MAX: usize = 10_000;
 
 /// What is pushed: a row, or one that cannot be used.
-pub type Arrival = Result<SourceRow, BadRow>;
+pub(crate) type Arrival = Result<SourceRow, BadRow>;
 
 /// The queue; cheap to clone. Whoever has rows pushes them, the publisher takes them.
 #[derive(Debug, Clone)]
@@ -136,14 +136,14 @@ impl Arrivals {
 }
 
 /// The publisher's end of the queue.
-pub struct ArrivalsSource {
+pub(crate) struct ArrivalsSource {
     arrivals: Arrivals,
 }
 
 impl ArrivalsSource {
     /// Takes from this queue.
     #[must_use]
-    pub const fn new(arrivals: Arrivals) -> Self {
+    pub(crate) const fn new(arrivals: Arrivals) -> Self {
         Self { arrivals }
     }
 }

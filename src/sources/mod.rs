@@ -8,10 +8,10 @@ use heartwatch_domain::reading::FieldValue;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_system::clock::Clock;
 
-pub mod arrivals;
+pub(crate) mod arrivals;
 pub mod csv;
-pub mod exec;
-pub mod system;
+pub(crate) mod exec;
+pub(crate) mod system;
 
 /// One row of a source: what was measured, without a number, which its publisher gives it.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -15,7 +15,7 @@ mod server;
 mod sessions;
 mod snapshot;
 mod stream;
-pub mod users;
+pub(crate) mod users;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,7 @@ use ipnet::IpNet;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::access::Access;
-pub use self::ports::{ChildProcess, Ports};
+pub(crate) use self::ports::{ChildProcess, Ports};
 use self::snapshot::Snapshots;
 use self::stream::Streams;
 use self::users::User;
@@ -39,8 +39,6 @@ use heartwatch_formats::api::ErrorView;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::connections::{ConnectionCounts, Connections};
 
-/// Most connections at once, where there are enough descriptors.
-const CONNECTIONS_MAX: usize = 256;
 /// How long an actor may take to answer a question of the page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest body of a request, in bytes.
@@ -51,7 +49,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// Where the page is served, and who may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebConfig {
+pub(crate) struct WebConfig {
     /// The address. One that is not loopback needs a token or users.
     pub listen: SocketAddr,
     /// What an operator's program sends: `Authorization: Bearer …`.
@@ -69,30 +67,16 @@ pub struct WebConfig {
 }
 
 impl WebConfig {
-    /// On this address, for everybody on this machine.
-    #[must_use]
-    pub const fn open(listen: SocketAddr) -> Self {
-        Self {
-            listen,
-            token: None,
-            read_only_token: None,
-            users: Vec::new(),
-            secure_cookies: false,
-            trusted_proxies: Vec::new(),
-            connections_max: CONNECTIONS_MAX,
-        }
-    }
-
     /// Whether somebody has to show who they are.
     #[must_use]
-    pub fn needs_login(&self) -> bool {
+    pub(crate) fn needs_login(&self) -> bool {
         self.token.is_some() || self.read_only_token.is_some() || !self.users.is_empty()
     }
 }
 
 /// Why the page cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum WebError {
+pub(crate) enum WebError {
     /// The address is taken or not ours.
     #[error("cannot serve the page on {address}: {reason}; choose another with --web ADDR, or --web off")]
     Bind {
@@ -118,7 +102,7 @@ pub enum WebError {
 }
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     stop: Mutex<Option<oneshot::Sender<()>>>,
@@ -128,12 +112,12 @@ pub struct Server {
 impl Server {
     /// Its URL on this host.
     #[must_use]
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Stops it; what is open is closed.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = stop.send(());
         }
@@ -146,7 +130,7 @@ impl Server {
 ///
 /// # Errors
 /// [`WebError`], which names the address.
-pub fn serve(config: &WebConfig, ports: Ports, clock: Clock) -> Result<Server, WebError> {
+pub(crate) fn serve(config: &WebConfig, ports: Ports, clock: Clock) -> Result<Server, WebError> {
     let address = config.listen;
     if !address.ip().is_loopback() && !config.needs_login() {
         return Err(WebError::NoLogin { address });

@@ -50,7 +50,7 @@ impl UserRole for Role {
 }
 
 /// Somebody who may log in with a password.
-pub type User = users::User<Role>;
+pub(crate) type User = users::User<Role>;
 
 /// The role of a user whose password this is. Blocks for tens of milliseconds.
 #[must_use]

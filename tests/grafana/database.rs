@@ -22,7 +22,7 @@ use super::support::influxd::Influxd;
 
 /// One series of an answer.
 #[derive(Debug, Clone)]
-pub struct Series {
+pub(crate) struct Series {
     pub tags: Tags,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Value>>,
@@ -30,18 +30,18 @@ pub struct Series {
 
 impl Series {
     /// The numbers of a column, without the nulls.
-    pub fn numbers(&self, column: usize) -> Vec<f64> {
+    pub(crate) fn numbers(&self, column: usize) -> Vec<f64> {
         self.rows.iter().filter_map(|row| row.get(column).and_then(Value::as_f64)).collect()
     }
 
     /// Values that are there, besides the time.
-    pub fn values(&self) -> usize {
+    pub(crate) fn values(&self) -> usize {
         self.rows.iter().flat_map(|row| row.iter().skip(1)).filter(|value| !value.is_null()).count()
     }
 }
 
 /// A database with a story in it.
-pub struct Database<'a> {
+pub(crate) struct Database<'a> {
     pub server: &'a Influxd,
     pub name: &'static str,
     /// The instant at which the story ends.
@@ -52,7 +52,7 @@ pub struct Database<'a> {
 
 impl<'a> Database<'a> {
     /// Writes the rows as the product does: into a journal, and from there through the writer.
-    pub async fn fill(server: &'a Influxd, name: &'static str, now: Timestamp, rows: Rows) -> Self {
+    pub(crate) async fn fill(server: &'a Influxd, name: &'static str, now: Timestamp, rows: Rows) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut influx = InfluxConfig::at(Url::parse(&server.url()).unwrap());
         name.clone_into(&mut influx.database);
@@ -88,7 +88,13 @@ impl<'a> Database<'a> {
 
     /// Asks with the macros and variables replaced, about a time range that ends `ago` seconds before the
     /// end of the story. An error of the database is one of the query.
-    pub async fn ask(&self, query: &str, seconds: u64, ago: u64, variables: &BTreeMap<String, String>) -> Vec<Series> {
+    pub(crate) async fn ask(
+        &self,
+        query: &str,
+        seconds: u64,
+        ago: u64,
+        variables: &BTreeMap<String, String>,
+    ) -> Vec<Series> {
         let end = self.now.earlier_by(Duration::from_secs(ago));
         let begin = end.earlier_by(Duration::from_secs(seconds));
         let range = format!("time >= {} AND time <= {}", begin.as_nanos(), end.as_nanos());

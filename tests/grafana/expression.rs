@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::model::Condition;
 
 /// A series' tags.
-pub type Tags = BTreeMap<String, String>;
+pub(crate) type Tags = BTreeMap<String, String>;
 /// One number for each series.
-pub type Numbers = BTreeMap<Tags, f64>;
+pub(crate) type Numbers = BTreeMap<Tags, f64>;
 
 /// One number of a series' values, oldest first; NaN when there are none.
-pub fn reduce(reducer: &str, values: &[f64]) -> f64 {
+pub(crate) fn reduce(reducer: &str, values: &[f64]) -> f64 {
     let sum: f64 = values.iter().sum();
     match reducer {
         "last" => values.last().copied().unwrap_or(f64::NAN),
@@ -25,7 +25,7 @@ pub fn reduce(reducer: &str, values: &[f64]) -> f64 {
 
 /// The condition of a threshold expression.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Threshold {
+pub(crate) enum Threshold {
     Above(f64),
     Below(f64),
     Within(f64, f64),
@@ -33,7 +33,7 @@ pub enum Threshold {
 }
 
 impl Threshold {
-    pub fn of(conditions: &[Condition]) -> Result<Self, String> {
+    pub(crate) fn of(conditions: &[Condition]) -> Result<Self, String> {
         let [condition] = conditions else { return Err(format!("{} conditions, not one", conditions.len())) };
         match (condition.evaluator.r#type.as_str(), condition.evaluator.params.as_slice()) {
             ("gt", [than]) => Ok(Self::Above(*than)),
@@ -44,7 +44,7 @@ impl Threshold {
         }
     }
 
-    pub fn holds(self, value: f64) -> bool {
+    pub(crate) fn holds(self, value: f64) -> bool {
         match self {
             Self::Above(than) => value > than,
             Self::Below(than) => value < than,
@@ -56,7 +56,7 @@ impl Threshold {
 
 /// A math expression.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Math {
+pub(crate) enum Math {
     Number(f64),
     Reference(String),
     Not(Box<Self>),
@@ -67,7 +67,7 @@ pub enum Math {
 const OPERATORS: [&[&str]; 5] = [&["||"], &["&&"], &["==", "!=", ">=", "<=", ">", "<"], &["+", "-"], &["*", "/", "%"]];
 
 /// Reads a math expression: `$A`, numbers, `+ - * / %`, comparisons, `&& || !` and parentheses.
-pub fn parse(text: &str) -> Result<Math, String> {
+pub(crate) fn parse(text: &str) -> Result<Math, String> {
     let mut rest = text;
     let math = operation(&mut rest, 0)?;
     if rest.trim().is_empty() { Ok(math) } else { Err(format!("'{rest}' is left of '{text}'")) }
@@ -111,7 +111,7 @@ fn term(rest: &mut &str) -> Result<Math, String> {
 
 impl Math {
     /// What it refers to.
-    pub fn references(&self) -> Vec<String> {
+    pub(crate) fn references(&self) -> Vec<String> {
         match self {
             Self::Number(_) => Vec::new(),
             Self::Reference(name) => vec![name.clone()],
@@ -121,7 +121,7 @@ impl Math {
     }
 
     /// The numbers that a reference is compared with.
-    pub fn compared_with(&self, reference: &str) -> Vec<f64> {
+    pub(crate) fn compared_with(&self, reference: &str) -> Vec<f64> {
         match self {
             Self::Operation(_, left, right) => match (left.as_ref(), right.as_ref()) {
                 (Self::Reference(name), Self::Number(number)) | (Self::Number(number), Self::Reference(name)) => {
@@ -135,7 +135,7 @@ impl Math {
     }
 
     /// One number for each series that all the references have, joined by equal labels.
-    pub fn evaluate(&self, known: &BTreeMap<String, Numbers>) -> Numbers {
+    pub(crate) fn evaluate(&self, known: &BTreeMap<String, Numbers>) -> Numbers {
         let references = self.references();
         let first = &known[&references[0]];
         let tags = first.keys().filter(|tags| references.iter().all(|name| known[name].contains_key(*tags)));

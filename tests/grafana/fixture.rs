@@ -22,15 +22,15 @@ use heartwatch_ports::Delivery;
 use heartwatch_ports::Receipt;
 
 /// How long the story is.
-pub const SECONDS: u64 = 600;
+pub(crate) const SECONDS: u64 = 600;
 /// A sensor with nothing wrong.
-pub const WELL: &str = "well";
+pub(crate) const WELL: &str = "well";
 /// The measurement of an ordinary publisher.
-pub const MEASUREMENT: &str = "light";
+pub(crate) const MEASUREMENT: &str = "light";
 
 /// What goes into the journal.
 #[derive(Default)]
-pub struct Rows {
+pub(crate) struct Rows {
     pub entries: Vec<IntakeEntry>,
     pub changes: Vec<Change>,
     pub standing: Vec<Standing>,
@@ -80,7 +80,7 @@ const DEFECTS: [(&str, Sensor); 9] = [
 ];
 
 /// The error metrics and the name of the publisher that has each.
-pub const ERRORS: [(&str, &str); 6] = [
+pub(crate) const ERRORS: [(&str, &str); 6] = [
     ("sensor.error.cpu_load", "error-load"),
     ("sensor.error.bounded_random_generator", "error-random"),
     ("sensor.error.generated_metrics_number", "error-counter"),
@@ -90,7 +90,7 @@ pub const ERRORS: [(&str, &str); 6] = [
 ];
 
 /// A story in which all is well.
-pub fn all_well(now: Timestamp) -> Rows {
+pub(crate) fn all_well(now: Timestamp) -> Rows {
     let mut rows = well_beside_the_monitor(now);
     rows.monitor(now, true);
     rows
@@ -107,7 +107,7 @@ fn well_beside_the_monitor(now: Timestamp) -> Rows {
 }
 
 /// A database to which only others write: the monitor is gone.
-pub fn nobody_watches(now: Timestamp) -> Rows {
+pub(crate) fn nobody_watches(now: Timestamp) -> Rows {
     let mut rows = Rows::default();
     rows.hosts(now);
     rows
@@ -115,7 +115,7 @@ pub fn nobody_watches(now: Timestamp) -> Rows {
 
 /// All that is well, and everything that can be wrong. No point is there twice: several requests are under way at once, and
 /// which of two values is the last one is nobody's promise.
-pub fn all_wrong(now: Timestamp) -> Rows {
+pub(crate) fn all_wrong(now: Timestamp) -> Rows {
     let mut rows = well_beside_the_monitor(now);
     for (publisher, sample) in DEFECTS {
         rows.sensor(now, publisher, sample, None);

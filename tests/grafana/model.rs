@@ -12,7 +12,7 @@ macro_rules! strict {
         #[serde(deny_unknown_fields, rename_all = "camelCase")]
         #[allow(dead_code, reason = "a field that is only there to be allowed")]
         $(#[$attribute])*
-        pub struct $name { $($(#[$inner])* pub $field: $kind,)* }
+        pub(crate) struct $name { $($(#[$inner])* pub $field: $kind,)* }
     )*};
 }
 
@@ -268,13 +268,13 @@ strict! {
 /// A list in a dashboard, which Grafana wraps in an object.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct List<T> {
+pub(crate) struct List<T> {
     pub list: Vec<T>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     Critical,
     Warning,
 }
@@ -283,7 +283,7 @@ pub enum Severity {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "a field that is only there to be allowed")]
-pub struct PolicyFile {
+pub(crate) struct PolicyFile {
     #[serde(rename = "apiVersion")]
     pub api_version: u8,
     pub policies: Vec<Policy>,
@@ -292,7 +292,7 @@ pub struct PolicyFile {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "a field that is only there to be allowed")]
-pub struct Policy {
+pub(crate) struct Policy {
     #[serde(rename = "orgId")]
     pub org_id: Option<u32>,
     pub receiver: String,

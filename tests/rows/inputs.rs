@@ -11,7 +11,7 @@ use crate::support::mosquitto::Mosquitto;
 use crate::{DATABASE, all_stored, ends_with_nothing_left, into, publisher, received};
 
 /// Publishes these messages as some other client would, and returns when the broker has them.
-pub async fn send(url: &str, messages: &[(&str, Vec<u8>)]) {
+pub(crate) async fn send(url: &str, messages: &[(&str, Vec<u8>)]) {
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
     let mut options = MqttOptions::new("somebody", "127.0.0.1", port);
     options.set_max_packet_size(8 << 20, 8 << 20);

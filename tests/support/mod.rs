@@ -1,5 +1,6 @@
 //! What the tests on real servers share: free ports, waiting with a deadline, and the servers.
 #![allow(dead_code, reason = "every test file uses another part of it")]
+#![allow(unreachable_pub, reason = "a module of many programs")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 pub mod browser;

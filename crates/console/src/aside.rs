@@ -1,7 +1,7 @@
 //! What stands below the verdict table: who was told, which child is not started again, and how the
 //! monitor itself does. A part that has nothing to say says nothing.
 
-use super::tables::harmless;
+use super::paint::harmless;
 use heartwatch_domain::ledger::Account;
 use heartwatch_domain::status::TargetStatus;
 use heartwatch_formats::api::StatusView;

@@ -6,6 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table};
 
 use super::aside;
+use super::paint::harmless;
 use heartwatch_domain::ledger::SinkStatus;
 use heartwatch_domain::ledger::{Account, NamedLoss};
 use heartwatch_domain::roster::MaintenanceReply;
@@ -345,19 +346,6 @@ fn sinks(sinks: &[SinkStatus]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Text from outside, with everything escaped that could steer a terminal; quotes stay as they are.
-#[must_use]
-pub fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\'' | '"' => out.push(c),
-            c => out.extend(c.escape_debug()),
-        }
-    }
-    out
 }
 
 fn trimmed(table: &Table) -> String {

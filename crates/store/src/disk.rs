@@ -1,7 +1,7 @@
-//! A disk that takes nothing more: it is waited for, and what would help is said.
+//! Files and their directory: names beside one, what makes a rename durable, and a disk that takes nothing more, which is waited for.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
 /// Bytes that opening a file needs on its disk, about.
 const NEEDED_BYTES: u64 = 1 << 20;
@@ -50,6 +50,22 @@ fn largest_files(directory: &Path) -> Vec<String> {
     files.sort_unstable_by(|a, b| b.cmp(a));
     files.truncate(FILES_NAMED_MAX);
     files.into_iter().filter(|(bytes, _)| *bytes > 0).map(|(bytes, name)| format!("{name} ({bytes} bytes)")).collect()
+}
+
+/// The path with more text at its end: `journal.sqlite` and `-wal`.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes renames and new files in the directory durable.
+pub(super) fn sync_directory(path: &Path) {
+    if let Some(directory) = path.parent()
+        && let Err(error) = File::open(directory).and_then(|directory| directory.sync_all())
+    {
+        tracing::debug!(directory = %directory.display(), %error, "the directory cannot be synced");
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod journal;
 #[cfg(test)]
 mod kill_tests;
 pub mod last_seen;
+mod layout;
 pub mod maintenance;
 pub mod notifications;
 pub mod outbox;

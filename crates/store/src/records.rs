@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-/// The statement that makes the table; it is one of the [`super::database::Layout::sealed`] ones.
+/// The statement that makes the table; it is one of the [`super::layout::Layout::sealed`] ones.
 macro_rules! table {
     () => {
         "

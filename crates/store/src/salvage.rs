@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction};
 
-use super::database::{Layout, beside, connect, expected_schema, make_tables, schema, sync_directory};
+use super::disk::{beside, sync_directory};
+use super::layout::{Layout, connect, expected_schema, make_tables, schema};
 
 /// Consecutive row ids that are tried where rows cannot be read, before the rest is given up.
 const PROBES_MAX: u32 = 10_000;

@@ -8,7 +8,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Transaction};
 
-use super::database::Layout;
+use super::layout::Layout;
 
 /// Most rows of a table that are named one by one.
 const NAMED_ROWS_MAX: usize = 20;

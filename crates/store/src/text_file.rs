@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::database::sync_directory;
+use super::disk::sync_directory;
 use super::encoding::checksum;
 
 /// What the last line begins with.

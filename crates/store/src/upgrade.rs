@@ -1,7 +1,7 @@
 //! Taking over a whole file of an earlier version.
 //!
 //! It is copied into a new one, so that its pages are those that a new file of this version has: that is what tells
-//! a whole file from a damaged one ([`super::database::expected_schema`]).
+//! a whole file from a damaged one ([`super::layout::expected_schema`]).
 //!
 //! 1. `NAME.upgrading` is filled and synced.
 //! 2. It becomes `NAME.upgraded`.
@@ -15,7 +15,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::database::{Layout, Refusal, beside, make_tables, sync_directory};
+use super::disk::{beside, sync_directory};
+use super::layout::{Layout, Refusal, make_tables};
 use super::salvage::{remove_database, rename};
 use super::seal;
 

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::database::beside;
+use super::disk::beside;
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
@@ -139,7 +139,7 @@ mod tests {
     /// A database whose log holds three commits, as its bytes.
     fn log_of_three_commits(directory: &Path) -> Vec<u8> {
         let path = directory.join("t.sqlite");
-        let connection = super::super::database::connect(&path).unwrap();
+        let connection = super::super::layout::connect(&path).unwrap();
         connection.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY, x)").unwrap();
         connection.execute_batch("INSERT INTO t (x) VALUES (1)").unwrap();
         connection.execute_batch("INSERT INTO t (x) VALUES (2)").unwrap();
@@ -181,7 +181,7 @@ mod tests {
     fn what_a_kill_leaves_in_a_log_that_is_used_again_is_no_damage() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.sqlite");
-        let connection = super::super::database::connect(&path).unwrap();
+        let connection = super::super::layout::connect(&path).unwrap();
         let commit = |sql: &str| connection.execute_batch(sql).unwrap();
         commit("CREATE TABLE t (id INTEGER PRIMARY KEY, x); CREATE TABLE u (id INTEGER PRIMARY KEY, x)");
         (0..50).for_each(|_| commit("INSERT INTO t (x) VALUES (1)"));

@@ -41,7 +41,7 @@ pub(super) struct KeptFile(pub PathBuf);
 
 impl KeptFile {
     /// What is in it. One that cannot be read is named: what is still raised is told again.
-    pub fn read(&self, damage: &DamageLog) -> Vec<Kept> {
+    pub(super) fn read(&self, damage: &DamageLog) -> Vec<Kept> {
         let read = || -> Result<Vec<Kept>, String> {
             let Some(text) = text_file::read(&self.0, FILE_BYTES_MAX)? else { return Ok(Vec::new()) };
             serde_json::from_slice(&text).map_err(|error| error.to_string())
@@ -53,7 +53,7 @@ impl KeptFile {
     }
 
     /// Replaces what is in it. It blocks.
-    pub fn write(&self, kept: &[Kept]) -> std::io::Result<()> {
+    pub(super) fn write(&self, kept: &[Kept]) -> std::io::Result<()> {
         text_file::write(&self.0, &serde_json::to_vec(kept)?)
     }
 }

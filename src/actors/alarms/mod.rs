@@ -46,7 +46,7 @@ const MEASUREMENT: &str = "heartwatch_alarm";
 
 /// Whom it asks and tells.
 #[derive(Debug, Clone)]
-pub struct Outlets {
+pub(crate) struct Outlets {
     /// The watchdog: whether the monitor hears anything.
     pub observer: Outlet<AskObserver>,
     /// The watchdog: whether a publisher is in maintenance.
@@ -59,7 +59,7 @@ pub struct Outlets {
 
 /// What every life is built from. Clones share everything.
 #[derive(Debug, Clone)]
-pub struct AlarmsParts {
+pub(crate) struct AlarmsParts {
     clock: Clock,
     outlets: Outlets,
     file: KeptFile,
@@ -79,7 +79,7 @@ impl AlarmsParts {
     /// Alarms over a journal; what was raised before is in the file. `monitor` is whom readings without a
     /// publisher are ascribed to.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         journal: &Journal,
         (file, damage): (&Path, &DamageLog),
         monitor: (PublisherId, HostName),
@@ -248,7 +248,7 @@ impl Following {
 }
 
 /// The actor. Build each of its lives with clones of the same [`AlarmsParts`].
-pub struct Alarms {
+pub(crate) struct Alarms {
     parts: AlarmsParts,
     looking: bool,
     next: Option<actix::SpawnHandle>,
@@ -257,7 +257,7 @@ pub struct Alarms {
 impl Alarms {
     /// A life of the alarms.
     #[must_use]
-    pub const fn new(parts: AlarmsParts) -> Self {
+    pub(crate) const fn new(parts: AlarmsParts) -> Self {
         Self { parts, looking: false, next: None }
     }
 

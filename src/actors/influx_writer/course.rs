@@ -25,7 +25,7 @@ pub(super) enum Health {
 
 impl Health {
     /// The name in JSON.
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Retrying => "retrying",
@@ -95,29 +95,29 @@ pub(super) struct Course {
 }
 
 impl Course {
-    pub fn new(waits: Waits) -> Self {
+    pub(super) fn new(waits: Waits) -> Self {
         let (health, since) = (Health::Ok, Monotonic::START);
         Self { waits, health, since, last_error: String::new(), backoff: backoff(waits) }
     }
 
-    pub const fn health(&self) -> Health {
+    pub(super) const fn health(&self) -> Health {
         self.health
     }
 
     /// The last error of the outage that lasts; empty when there is none.
-    pub fn last_error(&self) -> &str {
+    pub(super) fn last_error(&self) -> &str {
         if matches!(self.health, Health::Ok) { "" } else { &self.last_error }
     }
 
     /// The sink took rows, or judged them.
-    pub fn reached(&mut self, now: Monotonic) -> Option<Say> {
+    pub(super) fn reached(&mut self, now: Monotonic) -> Option<Say> {
         let before = std::mem::take(&mut self.health);
         self.backoff = backoff(self.waits);
         (before != Health::Ok).then(|| Say::Recovered { outage: now.since(self.since) })
     }
 
     /// The sink took nothing: how long to wait, and what to say.
-    pub fn failed(&mut self, failure: Failure, now: Monotonic) -> (Duration, Option<Say>) {
+    pub(super) fn failed(&mut self, failure: Failure, now: Monotonic) -> (Duration, Option<Say>) {
         let before = self.health;
         if before == Health::Ok {
             self.since = now;
@@ -174,17 +174,17 @@ pub(super) struct BatchSize {
 }
 
 impl BatchSize {
-    pub const fn new(configured: usize) -> Self {
+    pub(super) const fn new(configured: usize) -> Self {
         Self { configured, current: configured, passed: 0 }
     }
 
     /// Most bytes of the next batch.
-    pub const fn bytes_max(self) -> usize {
+    pub(super) const fn bytes_max(self) -> usize {
         self.current
     }
 
     /// A batch passed.
-    pub fn passed(&mut self) {
+    pub(super) fn passed(&mut self) {
         self.passed += 1;
         if self.current < self.configured && self.passed >= BATCHES_BEFORE_GROWING {
             self.current = self.current.saturating_mul(2).min(self.configured);
@@ -193,7 +193,7 @@ impl BatchSize {
     }
 
     /// The server would not take one of this size.
-    pub fn too_large(&mut self, bytes: usize) {
+    pub(super) fn too_large(&mut self, bytes: usize) {
         self.current = (bytes / 2).clamp(BATCH_BYTES_FLOOR.min(self.configured), self.configured);
         self.passed = 0;
     }

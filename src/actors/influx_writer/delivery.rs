@@ -97,7 +97,7 @@ struct Marked {
 struct End;
 
 impl Delivery {
-    pub fn new(
+    pub(super) fn new(
         parts: &WriterParts,
         sink: Arc<dyn Sink>,
         config: WriterConfig,
@@ -133,7 +133,7 @@ impl Delivery {
     }
 
     /// Runs until it is dropped, or until a drain is done.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let lease = self.shared.lease.clone();
         let _lease = lease.lock().await;
         if self.prepare().await.is_err() {

@@ -29,12 +29,12 @@ pub(super) struct Dissection {
 
 impl Dissection {
     /// A batch in line protocol.
-    pub fn of(lines: Vec<u8>) -> Self {
+    pub(super) fn of(lines: Vec<u8>) -> Self {
         Self { whole: lines.into(), rows: Vec::new(), pieces: Vec::new(), apart: false, refused: Vec::new() }
     }
 
     /// What to send next; nothing when every row has ended.
-    pub fn next(&self) -> Option<Bytes> {
+    pub(super) fn next(&self) -> Option<Bytes> {
         if !self.apart {
             return (!self.whole.is_empty()).then(|| self.whole.clone());
         }
@@ -48,7 +48,7 @@ impl Dissection {
     }
 
     /// The sink has stored the piece.
-    pub fn accepted(&mut self) {
+    pub(super) fn accepted(&mut self) {
         if self.apart {
             self.pieces.pop();
         } else {
@@ -57,7 +57,7 @@ impl Dissection {
     }
 
     /// The sink refused some rows of the piece: halves it, or gives up a single row with this reason.
-    pub fn refused(&mut self, reason: &str) {
+    pub(super) fn refused(&mut self, reason: &str) {
         self.take_apart();
         let Some(piece) = self.pieces.pop() else { return };
         let all = reason.contains(BEYOND_RETENTION) && dropped(reason) == Some(piece.len());
@@ -71,12 +71,12 @@ impl Dissection {
 
     /// The sink will not take that much at once: halves the piece. A single row that is too large is
     /// refused for good.
-    pub fn too_large(&mut self, reason: &str) {
+    pub(super) fn too_large(&mut self, reason: &str) {
         self.refused(&format!("too large: {reason}"));
     }
 
     /// The rows that were refused, each without its line end, with the sink's reason.
-    pub fn into_refused(self) -> Vec<(Vec<u8>, String)> {
+    pub(super) fn into_refused(self) -> Vec<(Vec<u8>, String)> {
         self.refused
     }
 

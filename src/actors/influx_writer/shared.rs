@@ -47,32 +47,32 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn counters(&self) -> WriterCounters {
+    pub(super) fn counters(&self) -> WriterCounters {
         self.state().counters
     }
 
-    pub fn count(&self, count: impl FnOnce(&mut WriterCounters)) {
+    pub(super) fn count(&self, count: impl FnOnce(&mut WriterCounters)) {
         count(&mut self.state().counters);
     }
 
-    pub fn set_sink(&self, health: Health, error: &str) {
+    pub(super) fn set_sink(&self, health: Health, error: &str) {
         let mut state = self.state();
         state.health = health;
         error.clone_into(&mut state.sink_error);
     }
 
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         self.state().health
     }
 
     /// The last error of the sink, or of the journal where the sink has none.
-    pub fn last_error(&self) -> String {
+    pub(super) fn last_error(&self) -> String {
         let state = self.state();
         if state.sink_error.is_empty() { state.journal_error.clone() } else { state.sink_error.clone() }
     }
 
     /// Counts a refusal of the journal, and says it when it is the first in a row.
-    pub fn journal_failed(&self, error: &JournalError) {
+    pub(super) fn journal_failed(&self, error: &JournalError) {
         let mut state = self.state();
         state.counters.journal_failures += 1;
         let before = std::mem::replace(&mut state.journal_error, error.to_string());
@@ -82,7 +82,7 @@ impl Shared {
     }
 
     /// The journal did what it was asked.
-    pub fn journal_worked(&self) {
+    pub(super) fn journal_worked(&self) {
         let mut state = self.state();
         if !std::mem::take(&mut state.journal_error).is_empty() {
             tracing::info!(failures = state.counters.journal_failures, "the journal can write again");

@@ -89,7 +89,7 @@ impl Paces {
 }
 
 impl Course {
-    pub fn new(
+    pub(super) fn new(
         target: Target,
         store: Notifications,
         log: Rc<RefCell<Log>>,
@@ -116,7 +116,7 @@ impl Course {
     }
 
     /// Goes on until it is asked to drain and has nothing to do at once.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut paces = self.paces().await;
         loop {
             let rest = match self.step(&mut paces).await {

@@ -13,7 +13,7 @@ pub(super) struct Log(VecDeque<Attempt>);
 
 impl Log {
     /// Notes one. A message that fails again and again is one line, with its last reason.
-    pub fn note(&mut self, attempt: Attempt) {
+    pub(super) fn note(&mut self, attempt: Attempt) {
         let before = self.0.iter().rev().find(|before| before.target == attempt.target);
         if attempt.outcome == Outcome::Failed
             && before.is_some_and(|before| before.outcome == Outcome::Failed && before.summary == attempt.summary)
@@ -31,7 +31,7 @@ impl Log {
     }
 
     /// The newest ones, newest first.
-    pub fn newest(&self, attempts_max: usize) -> Vec<Attempt> {
+    pub(super) fn newest(&self, attempts_max: usize) -> Vec<Attempt> {
         self.0.iter().rev().take(attempts_max).cloned().collect()
     }
 }

@@ -43,7 +43,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What every life of one notifier is built from. Clones share everything.
 #[derive(Clone)]
-pub struct NotifierParts {
+pub(crate) struct NotifierParts {
     store: Notifications,
     history: Arc<dyn History>,
     others: Others,
@@ -53,7 +53,7 @@ pub struct NotifierParts {
 impl NotifierParts {
     /// Parts for a notifier on this thread. `monitor` signs the messages, `history` is the journal.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         store: Notifications,
         monitor: PublisherId,
         clock: Clock,
@@ -103,7 +103,7 @@ enum NotTaken {
 }
 
 /// The actor. Build each of its lives with clones of the same [`NotifierParts`].
-pub struct Notifier {
+pub(crate) struct Notifier {
     parts: NotifierParts,
     courses: Vec<CourseTask>,
     through_epoch: u64,
@@ -127,7 +127,7 @@ impl Drop for CourseTask {
 impl Notifier {
     /// A life of the notifier.
     #[must_use]
-    pub const fn new(parts: NotifierParts) -> Self {
+    pub(crate) const fn new(parts: NotifierParts) -> Self {
         Self { parts, courses: Vec::new(), through_epoch: 0, taking: false, failures: 0 }
     }
 

@@ -21,34 +21,34 @@ pub(super) struct Others {
 }
 
 impl Others {
-    pub fn new(monitor: PublisherId, clock: Clock, targets: Arc<Vec<Target>>) -> Self {
+    pub(super) fn new(monitor: PublisherId, clock: Clock, targets: Arc<Vec<Target>>) -> Self {
         Self { monitor, clock, targets: Rc::new(RefCell::new(targets)), wakes: Rc::default() }
     }
 
     /// Everyone who is told.
-    pub fn targets(&self) -> Arc<Vec<Target>> {
+    pub(super) fn targets(&self) -> Arc<Vec<Target>> {
         self.targets.borrow().clone()
     }
 
     /// Tells others from now on, whose loops are yet to be started.
-    pub fn set_targets(&self, targets: Arc<Vec<Target>>) {
+    pub(super) fn set_targets(&self, targets: Arc<Vec<Target>>) {
         *self.targets.borrow_mut() = targets;
     }
 
     /// How the loops of the targets are woken.
-    pub fn set_wakes(&self, wakes: Vec<Rc<Wake>>) {
+    pub(super) fn set_wakes(&self, wakes: Vec<Rc<Wake>>) {
         *self.wakes.borrow_mut() = wakes;
     }
 
     /// Has every loop look for what was taken for its target.
-    pub fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         for wake in self.wakes.borrow().iter() {
             wake.notify_one();
         }
     }
 
     /// What all targets but this one are to be told of it. While it is the only one, its account and the log say it.
-    pub fn told_of(&self, target: &str, state: TargetState, reason: &str) -> Vec<(String, Notice)> {
+    pub(super) fn told_of(&self, target: &str, state: TargetState, reason: &str) -> Vec<(String, Notice)> {
         let summary = match state {
             TargetState::Failing => format!("the target {target} does not get what it is to be told: {reason}"),
             TargetState::Delivering => format!("the target {target} gets what it is to be told again"),

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use super::errors::Errors;
 use super::pace::Pace;
+use super::pace::every;
 use super::packet_limit::{NotCarried, PacketLimit};
 use super::pulse::{Beginning, EVENTS_MAX, Idle, Pulse};
 use super::setback::Setback;
@@ -84,7 +85,7 @@ impl Engine {
     ///
     /// # Errors
     /// When what earlier lives have left in the outbox cannot be read.
-    pub fn new(
+    pub(super) fn new(
         prepared: Prepared,
         transport: Arc<dyn Transport>,
         clock: Clock,
@@ -133,7 +134,7 @@ impl Engine {
 
     /// Runs to the end of the source, the limit, or the request to stop, and then until the last
     /// confirmation or the end of the grace period; it beats all the time.
-    pub async fn run(
+    pub(super) async fn run(
         self,
         events: &mut mpsc::Receiver<TransportEvent>,
         stop: watch::Receiver<Option<Instant>>,
@@ -474,12 +475,6 @@ impl Engine {
             tracing::warn!("the broker did not take the goodbye in time");
         }
     }
-}
-
-pub(super) fn every(period: Duration) -> Interval {
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 async fn at(instant: Option<Instant>) {

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::engine::Engine;
-pub use self::worker::KEPT_LOG;
+pub(crate) use self::worker::KEPT_LOG;
 use self::worker::Worker;
 use crate::messages::drain::Drain;
 use crate::sources::arrivals::Arrivals;
@@ -39,7 +39,7 @@ use heartwatch_system::clock::Clock;
 
 /// What a publisher does, and within which limits.
 #[derive(Debug, Clone)]
-pub struct PublisherConfig {
+pub(crate) struct PublisherConfig {
     /// Its id.
     pub id: PublisherId,
     /// The host that it runs on.
@@ -81,7 +81,7 @@ pub struct PublisherConfig {
 
 /// How a publisher ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Readings that it has produced in this life.
     pub produced: u64,
     /// Readings in its outbox that nobody has confirmed: the next start sends them.
@@ -90,7 +90,7 @@ pub struct Ended {
 
 /// Why a publisher cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum PublisherError {
+pub(crate) enum PublisherError {
     /// Its source cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -103,7 +103,7 @@ pub enum PublisherError {
 const DISK_RETRY: Duration = Duration::from_secs(7);
 
 /// A publisher that is ready to run: source and outbox are open, its incarnation is known.
-pub struct Prepared {
+pub(crate) struct Prepared {
     config: PublisherConfig,
     worker: Worker,
     arrivals: Option<Arrivals>,
@@ -112,7 +112,7 @@ pub struct Prepared {
 impl Prepared {
     /// The configuration, with the incarnation.
     #[must_use]
-    pub const fn config(&self) -> &PublisherConfig {
+    pub(crate) const fn config(&self) -> &PublisherConfig {
         &self.config
     }
 }
@@ -121,7 +121,7 @@ impl Prepared {
 ///
 /// # Errors
 /// [`PublisherError`], which names the file.
-pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, PublisherError> {
+pub(crate) fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, PublisherError> {
     let Opened { source, arrivals } = config.source.open(clock)?;
     let outbox = OutboxConfig {
         path: config.outbox.clone(),
@@ -138,13 +138,13 @@ pub fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, Pu
 impl PublisherError {
     /// Whether only the disk is in the way, so that it is tried again and again.
     #[must_use]
-    pub const fn waits_for_disk(&self) -> bool {
+    pub(crate) const fn waits_for_disk(&self) -> bool {
         matches!(self, Self::Outbox(OutboxError::DiskFull { .. }))
     }
 }
 
 /// What one life of the actor runs on; a factory makes it anew for the next.
-pub struct Life {
+pub(crate) struct Life {
     /// Source and outbox, or why they could not be opened this time.
     pub prepared: Result<Prepared, PublisherError>,
     /// The connection.
@@ -154,7 +154,7 @@ pub struct Life {
 }
 
 /// The actor.
-pub struct Publisher {
+pub(crate) struct Publisher {
     life: Option<Life>,
     clock: Clock,
     process: Option<ProcessIdentity>,
@@ -167,14 +167,14 @@ pub struct Publisher {
 impl Publisher {
     /// A life in which the disk takes nothing: it ends when it is time to look again.
     #[must_use]
-    pub fn waiting_for_disk(clock: Clock, ended: watch::Sender<Option<Ended>>) -> Self {
+    pub(crate) fn waiting_for_disk(clock: Clock, ended: watch::Sender<Option<Ended>>) -> Self {
         Self { waits: DISK_RETRY, ..Self::new(None, clock, None, ended) }
     }
 
     /// A life of the publisher; without anything to run on it ends at once, and its supervisor tries
     /// again. `ended` is told once, when it has ended in order.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         life: Option<Life>,
         clock: Clock,
         process: Option<ProcessIdentity>,

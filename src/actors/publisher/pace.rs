@@ -1,6 +1,8 @@
 //! When a publisher reads its source.
 
-use tokio::time::Interval;
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::sources::arrivals::Arrivals;
 
@@ -26,4 +28,11 @@ impl Pace<'_> {
             Self::AsTheyCome(arrivals) => arrivals.arrived().await,
         }
     }
+}
+
+/// Ticks that are not made up for when they were missed.
+pub(super) fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -63,12 +63,12 @@ impl Default for PacketLimit {
 
 impl PacketLimit {
     /// Most bytes of a message of several readings.
-    pub const fn bytes_max(&self) -> usize {
+    pub(super) const fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 
     /// A message of this size, of readings of this run, was handed to the connection.
-    pub fn sent(&mut self, bytes: usize, run: Run) {
+    pub(super) fn sent(&mut self, bytes: usize, run: Run) {
         if self.largest.is_none_or(|(largest, _)| largest < bytes) {
             self.largest = Some((bytes, run));
         }
@@ -76,7 +76,7 @@ impl PacketLimit {
 
     /// Whether a reading that alone is larger is to be sent now: when nothing else waits, one at a time, over a connection
     /// that is known to work. Otherwise it counts as sent and comes again when nobody has confirmed it.
-    pub fn may_send_large(
+    pub(super) fn may_send_large(
         &mut self,
         key: (Incarnation, Sequence),
         bytes: usize,
@@ -97,7 +97,7 @@ impl PacketLimit {
     }
 
     /// A monitor has confirmed something.
-    pub fn confirmed(&mut self, delivery: &Delivery) {
+    pub(super) fn confirmed(&mut self, delivery: &Delivery) {
         let is_settled = |run: Run| delivery.not_held(run).iter().map(Run::len).sum::<u64>() == run.len();
         self.large.retain(|&(incarnation, first), _| !is_settled(Run { incarnation, first, last: first }));
         self.tried = self.tried.filter(|(life, sequence, ..)| self.large.contains_key(&(*life, *sequence)));
@@ -112,7 +112,7 @@ impl PacketLimit {
     }
 
     /// The connection has ended. Answers with a reading that is to be given up for that.
-    pub fn disconnected(&mut self, now: Monotonic) -> Option<NotCarried> {
+    pub(super) fn disconnected(&mut self, now: Monotonic) -> Option<NotCarried> {
         let largest = self.largest.take();
         if let Some((incarnation, sequence, bytes, at)) = self.tried.take() {
             let attempts = self.large.get_mut(&(incarnation, sequence))?;

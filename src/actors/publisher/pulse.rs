@@ -15,8 +15,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::PublisherConfig;
-use super::engine::every;
 use super::errors::Errors;
+use super::pace::every;
 use heartwatch_domain::beat::Heartbeat;
 use heartwatch_domain::deadline::BEATS_PER_DEADLINE;
 use heartwatch_domain::error_metric::{CONNECTIVITY_ERROR, DROPPED_ERROR};

@@ -18,7 +18,7 @@ pub(super) struct Setback {
 
 impl Setback {
     /// An attempt failed.
-    pub fn happened(&mut self, error: &impl Display) {
+    pub(super) fn happened(&mut self, error: &impl Display) {
         let wait = match self.episode {
             Some((_, wait)) => (wait * 2).min(WAIT_MAX),
             None => {
@@ -30,12 +30,12 @@ impl Setback {
     }
 
     /// Whether it is too early for another attempt.
-    pub fn lasts(&self) -> bool {
+    pub(super) fn lasts(&self) -> bool {
         self.episode.is_some_and(|(until, _)| Instant::now() < until)
     }
 
     /// An attempt succeeded.
-    pub fn ended(&mut self) {
+    pub(super) fn ended(&mut self) {
         if self.episode.take().is_some() {
             tracing::info!("readings are sent again");
         }

@@ -12,10 +12,10 @@ use heartwatch_domain::reading::Sequence;
 use heartwatch_domain::time::Monotonic;
 
 /// Least time between two confirmations to one publisher about one of its incarnations.
-pub const CONFIRM_EVERY: Duration = Duration::from_millis(900);
+pub(super) const CONFIRM_EVERY: Duration = Duration::from_millis(900);
 /// A state with missing numbers is told again after this, also when nothing has changed: its publisher
 /// sends what it has and gives up what it no longer has.
-pub const RETELL_MISSING_EVERY: Duration = Duration::from_secs(3);
+pub(super) const RETELL_MISSING_EVERY: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 struct Told {

@@ -28,23 +28,23 @@ use heartwatch_ports::{Receipt, Transport, TransportEvent};
 use heartwatch_system::clock::Clock;
 
 /// Most messages in one batch.
-pub const BATCH_MESSAGES_MAX: usize = 512;
+pub(super) const BATCH_MESSAGES_MAX: usize = 512;
 /// Bytes of payloads from which a batch is full: reading it holds up everything else on the thread of the actors.
-pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+pub(super) const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Most messages on their way at once; the rest waits in the transport.
-pub const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
+pub(super) const MESSAGES_IN_FLIGHT_MAX: usize = 8 * BATCH_MESSAGES_MAX;
 /// A batch follows the one before it after this time at the earliest, so that it is worth its messages between the
 /// actors and its part of a commit: there are signs of life in it. Where little comes, all of it is handed on at once.
-pub const GATHER: Duration = Duration::from_millis(3);
+pub(super) const GATHER: Duration = Duration::from_millis(3);
 /// After a batch with so many messages it is [`GATHER_FLOOD`] instead.
-pub const FLOOD_MESSAGES: usize = 128;
+pub(super) const FLOOD_MESSAGES: usize = 128;
 /// While messages flood in, more of them share a commit: 330 synced ones a second take the disk's time from everything else.
-pub const GATHER_FLOOD: Duration = Duration::from_millis(6);
+pub(super) const GATHER_FLOOD: Duration = Duration::from_millis(6);
 /// Bytes of payloads on their way at once from which no more are taken.
-pub const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
+pub(super) const BYTES_IN_FLIGHT_MAX: usize = 4 * 1024 * 1024;
 /// A batch that waits longer than this for the disk makes the monitor doubt its ears. An ordinary
 /// commit takes some ten milliseconds.
-pub const STALL_MAX: Duration = Duration::from_millis(500);
+pub(super) const STALL_MAX: Duration = Duration::from_millis(500);
 
 /// Runs until the transport ends, the one of this way. Without a watchdog its state says nothing about the monitor's ears.
 pub async fn pump(

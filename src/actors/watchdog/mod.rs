@@ -41,7 +41,7 @@ use heartwatch_ports::{KeepLastSeen, KeepMaintenance};
 use heartwatch_system::clock::Clock;
 
 /// How often the watchdog notes that the monitor itself still runs ([`Roster::tick`]).
-pub const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// How long after the end of a process its goodbye may still come.
 const GOODBYE_GRACE: Duration = Duration::from_millis(20);
 /// Most publishers looked at in one turn of the actor.
@@ -54,7 +54,7 @@ const COVERED_MAX: usize = 100;
 
 /// Whom the watchdog talks to, all of them downstream.
 #[derive(Debug, Clone)]
-pub struct Outlets {
+pub(crate) struct Outlets {
     /// The process probe, for a look at a process.
     pub probe: Outlet<Probe>,
     /// The process probe, for the end of a process.
@@ -74,7 +74,7 @@ pub struct Outlets {
 }
 
 /// The actor. Build each of its lives with the same [`Roster`].
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     roster: Rc<RefCell<Roster>>,
     clock: Clock,
     outlets: Outlets,
@@ -90,7 +90,7 @@ pub struct Watchdog {
 impl Watchdog {
     /// A life of the watchdog over a roster that outlives it.
     #[must_use]
-    pub fn new(roster: Rc<RefCell<Roster>>, clock: Clock, outlets: Outlets) -> Self {
+    pub(crate) fn new(roster: Rc<RefCell<Roster>>, clock: Clock, outlets: Outlets) -> Self {
         let (wakeup, log) = (Wakeup::default(), Log::default());
         Self { roster, clock, outlets, wakeup, log, handing_on: false, repeating: false, keeping: false, telling: None }
     }

@@ -71,7 +71,7 @@ pub fn internal_rows(
 /// What went wrong between the monitor and its database since the last time, as the error metrics that publishers
 /// have too: always there, 0 when nothing is wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DatabaseErrors {
+pub(super) struct DatabaseErrors {
     /// Requests that the database could not take, since the start of the program.
     retries: u64,
     /// Rows that it refused for good.
@@ -82,7 +82,7 @@ pub struct DatabaseErrors {
 
 impl DatabaseErrors {
     /// The rows of this moment, tagged with the monitor as their publisher.
-    pub fn rows(
+    pub(super) fn rows(
         &mut self,
         id: &PublisherId,
         host: &HostName,

@@ -17,7 +17,7 @@ impl Cores {
     ///
     /// # Errors
     /// When there is only one.
-    pub fn apart() -> anyhow::Result<Self> {
+    pub(super) fn apart() -> anyhow::Result<Self> {
         let mut others = sched_getaffinity(None).context("cannot read which cores there are")?;
         let last_core = (0..CpuSet::MAX_CPU).rev().find(|&core| others.is_set(core)).context("no core at all")?;
         others.unset(last_core);
@@ -31,7 +31,7 @@ impl Cores {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn take_last(&self) -> anyhow::Result<()> {
+    pub(super) fn take_last(&self) -> anyhow::Result<()> {
         sched_setaffinity(None, &self.last).context("cannot choose the last core")
     }
 
@@ -39,7 +39,7 @@ impl Cores {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn take_others(&self) -> anyhow::Result<()> {
+    pub(super) fn take_others(&self) -> anyhow::Result<()> {
         sched_setaffinity(None, &self.others).context("cannot choose the other cores")
     }
 }

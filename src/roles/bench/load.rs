@@ -33,17 +33,17 @@ pub(super) struct Load {
 
 impl Load {
     /// Rows of one of them; of an earlier one at least as many.
-    pub fn rows_of(&self, publisher: usize) -> usize {
+    pub(super) fn rows_of(&self, publisher: usize) -> usize {
         self.rows / self.publishers + usize::from(publisher < self.rows % self.publishers)
     }
 
     /// Messages of all of them.
-    pub fn messages(&self) -> usize {
+    pub(super) fn messages(&self) -> usize {
         (0..self.publishers).map(|publisher| self.rows_of(publisher).div_ceil(self.readings_per_message)).sum()
     }
 
     /// The readings of one of them.
-    pub fn readings(&self, publisher: usize) -> impl Iterator<Item = Reading> + use<> {
+    pub(super) fn readings(&self, publisher: usize) -> impl Iterator<Item = Reading> + use<> {
         (1..=self.rows_of(publisher)).map(|number| {
             #[expect(clippy::cast_possible_wrap, reason = "as many readings as that do not fit into memory")]
             let number = number as i64;
@@ -61,7 +61,7 @@ impl Load {
     ///
     /// # Errors
     /// Never: it is an id.
-    pub fn id(publisher: usize) -> anyhow::Result<PublisherId> {
+    pub(super) fn id(publisher: usize) -> anyhow::Result<PublisherId> {
         Ok(PublisherId::parse(&format!("bench-{publisher}"))?)
     }
 
@@ -70,7 +70,7 @@ impl Load {
     ///
     /// # Errors
     /// When a row cannot be encoded.
-    pub fn batches(&self, rows_max: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+    pub(super) fn batches(&self, rows_max: usize) -> anyhow::Result<Vec<Vec<u8>>> {
         let host = HostName::parse("bench")?;
         let ids = (0..self.publishers).map(Self::id).collect::<anyhow::Result<Vec<_>>>()?;
         let mut each: Vec<_> = (0..self.publishers).map(|publisher| self.readings(publisher)).collect();

@@ -35,7 +35,7 @@ mod server {
 ///
 /// # Errors
 /// When a program that takes part cannot start or does not finish, or a signal ended it.
-pub async fn bench(args: &BenchArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn bench(args: &BenchArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let before = Stolen::now();
     // What is dropped here ends its programs and removes its directories.
     tokio::select! {

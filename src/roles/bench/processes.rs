@@ -91,7 +91,7 @@ impl<const N: usize> Used<N> {
     ///
     /// # Errors
     /// When one has ended.
-    pub fn now(pids: [u32; N]) -> anyhow::Result<Self> {
+    pub(super) fn now(pids: [u32; N]) -> anyhow::Result<Self> {
         let mut before = [0.0; N];
         for (before, pid) in before.iter_mut().zip(pids) {
             *before = cpu_seconds(pid)?;
@@ -103,7 +103,7 @@ impl<const N: usize> Used<N> {
     ///
     /// # Errors
     /// When one has ended.
-    pub fn since(&self, rows: u64) -> anyhow::Result<[f64; N]> {
+    pub(super) fn since(&self, rows: u64) -> anyhow::Result<[f64; N]> {
         let mut spent = [0.0; N];
         for ((spent, pid), before) in spent.iter_mut().zip(self.pids).zip(self.before) {
             *spent = (cpu_seconds(pid)? - before) * 1e6 / whole(rows);

@@ -21,14 +21,14 @@ const REMOVAL_ATTEMPTS_MAX: u32 = 50;
 const REMOVAL_EVERY: Duration = Duration::from_millis(20);
 
 /// A directory that goes away with the measurement.
-pub struct Directory(PathBuf);
+pub(super) struct Directory(PathBuf);
 
 impl Directory {
     /// A new one below `parent`, once all that was written before is on the disk: it would be in the figures.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn below(parent: &Path) -> anyhow::Result<Self> {
+    pub(super) fn below(parent: &Path) -> anyhow::Result<Self> {
         rustix::fs::sync();
         let path = parent.join(format!("heartwatch-bench-{}-{:08x}", std::process::id(), fastrand::u32(..)));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -37,7 +37,7 @@ impl Directory {
 
     /// Where it is.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -63,7 +63,7 @@ impl Drop for Directory {
 ///
 /// # Errors
 /// When this program cannot be found.
-pub fn heartwatch(directory: &Path) -> anyhow::Result<Command> {
+pub(super) fn heartwatch(directory: &Path) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HEARTWATCH_") {
@@ -82,12 +82,12 @@ pub fn heartwatch(directory: &Path) -> anyhow::Result<Command> {
 /// As a float for a ratio; exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "a figure for a person has a few digits")]
 #[must_use]
-pub const fn whole(number: u64) -> f64 {
+pub(super) const fn whole(number: u64) -> f64 {
     number as f64
 }
 
 /// A monitor and where to ask it.
-pub struct RunningMonitor {
+pub(super) struct RunningMonitor {
     /// To ask it.
     pub monitor: Monitor,
     /// Its broker, or the one that it uses.
@@ -100,7 +100,11 @@ impl RunningMonitor {
     ///
     /// # Errors
     /// When it does not become ready.
-    pub async fn start(directory: &Path, mqtt_url: Option<&str>, influx_url: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        directory: &Path,
+        mqtt_url: Option<&str>,
+        influx_url: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let (mqtt_port, web_port) = (free_port()?, free_port()?);
         let mut command = heartwatch(directory)?;
         command.args(["run", "--data-dir", "data", "--web", &format!("127.0.0.1:{web_port}")]);
@@ -127,7 +131,7 @@ impl RunningMonitor {
 
     /// Its PID while it runs.
     #[must_use]
-    pub fn pid(&self) -> Option<u32> {
+    pub(super) fn pid(&self) -> Option<u32> {
         self.program.id()
     }
 
@@ -135,7 +139,7 @@ impl RunningMonitor {
     ///
     /// # Errors
     /// When it cannot be waited for.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         if let Some(pid) = self.program.id().and_then(|pid| rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }
@@ -148,7 +152,7 @@ impl RunningMonitor {
 ///
 /// # Errors
 /// When it is installed and does not answer.
-pub async fn mosquitto(directory: &Path, settings: &str) -> anyhow::Result<Option<(Child, String)>> {
+pub(super) async fn mosquitto(directory: &Path, settings: &str) -> anyhow::Result<Option<(Child, String)>> {
     let Some(program) = find("mosquitto") else { return Ok(None) };
     let port = free_port()?;
     let config = directory.join("mosquitto.conf");
@@ -158,7 +162,7 @@ pub async fn mosquitto(directory: &Path, settings: &str) -> anyhow::Result<Optio
 }
 
 /// An InfluxDB 1.x of a measurement.
-pub struct Influxd {
+pub(super) struct Influxd {
     /// Its process; killed when it is dropped.
     pub program: Child,
     /// Where it answers.
@@ -179,7 +183,7 @@ impl Influxd {
     ///
     /// # Errors
     /// When it cannot be killed.
-    pub async fn kill(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.program.kill().await?)
     }
 
@@ -187,7 +191,7 @@ impl Influxd {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn start(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn start(&mut self) -> anyhow::Result<()> {
         self.program = self.start.now().await?;
         Ok(())
     }
@@ -212,7 +216,7 @@ impl Start {
 ///
 /// # Errors
 /// When it is installed and does not answer.
-pub async fn influxd(directory: &Path) -> anyhow::Result<Option<Influxd>> {
+pub(super) async fn influxd(directory: &Path) -> anyhow::Result<Option<Influxd>> {
     let Some(program) = find("influxd") else { return Ok(None) };
     let (port, rpc_port) = (free_port()?, free_port()?);
     let data = directory.join("influxdb");

@@ -27,7 +27,7 @@ pub(super) struct Reference {
 impl Reference {
     /// The mean of two measurements, one before and one after what is compared with them: a machine that others share is
     /// not always as fast.
-    pub fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
             rows_per_second: f64::midpoint(self.rows_per_second, other.rows_per_second),
             cpu_seconds_per_million: f64::midpoint(self.cpu_seconds_per_million, other.cpu_seconds_per_million),

@@ -18,7 +18,7 @@ impl<T> Middle<T> {
     ///
     /// # Errors
     /// What a measurement says.
-    pub async fn of_times(
+    pub(super) async fn of_times(
         times: usize,
         json: bool,
         name: &str,
@@ -52,12 +52,12 @@ impl<T> Middle<T> {
     }
 
     /// The columns of these, where one of the lines was measured more than once.
-    pub fn titles(lines: &[Self]) -> &'static [&'static str] {
+    pub(super) fn titles(lines: &[Self]) -> &'static [&'static str] {
         if Self::is_repeated(lines) { &["TIMES", "LOWEST", "HIGHEST"] } else { &[] }
     }
 
     /// What stands in these columns.
-    pub fn cells(&self, lines: &[Self]) -> Vec<String> {
+    pub(super) fn cells(&self, lines: &[Self]) -> Vec<String> {
         if !Self::is_repeated(lines) {
             return Vec::new();
         }

@@ -65,7 +65,7 @@ impl Sender {
     ///
     /// # Errors
     /// When a reading cannot be encoded, or the address is none of this machine's.
-    pub fn prepare(load: &Load, mqtt_url: &str) -> anyhow::Result<Self> {
+    pub(super) fn prepare(load: &Load, mqtt_url: &str) -> anyhow::Result<Self> {
         let broker = mqtt_url.strip_prefix("mqtt://").context("the broker's address is none")?.parse()?;
         let (prefix, host) = (Prefix::default(), HostName::parse("bench")?);
         let mut connections = Vec::new();
@@ -97,7 +97,7 @@ impl Sender {
 
     /// Sends them all from a thread of its own, as fast as the broker takes them, but never so far ahead of the readings that
     /// have `arrived` that the broker's memory is what is measured.
-    pub fn start(self, arrived: watch::Receiver<usize>) -> Sending {
+    pub(super) fn start(self, arrived: watch::Receiver<usize>) -> Sending {
         let (tell, done) = oneshot::channel();
         std::thread::spawn(move || {
             // The measurement is over when nobody waits for the answer.
@@ -112,7 +112,7 @@ impl Sending {
     ///
     /// # Errors
     /// When it did not.
-    pub async fn finish(self) -> anyhow::Result<()> {
+    pub(super) async fn finish(self) -> anyhow::Result<()> {
         self.done.await.context("the sending thread has ended")?
     }
 }

@@ -16,7 +16,7 @@ const METRIC: &str = "memory";
 
 /// The readings in the analysis's output, read as it grows.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub(super) struct Heard {
     path: PathBuf,
     read_bytes: u64,
     /// The start of a line that has not ended yet.
@@ -30,7 +30,7 @@ pub struct Heard {
 impl Heard {
     /// What will be in this file.
     #[must_use]
-    pub fn of(path: PathBuf) -> Self {
+    pub(super) fn of(path: PathBuf) -> Self {
         Self { path, ..Self::default() }
     }
 
@@ -38,7 +38,7 @@ impl Heard {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn look(&mut self) -> anyhow::Result<()> {
+    pub(super) fn look(&mut self) -> anyhow::Result<()> {
         let mut file =
             std::fs::File::open(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         file.seek(SeekFrom::Start(self.read_bytes))?;
@@ -72,13 +72,13 @@ impl Heard {
 
     /// How many readings of an agent came.
     #[must_use]
-    pub fn readings(&self, agent: &str) -> u64 {
+    pub(super) fn readings(&self, agent: &str) -> u64 {
         self.readings.get(agent).copied().unwrap_or(0)
     }
 
     /// How many the analysis says that it counted, all agents and metrics together.
     #[must_use]
-    pub fn counted_in_all(&self) -> u64 {
+    pub(super) fn counted_in_all(&self) -> u64 {
         let stats = self.counted.as_ref().and_then(|counted| counted["stats"].as_array());
         stats.into_iter().flatten().filter_map(|row| row["count"].as_u64()).sum()
     }
@@ -86,7 +86,13 @@ impl Heard {
     /// The mean of an agent's last `gaps` gaps between samples that it took after `since`, if there are so many and each
     /// of them is nearer to `interval` than half of it.
     #[must_use]
-    pub fn interval_seen(&self, agent: &str, since: Timestamp, interval: Duration, gaps: usize) -> Option<Duration> {
+    pub(super) fn interval_seen(
+        &self,
+        agent: &str,
+        since: Timestamp,
+        interval: Duration,
+        gaps: usize,
+    ) -> Option<Duration> {
         let samples = self.samples.get(agent)?;
         let after: Vec<Timestamp> = samples.iter().copied().filter(|sample| *sample > since).collect();
         let last = after.get(after.len().checked_sub(gaps + 1)?..)?;

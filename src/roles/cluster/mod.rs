@@ -86,7 +86,7 @@ struct Stage<'a> {
 ///
 /// # Errors
 /// When a part is not installed, with how to get it.
-pub async fn cluster(args: &ClusterArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn cluster(args: &ClusterArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let needed = Needed::find()?;
     let (folder, temporary) = match &args.data_dir {
         Some(folder) => {

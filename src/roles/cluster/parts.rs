@@ -23,7 +23,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What of the machine is needed beside ourselves.
 #[derive(Debug)]
-pub struct Needed {
+pub(crate) struct Needed {
     etcd: PathBuf,
     java: PathBuf,
     kafka_libs: PathBuf,
@@ -35,7 +35,7 @@ impl Needed {
     ///
     /// # Errors
     /// What is missing, and how to get it.
-    pub fn find() -> anyhow::Result<Self> {
+    pub(crate) fn find() -> anyhow::Result<Self> {
         let named = std::env::var_os(LIBS_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         let kafka_libs = std::path::absolute(named.unwrap_or_else(|| LIBS.into()))?;
         let has_jars = std::fs::read_dir(&kafka_libs)
@@ -75,7 +75,7 @@ struct Part {
 }
 
 /// The programs that run, in the order in which they were started. Dropped, they are killed.
-pub struct Parts {
+pub(crate) struct Parts {
     needed: Needed,
     folder: PathBuf,
     running: Vec<Part>,
@@ -94,7 +94,7 @@ impl Parts {
     ///
     /// # Errors
     /// When there are no free ports.
-    pub fn new(needed: Needed, folder: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) fn new(needed: Needed, folder: PathBuf) -> anyhow::Result<Self> {
         Ok(Self {
             needed,
             folder,
@@ -110,7 +110,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_etcd(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn start_etcd(&mut self) -> anyhow::Result<()> {
         let url = self.etcd_url.as_str().trim_end_matches('/').to_owned();
         let peer = format!("http://127.0.0.1:{}", free_port()?);
         let (member, data) = (format!("n1={peer}"), self.folder.join("etcd").display().to_string());
@@ -132,7 +132,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub async fn start_kafka(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn start_kafka(&mut self) -> anyhow::Result<()> {
         let controller = free_port()?;
         let Self { folder, brokers, .. } = &*self;
         let data = folder.join("kafka");
@@ -165,7 +165,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_heartwatch(&mut self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    pub(crate) fn start_heartwatch(&mut self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let program = self.needed.heartwatch.clone();
         self.start(name, &program, arguments)
     }
@@ -174,7 +174,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn run_heartwatch(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Program> {
+    pub(crate) fn run_heartwatch(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Program> {
         self.launch(name, &self.needed.heartwatch, arguments)
     }
 
@@ -197,13 +197,13 @@ impl Parts {
 
     /// The file with all that a part has said.
     #[must_use]
-    pub fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.log"))
     }
 
     /// The end of what a part has said.
     #[must_use]
-    pub fn last_words(&self, name: &str) -> String {
+    pub(crate) fn last_words(&self, name: &str) -> String {
         let said = std::fs::read(self.log(name)).unwrap_or_default();
         let said = String::from_utf8_lossy(&said);
         let lines: Vec<&str> = said.lines().collect();
@@ -211,7 +211,7 @@ impl Parts {
     }
 
     /// The names of those that run.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.running.iter().map(|part| part.name.as_str())
     }
 
@@ -219,7 +219,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it does not run.
-    pub fn pid(&self, name: &str) -> anyhow::Result<u32> {
+    pub(crate) fn pid(&self, name: &str) -> anyhow::Result<u32> {
         Ok(self.part(name)?.program.pid())
     }
 
@@ -227,7 +227,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it does not run.
-    pub fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         self.part(name)?.program.signal(signal)
     }
 
@@ -239,7 +239,7 @@ impl Parts {
     ///
     /// # Errors
     /// Which has ended, with its last words.
-    pub fn all_run(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn all_run(&mut self) -> anyhow::Result<()> {
         let ended = self.running.iter_mut().find_map(|part| (!part.program.runs()).then(|| part.name.clone()));
         match ended {
             None => Ok(()),
@@ -251,7 +251,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it does not run.
-    pub async fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&mut self, name: &str) -> anyhow::Result<()> {
         let mut part = self.take(name)?;
         part.program.signal(Signal::KILL)?;
         part.program.collect(STOP_TIMEOUT).await?;
@@ -262,7 +262,7 @@ impl Parts {
     ///
     /// # Errors
     /// When it did not end, or one of ours did not end with exit code 0.
-    pub async fn stop(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&mut self, name: &str) -> anyhow::Result<()> {
         let mut part = self.take(name)?;
         part.program.signal(Signal::TERM)?;
         let status = part.program.collect(STOP_TIMEOUT).await.with_context(|| format!("{name} was told to end"))?;

@@ -81,7 +81,7 @@ impl Command {
 ///
 /// # Errors
 /// When its connection cannot be configured.
-pub fn publish_beside_main(args: FaultyArgs) -> anyhow::Result<u8> {
+pub(crate) fn publish_beside_main(args: FaultyArgs) -> anyhow::Result<u8> {
     let (main, main_end) = sync_channel(1);
     let ended = main.clone();
     let publisher = move || {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 /// Where everything is written: the user's directory, or a temporary one that goes away.
-pub struct Folder {
+pub(super) struct Folder {
     /// Its path, absolute.
     pub path: PathBuf,
     temporary: bool,
@@ -16,7 +16,7 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(asked: Option<&Path>, keep: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(asked: Option<&Path>, keep: bool) -> anyhow::Result<Self> {
         let (path, temporary) = match asked {
             Some(path) => (std::path::absolute(path)?, false),
             None => {

@@ -1,6 +1,6 @@
 //! `heartwatch prove`: faults with a known truth, and what the monitor makes of them.
 
-pub mod faulty;
+pub(super) mod faulty;
 mod folder;
 pub(super) mod program;
 mod proxy;
@@ -18,7 +18,7 @@ use heartwatch_system::signals::Request;
 ///
 /// # Errors
 /// When a part cannot be started.
-pub async fn prove(args: &ProveArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn prove(args: &ProveArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let before = Stolen::now();
     let exit = if args.rows { rows::prove(args, requests).await } else { verdicts::prove(args, requests).await };
     Stolen::tell_since(before);

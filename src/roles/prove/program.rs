@@ -17,7 +17,7 @@ use tokio::time::Instant;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A program to start.
-pub struct Launch<'a> {
+pub(crate) struct Launch<'a> {
     /// Its file.
     pub program: &'a Path,
     /// Its arguments.
@@ -34,7 +34,7 @@ pub struct Launch<'a> {
 
 /// A program that runs, or has ended and is not collected yet. Dropped, it is killed and collected.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
 }
 
@@ -43,7 +43,7 @@ impl Program {
     ///
     /// # Errors
     /// When it cannot be started or its log cannot be written.
-    pub fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
+    pub(crate) fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
         let Launch { program, arguments, environment, folder, log, takes_commands } = launch;
         let log_file = File::options().create(true).append(true).open(log);
         let log_file = log_file.with_context(|| format!("cannot write {}", log.display()))?;
@@ -68,7 +68,7 @@ impl Program {
 
     /// Its PID.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -76,7 +76,7 @@ impl Program {
     ///
     /// # Errors
     /// When it has been collected, or the system refuses.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         kill_process(Pid::from_child(&self.child), signal)
             .with_context(|| format!("cannot signal PID {}", self.child.id()))
     }
@@ -85,7 +85,7 @@ impl Program {
     ///
     /// # Errors
     /// When it has none, or the system refuses.
-    pub fn signal_child(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) fn signal_child(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.with_context(|| format!("cannot see the children of PID {pid}"))?;
@@ -98,21 +98,21 @@ impl Program {
     ///
     /// # Errors
     /// When it does not read any more.
-    pub fn command(&mut self, line: &str) -> anyhow::Result<()> {
+    pub(crate) fn command(&mut self, line: &str) -> anyhow::Result<()> {
         let stdin = self.child.stdin.as_mut().context("it takes no commands")?;
         writeln!(stdin, "{line}").and_then(|()| stdin.flush()).context("it reads no commands any more")
     }
 
     /// Whether it still runs; one that has ended is collected by the question.
     #[must_use]
-    pub fn runs(&mut self) -> bool {
+    pub(crate) fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// The exit code of one that has ended by itself and is collected; none while it runs, or when a signal
     /// ended it.
     #[must_use]
-    pub fn exit_code(&mut self) -> Option<i32> {
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
         self.child.try_wait().ok().flatten().and_then(|status| status.code())
     }
 
@@ -120,7 +120,7 @@ impl Program {
     ///
     /// # Errors
     /// When it has not ended in time.
-    pub async fn collect(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
+    pub(crate) async fn collect(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
         let end = Instant::now() + timeout;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -167,14 +167,14 @@ const PORTS_TRIED_MAX: u32 = 100;
 ///
 /// # Errors
 /// When there is none.
-pub fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     let mut tried = (0..PORTS_TRIED_MAX).map(|_| fastrand::u16(PORTS));
     tried.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port on 127.0.0.1")
 }
 
 /// A library that programs can be started with, in the usual places of Debian and others.
 #[must_use]
-pub fn find_library(name: &str) -> Option<std::path::PathBuf> {
+pub(crate) fn find_library(name: &str) -> Option<std::path::PathBuf> {
     let multiarch = format!("/usr/lib/{}-linux-gnu/faketime", std::env::consts::ARCH);
     let folders = [multiarch.as_str(), "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime"];
     folders.map(|folder| Path::new(folder).join(name)).into_iter().find(|file| file.is_file())
@@ -182,7 +182,7 @@ pub fn find_library(name: &str) -> Option<std::path::PathBuf> {
 
 /// A program by its name, in the usual places.
 #[must_use]
-pub fn find(name: &str) -> Option<std::path::PathBuf> {
+pub(crate) fn find(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(Into::into));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())

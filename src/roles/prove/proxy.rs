@@ -14,7 +14,7 @@ const CARRIED_BYTES_MAX: usize = 16 * 1024;
 
 /// What becomes of what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
+pub(super) enum Line {
     /// It arrives.
     Open,
     /// Nothing arrives, in neither direction, and nobody is told: a cable that was pulled.
@@ -29,7 +29,7 @@ pub enum Line {
 
 /// A TCP proxy on a port of its own on 127.0.0.1.
 #[derive(Debug)]
-pub struct Proxy {
+pub(super) struct Proxy {
     address: SocketAddr,
     line: Arc<watch::Sender<Line>>,
     task: JoinHandle<()>,
@@ -40,7 +40,7 @@ impl Proxy {
     ///
     /// # Errors
     /// When no port is free.
-    pub async fn start(target: SocketAddr) -> std::io::Result<Self> {
+    pub(super) async fn start(target: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let line = Arc::new(watch::Sender::new(Line::Open));
@@ -50,12 +50,12 @@ impl Proxy {
 
     /// Where it listens.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
+    pub(super) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Changes what becomes of what is sent.
-    pub fn set(&self, line: Line) {
+    pub(super) fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 }

@@ -12,8 +12,9 @@ use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::roles::nodes::NodeView;
 use crate::roles::prompt;
 use crate::web;
+use heartwatch_console::paint::harmless;
 use heartwatch_console::prompt::{SERVER_HELP, SERVER_WORDS, Sending, ServerLine, server_line};
-use heartwatch_console::tables::{Drawing, harmless, plain};
+use heartwatch_console::tables::{Drawing, plain};
 use heartwatch_domain::command::{Command, Outcome, PROBE_ID_PREFIX, Target};
 use heartwatch_domain::ledger::Account;
 use heartwatch_domain::time::Timestamp;
@@ -27,7 +28,7 @@ const PART_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the lines are about.
 #[derive(Clone)]
-pub struct Console {
+pub(super) struct Console {
     pub agents: Agents,
     pub submit: mpsc::Sender<Submission>,
     pub ports: web::Ports,
@@ -46,7 +47,7 @@ fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
 
 impl Console {
     /// What the console says to a line.
-    pub async fn answer(&self, line: &str) -> Answer {
+    pub(super) async fn answer(&self, line: &str) -> Answer {
         match server_line(line) {
             Err(reason) => failed(reason),
             Ok(None) => Answer { success: true, text: String::new(), json: "{}".to_owned() },
@@ -207,14 +208,18 @@ fn said(outcome: &Outcome) -> String {
 }
 
 /// Whether a person sits before it.
-pub fn is_wanted() -> bool {
+pub(super) fn is_wanted() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
 
 /// Reads lines from the terminal, with history and completion, until `quit` or the end of the input. What it gives
 /// is held until the program's end.
 #[must_use]
-pub fn interactive(console: Console, mut outcomes: broadcast::Receiver<Outcome>, data_dir: &Path) -> prompt::Restore {
+pub(super) fn interactive(
+    console: Console,
+    mut outcomes: broadcast::Receiver<Outcome>,
+    data_dir: &Path,
+) -> prompt::Restore {
     let agents = console.agents.clone();
     let clients = move || agents.list().into_iter().map(|agent| agent.client_id).collect();
     let (mut lines, restore) = prompt::read("server> ", &SERVER_WORDS, data_dir.join("console-history"), clients);

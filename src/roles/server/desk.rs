@@ -11,12 +11,12 @@ use heartwatch_fleet::grpc::server::{AgentEvent, Agents, Protocol};
 use heartwatch_system::clock::Clock;
 
 /// Commands that may wait to be taken.
-pub const SUBMISSIONS_MAX: usize = 1_024;
+pub(super) const SUBMISSIONS_MAX: usize = 1_024;
 /// How often it looks when no deadline is known.
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// A command, and who waits for what becomes of it.
-pub struct Submission {
+pub(super) struct Submission {
     /// What.
     pub command: Command,
     /// For whom.
@@ -31,7 +31,7 @@ pub struct Submission {
 
 /// Who is concerned by a command, beside who gave it and its agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub(super) enum Reach {
     /// Everybody is told what becomes of it.
     Told,
     /// Nobody is told what becomes of it.
@@ -58,7 +58,7 @@ struct Task {
 }
 
 /// Runs until nobody can submit any more.
-pub async fn run(
+pub(super) async fn run(
     agents: Agents,
     mut events: mpsc::Receiver<AgentEvent>,
     mut submissions: mpsc::Receiver<Submission>,

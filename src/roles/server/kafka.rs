@@ -28,7 +28,7 @@ const RESULTS_IN_FLIGHT_MAX: usize = 256;
 const RESULT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Hands commands to the desk, each with what is left of its time.
-pub fn take_commands(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clock) -> anyhow::Result<()> {
+pub(super) fn take_commands(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clock) -> anyhow::Result<()> {
     let mut commands = consume(Consumption {
         brokers: brokers.to_owned(),
         topic: COMMANDS_TOPIC.to_owned(),
@@ -70,7 +70,7 @@ pub fn take_commands(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clo
 
 /// Hands the questions of monitors to the desk. Every server reads them, because the one to which the group gives a command
 /// may not be the one to which its agent is connected; and they are over before a group is formed anew.
-pub fn take_questions(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clock) -> anyhow::Result<()> {
+pub(super) fn take_questions(brokers: &str, submit: mpsc::Sender<Submission>, clock: Clock) -> anyhow::Result<()> {
     let Everything { messages: mut questions, .. } = read_everything(brokers, COMMANDS_TOPIC, COMMANDS_MAX)?;
     actix_rt::spawn(async move {
         while let Some(message) = questions.recv().await {
@@ -93,7 +93,7 @@ pub fn take_questions(brokers: &str, submit: mpsc::Sender<Submission>, clock: Cl
 
 /// Tells what publishers say beside their readings, each as soon as it comes. What Kafka does not take in time is
 /// dropped: it speaks of a moment that has passed, and heartbeats come again.
-pub fn tell_signs(brokers: &str, signs: mpsc::Receiver<Sign>) -> anyhow::Result<()> {
+pub(super) fn tell_signs(brokers: &str, signs: mpsc::Receiver<Sign>) -> anyhow::Result<()> {
     let producer = KafkaProducer::new(brokers)?;
     let signs = futures_util::stream::unfold(signs, |mut signs| async move { Some((signs.recv().await?, signs)) });
     let told = signs
@@ -122,7 +122,7 @@ fn left(at: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Tells what became of every command, whoever gave it; each as soon as it is known.
-pub fn tell_results(brokers: &str, outcomes: broadcast::Receiver<Outcome>, clock: Clock) -> anyhow::Result<()> {
+pub(super) fn tell_results(brokers: &str, outcomes: broadcast::Receiver<Outcome>, clock: Clock) -> anyhow::Result<()> {
     let producer = KafkaProducer::new(brokers)?;
     let outcomes = futures_util::stream::unfold(outcomes, |mut outcomes| async move {
         loop {

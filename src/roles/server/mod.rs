@@ -50,7 +50,7 @@ const OUTCOMES_MAX: usize = 4_096;
 ///
 /// # Errors
 /// When a part cannot start, with what to do about it.
-pub async fn server(
+pub(super) async fn server(
     args: &ServerArgs,
     settings: &Settings,
     mut requests: mpsc::Receiver<Request>,
@@ -172,7 +172,7 @@ async fn console_lines(port: u16) -> (mpsc::Receiver<SaidLine>, Option<String>) 
 ///
 /// # Errors
 /// When no server answers.
-pub async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
+pub(super) async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
     let (at, line) = ask.line();
     let socket = match &at.socket {
         Some(socket) => socket.clone(),

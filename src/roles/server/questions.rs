@@ -22,7 +22,7 @@ struct Questions {
 
 /// The agents that are connected, and what they answer.
 #[must_use]
-pub fn over_streams(
+pub(super) fn over_streams(
     agents: Agents,
     submit: mpsc::Sender<Submission>,
 ) -> (Arc<dyn AgentWay>, mpsc::Receiver<AgentAnswer>) {

@@ -25,7 +25,7 @@ use heartwatch_formats::sensor_line::Schema;
 use heartwatch_system::clock::Clock;
 
 /// How many equal lines in a row make a program stuck, with the sensor of three values: one of them is a counter.
-pub const REPEATS_MAX: u64 = 10;
+pub(crate) const REPEATS_MAX: u64 = 10;
 
 /// What to run, and what its lines mean: what a person says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +139,7 @@ pub enum ExecError {
 }
 
 /// A program that runs; it ends when this is dropped.
-pub struct ExecSource {
+pub(crate) struct ExecSource {
     rows: ArrivalsSource,
     arrivals: Arrivals,
     stop: CancellationToken,
@@ -153,7 +153,7 @@ impl ExecSource {
     ///
     /// # Errors
     /// [`ExecError`]: when it can't be started at all. What ends later is started again.
-    pub fn start(config: &ExecConfig, clock: Clock) -> Result<Self, ExecError> {
+    pub(crate) fn start(config: &ExecConfig, clock: Clock) -> Result<Self, ExecError> {
         config.options.schema.check().map_err(ExecError::Schema)?;
         let program = config.options.words.first().ok_or(ExecError::Empty)?;
         let arrivals = Arrivals::new(program.clone(), config.rows_max);
@@ -173,7 +173,7 @@ impl ExecSource {
 
     /// Tells when rows come.
     #[must_use]
-    pub fn arrivals(&self) -> Arrivals {
+    pub(crate) fn arrivals(&self) -> Arrivals {
         self.arrivals.clone()
     }
 }
@@ -224,7 +224,7 @@ impl Source for ExecSource {
 ///
 /// # Errors
 /// What would be right.
-pub fn split_words(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn split_words(text: &str) -> Result<Vec<String>, String> {
     match shlex::split(text) {
         Some(words) if words.first().is_some_and(|program| !program.is_empty()) => Ok(words),
         Some(_) => Err("names no program: write one, like './sensor --seed 7'".to_owned()),
@@ -234,14 +234,14 @@ pub fn split_words(text: &str) -> Result<Vec<String>, String> {
 
 /// What [`split_words`] takes apart into these words.
 #[must_use]
-pub fn join_words(words: &[String]) -> String {
+pub(crate) fn join_words(words: &[String]) -> String {
     // a NUL, the only thing that it refuses, can be in no argument of a program
     shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
 }
 
 /// The program, when it is a path that begins at `directory` and not a name to be found in `PATH`.
 #[must_use]
-pub fn program_at(directory: &Path, program: &str) -> Option<PathBuf> {
+pub(crate) fn program_at(directory: &Path, program: &str) -> Option<PathBuf> {
     program.contains('/').then(|| directory.join(program))
 }
 

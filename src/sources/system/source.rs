@@ -18,7 +18,7 @@ use heartwatch_domain::time::Monotonic;
 use heartwatch_system::clock::Clock;
 
 /// Shortest time between two looks.
-pub const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+pub(crate) const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// What is measured of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct SystemConfig {
 }
 
 /// This host's metrics.
-pub struct SystemSource {
+pub(crate) struct SystemSource {
     config: SystemConfig,
     clock: Clock,
     host: HostMetrics,
@@ -49,7 +49,7 @@ impl SystemSource {
     ///
     /// # Errors
     /// When the host cannot be measured at all.
-    pub fn new(config: SystemConfig, clock: Clock) -> Result<Self, SystemError> {
+    pub(crate) fn new(config: SystemConfig, clock: Clock) -> Result<Self, SystemError> {
         Ok(Self {
             config,
             clock,

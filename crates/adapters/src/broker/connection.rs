@@ -16,9 +16,8 @@ use tokio::time::{Instant, sleep_until};
 use super::BrokerCounts;
 use super::encode::Out;
 use super::hub::{ACCEPTED, Admitted, Hub, NOT_AUTHORIZED, REFUSED, UNAVAILABLE, WRONG_PASSWORD, WRONG_VERSION};
-use super::packet::{
-    Connect, Frame, Malformed, OtherVersion, Packet, Publish, frame, is_connect, other_version, parse,
-};
+use super::malformed::Malformed;
+use super::packet::{Connect, Frame, OtherVersion, Packet, Publish, frame, is_connect, other_version, parse};
 use super::session::Ended;
 use super::users::{Login, Users};
 use heartwatch_system::connections::Connection;

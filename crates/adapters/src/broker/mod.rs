@@ -25,6 +25,7 @@
 mod connection;
 mod encode;
 mod hub;
+mod malformed;
 mod packet;
 mod session;
 mod topic;

@@ -1,12 +1,8 @@
 //! What a client may send, read strictly: MQTT 3.1.1, sections 2 and 3. Nothing here can panic, and nothing is allocated
 //! for what a client only announces.
 
+use super::malformed::Malformed;
 use super::topic::{filter, text, topic};
-
-/// Bytes that are not MQTT 3.1.1 from a client, in words for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Malformed(pub(super) &'static str);
 
 /// A packet of a client.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::packet::Malformed;
+use super::malformed::Malformed;
 
 /// Most levels of a topic or filter. MQTT has no limit; mosquitto has the same one.
 const LEVELS_MAX: usize = 200;

@@ -26,12 +26,12 @@ pub(super) struct Answer {
 
 impl Answer {
     /// 1.x says so when the database is missing.
-    pub fn is_missing_database(&self) -> bool {
+    pub(super) fn is_missing_database(&self) -> bool {
         self.status == 404 && self.words.contains("database not found")
     }
 
     /// What to do with the rows.
-    pub fn judge(self, config: &InfluxConfig, version: InfluxVersion) -> Result<(), SinkError> {
+    pub(super) fn judge(self, config: &InfluxConfig, version: InfluxVersion) -> Result<(), SinkError> {
         let url = config.url.as_str().trim_end_matches('/');
         let words = if self.words.is_empty() { "no reason given" } else { &self.words };
         let misconfigured = |reason: String| Err(SinkError::Misconfigured { reason });

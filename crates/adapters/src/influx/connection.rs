@@ -26,7 +26,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub fn new(config: InfluxConfig) -> Result<Self, InfluxClientError> {
+    pub(super) fn new(config: InfluxConfig) -> Result<Self, InfluxClientError> {
         rustls_provider::install();
         let client = Client::builder()
             .user_agent(concat!("heartwatch/", env!("CARGO_PKG_VERSION")))
@@ -39,7 +39,7 @@ impl Connection {
     }
 
     /// The address below the configured URL, whose own path is kept.
-    pub fn address(&self, path: &str, query: &[(&str, &str)]) -> Url {
+    pub(super) fn address(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let mut url = self.config.url.clone();
         url.set_path(&format!("{}/{path}", self.config.url.path().trim_end_matches('/')));
         url.query_pairs_mut().clear().extend_pairs(query);
@@ -47,7 +47,7 @@ impl Connection {
     }
 
     /// Says who we are.
-    pub fn signed(&self, request: RequestBuilder) -> RequestBuilder {
+    pub(super) fn signed(&self, request: RequestBuilder) -> RequestBuilder {
         match (&self.config.token, &self.config.user) {
             (Some(token), _) => request.header("authorization", format!("Token {token}")),
             (None, Some(user)) => request.basic_auth(user, self.config.password.as_deref()),
@@ -55,17 +55,17 @@ impl Connection {
         }
     }
 
-    pub fn get(&self, url: Url) -> RequestBuilder {
+    pub(super) fn get(&self, url: Url) -> RequestBuilder {
         self.signed(self.client.get(url))
     }
 
     /// Which InfluxDB this is; asked once, as soon as it answers.
-    pub async fn version(&self) -> Result<InfluxVersion, SinkError> {
+    pub(super) async fn version(&self) -> Result<InfluxVersion, SinkError> {
         self.version.get_or_try_init(|| self.find_version()).await.copied()
     }
 
     /// Finds out whether it takes a connection, with nothing to carry.
-    pub async fn ping(&self) -> Result<(), SinkError> {
+    pub(super) async fn ping(&self) -> Result<(), SinkError> {
         self.ask_at("ping").await.map(|_| ())
     }
 
@@ -93,7 +93,12 @@ impl Connection {
     }
 
     /// Sends rows once and says what the server answered.
-    pub async fn post_rows(&self, version: InfluxVersion, body: Bytes, gzipped: bool) -> Result<Answer, SinkError> {
+    pub(super) async fn post_rows(
+        &self,
+        version: InfluxVersion,
+        body: Bytes,
+        gzipped: bool,
+    ) -> Result<Answer, SinkError> {
         let config = &self.config;
         let url = match version {
             InfluxVersion::V2 | InfluxVersion::V3 => {
@@ -118,7 +123,7 @@ impl Connection {
 
     /// The `influxdb` crate's client, for administration and small queries, over our HTTP client.
     /// It has no timeout of its own: put one around it.
-    pub fn administration(&self) -> influxdb::Client {
+    pub(super) fn administration(&self) -> influxdb::Client {
         let config = &self.config;
         let url = config.url.as_str().trim_end_matches('/');
         let client = influxdb::Client::new(url, config.target()).with_http_client(self.client.clone());
@@ -130,7 +135,7 @@ impl Connection {
     }
 
     /// Runs a query through the `influxdb` crate, within the request timeout.
-    pub async fn ask(&self, influxql: String) -> Result<String, influxdb::Error> {
+    pub(super) async fn ask(&self, influxql: String) -> Result<String, influxdb::Error> {
         let client = self.administration();
         let query = client.query(influxdb::ReadQuery::new(influxql));
         tokio::time::timeout(self.config.request_timeout, query).await.unwrap_or_else(|_| {
@@ -140,7 +145,7 @@ impl Connection {
     }
 
     /// No answer came: it may later.
-    pub fn unreachable(&self, error: &reqwest::Error) -> SinkError {
+    pub(super) fn unreachable(&self, error: &reqwest::Error) -> SinkError {
         let url = self.config.url.as_str().trim_end_matches('/');
         let reason = if error.is_connect() {
             format!("{url} can't be reached: {}", causes(error))

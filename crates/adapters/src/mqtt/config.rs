@@ -8,6 +8,8 @@ use url::Url;
 
 use super::overlap::Overlap;
 use super::receipts::Unacknowledged;
+pub(super) use super::tls::TlsError;
+use super::tls::{TlsFiles, client_config};
 
 /// Largest window of messages that the broker has not confirmed.
 const INFLIGHT_MESSAGES_MAX: u16 = 10_000;
@@ -119,9 +121,14 @@ impl MqttConfig {
     /// The first [`MqttConfigError`], certificates and keys included.
     pub fn validate(&self) -> Result<(), MqttConfigError> {
         if self.check()?.tls {
-            super::tls::client_config(self)?;
+            client_config(&self.tls_files())?;
         }
         Ok(())
+    }
+
+    pub(super) fn tls_files(&self) -> TlsFiles<'_> {
+        let client = self.client_certificate_file.as_deref().zip(self.client_key_file.as_deref());
+        TlsFiles { ca: self.ca_file.as_deref(), client }
     }
 
     pub(super) fn check(&self) -> Result<Endpoint, MqttConfigError> {
@@ -227,22 +234,9 @@ pub enum MqttConfigError {
         /// The text.
         filter: String,
     },
-    /// A certificate or key file.
-    #[error("{what} {path}: {reason}")]
-    File {
-        /// What it should hold.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The certificates do not work together.
-    #[error("TLS cannot be set up: {reason}")]
-    Tls {
-        /// What rustls says.
-        reason: String,
-    },
+    /// TLS, for which there are files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 #[cfg(test)]

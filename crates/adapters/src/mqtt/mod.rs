@@ -162,7 +162,7 @@ fn options(config: &MqttConfig, endpoint: &Endpoint, will: Option<Will>) -> Resu
         // rumqttc counts the whole packet: leave room for the topic and the header
         .set_max_packet_size(INCOMING_BYTES_MAX, config.message_bytes_max.saturating_add(TOPIC_BYTES_MAX + 16));
     if endpoint.tls {
-        options.set_transport(rumqttc::Transport::tls_with_config(tls::client_config(config)?.into()));
+        options.set_transport(rumqttc::Transport::tls_with_config(tls::client_config(&config.tls_files())?.into()));
     }
     if let Some((user, password)) = &endpoint.login {
         options.set_credentials(user.as_str(), password.expose());

@@ -30,7 +30,7 @@ pub(super) struct Outage {
 
 impl Outage {
     /// A connection broke off, or an attempt failed. Returns whether that is news.
-    pub fn failed(&mut self, broker: &str, kind: Kind, reason: &str, now: Monotonic) -> bool {
+    pub(super) fn failed(&mut self, broker: &str, kind: Kind, reason: &str, now: Monotonic) -> bool {
         let begins = self.since.is_none();
         let news = !self.said.contains(&kind);
         if begins {
@@ -49,7 +49,7 @@ impl Outage {
     }
 
     /// The connection is up.
-    pub fn ended(&mut self, broker: &str, now: Monotonic) {
+    pub(super) fn ended(&mut self, broker: &str, now: Monotonic) {
         match self.since.take() {
             Some(since) => {
                 let away = describe_duration(now.since(since));

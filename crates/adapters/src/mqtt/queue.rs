@@ -20,12 +20,12 @@ pub(super) struct EventQueue {
 }
 
 impl EventQueue {
-    pub fn new(events: mpsc::Sender<TransportEvent>, messages_max: usize, bytes_max: usize) -> Self {
+    pub(super) fn new(events: mpsc::Sender<TransportEvent>, messages_max: usize, bytes_max: usize) -> Self {
         Self { events, waiting: VecDeque::new(), early: None, bytes: 0, messages_max, bytes_max }
     }
 
     /// Puts an event behind the others, also past the limit: the caller asks [`EventQueue::is_full`].
-    pub fn push(&mut self, event: TransportEvent) {
+    pub(super) fn push(&mut self, event: TransportEvent) {
         self.bytes += bytes(&event);
         match &mut self.early {
             Some(early) => early.push(event),
@@ -34,18 +34,18 @@ impl EventQueue {
     }
 
     /// Keeps what is pushed from now on until [`EventQueue::release`].
-    pub fn hold(&mut self) {
+    pub(super) fn hold(&mut self) {
         self.early = Some(Vec::new());
     }
 
     /// Lets through what was kept, behind `first`.
-    pub fn release(&mut self, first: Option<TransportEvent>) {
+    pub(super) fn release(&mut self, first: Option<TransportEvent>) {
         let early = self.early.take().unwrap_or_default();
         self.waiting.extend(first.into_iter().chain(early));
     }
 
     /// Gives the consumer what its channel has room for.
-    pub fn pump(&mut self) {
+    pub(super) fn pump(&mut self) {
         while let Some(event) = self.waiting.pop_front() {
             let bytes = bytes(&event);
             match self.events.try_send(event) {
@@ -64,7 +64,7 @@ impl EventQueue {
     }
 
     /// Waits until [`EventQueue::pump`] can do something; for ever when nothing waits.
-    pub async fn room(&self) {
+    pub(super) async fn room(&self) {
         if self.waiting.is_empty() {
             std::future::pending::<()>().await;
         }
@@ -72,31 +72,31 @@ impl EventQueue {
     }
 
     /// Deliveries that nobody was given.
-    pub fn left(&self) -> impl Iterator<Item = &Delivery> {
+    pub(super) fn left(&self) -> impl Iterator<Item = &Delivery> {
         self.waiting.iter().chain(self.early.iter().flatten()).filter_map(|event| match event {
             TransportEvent::Delivery(delivery) => Some(delivery),
             TransportEvent::Connected { .. } | TransportEvent::Disconnected { .. } => None,
         })
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.messages() >= self.messages_max || self.bytes >= self.bytes_max
     }
 
     /// Whether it has less room than half of its limits.
-    pub fn is_half_full(&self) -> bool {
+    pub(super) fn is_half_full(&self) -> bool {
         self.messages() > self.messages_max / 2 || self.bytes > self.bytes_max / 2
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.messages() == 0
     }
 
-    pub fn messages(&self) -> usize {
+    pub(super) fn messages(&self) -> usize {
         self.waiting.len() + self.early.as_ref().map_or(0, Vec::len)
     }
 
-    pub const fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 }

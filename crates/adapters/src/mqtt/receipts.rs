@@ -80,7 +80,7 @@ impl Default for Receipts {
 impl Receipts {
     /// A connection begins: the receipts of an earlier one are void, and where the session is another one, the broker sends
     /// nothing again.
-    pub fn begin(&mut self, connection_epoch: u64, session_present: bool) {
+    pub(super) fn begin(&mut self, connection_epoch: u64, session_present: bool) {
         self.end();
         self.connection_epoch = connection_epoch;
         if !session_present {
@@ -89,7 +89,7 @@ impl Receipts {
     }
 
     /// The connection is gone, and the receipts of all that came by it are void.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         (self.connection_epoch, self.count) = (0, 0);
         for (id, content) in self.order.drain(..) {
             if let Some(known) = self.known.get_mut(usize::from(id)) {
@@ -101,7 +101,7 @@ impl Receipts {
 
     /// The connection is gone for good; the next one of its session is left what it needs. `dropped` was read and handed on to
     /// nobody.
-    pub fn leave(&mut self, session: &str, to: &Unacknowledged, dropped: impl Iterator<Item = u64>) {
+    pub(super) fn leave(&mut self, session: &str, to: &Unacknowledged, dropped: impl Iterator<Item = u64>) {
         self.end();
         for content in dropped {
             if let Some(owed) = self.owed.get_mut(&content) {
@@ -112,13 +112,13 @@ impl Receipts {
     }
 
     /// What the connection before has left.
-    pub fn follow(&mut self, owed: Owed) {
+    pub(super) fn follow(&mut self, owed: Owed) {
         self.owed = owed;
     }
 
     /// A delivery came. The same packet id again, before it was acknowledged, is the same delivery. Says whether it is a copy
     /// of one that came before.
-    pub fn delivered(&mut self, packet_id: u16, content: u64) -> bool {
+    pub(super) fn delivered(&mut self, packet_id: u16, content: u64) -> bool {
         let Some(known) = self.known.get_mut(usize::from(packet_id)) else { return false };
         if std::mem::replace(known, Known::Delivered) != Known::Nothing {
             return self.order.contains(&(packet_id, content));
@@ -140,7 +140,7 @@ impl Receipts {
     }
 
     /// Receipts came; those of another connection, of QoS 0, or that are not waited for are ignored.
-    pub fn acknowledge(&mut self, receipts: &[Receipt]) {
+    pub(super) fn acknowledge(&mut self, receipts: &[Receipt]) {
         if self.connection_epoch == 0 {
             return;
         }
@@ -154,17 +154,17 @@ impl Receipts {
     }
 
     /// How many deliveries the broker waits for.
-    pub fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.order.len()
     }
 
     /// The next packet id that may be acknowledged.
-    pub fn next(&self) -> Option<u16> {
+    pub(super) fn next(&self) -> Option<u16> {
         self.order.front().map(|(id, _)| *id).filter(|id| self.known.get(usize::from(*id)) == Some(&Known::Received))
     }
 
     /// The packet id that [`Receipts::next`] gave is on its way.
-    pub fn sent(&mut self) {
+    pub(super) fn sent(&mut self) {
         if let Some((id, _)) = self.order.pop_front()
             && let Some(known) = self.known.get_mut(usize::from(id))
         {

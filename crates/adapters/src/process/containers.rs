@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
-use super::linux::{Stat, parse_stat};
+use super::stat::{Stat, parse_stat};
 use heartwatch_domain::process::ProcessIdentity;
 
 /// Most processes that are remembered with their PID on the host; beyond it all are searched again.

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::containers::{Containers, Found};
+use super::stat::{Stat, parse_stat};
 use crate::process::see;
 use heartwatch_domain::boot::BootId;
 use heartwatch_domain::process::{ProcessIdentity, ProcessState};
@@ -23,14 +24,6 @@ pub(super) struct Host {
     proc: PathBuf,
     boot_id: Result<BootId, String>,
     containers: Containers,
-}
-
-/// What `/proc/PID/stat` tells beyond sysinfo.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) name: String,
-    state: char,
-    pub(super) start_ticks: u64,
 }
 
 impl Host {
@@ -210,17 +203,6 @@ fn container() -> String {
         }
         _ => String::new(),
     }
-}
-
-/// The name is in parentheses and may hold anything, more parentheses too: the fields follow the last one.
-pub(super) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    let text = String::from_utf8_lossy(bytes);
-    let (before, fields) = text.rsplit_once(')')?;
-    let (_, name) = before.split_once('(')?;
-    // The first of these is field 3, the state.
-    let state = fields.split_ascii_whitespace().next()?.chars().next()?;
-    let start_ticks = fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?;
-    Some(Stat { name: name.to_owned(), state, start_ticks })
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub struct Login {
 
 /// Puts the token into every request, where there is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Token(Option<MetadataValue<Ascii>>);
+pub(super) struct Token(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Token {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

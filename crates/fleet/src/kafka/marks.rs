@@ -6,12 +6,19 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 
-use super::transport::Shared;
+use super::consumer::Member;
+use super::reception::Listener;
 use heartwatch_domain::marks::SourceMark;
 use heartwatch_domain::time::Timestamp;
 
 /// How long Kafka may take to say which cluster it is, and where a partition ends.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where messages are read.
+pub(super) struct Source {
+    pub(super) consumer: Member<Listener>,
+    pub(super) topic: String,
+}
 
 /// Gives messages their marks.
 #[derive(Debug, Default)]
@@ -32,16 +39,16 @@ struct Partition {
 
 impl Marks {
     /// The mark of a message.
-    pub async fn of(
+    pub(super) async fn of(
         &mut self,
-        shared: &Arc<Shared>,
+        source: &Arc<Source>,
         partition: i32,
         offset: i64,
         written_at: Option<Timestamp>,
     ) -> SourceMark {
         let topic = match &self.topic {
             Some(topic) => Arc::clone(topic),
-            None => Arc::clone(self.topic.insert(cluster_and_topic(shared).await)),
+            None => Arc::clone(self.topic.insert(cluster_and_topic(source).await)),
         };
         let known = self.partitions.get_mut(&partition).filter(|known| known.last < offset);
         let end = match known {
@@ -50,7 +57,7 @@ impl Marks {
                 known.end
             }
             None => {
-                let end = end(shared, partition).await;
+                let end = end(source, partition).await;
                 self.partitions.insert(partition, Partition { last: offset, end });
                 end
             }
@@ -59,15 +66,15 @@ impl Marks {
     }
 }
 
-async fn cluster_and_topic(shared: &Arc<Shared>) -> Arc<str> {
-    let asked = Arc::clone(shared);
+async fn cluster_and_topic(source: &Arc<Source>) -> Arc<str> {
+    let asked = Arc::clone(source);
     let cluster = blocking(move || asked.consumer.client().fetch_cluster_id(QUESTION_TIMEOUT)).await;
-    format!("{}/{}", cluster.unwrap_or_default(), shared.topic).into()
+    format!("{}/{}", cluster.unwrap_or_default(), source.topic).into()
 }
 
 /// Where a partition ends; none where Kafka does not say.
-async fn end(shared: &Arc<Shared>, partition: i32) -> Option<i64> {
-    let asked = Arc::clone(shared);
+async fn end(source: &Arc<Source>, partition: i32) -> Option<i64> {
+    let asked = Arc::clone(source);
     let look = move || asked.consumer.fetch_watermarks(&asked.topic, partition, QUESTION_TIMEOUT).ok();
     blocking(look).await.map(|(_, end)| end)
 }

@@ -8,7 +8,7 @@ pub(super) struct Outage(AtomicBool);
 
 impl Outage {
     /// Something failed. Whether that is news.
-    pub fn failed(&self, brokers: &str, reason: &str) -> bool {
+    pub(super) fn failed(&self, brokers: &str, reason: &str) -> bool {
         let news = !self.0.swap(true, Ordering::Relaxed);
         if news {
             tracing::warn!(brokers, reason, "no connection to Kafka; trying again until there is one");
@@ -17,7 +17,7 @@ impl Outage {
     }
 
     /// Something worked. Whether that is news.
-    pub fn ended(&self, brokers: &str) -> bool {
+    pub(super) fn ended(&self, brokers: &str) -> bool {
         let news = self.0.swap(false, Ordering::Relaxed);
         if news {
             tracing::info!(brokers, "connected to Kafka again");

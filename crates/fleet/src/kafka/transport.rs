@@ -14,8 +14,8 @@ use rdkafka::consumer::Consumer as _;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::BadKafka;
-use super::consumer::{Member, StartAt, consumer};
-use super::marks::Marks;
+use super::consumer::{StartAt, consumer};
+use super::marks::{Marks, Source};
 use super::outage::Outage;
 use super::questions::AgentsHeard;
 use super::reception::{Listener, Reception};
@@ -60,9 +60,8 @@ struct Pending {
     received: bool,
 }
 
-pub(super) struct Shared {
-    pub(super) consumer: Member<Listener>,
-    pub(super) topic: String,
+struct Shared {
+    source: Arc<Source>,
     signs_topic: String,
     pending: Mutex<VecDeque<Pending>>,
     agents_heard: AgentsHeard,
@@ -90,8 +89,7 @@ pub fn connect(
     let consumer = consumer(&config.brokers, &config.group, StartAt::Beginning, listener)?;
     consumer.subscribe(&[&config.topic, &config.signs_topic]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
     let shared = Arc::new(Shared {
-        consumer,
-        topic: config.topic.clone(),
+        source: Arc::new(Source { consumer, topic: config.topic.clone() }),
         signs_topic: config.signs_topic.clone(),
         pending: Mutex::default(),
         agents_heard: AgentsHeard::default(),
@@ -122,7 +120,7 @@ async fn read(
     let mut marks = Marks::default();
     loop {
         let received = tokio::select! {
-            received = shared.consumer.recv() => received,
+            received = shared.source.consumer.recv() => received,
             Ok(()) = reception.changed() => {
                 let now = *reception.borrow_and_update();
                 if events.send(changed(now, config, &outage, clock)).await.is_err() {
@@ -153,7 +151,8 @@ async fn read(
                 let wall = clock.wall();
                 let stale = written_at.is_some_and(|written_at| written_at < wall.earlier_by(STALE_AFTER));
                 drop(message);
-                let mark = if is_sign { None } else { Some(marks.of(shared, partition, offset, written_at).await) };
+                let mark =
+                    if is_sign { None } else { Some(marks.of(&shared.source, partition, offset, written_at).await) };
                 TransportEvent::Delivery(Delivery {
                     topic,
                     payload,
@@ -238,8 +237,8 @@ impl Transport for KafkaTransport {
         }
         while pending.front().is_some_and(|first| first.received) {
             let Some(Pending { is_sign, partition, offset, .. }) = pending.pop_front() else { break };
-            let topic = if is_sign { &self.shared.signs_topic } else { &self.shared.topic };
-            if let Err(error) = self.shared.consumer.store_offset(topic, partition, offset) {
+            let topic = if is_sign { &self.shared.signs_topic } else { &self.shared.source.topic };
+            if let Err(error) = self.shared.source.consumer.store_offset(topic, partition, offset) {
                 tracing::debug!(%error, "an offset was not noted: the partition is another's now");
             }
         }

@@ -21,7 +21,7 @@ pub const TEXT_BYTES_MAX: usize = 64 * 1024 - 1;
 /// Longest reason in a `given-up` message, in bytes.
 pub const REASON_BYTES_MAX: usize = 1024;
 /// Longest boot id of a process, in bytes.
-pub const BOOT_ID_BYTES_MAX: usize = 128;
+pub(super) const BOOT_ID_BYTES_MAX: usize = 128;
 /// Largest sequence number or incarnation: what a signed 64-bit column of the store holds.
 pub const NUMBER_MAX: u64 = i64::MAX as u64;
 

@@ -8,12 +8,11 @@
 //! that block is here. What an earlier number said is not known any more then: what comes with it counts as a copy.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use hashbrown::HashMap;
 use rusqlite::Connection;
 
-use super::block::{Index, Owner, Row, Whose};
+use super::block::{Copies, Index, Owner, Place};
 use heartwatch_domain::reading::{FieldValue, Sequence};
 use heartwatch_formats::line_protocol::{BorrowedRow, decode_borrowed};
 
@@ -25,20 +24,6 @@ const OTHER_PLACES_MAX: usize = 1_024;
 const INDEX_BYTES_READ_MAX: usize = 64 << 20;
 /// A reading is moved by less than this to have a time of its own, in nanoseconds.
 const MOVED_NANOS_MAX: i64 = 1_000_000;
-
-/// Numbers of one owner that are in one block; not all between the first and the last have to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) block: i64,
-    pub(super) first: Sequence,
-    pub(super) last: Sequence,
-}
-
-impl Place {
-    pub(super) const fn may_have(&self, sequence: Sequence) -> bool {
-        self.first <= sequence && sequence <= self.last
-    }
-}
 
 /// In which blocks the numbers are.
 #[derive(Debug, Default)]
@@ -145,30 +130,6 @@ impl Places {
         let mut places = Self::default();
         places.adopt(found);
         Ok(places)
-    }
-}
-
-/// Where in one block's lines the readings of a number are: the reading, and others that came with its number.
-#[derive(Debug, Default)]
-pub(super) struct Copies(HashMap<(usize, Sequence), Vec<Range<usize>>>);
-
-impl Copies {
-    pub(super) fn add(&mut self, rows: &[Row]) {
-        for row in rows {
-            if let Whose::Reading(owner, sequence) | Whose::Conflict(owner, sequence) = row.whose {
-                self.0.entry((owner, sequence)).or_default().push(row.place.clone());
-            }
-        }
-    }
-
-    pub(super) fn of<'a>(
-        &self,
-        owner: usize,
-        sequence: Sequence,
-        lines: &'a [u8],
-    ) -> impl Iterator<Item = &'a [u8]> + use<'a, '_> {
-        let places = self.0.get(&(owner, sequence)).into_iter().flatten();
-        places.filter_map(|place| lines.get(place.clone()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tables of the journal.
 
-use crate::database::Layout;
+use crate::layout::Layout;
 use crate::records;
 
 /// `blocks.delivered` of a block that waits for the sink.

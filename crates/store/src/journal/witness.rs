@@ -18,7 +18,7 @@ use hashbrown::HashMap;
 use super::block::Owner;
 use super::incarnation::IncarnationState;
 use super::touched::Incarnations;
-use crate::database::{beside, sync_directory};
+use crate::disk::{beside, sync_directory};
 use crate::encoding::{Decoder, put_bytes, put_number};
 use crate::slot::{self, SLOT_BYTES, content, slot};
 use heartwatch_domain::journal_id::JournalId;

@@ -1,6 +1,6 @@
 //! The tables of the store of notifications.
 
-use crate::database::Layout;
+use crate::layout::Layout;
 
 pub(super) const LAYOUT: Layout = Layout {
     what: "a store of notifications",

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
+use crate::layout;
 use crate::seal;
 use heartwatch_domain::notice::{AlarmState, GaveUp, RuleAlarm};
 use heartwatch_domain::publisher::{HostName, PublisherId};
@@ -200,8 +201,8 @@ fn a_file_of_version_2_is_taken_over_whole() {
     store.delivered("a", message.number, Timestamp::from_nanos(5), &[]).unwrap();
     drop(store);
     let path = |directory: &Path| directory.join("notifications.sqlite");
-    let mut connection = database::connect(&path(old.path())).unwrap();
-    database::make_tables(&mut connection, &LAYOUT.earlier[0]).map_err(String::from).unwrap();
+    let mut connection = layout::connect(&path(old.path())).unwrap();
+    layout::make_tables(&mut connection, &LAYOUT.earlier[0]).map_err(String::from).unwrap();
     connection.execute("ATTACH ?1 AS made", [path(made.path()).to_str().unwrap()]).unwrap();
     seal::add_function(&connection).unwrap();
     let transaction = connection.transaction().unwrap();

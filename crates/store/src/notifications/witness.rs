@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::database::beside;
+use crate::disk::beside;
 use crate::encoding::{Decoder, put_number};
 use crate::slot::{SLOT_BYTES, content, is_empty, slot};
 

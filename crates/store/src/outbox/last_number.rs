@@ -11,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::LIVES_REMEMBERED_MAX;
-use crate::database::beside;
+use crate::disk::beside;
 use crate::encoding::checksum;
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::Sequence;

@@ -1,6 +1,6 @@
 //! The tables of an outbox.
 
-use crate::database::Layout;
+use crate::layout::Layout;
 use crate::records;
 
 pub(super) const LAYOUT: Layout = Layout {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::given_up::REASON_DAMAGED;
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
 use heartwatch_domain::delivery::safe_runs;
 use heartwatch_domain::journal_id::JournalId;
 use heartwatch_domain::reading::FieldValue;

@@ -37,7 +37,7 @@ pub(super) struct Series {
 
 impl RuleState {
     /// The series of a row; none where there are too many.
-    pub fn series_of(&mut self, row: &DecodedRow, monitor: &(PublisherId, HostName)) -> Option<&mut Series> {
+    pub(super) fn series_of(&mut self, row: &DecodedRow, monitor: &(PublisherId, HostName)) -> Option<&mut Series> {
         let mut key = vec![row.measurement.clone()];
         key.extend(self.rule.by.iter().map(|tag| tag_of(row, tag).to_owned()));
         if !self.series.contains_key(&key) {
@@ -52,7 +52,7 @@ impl RuleState {
     }
 
     /// What of it must survive a restart.
-    pub fn kept(&self) -> Vec<Kept> {
+    pub(super) fn kept(&self) -> Vec<Kept> {
         let is_kept =
             |series: &Series| series.raised.is_some() || self.rule.condition.without_data == WithoutData::Alarm;
         let kept = self.series.iter().filter(|(_, series)| is_kept(series));
@@ -69,13 +69,13 @@ impl RuleState {
 
 impl Series {
     /// Quiet, with nothing in its window.
-    pub fn new(rule: &Rule, publisher: PublisherId, host: HostName) -> Self {
+    pub(super) fn new(rule: &Rule, publisher: PublisherId, host: HostName) -> Self {
         let window = Window::new(rule.window, SERIES_VALUES_MAX);
         Self { publisher, host, window, alarm: Alarm::Quiet, number: None, raised: None }
     }
 
     /// Its alarm, as it is told.
-    pub fn alarm(&self, rule: &Rule, key: &Key, state: AlarmState, wall: Timestamp) -> RuleAlarm {
+    pub(super) fn alarm(&self, rule: &Rule, key: &Key, state: AlarmState, wall: Timestamp) -> RuleAlarm {
         let mut tags: BTreeMap<String, String> = rule.by.iter().cloned().zip(key.iter().skip(1).cloned()).collect();
         tags.retain(|_, value| !value.is_empty());
         let finding = rule.finding(self.number);

@@ -46,7 +46,7 @@ fn count(account: Account, name: &str) -> u64 {
 
 /// What has happened in the round that is counted, as far as it excuses anything.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Excuse {
+pub(super) struct Excuse {
     /// A broker died: of what it had confirmed nobody knows what it had not handed on.
     pub broker_died: bool,
     /// The journal was damaged: which messages of devices the monitor had is not known any more.
@@ -59,7 +59,7 @@ pub struct Excuse {
 ///
 /// # Errors
 /// When the store or the ledger cannot be read.
-pub async fn audit(stage: &Stage, excuse: Excuse, complaints: &mut Vec<String>) -> anyhow::Result<Tally> {
+pub(super) async fn audit(stage: &Stage, excuse: Excuse, complaints: &mut Vec<String>) -> anyhow::Result<Tally> {
     let mut stored = stored_rows(stage).await?;
     let mut ledger = stage.api.ledger().await?;
     if ledger.losses_left_out > 0 {

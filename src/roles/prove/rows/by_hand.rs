@@ -29,7 +29,7 @@ const DISCONNECT: [u8; 2] = [0xe0, 0];
 
 /// What is known of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// It was taken: it has to be in the store, once, or to be named.
     Taken,
     /// It may have got lost on the way, or may be what nobody can send: it is in the store once or not at all.
@@ -38,7 +38,7 @@ pub enum Fate {
 
 /// A row: what is known of it, and its number, where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
+pub(super) struct Sent {
     /// What is known.
     pub fate: Fate,
     /// The life and the number that it was sent under.
@@ -46,11 +46,11 @@ pub struct Sent {
 }
 
 /// Rows by start and row, as the store has them.
-pub type Rows = BTreeMap<(u64, u64), Sent>;
+pub(super) type Rows = BTreeMap<(u64, u64), Sent>;
 
 /// Sends each message (topic and payload) once at QoS 1 over a connection of its own, and answers for each whether
 /// the broker has confirmed it.
-pub async fn send_once(broker: SocketAddr, client: &str, messages: &[(String, Vec<u8>)]) -> Vec<bool> {
+pub(super) async fn send_once(broker: SocketAddr, client: &str, messages: &[(String, Vec<u8>)]) -> Vec<bool> {
     let mut confirmed = vec![false; messages.len()];
     // whatever breaks off: what is confirmed by then is known, and the rest is not
     let _ = timeout(CONFIRM_TIMEOUT, send(broker, client, messages, &mut confirmed)).await;

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::roles::prove::program::{Launch, Program};
 
 /// How to start it, and the process while it runs.
-pub struct Daemon {
+pub(super) struct Daemon {
     /// What it is called in messages.
     pub name: String,
     /// Its file.
@@ -32,7 +32,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(&mut self) -> anyhow::Result<()> {
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
         self.start_with(&[])
     }
 
@@ -40,7 +40,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_in(&mut self, argument: &str, other: &str) -> anyhow::Result<()> {
+    pub(super) fn start_in(&mut self, argument: &str, other: &str) -> anyhow::Result<()> {
         let own = self.arguments.clone();
         for word in self.arguments.iter_mut().filter(|word| *word == argument) {
             *word = other.into();
@@ -54,7 +54,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start_with(&mut self, more: &[(&str, &str)]) -> anyhow::Result<()> {
+    pub(super) fn start_with(&mut self, more: &[(&str, &str)]) -> anyhow::Result<()> {
         let more = more.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         self.running = Some(Program::start(Launch {
             program: &self.program,
@@ -68,7 +68,7 @@ impl Daemon {
     }
 
     /// SIGKILL, and waits for its end.
-    pub fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         // dropped, it is killed and collected
         self.running = None;
     }
@@ -77,7 +77,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it cannot be signalled.
-    pub async fn end(&mut self, timeout: Duration) -> anyhow::Result<Option<i32>> {
+    pub(super) async fn end(&mut self, timeout: Duration) -> anyhow::Result<Option<i32>> {
         let Some(running) = &mut self.running else { return Ok(None) };
         if running.runs() {
             running.signal(Signal::TERM)?;
@@ -91,18 +91,18 @@ impl Daemon {
     ///
     /// # Errors
     /// When it cannot be signalled.
-    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+    pub(super) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         if running.runs() { running.signal(signal).with_context(|| self.name.clone()) } else { Ok(()) }
     }
 
     /// Whether it runs; says so when it was started and has ended by itself.
-    pub fn ended_by_itself(&mut self) -> bool {
+    pub(super) fn ended_by_itself(&mut self) -> bool {
         self.running.as_mut().is_some_and(|running| !running.runs())
     }
 
     /// The end of its log.
-    pub fn last_words(&self) -> String {
+    pub(super) fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(3).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")

@@ -37,7 +37,7 @@ enum How {
 ///
 /// # Errors
 /// When it cannot be read or written.
-pub fn damage(file: &Path, fault: RowFault, chance: &mut Chance) -> anyhow::Result<()> {
+pub(super) fn damage(file: &Path, fault: RowFault, chance: &mut Chance) -> anyhow::Result<()> {
     let (part, how) = match fault {
         RowFault::OutboxTorn | RowFault::JournalTorn => (Part::Either, How::Torn),
         RowFault::OutboxLogCut | RowFault::JournalLogCut => (Part::Log, How::Cut),

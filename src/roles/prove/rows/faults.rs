@@ -45,7 +45,7 @@ const FIRST_ROW_BY_HAND: u64 = 50_000;
 const CLOCK_STEP_SECONDS_MAX: u64 = 7_200;
 
 /// How a publisher works when it is started again, by chance.
-pub fn mode(chance: u64) -> Mode {
+pub(super) fn mode(chance: u64) -> Mode {
     match chance % 8 {
         0 => Mode::FullSpeed,
         number => Mode::Paced(Duration::from_millis(10 + 5 * number)),
@@ -57,7 +57,7 @@ impl Stage {
     ///
     /// # Errors
     /// When something cannot be signalled, started or written.
-    pub async fn inject(&self, injection: &Injection) -> anyhow::Result<()> {
+    pub(super) async fn inject(&self, injection: &Injection) -> anyhow::Result<()> {
         let Injection { fault, after, lasting, chance } = *injection;
         let mut chance = Chance::new(chance);
         let index = usize::try_from(chance.next(self.publishers.len() as u64)).unwrap_or(0);

@@ -15,7 +15,7 @@ const FILL_BYTES: usize = 4096;
 const BALLAST: &str = "ballast";
 
 /// A mounted file system; dropped, it is unmounted.
-pub struct FullDisk {
+pub(super) struct FullDisk {
     /// Where it is.
     pub path: PathBuf,
 }
@@ -23,7 +23,7 @@ pub struct FullDisk {
 impl FullDisk {
     /// Whether one can be mounted here.
     #[must_use]
-    pub fn is_possible(folder: &Path) -> bool {
+    pub(super) fn is_possible(folder: &Path) -> bool {
         std::fs::create_dir_all(folder).is_ok() && Self::mount(folder, ROOM_BYTES).is_ok()
     }
 
@@ -31,7 +31,7 @@ impl FullDisk {
     ///
     /// # Errors
     /// When it cannot be mounted or the files do not fit.
-    pub fn with_copy_of(from: &Path, path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn with_copy_of(from: &Path, path: &Path) -> anyhow::Result<Self> {
         let disk = Self::mount(path, 2 * bytes_of(from)? + ROOM_BYTES)?;
         copy_files(from, path)?;
         let mut ballast = File::create(path.join(BALLAST))?;
@@ -52,7 +52,7 @@ impl FullDisk {
     ///
     /// # Errors
     /// When the file cannot be removed.
-    pub fn free(&self) -> anyhow::Result<()> {
+    pub(super) fn free(&self) -> anyhow::Result<()> {
         std::fs::remove_file(self.path.join(BALLAST)).context("cannot remove the ballast")
     }
 
@@ -60,7 +60,7 @@ impl FullDisk {
     ///
     /// # Errors
     /// When they cannot be copied.
-    pub fn copy_back(&self, to: &Path) -> anyhow::Result<()> {
+    pub(super) fn copy_back(&self, to: &Path) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(to)? {
             let path = entry?.path();
             if path.is_file() {

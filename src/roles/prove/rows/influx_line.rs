@@ -18,7 +18,7 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What becomes of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// The server's own.
     Own,
     /// The connection is broken off before anything is read.
@@ -35,7 +35,7 @@ pub enum Answer {
 
 /// An HTTP proxy before one InfluxDB.
 #[derive(Debug)]
-pub struct InfluxLine {
+pub(super) struct InfluxLine {
     address: SocketAddr,
     answer: Arc<watch::Sender<Answer>>,
     task: JoinHandle<()>,
@@ -46,7 +46,7 @@ impl InfluxLine {
     ///
     /// # Errors
     /// When no port is free.
-    pub async fn start(server: SocketAddr) -> std::io::Result<Self> {
+    pub(super) async fn start(server: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let answer = Arc::new(watch::Sender::new(Answer::Own));
@@ -64,12 +64,12 @@ impl InfluxLine {
 
     /// Where it listens.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
+    pub(super) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Changes what becomes of writes.
-    pub fn set(&self, answer: Answer) {
+    pub(super) fn set(&self, answer: Answer) {
         self.answer.send_replace(answer);
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// What is done to the delivery of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum RowFault {
+pub(super) enum RowFault {
     /// SIGKILL to a publisher.
     PublisherKill,
     /// SIGSTOP to a publisher, and SIGCONT.
@@ -98,7 +98,7 @@ pub enum RowFault {
 
 /// What there is on a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Equipment {
+pub(super) struct Equipment {
     /// InfluxDB; without it rows are kept in the journal.
     pub influxdb: bool,
     /// A broker that is a program of its own.
@@ -107,7 +107,7 @@ pub struct Equipment {
 
 impl RowFault {
     /// Every kind, in the order of the report.
-    pub const ALL: [Self; 44] = [
+    pub(super) const ALL: [Self; 44] = [
         Self::PublisherKill,
         Self::PublisherStop,
         Self::PublisherRestart,
@@ -156,7 +156,7 @@ impl RowFault {
 
     /// In words.
     #[must_use]
-    pub const fn words(self) -> &'static str {
+    pub(super) const fn words(self) -> &'static str {
         match self {
             Self::PublisherKill => "publisher killed",
             Self::PublisherStop => "publisher stopped and continued",
@@ -207,13 +207,13 @@ impl RowFault {
 
     /// Whether it needs a broker that is a program of its own.
     #[must_use]
-    pub const fn needs_own_broker(self) -> bool {
+    pub(super) const fn needs_own_broker(self) -> bool {
         matches!(self, Self::BrokerKill | Self::BrokerStop | Self::BrokerRestart | Self::RedeliveryAfterKill)
     }
 
     /// Whether it needs a real InfluxDB. A full journal does as well: without a sink its history makes room.
     #[must_use]
-    pub const fn needs_influxdb(self) -> bool {
+    pub(super) const fn needs_influxdb(self) -> bool {
         matches!(
             self,
             Self::InfluxKill
@@ -230,7 +230,7 @@ impl RowFault {
 
     /// Whether it can be injected on a stage with this.
     #[must_use]
-    pub const fn is_possible_with(self, equipment: Equipment) -> bool {
+    pub(super) const fn is_possible_with(self, equipment: Equipment) -> bool {
         let stored_as_needed = match self {
             Self::BufferFlood => !equipment.influxdb,
             _ => equipment.influxdb || !self.needs_influxdb(),
@@ -245,13 +245,13 @@ impl RowFault {
 
     /// Whether the monitor runs with a small journal until it is healed.
     #[must_use]
-    pub const fn makes_journal_small(self) -> bool {
+    pub(super) const fn makes_journal_small(self) -> bool {
         matches!(self, Self::JournalFull | Self::BufferFlood)
     }
 
     /// Whether a broker ends by it, or may: one that is a program of its own, or the monitor's.
     #[must_use]
-    pub const fn may_end_broker(self, own_broker: bool) -> bool {
+    pub(super) const fn may_end_broker(self, own_broker: bool) -> bool {
         if own_broker {
             return matches!(self, Self::BrokerKill | Self::BrokerRestart);
         }
@@ -264,7 +264,7 @@ impl RowFault {
 
     /// Whether it damages the file of an outbox.
     #[must_use]
-    pub const fn damages_outbox(self) -> bool {
+    pub(super) const fn damages_outbox(self) -> bool {
         matches!(
             self,
             Self::OutboxTorn
@@ -279,7 +279,7 @@ impl RowFault {
 
     /// Whether it damages the file of the journal.
     #[must_use]
-    pub const fn damages_journal(self) -> bool {
+    pub(super) const fn damages_journal(self) -> bool {
         matches!(
             self,
             Self::JournalTorn
@@ -294,7 +294,7 @@ impl RowFault {
 
     /// Whether it destroys rows, so that some may be lost, by name.
     #[must_use]
-    pub const fn destroys(self) -> bool {
+    pub(super) const fn destroys(self) -> bool {
         matches!(self, Self::OutboxFull) || self.damages_outbox() || self.damages_journal()
     }
 }

@@ -19,7 +19,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an outbox holds, as far as it can be read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct OutboxFile {
+pub(super) struct OutboxFile {
     /// Lives, with the last number that each has kept.
     pub lives: BTreeMap<Incarnation, Sequence>,
     /// Readings that wait for confirmation: how many of each life.
@@ -35,7 +35,7 @@ impl OutboxFile {
     ///
     /// # Errors
     /// When it is not there, or as it should not be at this moment.
-    pub fn in_use(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn in_use(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // all tables as of the same commit
@@ -48,7 +48,7 @@ impl OutboxFile {
     }
 
     /// Reads the file of a publisher that does not run, from a copy in `aside`: the file itself stays as it was found.
-    pub fn left(path: &Path, aside: &Path) -> Self {
+    pub(super) fn left(path: &Path, aside: &Path) -> Self {
         if !path.exists() {
             return Self::default();
         }

@@ -13,7 +13,7 @@ const WINDOW: Duration = Duration::from_millis(2_500);
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Injection {
+pub(super) struct Injection {
     /// Which.
     pub fault: RowFault,
     /// Counted from the beginning of its round.
@@ -26,7 +26,7 @@ pub struct Injection {
 
 /// Faults that fall together; after them everything is healed and counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Round {
+pub(super) struct Round {
     /// The kind, in a round of one kind.
     pub kind: Option<RowFault>,
     /// What happens.
@@ -35,7 +35,7 @@ pub struct Round {
 
 /// The rounds of each stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub(super) struct Plan {
     /// In the order of the stages.
     pub stages: Vec<Vec<Round>>,
 }
@@ -44,7 +44,7 @@ impl Plan {
     /// Deals `faults` out to stages, each with the kinds that are possible on it: half of them in rounds of
     /// one kind, half in rounds where kinds fall together.
     #[must_use]
-    pub fn new(faults: u32, seed: u64, possible: &[Vec<RowFault>]) -> Self {
+    pub(super) fn new(faults: u32, seed: u64, possible: &[Vec<RowFault>]) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut deck: Vec<RowFault> = Vec::new();
         let mut stages = vec![Vec::new(); possible.len()];

@@ -14,7 +14,6 @@ use super::kinds::RowFault;
 use super::outbox_file::OutboxFile;
 use super::plan::Round;
 use super::publisher::{Mode, Publisher, State};
-use super::report::Outcome;
 use super::stage::Stage;
 use super::tally::Tally;
 
@@ -31,9 +30,20 @@ const COUNTS_MAX: u32 = 5;
 /// After so many rounds in a row that could not be counted the rest of a stage is left out.
 const ROUNDS_FAILED_MAX: u32 = 3;
 
+/// One round, as it was played.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// The plan.
+    pub round: Round,
+    /// What came of it.
+    pub tally: Tally,
+    /// From healing until every row was stored or named.
+    pub settled_within: Duration,
+}
+
 /// What one stage has found.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(super) struct Findings {
     /// Its rounds.
     pub outcomes: Vec<Outcome>,
     /// The last count.
@@ -53,7 +63,7 @@ impl Findings {
 }
 
 /// Plays all rounds of a stage that was started, or could not be.
-pub async fn play(
+pub(super) async fn play(
     name: &str,
     stage: anyhow::Result<Stage>,
     rounds: &[Round],

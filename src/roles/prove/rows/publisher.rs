@@ -25,7 +25,7 @@ const OUTBOX_BYTES_SMALL: &str = "256KiB";
 
 /// How a publisher works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// A reading every so often.
     Paced(Duration),
     /// As fast as it goes.
@@ -43,7 +43,7 @@ pub enum Mode {
 
 /// Which data directory a publisher works in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Place {
+pub(super) enum Place {
     /// Its own.
     #[default]
     Home,
@@ -61,7 +61,7 @@ impl Place {
 }
 
 /// One publisher.
-pub struct Publisher {
+pub(super) struct Publisher {
     /// Its id, and the name of its measurement.
     pub id: String,
     /// Its connection to the broker.
@@ -76,7 +76,7 @@ pub struct Publisher {
 }
 
 /// What changes.
-pub struct State {
+pub(super) struct State {
     daemon: Daemon,
     starts: u64,
     /// Starts whose trace may still grow.
@@ -92,7 +92,7 @@ pub struct State {
 impl Publisher {
     /// One that has not started yet.
     #[must_use]
-    pub fn new(id: &str, program: &Path, folder: &Path, line: Proxy) -> Self {
+    pub(super) fn new(id: &str, program: &Path, folder: &Path, line: Proxy) -> Self {
         let daemon = Daemon {
             name: id.to_owned(),
             program: program.to_owned(),
@@ -123,7 +123,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the file cannot be written or the program cannot be started.
-    pub fn start(&self, state: &mut State, mode: Mode) -> anyhow::Result<()> {
+    pub(super) fn start(&self, state: &mut State, mode: Mode) -> anyhow::Result<()> {
         self.start_with(state, mode, &[])
     }
 
@@ -131,7 +131,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the file cannot be written or the program cannot be started.
-    pub fn start_elsewhere(&self, state: &mut State, mode: Mode) -> anyhow::Result<()> {
+    pub(super) fn start_elsewhere(&self, state: &mut State, mode: Mode) -> anyhow::Result<()> {
         state.was_elsewhere = true;
         self.start_in(state, mode, Place::Elsewhere, &[])
     }
@@ -140,7 +140,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the program cannot be written or started.
-    pub fn start_program(&self, state: &mut State, lines: &str) -> anyhow::Result<()> {
+    pub(super) fn start_program(&self, state: &mut State, lines: &str) -> anyhow::Result<()> {
         state.starts += 1;
         let printed = self.folder.join(format!("{}.lines", self.id));
         std::fs::write(&printed, lines).context("cannot write the lines of a program")?;
@@ -154,12 +154,12 @@ impl Publisher {
     }
 
     /// Whether it runs.
-    pub fn works(&self, state: &mut State) -> bool {
+    pub(super) fn works(&self, state: &mut State) -> bool {
         state.daemon.running.as_mut().is_some_and(Program::runs)
     }
 
     /// Waits for the end of a program's publisher. Answers how it failed, where it did.
-    pub async fn program_ended(&self, state: &mut State, timeout: Duration) -> Option<String> {
+    pub(super) async fn program_ended(&self, state: &mut State, timeout: Duration) -> Option<String> {
         let running = state.daemon.running.as_mut()?;
         if running.collect(timeout).await.is_err() {
             return Some(format!("{} has not ended within {timeout:?}: {}", self.id, state.daemon.last_words()));
@@ -180,7 +180,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the file cannot be written or the program cannot be started.
-    pub fn start_with(&self, state: &mut State, mode: Mode, more: &[(&str, &str)]) -> anyhow::Result<()> {
+    pub(super) fn start_with(&self, state: &mut State, mode: Mode, more: &[(&str, &str)]) -> anyhow::Result<()> {
         self.start_in(state, mode, Place::Home, more)
     }
 
@@ -224,7 +224,7 @@ impl Publisher {
     }
 
     /// SIGKILL; then what it has produced is known.
-    pub fn kill(&self, state: &mut State) {
+    pub(super) fn kill(&self, state: &mut State) {
         state.daemon.kill();
         self.note_end(state);
     }
@@ -233,7 +233,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When it cannot be signalled.
-    pub async fn end(&self, state: &mut State, timeout: Duration) -> anyhow::Result<()> {
+    pub(super) async fn end(&self, state: &mut State, timeout: Duration) -> anyhow::Result<()> {
         state.daemon.end(timeout).await?;
         self.note_end(state);
         Ok(())
@@ -243,12 +243,12 @@ impl Publisher {
     ///
     /// # Errors
     /// When it cannot be signalled.
-    pub fn signal(&self, state: &mut State, signal: Signal) -> anyhow::Result<()> {
+    pub(super) fn signal(&self, state: &mut State, signal: Signal) -> anyhow::Result<()> {
         state.daemon.signal(signal)
     }
 
     /// How it failed, when it has ended by itself with an error.
-    pub fn failure(&self, state: &mut State) -> Option<String> {
+    pub(super) fn failure(&self, state: &mut State) -> Option<String> {
         let running = state.daemon.running.as_mut()?;
         if running.runs() {
             return None;
@@ -264,22 +264,22 @@ impl Publisher {
     ///
     /// # Errors
     /// When it cannot be read at this moment.
-    pub fn outbox_in_use(&self) -> rusqlite::Result<OutboxFile> {
+    pub(super) fn outbox_in_use(&self) -> rusqlite::Result<OutboxFile> {
         OutboxFile::in_use(&self.outbox)
     }
 
     /// What its outbox elsewhere holds.
-    pub fn left_elsewhere(&self) -> OutboxFile {
+    pub(super) fn left_elsewhere(&self) -> OutboxFile {
         OutboxFile::left(&self.outbox_elsewhere, &self.folder.join("aside"))
     }
 
     /// What its outbox holds when it does not run.
-    pub fn left(&self) -> OutboxFile {
+    pub(super) fn left(&self) -> OutboxFile {
         OutboxFile::left(&self.outbox, &self.folder.join("aside"))
     }
 
     /// Reads what it has produced so far, while it runs.
-    pub fn look(&self, state: &mut State) {
+    pub(super) fn look(&self, state: &mut State) {
         let Some(start) = state.open else { return };
         state.truth.read_trace(start, &self.log(start));
         // what cannot be read now is known at its end
@@ -290,7 +290,7 @@ impl Publisher {
     }
 
     /// The life that it is in, as far as it has been looked at.
-    pub fn current(&self, state: &State) -> Option<(Incarnation, Life)> {
+    pub(super) fn current(&self, state: &State) -> Option<(Incarnation, Life)> {
         // not the largest one: a life whose clock was ahead is larger
         let mut lives = state.truth.lives.iter().rev();
         lives.find(|(_, life)| Some(life.start) == state.open).map(|(incarnation, life)| (*incarnation, *life))

@@ -9,8 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::kinds::RowFault;
-use super::plan::Round;
-use super::play::Findings;
+use super::play::{Findings, Outcome};
 use super::tally::Tally;
 use crate::roles::cli::ProveArgs;
 use heartwatch_console::tables::Drawing;
@@ -21,20 +20,9 @@ const COMPLAINTS_TOLD_MAX: usize = 60;
 /// The exit code when nothing is wrong with the rows, and the laboratory could not do everything.
 const EXIT_INCOMPLETE: u8 = 3;
 
-/// One round, as it was played.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The plan.
-    pub round: Round,
-    /// What came of it.
-    pub tally: Tally,
-    /// From healing until every row was stored or named.
-    pub settled_within: Duration,
-}
-
 /// The rounds of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct OfKind {
+pub(super) struct OfKind {
     /// Faults injected.
     pub injected: u64,
     /// What was counted in those rounds.
@@ -46,7 +34,7 @@ pub struct OfKind {
 
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// The plan follows from it.
     pub seed: u64,
     /// Faults injected.
@@ -91,7 +79,7 @@ impl OfKind {
 impl Report {
     /// The sum of all rounds.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         args: &ProveArgs,
         (store, stages): (&'static str, Vec<&'static str>),
         findings: Vec<Findings>,
@@ -140,7 +128,7 @@ impl Report {
     /// 0 where everything was injected, counted and whole; 1 where something is wrong with the rows; 3 where nothing is,
     /// and the laboratory could not do everything.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub(super) const fn exit_code(&self) -> u8 {
         match (self.passed, self.complaints.is_empty() && self.total.tally.is_whole()) {
             (true, _) => 0,
             (false, true) => EXIT_INCOMPLETE,
@@ -150,7 +138,7 @@ impl Report {
 
     /// For a person.
     #[must_use]
-    pub fn text(&self, drawing: Drawing) -> String {
+    pub(super) fn text(&self, drawing: Drawing) -> String {
         let mut table = Table::new();
         table.load_style(NOTHING);
         if let Some(width) = drawing.width {

@@ -23,7 +23,7 @@ use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
 use heartwatch_adapters::monitor::Monitor;
 
 /// Publishers of a stage, unless more or fewer are asked for.
-pub const PUBLISHERS: u16 = 3;
+pub(super) const PUBLISHERS: u16 = 3;
 /// How long a program may take to be ready, on a machine that has other things to do.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the monitor may take to end in order.
@@ -31,15 +31,15 @@ const END_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often one that is not ready is asked.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// The database.
-pub const DATABASE: &str = "rows";
+pub(super) const DATABASE: &str = "rows";
 /// The device: it sends JSON without a time and without numbers.
-pub const DEVICE: &str = "device-1";
+pub(super) const DEVICE: &str = "device-1";
 /// The publisher of a program's lines.
-pub const PROGRAM: &str = "program-1";
+pub(super) const PROGRAM: &str = "program-1";
 /// The monitor's data directory.
-pub const DATA: &str = "data";
+pub(super) const DATA: &str = "data";
 /// Another one.
-pub const DATA_ELSEWHERE: &str = "data-elsewhere";
+pub(super) const DATA_ELSEWHERE: &str = "data-elsewhere";
 /// How the monitor reads the device.
 const DEVICE_CONFIG: &str = r#"[[foreign]]
 topic = "devices/{publisher}/row"
@@ -54,11 +54,11 @@ path = "row"
 type = "integer"
 "#;
 /// A journal that is soon full.
-pub const JOURNAL_BYTES_SMALL: &str = "1MiB";
+pub(super) const JOURNAL_BYTES_SMALL: &str = "1MiB";
 
 /// The programs that a stage may use.
 #[derive(Debug, Clone)]
-pub struct Programs {
+pub(super) struct Programs {
     /// This very program.
     pub heartwatch: PathBuf,
     /// InfluxDB 1.x; none: the embedded store.
@@ -70,7 +70,7 @@ pub struct Programs {
 }
 
 /// A running stage.
-pub struct Stage {
+pub(super) struct Stage {
     /// `embedded` or `mosquitto`, after its broker.
     pub name: &'static str,
     /// Its publishers.
@@ -121,7 +121,7 @@ impl Stage {
     ///
     /// # Errors
     /// When something cannot be started.
-    pub async fn start(
+    pub(super) async fn start(
         name: &'static str,
         folder: &Path,
         programs: &Programs,
@@ -229,7 +229,7 @@ impl Stage {
     ///
     /// # Errors
     /// When something cannot be started again.
-    pub async fn heal(
+    pub(super) async fn heal(
         &self,
         monitor_is_small: bool,
         complaints: &mut Vec<String>,
@@ -322,7 +322,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it has ended by itself, or does not answer in time.
-    pub async fn wait_until_it_answers(&self, monitor: &mut Daemon) -> anyhow::Result<()> {
+    pub(super) async fn wait_until_it_answers(&self, monitor: &mut Daemon) -> anyhow::Result<()> {
         let end = Instant::now() + READY_TIMEOUT;
         while self.api.ledger().await.is_err() {
             let ended = monitor.ended_by_itself();

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// What came out, over all publishers and lives so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Tally {
+pub(super) struct Tally {
     /// Readings that publishers kept.
     pub produced: u64,
     /// Of those, the ones that the store has.
@@ -42,7 +42,7 @@ pub struct Tally {
 impl Tally {
     /// What has come since an earlier count.
     #[must_use]
-    pub const fn since(self, before: Self) -> Self {
+    pub(super) const fn since(self, before: Self) -> Self {
         Self {
             produced: self.produced.saturating_sub(before.produced),
             stored: self.stored.saturating_sub(before.stored),
@@ -63,7 +63,7 @@ impl Tally {
 
     /// Both together.
     #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
+    pub(super) const fn plus(self, other: Self) -> Self {
         Self {
             produced: self.produced.saturating_add(other.produced),
             stored: self.stored.saturating_add(other.stored),
@@ -84,7 +84,7 @@ impl Tally {
 
     /// Whether every row is there once, or named.
     #[must_use]
-    pub const fn is_whole(self) -> bool {
+    pub(super) const fn is_whole(self) -> bool {
         self.doubled == 0 && self.lost_unnamed == 0 && self.unexpected == 0
     }
 }

@@ -14,7 +14,7 @@ use heartwatch_domain::reading::Sequence;
 
 /// One incarnation of a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Life {
+pub(super) struct Life {
     /// Which start of the program it was, counted from 1.
     pub start: u64,
     /// The last number that it kept: it has given out the rows from 1 to this one.
@@ -33,7 +33,7 @@ pub struct Life {
 
 /// What one publisher has produced.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub(super) struct Truth {
     /// By incarnation.
     pub lives: BTreeMap<Incarnation, Life>,
     /// What was sent in its name by hand.
@@ -49,7 +49,7 @@ pub struct Truth {
 
 impl Truth {
     /// Reads the trace of one start, which may still run.
-    pub fn read_trace(&mut self, start: u64, log: &Path) {
+    pub(super) fn read_trace(&mut self, start: u64, log: &Path) {
         let text = std::fs::read(log).unwrap_or_default();
         for line in String::from_utf8_lossy(&text).lines().filter(|line| line.contains(" kept ")) {
             let number = |key: &str| {
@@ -70,7 +70,7 @@ impl Truth {
 
     /// Notes what was found in the outbox while this start was the last one. A kill between the commit and the trace
     /// leaves a number there alone. What a file says of earlier starts is not believed: it may have been damaged since.
-    pub fn note_outbox(&mut self, start: u64, found: &OutboxFile) {
+    pub(super) fn note_outbox(&mut self, start: u64, found: &OutboxFile) {
         for (incarnation, life) in self.lives.iter_mut().filter(|(_, life)| life.start == start) {
             life.last = life.last.max(found.lives.get(incarnation).copied().unwrap_or(0));
             life.unread |= !found.unreadable.is_empty();
@@ -79,7 +79,7 @@ impl Truth {
 
     /// The outbox in which this is found is about to be damaged, and its publisher does not run. The latest start of all may
     /// have had another outbox.
-    pub fn is_damaged(&mut self, found: &OutboxFile) {
+    pub(super) fn is_damaged(&mut self, found: &OutboxFile) {
         let in_it = |incarnation: &Incarnation| found.lives.contains_key(incarnation) || !found.unreadable.is_empty();
         let lives = self.lives.iter_mut().filter(|(incarnation, _)| in_it(incarnation));
         if let Some((_, life)) = lives.max_by_key(|(_, life)| life.start) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 /// The clock of one program, wrong by what a file says: through libfaketime, which answers for the system.
-pub struct WrongClock {
+pub(super) struct WrongClock {
     library: String,
     file: PathBuf,
 }
@@ -15,7 +15,7 @@ impl WrongClock {
     ///
     /// # Errors
     /// When the library's path is no text.
-    pub fn new(library: &Path, folder: &Path, name: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(library: &Path, folder: &Path, name: &str) -> anyhow::Result<Self> {
         let library = library.to_str().context("the path of libfaketime")?.to_owned();
         Ok(Self { library, file: folder.join(format!("{name}.clock")) })
     }
@@ -24,14 +24,14 @@ impl WrongClock {
     ///
     /// # Errors
     /// When its file cannot be written.
-    pub fn set(&self, step: &str) -> anyhow::Result<()> {
+    pub(super) fn set(&self, step: &str) -> anyhow::Result<()> {
         let part = self.file.with_extension("part");
         std::fs::write(&part, step).and_then(|()| std::fs::rename(&part, &self.file)).context("cannot set the clock")
     }
 
     /// What a program has to be started with.
     #[must_use]
-    pub fn variables(&self) -> [(&str, &str); 4] {
+    pub(super) fn variables(&self) -> [(&str, &str); 4] {
         [
             ("LD_PRELOAD", self.library.as_str()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.to_str().unwrap_or_default()),

@@ -53,7 +53,7 @@ fn object(findings: &mut [Finding], what: &str) {
 ///
 /// # Errors
 /// When it could not be injected.
-pub async fn go_through(
+pub(super) async fn go_through(
     stage: &Stage,
     subjects: &mut [&mut Subject<'_>],
     fault: FaultKind,
@@ -182,7 +182,7 @@ async fn everyone_silent(
 ///
 /// # Errors
 /// When it could not be injected.
-pub async fn broker_killed(
+pub(super) async fn broker_killed(
     stage: &Stage,
     subjects: &mut [&mut Subject<'_>],
     file: &Path,
@@ -216,7 +216,7 @@ pub async fn broker_killed(
 ///
 /// # Errors
 /// When it could not be injected.
-pub async fn kafka_away(
+pub(super) async fn kafka_away(
     stage: &Stage,
     agents: &mut [Subject<'_>],
     others: &mut [Subject<'_>],

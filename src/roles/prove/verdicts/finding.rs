@@ -10,7 +10,7 @@ use heartwatch_domain::verdict::{Change, Trigger, Verdict};
 /// What was true of a publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Truth {
+pub(super) enum Truth {
     /// It works and can be heard.
     Alive,
     /// It works, and the monitor was stopped, overloaded or could not write: it may doubt itself.
@@ -33,7 +33,7 @@ pub enum Truth {
 
 impl Truth {
     /// Every truth, in the order of the report.
-    pub const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Alive,
         Self::Disturbed,
         Self::Silent,
@@ -47,7 +47,7 @@ impl Truth {
 
     /// The verdict that says it.
     #[must_use]
-    pub const fn verdict(self) -> Verdict {
+    pub(super) const fn verdict(self) -> Verdict {
         match self {
             Self::Alive | Self::Disturbed => Verdict::Alive,
             Self::Silent => Verdict::Silent,
@@ -62,7 +62,7 @@ impl Truth {
 
     /// Whether the publisher is well and can be heard.
     #[must_use]
-    pub const fn is_well(self) -> bool {
+    pub(super) const fn is_well(self) -> bool {
         matches!(self, Self::Alive | Self::Disturbed)
     }
 
@@ -83,7 +83,7 @@ impl Truth {
 
     /// In words, for the report.
     #[must_use]
-    pub const fn words(self) -> &'static str {
+    pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Alive => "alive",
             Self::Disturbed => "alive, monitor disturbed",
@@ -100,7 +100,7 @@ impl Truth {
 
 /// What came out for one publisher.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub(super) struct Finding {
     /// What was done.
     pub fault: FaultKind,
     /// To whom.
@@ -122,14 +122,14 @@ pub struct Finding {
 
 /// The time from one to the other, zero when it is not after it.
 #[must_use]
-pub fn between(earlier: Timestamp, later: Timestamp) -> Duration {
+pub(super) fn between(earlier: Timestamp, later: Timestamp) -> Duration {
     Duration::from_nanos(u64::try_from(later.as_nanos().saturating_sub(earlier.as_nanos())).unwrap_or(0))
 }
 
 impl Finding {
     /// Judges what was said since the injection.
     #[must_use]
-    pub fn of(
+    pub(super) fn of(
         fault: FaultKind,
         publisher: &PublisherId,
         truth: Truth,
@@ -171,7 +171,7 @@ impl Finding {
     /// Whether the monitor said something that was not so, or missed what was. A doubt about a publisher
     /// that is well is neither, and shows in the matrix.
     #[must_use]
-    pub const fn is_wrong(&self) -> bool {
+    pub(super) const fn is_wrong(&self) -> bool {
         self.objection.is_some()
     }
 }

@@ -15,27 +15,27 @@ const KAFKA: &str = "kafka";
 const SERVER: &str = "server";
 
 /// What it is started with.
-pub struct KafkaFiles(Needed);
+pub(super) struct KafkaFiles(Needed);
 
 impl KafkaFiles {
     /// Looks for it.
     ///
     /// # Errors
     /// What is missing.
-    pub fn find() -> anyhow::Result<Self> {
+    pub(super) fn find() -> anyhow::Result<Self> {
         Needed::find().map(Self)
     }
 }
 
 /// Both of them. Dropped, they are killed.
-pub struct Kafka(Parts);
+pub(super) struct Kafka(Parts);
 
 impl Kafka {
     /// Starts them in this folder.
     ///
     /// # Errors
     /// When one of them cannot be started.
-    pub async fn start(files: KafkaFiles, folder: &Path) -> anyhow::Result<Self> {
+    pub(super) async fn start(files: KafkaFiles, folder: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut kafka = Self(Parts::new(files.0, folder.to_owned())?);
         kafka.restart().await?;
@@ -48,7 +48,7 @@ impl Kafka {
 
     /// Where Kafka answers.
     #[must_use]
-    pub fn brokers(&self) -> &str {
+    pub(super) fn brokers(&self) -> &str {
         &self.0.brokers
     }
 
@@ -56,7 +56,7 @@ impl Kafka {
     ///
     /// # Errors
     /// Never: it was made from one.
-    pub fn server(&self) -> anyhow::Result<SocketAddr> {
+    pub(super) fn server(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.0.server.parse()?)
     }
 
@@ -64,7 +64,7 @@ impl Kafka {
     ///
     /// # Errors
     /// When it does not run.
-    pub async fn kill(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         self.0.kill(KAFKA).await
     }
 
@@ -72,7 +72,7 @@ impl Kafka {
     ///
     /// # Errors
     /// When it does not run.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         self.0.signal(KAFKA, signal)
     }
 
@@ -80,7 +80,7 @@ impl Kafka {
     ///
     /// # Errors
     /// When it does not listen in time.
-    pub async fn restart(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.0.start_kafka().await?;
         let brokers = self.0.brokers.clone();
         self.wait_until_it_listens(&brokers).await

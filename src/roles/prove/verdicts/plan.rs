@@ -116,7 +116,7 @@ impl FaultKind {
 
 /// Faults that single publishers go through side by side, and then one that hits everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Act {
+pub(super) struct Act {
     /// For single publishers of each make, in order.
     pub single: BTreeMap<Make, Vec<FaultKind>>,
     /// The one that ends the act.
@@ -125,7 +125,7 @@ pub struct Act {
 
 /// The whole schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub(super) struct Plan {
     /// In order.
     pub acts: Vec<Act>,
     /// How often the other broker is killed.
@@ -137,7 +137,7 @@ pub struct Plan {
 impl Plan {
     /// `faults` faults of these kinds in an order that follows from the seed, with controls between them.
     #[must_use]
-    pub fn new(faults: u32, kinds: &[FaultKind], random: &mut fastrand::Rng) -> Self {
+    pub(super) fn new(faults: u32, kinds: &[FaultKind], random: &mut fastrand::Rng) -> Self {
         let single = |kind: &FaultKind| matches!(kind.reach(), Reach::One(_));
         let (singles, shared): (Vec<_>, Vec<_>) =
             kinds.iter().copied().filter(|kind| *kind != FaultKind::Control).partition(single);
@@ -181,13 +181,13 @@ impl Plan {
 
     /// Rounds in all, with the controls.
     #[must_use]
-    pub fn rounds(&self) -> u64 {
+    pub(super) fn rounds(&self) -> u64 {
         self.rounds_on_the_embedded_broker() + u64::from(self.broker_kills) + u64::from(self.kafka_outages)
     }
 
     /// Those of the acts.
     #[must_use]
-    pub fn rounds_on_the_embedded_broker(&self) -> u64 {
+    pub(super) fn rounds_on_the_embedded_broker(&self) -> u64 {
         let singles = |act: &Act| act.single.values().map(Vec::len).sum::<usize>();
         let of_act = |act: &Act| singles(act) + usize::from(act.everybody.is_some());
         self.acts.iter().map(of_act).sum::<usize>() as u64

@@ -14,19 +14,19 @@ use heartwatch_domain::verdict::{Change, Verdict};
 
 /// What the monitor has said so far.
 #[derive(Debug)]
-pub struct Record {
+pub(super) struct Record {
     changes: RefCell<HashMap<PublisherId, Vec<Change>>>,
     last_epoch: watch::Sender<u64>,
 }
 
 /// A place in the record of one publisher: what comes after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark(usize);
+pub(super) struct Mark(usize);
 
 impl Record {
     /// Nothing yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { changes: RefCell::default(), last_epoch: watch::Sender::new(0) }
     }
 
@@ -34,7 +34,7 @@ impl Record {
     ///
     /// # Errors
     /// When the monitor has gone away, or a change was missed.
-    pub async fn listen(&self, monitor: &Monitor) -> anyhow::Result<std::convert::Infallible> {
+    pub(super) async fn listen(&self, monitor: &Monitor) -> anyhow::Result<std::convert::Infallible> {
         let mut stream = std::pin::pin!(monitor.follow(0).await?);
         while let Some(change) = stream.next().await {
             self.add(change)?;
@@ -52,25 +52,25 @@ impl Record {
 
     /// Where the record of a publisher ends now.
     #[must_use]
-    pub fn mark(&self, publisher: &PublisherId) -> Mark {
+    pub(super) fn mark(&self, publisher: &PublisherId) -> Mark {
         Mark(self.changes.borrow().get(publisher).map_or(0, Vec::len))
     }
 
     /// The verdict that stands.
     #[must_use]
-    pub fn standing(&self, publisher: &PublisherId) -> Option<Verdict> {
+    pub(super) fn standing(&self, publisher: &PublisherId) -> Option<Verdict> {
         self.changes.borrow().get(publisher).and_then(|changes| changes.last()).map(|change| change.to)
     }
 
     /// What has come since.
     #[must_use]
-    pub fn since(&self, publisher: &PublisherId, mark: Mark) -> Vec<Change> {
+    pub(super) fn since(&self, publisher: &PublisherId, mark: Mark) -> Vec<Change> {
         let changes = self.changes.borrow();
         changes.get(publisher).and_then(|changes| changes.get(mark.0..)).map(<[Change]>::to_vec).unwrap_or_default()
     }
 
     /// Waits until the publisher has got this verdict since the mark; `false` when it has not in time.
-    pub async fn wait(&self, publisher: &PublisherId, mark: Mark, wanted: Verdict, timeout: Duration) -> bool {
+    pub(super) async fn wait(&self, publisher: &PublisherId, mark: Mark, wanted: Verdict, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
         let mut epochs = self.last_epoch.subscribe();
         loop {
@@ -86,7 +86,7 @@ impl Record {
     }
 
     /// Waits until this verdict stands; `false` when it does not in time.
-    pub async fn wait_standing(&self, publisher: &PublisherId, wanted: Verdict, timeout: Duration) -> bool {
+    pub(super) async fn wait_standing(&self, publisher: &PublisherId, wanted: Verdict, timeout: Duration) -> bool {
         let end = Instant::now() + timeout;
         let mut epochs = self.last_epoch.subscribe();
         loop {

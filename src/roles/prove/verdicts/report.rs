@@ -23,7 +23,7 @@ const WRONG_TOLD_MAX: usize = 50;
 
 /// How long something took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Latency {
+pub(super) struct Latency {
     /// How often it was measured.
     pub count: usize,
     /// The shortest.
@@ -48,7 +48,7 @@ impl Latency {
 
 /// One line of the confusion matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MatrixLine {
+pub(super) struct MatrixLine {
     /// What was true.
     pub truth: Truth,
     /// How often the monitor said what.
@@ -57,7 +57,7 @@ pub struct MatrixLine {
 
 /// How good one verdict is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Quality {
+pub(super) struct Quality {
     /// The verdict.
     pub verdict: Verdict,
     /// How often it was given.
@@ -72,7 +72,7 @@ pub struct Quality {
 
 /// What came of one kind of fault.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct OfFault {
+pub(super) struct OfFault {
     /// Which.
     pub fault: FaultKind,
     /// How many publishers were judged for it, recoveries included.
@@ -85,7 +85,7 @@ pub struct OfFault {
 
 /// A verdict that was wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Wrong {
+pub(super) struct Wrong {
     /// What was done.
     pub fault: FaultKind,
     /// To whom.
@@ -100,7 +100,7 @@ pub struct Wrong {
 
 /// One limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Limit {
+pub(super) struct Limit {
     /// What is limited.
     pub what: &'static str,
     /// The most that is allowed.
@@ -113,7 +113,7 @@ pub struct Limit {
 
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// The order follows from it.
     pub seed: u64,
     /// Faults that were to be injected.
@@ -151,7 +151,7 @@ pub struct Report {
 impl Report {
     /// Counts.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         args: &ProveArgs,
         findings: &[Finding],
         skipped: BTreeMap<FaultKind, String>,
@@ -206,7 +206,7 @@ impl Report {
 
     /// For a person.
     #[must_use]
-    pub fn text(&self, drawing: Drawing) -> String {
+    pub(super) fn text(&self, drawing: Drawing) -> String {
         let heading = |text: &str| if drawing.colour { paint::bold(text) } else { text.to_owned() };
         let duration =
             |millis: u128| describe_duration(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)));
@@ -314,7 +314,7 @@ impl Report {
 
 /// The skipped ones in one line.
 #[must_use]
-pub fn said_skipped(skipped: &BTreeMap<FaultKind, String>) -> String {
+pub(super) fn said_skipped(skipped: &BTreeMap<FaultKind, String>) -> String {
     skipped.iter().map(|(fault, why)| format!("{}: {why}", fault.words())).collect::<Vec<_>>().join("; ")
 }
 

@@ -18,16 +18,16 @@ use heartwatch_domain::roster::ObserverState;
 use heartwatch_system::clock::Clock;
 
 /// How long a program may take to be ready, on a machine that has other things to do.
-pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a program that is not ready yet is asked.
-pub const ASK_EVERY: Duration = Duration::from_millis(20);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How often a question for the status is repeated.
 const STATUS_ATTEMPTS_MAX: u32 = 5;
 /// The row source of the real publishers.
 const SERIES: &str = include_str!("../../../../fixtures/light-1.csv");
 
 /// What all parts of a proof share.
-pub struct Stage {
+pub(super) struct Stage {
     /// What was asked for.
     pub args: ProveArgs,
     /// This program.
@@ -54,7 +54,7 @@ pub struct Stage {
 
 /// What a monitor under test hears beside, or instead of, its embedded broker.
 #[derive(Debug, Clone, Copy)]
-pub enum Beside<'a> {
+pub(super) enum Beside<'a> {
     /// Nothing.
     Nothing,
     /// A mosquitto instead of it, with this file.
@@ -70,7 +70,7 @@ pub enum Beside<'a> {
 
 /// Where mosquitto is, when it is installed.
 #[must_use]
-pub fn mosquitto() -> Option<PathBuf> {
+pub(super) fn mosquitto() -> Option<PathBuf> {
     find("mosquitto")
 }
 
@@ -79,7 +79,7 @@ impl Stage {
     ///
     /// # Errors
     /// When something cannot be started.
-    pub async fn start(
+    pub(super) async fn start(
         args: &ProveArgs,
         folder: &Path,
         clock: Clock,
@@ -160,7 +160,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it does not answer, also after a few attempts: a connection may have ended while it was stopped.
-    pub async fn is_suspect(&self) -> anyhow::Result<bool> {
+    pub(super) async fn is_suspect(&self) -> anyhow::Result<bool> {
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -175,7 +175,7 @@ impl Stage {
     /// How long a verdict may take before it counts as missed: a doubt lasts two deadlines, and the
     /// machine may be slow.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.args.deadline * 4 + Duration::from_secs(10)
     }
 
@@ -183,7 +183,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub async fn restart_mosquitto(&self, file: &Path) -> anyhow::Result<()> {
+    pub(super) async fn restart_mosquitto(&self, file: &Path) -> anyhow::Result<()> {
         let started = start_mosquitto(file, &self.folder, self.broker).await?;
         if let Some(mosquitto) = &self.mosquitto {
             *mosquitto.borrow_mut() = started;

@@ -36,14 +36,14 @@ const UNSHARE: &str = "unshare";
 const CONTAINER: [&str; 4] = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// What holds up the writes of another program.
-pub const TRACER: &str = "strace";
+pub(super) const TRACER: &str = "strace";
 /// How: whatever has to be on the disk waits for longer than any round lasts.
 const DISK_STALLS: [&str; 6] =
     ["-f", "-qq", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=600000000"];
 
 /// Whether this user may make a container here.
 #[must_use]
-pub fn containers_can_be_made() -> bool {
+pub(super) fn containers_can_be_made() -> bool {
     let mut command = Command::new(UNSHARE);
     command.args(CONTAINER).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
@@ -76,7 +76,7 @@ impl Make {
 }
 
 /// One publisher under test.
-pub struct Subject<'a> {
+pub(super) struct Subject<'a> {
     stage: &'a Stage,
     make: Make,
     /// Its id.
@@ -99,7 +99,12 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// When no port is free.
-    pub async fn new(stage: &'a Stage, make: Make, id: PublisherId, random: fastrand::Rng) -> anyhow::Result<Self> {
+    pub(super) async fn new(
+        stage: &'a Stage,
+        make: Make,
+        id: PublisherId,
+        random: fastrand::Rng,
+    ) -> anyhow::Result<Self> {
         let way = match make {
             Make::Agent => stage.server.context("there is no server for agents")?,
             Make::Real | Make::Faulty | Make::Contained => stage.broker,
@@ -150,7 +155,7 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// When it cannot be started, or the monitor does not say so.
-    pub async fn be_alive(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn be_alive(&mut self) -> anyhow::Result<()> {
         self.network.set(Line::Open);
         if !self.program.as_mut().is_some_and(Program::runs) {
             self.start_program()?;
@@ -161,7 +166,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Freezes or opens its network.
-    pub fn line(&self, line: Line) {
+    pub(super) fn line(&self, line: Line) {
         self.network.set(line);
     }
 
@@ -199,7 +204,7 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// When the fault could not be injected.
-    pub async fn go_through(&mut self, fault: FaultKind) -> anyhow::Result<Vec<Finding>> {
+    pub(super) async fn go_through(&mut self, fault: FaultKind) -> anyhow::Result<Vec<Finding>> {
         self.be_alive().await?;
         tokio::time::sleep(PAUSE_MAX.mul_f64(self.random.f64())).await;
         match fault {
@@ -394,18 +399,18 @@ impl<'a> Subject<'a> {
 
     /// What a fault that hits everybody begins with.
     #[must_use]
-    pub fn watched(&self) -> Watched {
+    pub(super) fn watched(&self) -> Watched {
         Watched(self.before())
     }
 
     /// What came of it, with this truth.
     #[must_use]
-    pub fn judge_since(&self, fault: FaultKind, truth: Truth, since: &Watched) -> Finding {
+    pub(super) fn judge_since(&self, fault: FaultKind, truth: Truth, since: &Watched) -> Finding {
         self.judge(fault, truth, &since.0)
     }
 
     /// Waits until this verdict stands, at most the patience of a proof.
-    pub async fn wait_standing(&self, verdict: Verdict) -> bool {
+    pub(super) async fn wait_standing(&self, verdict: Verdict) -> bool {
         self.stage.record.wait_standing(&self.id, verdict, self.stage.patience()).await
     }
 
@@ -413,7 +418,7 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// When it does not run.
-    pub async fn kill(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
         let mut program = self.program.take().context("it does not run")?;
         self.kill_program(&program)?;
         program.collect(END_TIMEOUT).await?;
@@ -430,4 +435,4 @@ impl<'a> Subject<'a> {
 }
 
 /// Where the record of a publisher stood when a fault that hits everybody began.
-pub struct Watched(Before);
+pub(super) struct Watched(Before);

@@ -15,22 +15,22 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub fn new(broker: &str, client_id: &str) -> Self {
+    pub(super) fn new(broker: &str, client_id: &str) -> Self {
         Self { session: format!("{client_id} at {broker}").into(), began: None, number: 0 }
     }
 
     /// Which session.
-    pub fn session(&self) -> &str {
+    pub(super) fn session(&self) -> &str {
         &self.session
     }
 
     /// The broker had no session of ours: it makes one.
-    pub fn session_began(&mut self, now: Timestamp) {
+    pub(super) fn session_began(&mut self, now: Timestamp) {
         // distinct from the one before, also where the clock stands still
         self.began = Some(now.as_nanos().cast_unsigned().max(self.began.map_or(0, |began| began + 1)));
     }
 
-    pub fn next(&mut self, packet_id: u16, duplicate: bool, content: u64) -> MqttMark {
+    pub(super) fn next(&mut self, packet_id: u16, duplicate: bool, content: u64) -> MqttMark {
         self.number += 1;
         MqttMark {
             session: Arc::clone(&self.session),
@@ -55,7 +55,7 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    pub fn distinct(&mut self, now: Timestamp) -> Timestamp {
+    pub(super) fn distinct(&mut self, now: Timestamp) -> Timestamp {
         let next = self.last.map(|last| Timestamp::from_nanos(last.as_nanos().saturating_add(BETWEEN_NANOS)));
         let time = next.filter(|next| *next > now && next.earlier_by(BEHIND_MAX) < now).unwrap_or(now);
         self.last = Some(time);

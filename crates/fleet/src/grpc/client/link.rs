@@ -70,13 +70,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(config: GrpcClientConfig, endpoint: Endpoint, ends: Ends, clock: Clock) -> Self {
+    pub(super) fn new(config: GrpcClientConfig, endpoint: Endpoint, ends: Ends, clock: Clock) -> Self {
         let plain = Plain::new(config.client_id.clone());
         let refused = VecDeque::new();
         Self { config, endpoint, ends, clock, epoch: 0, parked: None, refused, plain, outage: None }
     }
 
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut wait = self.config.backoff_min;
         loop {
             let began = Instant::now();

@@ -38,7 +38,7 @@ struct Taken {
 }
 
 impl Plain {
-    pub fn new(client_id: PublisherId) -> Self {
+    pub(super) fn new(client_id: PublisherId) -> Self {
         Self {
             client_id,
             waiting: VecDeque::new(),
@@ -49,17 +49,17 @@ impl Plain {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// The stream is over: what it has not taken is sent again by its publisher.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }
 
     /// Takes apart what a publisher says.
-    pub fn take(&mut self, message: &Envelope) {
+    pub(super) fn take(&mut self, message: &Envelope) {
         let Ok(publisher) = PublisherId::parse(&message.publisher) else { return };
         let said = TopicKind::FROM_PUBLISHERS.into_iter().find(|kind| kind.as_str() == message.kind);
         let Some(kind) = said else { return };
@@ -122,7 +122,7 @@ impl Plain {
     }
 
     /// The next part for the stream, which has room for it.
-    pub fn next(&mut self) -> Option<MonitoringData> {
+    pub(super) fn next(&mut self) -> Option<MonitoringData> {
         let (data, taken) = self.waiting.pop_front()?;
         if let Some(taken) = taken {
             self.note(taken);
@@ -152,7 +152,7 @@ impl Plain {
     }
 
     /// What to confirm to whom, as payloads.
-    pub fn confirmations(&mut self) -> Vec<(PublisherId, Vec<u8>)> {
+    pub(super) fn confirmations(&mut self) -> Vec<(PublisherId, Vec<u8>)> {
         let mut payloads = Vec::new();
         for (publisher, incarnation) in std::mem::take(&mut self.to_confirm) {
             let Some(tracker) = self.taken.get(&(publisher.clone(), incarnation)) else { continue };

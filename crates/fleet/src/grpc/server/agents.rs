@@ -76,7 +76,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// A stream's number, and the incarnation of what it numbers: larger than every one before.
-    pub fn begin(&mut self, now: Timestamp) -> (u64, u64) {
+    pub(super) fn begin(&mut self, now: Timestamp) -> (u64, u64) {
         self.streams += 1;
         self.streams_ever += 1;
         let micros = u64::try_from(now.as_nanos() / 1_000).unwrap_or(0);
@@ -85,7 +85,7 @@ impl Registry {
     }
 
     /// An agent says who it is. A later stream of the same name takes its place.
-    pub fn join(&mut self, stream: u64, client_id: &str, protocol: Protocol, answers: Answers, now: Timestamp) {
+    pub(super) fn join(&mut self, stream: u64, client_id: &str, protocol: Protocol, answers: Answers, now: Timestamp) {
         let snapshot = AgentSnapshot {
             client_id: client_id.to_owned(),
             host: String::new(),
@@ -98,12 +98,12 @@ impl Registry {
     }
 
     /// How the agent of this name speaks, where it is connected.
-    pub fn protocol_of(&self, client_id: &str) -> Option<Protocol> {
+    pub(super) fn protocol_of(&self, client_id: &str) -> Option<Protocol> {
         self.agents.get(client_id).map(|agent| agent.snapshot.protocol)
     }
 
     /// A message came.
-    pub fn heard(&mut self, stream: u64, client_id: &str, host: Option<&str>, now: Timestamp) {
+    pub(super) fn heard(&mut self, stream: u64, client_id: &str, host: Option<&str>, now: Timestamp) {
         if let Some(agent) = self.agents.get_mut(client_id).filter(|agent| agent.stream == stream) {
             agent.snapshot.last_heard = now;
             agent.snapshot.messages += 1;
@@ -116,7 +116,7 @@ impl Registry {
     }
 
     /// From now on this publisher is confirmed to over this stream.
-    pub fn route(&mut self, publisher: &PublisherId, stream: u64, answers: &Answers) {
+    pub(super) fn route(&mut self, publisher: &PublisherId, stream: u64, answers: &Answers) {
         match self.routes.get_mut(publisher) {
             Some(route) if route.0 == stream => {}
             Some(route) => *route = (stream, answers.clone()),
@@ -127,12 +127,12 @@ impl Registry {
     }
 
     /// Whether it is this stream over which the publisher is confirmed to: the latest that speaks for it.
-    pub fn is_routed(&self, publisher: &PublisherId, stream: u64) -> bool {
+    pub(super) fn is_routed(&self, publisher: &PublisherId, stream: u64) -> bool {
         self.routes.get(publisher).is_some_and(|(of, _)| *of == stream)
     }
 
     /// A stream is over. Says which of these publishers no later stream speaks for.
-    pub fn end(&mut self, stream: u64, client_ids: &[String], publishers: &[PublisherId]) -> Vec<PublisherId> {
+    pub(super) fn end(&mut self, stream: u64, client_ids: &[String], publishers: &[PublisherId]) -> Vec<PublisherId> {
         self.streams = self.streams.saturating_sub(1);
         for client_id in client_ids {
             if self.agents.get(client_id).is_some_and(|agent| agent.stream == stream) {
@@ -151,7 +151,7 @@ impl Registry {
 
     /// Hands a confirmation over; false: the agent's queue is full. To somebody who is gone, or whose protocol has
     /// no confirmations, there is nothing to say.
-    pub fn confirm(&self, publisher: &PublisherId, payload: Vec<u8>) -> bool {
+    pub(super) fn confirm(&self, publisher: &PublisherId, payload: Vec<u8>) -> bool {
         let Some((_, Answers::Relay(answers))) = self.routes.get(publisher) else { return true };
         let envelope = wire::Envelope {
             publisher: publisher.as_str().to_owned(),

@@ -75,7 +75,7 @@ pub(super) struct Intake {
 
 impl Intake {
     /// None: there are too many streams, or the server ends.
-    pub fn begin(shared: Arc<Shared>, answers: Answers, protocol: Protocol) -> Result<Self, Status> {
+    pub(super) fn begin(shared: Arc<Shared>, answers: Answers, protocol: Protocol) -> Result<Self, Status> {
         let Some(events) = shared.events() else { return Err(Status::unavailable("the server is ending")) };
         let (stream, incarnation) = {
             let mut registry = shared.registry();
@@ -95,7 +95,7 @@ impl Intake {
     }
 
     /// The other end says who it is.
-    pub async fn named(&mut self, client_id: &str) {
+    pub(super) async fn named(&mut self, client_id: &str) {
         if self.client_ids.iter().any(|known| known == client_id) {
             return;
         }
@@ -106,7 +106,7 @@ impl Intake {
     }
 
     /// A message of Relay.
-    pub async fn relayed(&mut self, message: wire::FromAgent) -> Result<(), Status> {
+    pub(super) async fn relayed(&mut self, message: wire::FromAgent) -> Result<(), Status> {
         match message.message {
             Some(wire::from_agent::Message::Envelope(envelope)) => self.enveloped(envelope).await,
             Some(wire::from_agent::Message::Result(result)) => {
@@ -176,7 +176,7 @@ impl Intake {
     }
 
     /// A value of an existing agent.
-    pub async fn measured(&mut self, data: wire::MonitoringData) -> Result<(), Status> {
+    pub(super) async fn measured(&mut self, data: wire::MonitoringData) -> Result<(), Status> {
         let wire::MonitoringData { timestamp, hostname, metric, value, client_id } = data;
         let refuse = |reason: String| {
             let mut registry = self.shared.registry();
@@ -231,13 +231,13 @@ impl Intake {
     }
 
     /// How often [`Intake::is_open`] is to be said.
-    pub fn open_stream_every(&self) -> Duration {
+    pub(super) fn open_stream_every(&self) -> Duration {
         self.shared.config.open_stream_every
     }
 
     /// The stream of an existing agent is open: it answers our tests of the connection. That is its heartbeat, since it has no
     /// other. What it should have sent by now, as far as that is known, is not there to be read.
-    pub async fn is_open(&self) -> Result<(), Status> {
+    pub(super) async fn is_open(&self) -> Result<(), Status> {
         let (now, interval) = (self.shared.clock.monotonic(), self.open_stream_every());
         for (publisher, speaker) in &self.speakers {
             let Some((host, incarnation)) = &speaker.life else { continue };
@@ -270,7 +270,7 @@ impl Intake {
     }
 
     /// The stream is over: whoever has not said goodbye gets a last will, unless we end it ourselves.
-    pub async fn end(self, by_us: bool) {
+    pub(super) async fn end(self, by_us: bool) {
         let publishers: Vec<PublisherId> = self.speakers.keys().cloned().collect();
         let orphans = self.shared.registry().end(self.stream, &self.client_ids, &publishers);
         if by_us {

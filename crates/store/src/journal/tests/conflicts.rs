@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
 
 /// Another reading under a number that [`line`] has.
 fn other(who: &str, sequence: Sequence) -> Vec<u8> {

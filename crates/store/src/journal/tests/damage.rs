@@ -6,7 +6,7 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
 
 const READINGS: u64 = 2_000;
 

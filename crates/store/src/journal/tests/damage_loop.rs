@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
 use crate::journal::HistoryFile;
 
 const PUBLISHERS: [&str; 3] = ["a", "b", "c"];

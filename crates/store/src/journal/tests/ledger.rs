@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
 use heartwatch_domain::confirmers::Confirmer;
 use heartwatch_domain::journal_id::JournalId;
 

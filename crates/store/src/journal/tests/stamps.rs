@@ -7,7 +7,7 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
 use crate::journal::stamps::{Points as Added, Stamped, Stamps, Takes};
 use heartwatch_domain::intake::NumberedLines;
 use heartwatch_domain::reading::FieldValue;

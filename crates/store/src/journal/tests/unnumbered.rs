@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
 
 fn arrived(who: &str, numbers: impl IntoIterator<Item = u64>) -> IntakeEntry {
     let (mut lines, mut rows) = (Vec::new(), 0);

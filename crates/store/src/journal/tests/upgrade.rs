@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::*;
-use crate::database::beside;
+use crate::disk::beside;
+use crate::layout;
 
 const READINGS: u64 = 300;
 
@@ -19,8 +20,8 @@ async fn of_version_1(directory: &Path) {
     append(&journal, vec![readings("b", 1..=READINGS)]).await;
     journal.close().await;
 
-    let mut connection = database::connect(&config(directory).path).unwrap();
-    database::make_tables(&mut connection, &schema::LAYOUT.earlier[0]).map_err(String::from).unwrap();
+    let mut connection = layout::connect(&config(directory).path).unwrap();
+    layout::make_tables(&mut connection, &schema::LAYOUT.earlier[0]).map_err(String::from).unwrap();
     connection.execute("ATTACH ?1 AS made", [config(made.path()).path.to_str().unwrap()]).unwrap();
     for (table, columns) in [
         ("blocks", "*"),

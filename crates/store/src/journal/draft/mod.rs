@@ -11,8 +11,8 @@ use hashbrown::HashMap;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use self::conflict::ReadBlocks;
+use super::block::Place;
 use super::block::{Block, BlockBuilder, Index, Owner, Part, line_time};
-use super::copies::Place;
 use super::fresh::FreshBlock;
 use super::incarnation::{IncarnationState, Unwritten};
 use super::known::Known;

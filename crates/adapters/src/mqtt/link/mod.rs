@@ -118,7 +118,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(config: MqttConfig, broker: String, filters: Vec<String>, ends: Ends, clock: Clock) -> Self {
+    pub(super) fn new(config: MqttConfig, broker: String, filters: Vec<String>, ends: Ends, clock: Clock) -> Self {
         let backoff = backoff(&config);
         let marks = Marks::new(&broker, &config.client_id);
         let Ends { client, sends, stop, events, shared } = ends;
@@ -156,7 +156,7 @@ impl Link {
     }
 
     /// Runs until the owner disconnects or drops its handle.
-    pub async fn run(mut self, mut eventloop: EventLoop) {
+    pub(super) async fn run(mut self, mut eventloop: EventLoop) {
         loop {
             let woken = match self.acknowledge(&mut eventloop).await {
                 Ok(()) => self.wait(&mut eventloop).await,

@@ -60,7 +60,7 @@ struct Stage<'a> {
 ///
 /// # Errors
 /// When a part cannot start.
-pub async fn demo(args: &DemoArgs, scenario: Scenario, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
+pub(super) async fn demo(args: &DemoArgs, scenario: Scenario, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let mut settings = load(&Layers::without_file(args.overrides()))?.settings;
     let (data_dir, temporary) = match &args.data_dir {
         Some(data_dir) => (data_dir.clone(), None),

@@ -22,7 +22,7 @@ const DETAIL_CHARS_MAX: usize = 1_000;
 
 /// What a call to [`Worker::produce`] made.
 #[derive(Debug, Default)]
-pub struct Produced {
+pub(super) struct Produced {
     /// New readings, in order, durable in the outbox.
     pub readings: Vec<Reading>,
     /// What had to be given up to keep them.
@@ -35,14 +35,14 @@ pub struct Produced {
 
 /// Where the log tells each number that is kept; off unless asked for (`RUST_LOG=heartwatch::kept=trace`).
 /// `heartwatch prove --rows` reads it: what was produced, by a witness that is not the outbox.
-pub const KEPT_LOG: &str = "heartwatch::kept";
+pub(crate) const KEPT_LOG: &str = "heartwatch::kept";
 
 fn say_kept(Incarnation(life): Incarnation, last: Sequence) {
     tracing::trace!(target: KEPT_LOG, life, last, "kept");
 }
 
 /// Source and outbox of one publisher.
-pub struct Worker {
+pub(super) struct Worker {
     source: Box<dyn Source>,
     outbox: Outbox,
     host: HostName,
@@ -67,7 +67,7 @@ pub struct Worker {
 impl Worker {
     /// A worker at the start of a new incarnation.
     #[must_use]
-    pub fn new(source: Box<dyn Source>, outbox: Outbox, config: &PublisherConfig) -> Self {
+    pub(super) fn new(source: Box<dyn Source>, outbox: Outbox, config: &PublisherConfig) -> Self {
         say_kept(outbox.incarnation(), 0);
         Self {
             source,
@@ -90,7 +90,7 @@ impl Worker {
     }
 
     /// Reads up to `rows_max` rows and keeps them; `now` stamps them, each a little later than the one before.
-    pub fn produce(&mut self, rows_max: usize, now: Timestamp) -> Produced {
+    pub(super) fn produce(&mut self, rows_max: usize, now: Timestamp) -> Produced {
         let mut finished = false;
         if self.held.is_empty() {
             self.reads_source.store(true, Ordering::Relaxed);
@@ -128,13 +128,18 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot write; they will be confirmed again.
-    pub fn confirmed(&mut self, incarnation: Incarnation, safe: &[Run], by: Confirmer) -> Result<(), OutboxError> {
+    pub(super) fn confirmed(
+        &mut self,
+        incarnation: Incarnation,
+        safe: &[Run],
+        by: Confirmer,
+    ) -> Result<(), OutboxError> {
         self.outbox.confirmed(incarnation, safe, by)
     }
 
     /// What is held no more, with who has confirmed it.
     #[must_use]
-    pub fn confirmed_by(&self, gone: &[Run]) -> Vec<(Run, Option<Confirmer>)> {
+    pub(super) fn confirmed_by(&self, gone: &[Run]) -> Vec<(Run, Option<Confirmer>)> {
         gone.iter().flat_map(|run| self.outbox.confirmed_by(*run)).collect()
     }
 
@@ -142,7 +147,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub fn kept(&self, run: Run, readings_max: usize) -> Result<Vec<Reading>, OutboxError> {
+    pub(super) fn kept(&self, run: Run, readings_max: usize) -> Result<Vec<Reading>, OutboxError> {
         let kept = self.outbox.range(run.incarnation, run.first, run.last, readings_max)?;
         // An earlier version kept error metrics with the tags of the row that they tell of.
         Ok(kept.into_iter().map(|kept| with_source_tags(kept.reading)).collect())
@@ -152,7 +157,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot write: they are still there.
-    pub fn give_up(
+    pub(super) fn give_up(
         &mut self,
         incarnation: Incarnation,
         readings: &[(Sequence, String)],
@@ -164,7 +169,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub fn left_by_earlier_lives(&self) -> Result<Vec<Run>, OutboxError> {
+    pub(super) fn left_by_earlier_lives(&self) -> Result<Vec<Run>, OutboxError> {
         let earlier = self.outbox.earlier()?;
         Ok(earlier.into_iter().map(|(incarnation, first, last)| Run { incarnation, first, last }).collect())
     }
@@ -173,7 +178,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub fn earlier_lives(&self) -> Result<Vec<(Incarnation, Sequence)>, OutboxError> {
+    pub(super) fn earlier_lives(&self) -> Result<Vec<(Incarnation, Sequence)>, OutboxError> {
         self.outbox.earlier_lives()
     }
 
@@ -181,7 +186,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub fn given_up(&self) -> Result<Vec<GivenUpRange>, OutboxError> {
+    pub(super) fn given_up(&self) -> Result<Vec<GivenUpRange>, OutboxError> {
         self.outbox.given_up()
     }
 
@@ -189,12 +194,12 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot write; it will be told again.
-    pub fn given_up_told(&mut self, range: &GivenUpRange) -> Result<(), OutboxError> {
+    pub(super) fn given_up_told(&mut self, range: &GivenUpRange) -> Result<(), OutboxError> {
         self.outbox.given_up_told(range)
     }
 
     /// How far source and outbox are, and what went wrong since the last call.
-    pub fn take_position(&mut self) -> Position {
+    pub(super) fn take_position(&mut self) -> Position {
         Position {
             sequence: self.last_kept,
             cursor: self.source.cursor(),
@@ -204,13 +209,13 @@ impl Worker {
     }
 
     /// Tells from another thread whether the source is being read at this moment.
-    pub fn reads_source(&self) -> Arc<AtomicBool> {
+    pub(super) fn reads_source(&self) -> Arc<AtomicBool> {
         self.reads_source.clone()
     }
 
     /// Every error metric of its source, and their tag `env`.
     #[must_use]
-    pub fn error_metrics(&self) -> (Vec<String>, Option<String>) {
+    pub(super) fn error_metrics(&self) -> (Vec<String>, Option<String>) {
         let mut metrics = self.source.error_metrics();
         if metrics.is_empty() {
             metrics.push(casting_error(&self.measurement));
@@ -219,7 +224,7 @@ impl Worker {
     }
 
     /// Has the source take nothing more from the outside.
-    pub fn stop_source(&mut self) {
+    pub(super) fn stop_source(&mut self) {
         self.source.stop();
     }
 

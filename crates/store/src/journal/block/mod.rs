@@ -13,10 +13,12 @@
 
 mod index;
 
+use std::ops::Range;
+
 use self::index::Records;
 pub(super) use self::index::{Index, Row, Whose};
-use super::copies::{Copies, Place};
 use crate::encoding::{checksum, put_bytes, put_number, sealed};
+use hashbrown::HashMap;
 use heartwatch_domain::publisher::{Incarnation, PublisherId};
 use heartwatch_domain::reading::Sequence;
 
@@ -97,6 +99,20 @@ impl Part {
     }
 }
 
+/// Numbers of one owner that are in one block; not all between the first and the last have to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) block: i64,
+    pub(super) first: Sequence,
+    pub(super) last: Sequence,
+}
+
+impl Place {
+    pub(super) const fn may_have(&self, sequence: Sequence) -> bool {
+        self.first <= sequence && sequence <= self.last
+    }
+}
+
 /// A finished block.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Block {
@@ -113,6 +129,30 @@ impl Block {
     /// What it counts against the limit.
     pub(super) fn bytes(&self) -> u64 {
         (self.index.len() + self.lines.len()) as u64 + BLOCK_OVERHEAD_BYTES
+    }
+}
+
+/// Where in one block's lines the readings of a number are: the reading, and others that came with its number.
+#[derive(Debug, Default)]
+pub(super) struct Copies(HashMap<(usize, Sequence), Vec<Range<usize>>>);
+
+impl Copies {
+    pub(super) fn add(&mut self, rows: &[Row]) {
+        for row in rows {
+            if let Whose::Reading(owner, sequence) | Whose::Conflict(owner, sequence) = row.whose {
+                self.0.entry((owner, sequence)).or_default().push(row.place.clone());
+            }
+        }
+    }
+
+    pub(super) fn of<'a>(
+        &self,
+        owner: usize,
+        sequence: Sequence,
+        lines: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, '_> {
+        let places = self.0.get(&(owner, sequence)).into_iter().flatten();
+        places.filter_map(|place| lines.get(place.clone()))
     }
 }
 

@@ -12,6 +12,8 @@ mod exit;
 mod linux;
 #[cfg(any(test, not(target_os = "linux")))]
 mod portable;
+#[cfg(target_os = "linux")]
+mod stat;
 
 use std::time::Duration;
 

@@ -59,7 +59,7 @@ pub(super) struct Telling {
 
 impl Table {
     /// Without rules yet. `kept` is what an earlier run has left.
-    pub fn new(monitor: (PublisherId, HostName), kept: Vec<Kept>, now: Monotonic) -> Self {
+    pub(super) fn new(monitor: (PublisherId, HostName), kept: Vec<Kept>, now: Monotonic) -> Self {
         Self {
             monitor,
             wanted: Arc::default(),
@@ -75,7 +75,7 @@ impl Table {
     }
 
     /// Other rules. What is the same as before goes on. The answer is whether a window has to be filled.
-    pub fn set_rules(&mut self, rules: &Arc<Vec<Rule>>, now: Monotonic, wall: Timestamp) -> bool {
+    pub(super) fn set_rules(&mut self, rules: &Arc<Vec<Rule>>, now: Monotonic, wall: Timestamp) -> bool {
         if Arc::ptr_eq(rules, &self.wanted) {
             return false;
         }
@@ -136,12 +136,12 @@ impl Table {
     }
 
     /// How far back the rules look at most.
-    pub fn longest_window(&self) -> Duration {
+    pub(super) fn longest_window(&self) -> Duration {
         self.rules.iter().map(|state| state.rule.window).max().unwrap_or_default()
     }
 
     /// Takes a row of the journal.
-    pub fn take(&mut self, line: &[u8], now: Timestamp) {
+    pub(super) fn take(&mut self, line: &[u8], now: Timestamp) {
         let name = written_measurement(line);
         if !self.of_measurement.contains_key(name) {
             self.remember(name);
@@ -188,7 +188,7 @@ impl Table {
 
     /// Looks at every series. The answer is what has turned. While the monitor hears nothing, only its own rows
     /// say something.
-    pub fn look(&mut self, hears: bool, now: Monotonic, wall: Timestamp) -> Vec<RuleAlarm> {
+    pub(super) fn look(&mut self, hears: bool, now: Monotonic, wall: Timestamp) -> Vec<RuleAlarm> {
         // What was missed while it heard nothing is missing for a window from then on.
         if hears && self.deaf {
             self.began = now;
@@ -237,7 +237,7 @@ impl Table {
     }
 
     /// What has to be told: first what is over of rules that are gone.
-    pub fn tellings(&self, wall: Timestamp) -> (Vec<RuleAlarm>, Vec<Telling>) {
+    pub(super) fn tellings(&self, wall: Timestamp) -> (Vec<RuleAlarm>, Vec<Telling>) {
         let mut tellings = Vec::new();
         for (rule, state) in self.rules.iter().enumerate() {
             for (key, series) in &state.series {
@@ -253,12 +253,12 @@ impl Table {
     }
 
     /// The first `over` alarms of rules that are gone were told.
-    pub fn told_over(&mut self, over: usize) {
+    pub(super) fn told_over(&mut self, over: usize) {
         self.over.drain(..over.min(self.over.len()));
     }
 
     /// It was told.
-    pub fn told(&mut self, telling: &Telling) {
+    pub(super) fn told(&mut self, telling: &Telling) {
         let state = self.rules.get_mut(telling.rule).filter(|state| state.rule.name == telling.alarm.rule);
         let Some(series) = state.and_then(|state| state.series.get_mut(&telling.key)) else { return };
         match telling.alarm.state {
@@ -268,12 +268,12 @@ impl Table {
     }
 
     /// What must survive a restart.
-    pub fn kept(&self) -> Vec<Kept> {
+    pub(super) fn kept(&self) -> Vec<Kept> {
         self.rules.iter().flat_map(RuleState::kept).collect()
     }
 
     /// How every rule stands.
-    pub fn status(&self, wall: Timestamp) -> AlarmsReply {
+    pub(super) fn status(&self, wall: Timestamp) -> AlarmsReply {
         let count = |state: &RuleState, wanted: fn(Alarm) -> bool| {
             state.series.values().filter(|series| wanted(series.alarm)).count()
         };

@@ -21,7 +21,7 @@ use heartwatch_domain::time::Monotonic;
 
 mod source;
 
-pub use source::{LOOK_EVERY_MIN, SystemConfig, SystemSource};
+pub(crate) use source::{LOOK_EVERY_MIN, SystemConfig, SystemSource};
 
 /// Bytes in a sector of `/proc/diskstats`, whatever the device's own are (kernel, Documentation/block/stat.rst).
 const SECTOR_BYTES: u64 = 512;
@@ -32,7 +32,7 @@ const SECTOR_BYTES: u64 = 512;
 pub struct SystemError(String);
 
 /// The host, with what the last look saw.
-pub struct HostMetrics {
+pub(crate) struct HostMetrics {
     system: System,
     networks: Networks,
     cpu_looked: Option<Monotonic>,
@@ -48,7 +48,7 @@ impl HostMetrics {
     ///
     /// # Errors
     /// When the system does not tell.
-    pub fn new() -> Result<Self, SystemError> {
+    pub(crate) fn new() -> Result<Self, SystemError> {
         let failed = |error: &dyn std::fmt::Debug| SystemError(format!("{error:?}"));
         let kinds = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing())
@@ -67,7 +67,7 @@ impl HostMetrics {
 
     /// Looks at what is wanted. What cannot be told is left out. A metric that was not wanted at the look
     /// before begins with its first sample.
-    pub fn sample(&mut self, wanted: &MetricSet, now: Monotonic) -> Vec<(Metric, f64)> {
+    pub(crate) fn sample(&mut self, wanted: &MetricSet, now: Monotonic) -> Vec<(Metric, f64)> {
         self.forget_unwanted(wanted);
         let mut found = Vec::new();
         let mut add = |metric, value: Option<f64>| {
