@@ -383,6 +383,110 @@ fn a_circle_is_found_however_it_is_written() {
     assert!(found(&[("a", "use crate::b;"), ("b", "use crate::c;"), ("c", "use crate::a;")]).is_some());
 }
 
+/// Words that say how something feels, or that only this house knew. docs/glossary.md has the ones that are used.
+const RETIRED: [&str; 29] = [
+    "aside",
+    "begun",
+    "calm",
+    "consequences",
+    "course",
+    "crowd",
+    "desk",
+    "dissection",
+    "draft",
+    "engine",
+    "feeds",
+    "hearing",
+    "helper",
+    "helpers",
+    "inquiry",
+    "line_limit",
+    "manager",
+    "own_thread",
+    "receipts",
+    "stamps",
+    "stolen",
+    "story",
+    "surroundings",
+    "takers",
+    "tied",
+    "touched",
+    "utils",
+    "vitals",
+    "watchman",
+];
+
+/// `SetWatchman` → `set`, `watchman`.
+fn words_of(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for c in name.chars() {
+        if c == '_' || c.is_uppercase() {
+            words.push(String::new());
+        }
+        words.last_mut().unwrap().extend(c.to_lowercase().filter(|c| *c != '_'));
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Which retired word a name is made of, if any.
+fn retired(name: &str) -> Option<&'static str> {
+    // The field's own word for systemd and its like.
+    let words = words_of(name).join("_").replace("service_manager", "");
+    RETIRED.into_iter().find(|retired| format!("_{words}_").contains(&format!("_{retired}_")))
+}
+
+#[test]
+fn no_file_module_or_type_has_a_retired_name() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "crates", "tests", "benches"] {
+        rust_files(&root.join(folder), &mut files);
+    }
+    let (mut objections, mut names) = (BTreeSet::new(), 0);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let declared = text.lines().filter_map(|line| {
+            let line = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
+            let line = line.trim_start_matches("pub ");
+            let kind =
+                ["struct ", "enum ", "trait ", "type ", "mod "].into_iter().find(|kind| line.starts_with(kind))?;
+            line[kind.len()..].split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
+        });
+        for name in declared.chain(file.file_stem().and_then(std::ffi::OsStr::to_str)) {
+            names += 1;
+            if let Some(word) = retired(name) {
+                objections.insert(format!("{}: {name} ({word})", file.display()));
+            }
+        }
+    }
+    assert!(names > 1_000, "only {names} names found: the test looks in the wrong place");
+    assert!(objections.is_empty(), "\n{}\n", objections.into_iter().collect::<Vec<_>>().join("\n"));
+    assert_eq!(
+        (retired("SetWatchman"), retired("own_thread"), retired("OwnThread")),
+        (Some("watchman"), Some("own_thread"), Some("own_thread"))
+    );
+    assert_eq!((retired("Recourse"), retired("thread")), (None, None));
+}
+
+/// Its private state is ours to break with every update: one file knows it, and the version is exact.
+#[test]
+fn the_mqtt_clients_private_state_is_touched_in_one_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("rumqttc = { version = \"="), "rumqttc is not pinned exactly");
+    let mut files = Vec::new();
+    rust_files(&root.join("crates/adapters/src"), &mut files);
+    let touches = |file: &&PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        ["eventloop.state", "eventloop.network.", "eventloop.pending", "self.network.", "self.state."]
+            .iter()
+            .any(|field| text.contains(field))
+    };
+    let touching: Vec<_> = files.iter().filter(touches).map(|file| file.file_name().unwrap().to_owned()).collect();
+    assert_eq!(touching, ["client_state.rs"]);
+}
+
 #[test]
 fn the_rules_object_to_what_they_forbid() {
     assert!(objection("messages", "beats", "actors", "actors::watchdog").is_some());

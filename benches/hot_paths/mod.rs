@@ -7,12 +7,12 @@ use std::time::Duration;
 use heartwatch_domain::beat::Way;
 use heartwatch_domain::beat::{Beat, BeatKind, Heartbeat};
 use heartwatch_domain::intake::IntakeEntry;
-use heartwatch_domain::observer::Reception;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading};
 use heartwatch_domain::roster::{Roster, RosterConfig};
+use heartwatch_domain::self_check::Reception;
 use heartwatch_domain::time::Timestamp;
-use heartwatch_domain::watch::Home;
+use heartwatch_domain::watch::LocalHost;
 use heartwatch_formats::envelope::{TopicKind, decode, encode_readings};
 use heartwatch_formats::line_protocol::encode_reading;
 use heartwatch_store::journal::{Journal, JournalConfig};
@@ -71,7 +71,7 @@ fn encode_a_line() -> Step {
 fn a_heartbeat() -> Step {
     let clock = Clock::start();
     let host = HostName::parse("sensor-host").unwrap();
-    let config = RosterConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
+    let config = RosterConfig::new(LocalHost { host: host.clone(), boot_id: None, pid: None });
     let mut roster = Roster::new(config, &[], 0, clock.monotonic(), clock.wall());
     roster.receives(Way::Mqtt, Reception::Open, "", clock.monotonic());
     let beats: Vec<Beat> = (0..PUBLISHERS)

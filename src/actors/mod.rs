@@ -10,6 +10,6 @@ pub(crate) mod process_probe;
 pub(crate) mod publisher;
 #[cfg(feature = "hosts")]
 pub(crate) mod registration;
+pub mod self_monitor;
 pub mod subscriber;
 pub(crate) mod watchdog;
-pub mod watchman;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::Message;
 use heartwatch_domain::beat::{Beat, Way};
-use heartwatch_domain::observer::Reception;
+use heartwatch_domain::self_check::Reception;
 
 use heartwatch_domain::nodes::NodeBeat;
 use heartwatch_domain::time::Monotonic;
@@ -28,7 +28,7 @@ pub struct LeasesPromise(pub Arc<Vec<(NodeBeat, Duration)>>);
 /// transport → watchdog: whether what is sent reaches the monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct Hearing {
+pub struct LinkState {
     /// On which way.
     pub way: Way,
     /// Whether our subscription is up, and our disk takes what comes over it.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use actix::Message;
-use heartwatch_domain::intake::{IntakeEntry, Kept};
+use heartwatch_domain::intake::{AppendReceipt, IntakeEntry};
 
 /// A batch for the durable buffer. Its reply comes after the commit.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Kept")]
+#[rtype(result = "AppendReceipt")]
 pub struct Intake(pub Arc<Vec<IntakeEntry>>);

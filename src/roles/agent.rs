@@ -13,7 +13,7 @@ use crate::actors::publisher::{Publisher, PublisherConfig};
 use crate::config::{BrokerSettings, EtcdSettings, Settings};
 use crate::messages::agent::{Apply, AskRegistration, Execute, LookAgain};
 use crate::roles::cli::AgentArgs;
-use crate::roles::{assemble, feeds};
+use crate::roles::{assemble, managed_publishers};
 use crate::runtime::outlet::Outlet;
 use crate::runtime::parts::{Parts, drain};
 use crate::runtime::supervisor::{Supervised, Supervisor};
@@ -60,8 +60,15 @@ pub(super) async fn agent(
     if let Some(mqtt_url) = &mqtt_url {
         let (arrivals, config) = publisher(args, settings, &host, "");
         let ended = watch::Sender::new(None);
-        let started =
-            feeds::start_here(parts.supervisor(), clock, processes.as_ref(), &settings.mqtt, mqtt_url, config, ended)?;
+        let started = managed_publishers::start_here(
+            parts.supervisor(),
+            clock,
+            processes.as_ref(),
+            &settings.mqtt,
+            mqtt_url,
+            config,
+            ended,
+        )?;
         parts.started("publisher", move |deadline| stop(started, deadline));
         queues.push(arrivals);
     }

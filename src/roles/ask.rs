@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs, MaintenanceArgs};
 use heartwatch_adapters::monitor::Monitor;
-use heartwatch_console::story;
+use heartwatch_console::change_line;
 use heartwatch_console::tables::{self, Drawing};
 use heartwatch_formats::api::{BeginMaintenance, EndMaintenance};
 use heartwatch_system::clock::Clock;
@@ -138,7 +138,7 @@ pub(super) async fn ledger(args: &AskArgs) -> anyhow::Result<u8> {
 pub(super) async fn events(args: &EventsArgs) -> anyhow::Result<u8> {
     let monitor = monitor(&args.ask)?;
     let print = |change: &heartwatch_domain::verdict::Change| {
-        if args.ask.json { print_json(change) } else { println_to_stdout(&story::line(change)) }
+        if args.ask.json { print_json(change) } else { println_to_stdout(&change_line::line(change)) }
     };
     let (mut epoch, mut is_following) = (0, false);
     loop {

@@ -22,10 +22,10 @@ use crate::web::WebConfig;
 use heartwatch_adapters::broker::BrokerConfig;
 use heartwatch_adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion as SinkVersion};
 use heartwatch_adapters::mqtt::{MqttConfig, Secret};
-use heartwatch_domain::delivery::DeliveryLimits;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::retransmitter::DeliveryLimits;
 use heartwatch_domain::roster::RosterConfig;
-use heartwatch_domain::watch::Home;
+use heartwatch_domain::watch::LocalHost;
 #[cfg(feature = "hosts")]
 use heartwatch_fleet::etcd::{EtcdConfig, Login, Password};
 #[cfg(feature = "hosts")]
@@ -45,9 +45,9 @@ const CONFIRM_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 ///
 /// # Errors
 /// When the system's host name has no letter that a host name may have.
-pub(super) fn home(table: &dyn ProcessTable) -> anyhow::Result<Home> {
+pub(super) fn home(table: &dyn ProcessTable) -> anyhow::Result<LocalHost> {
     let (boot_id, pid) = table.own_identity().map(|identity| (identity.boot_id, identity.pid)).unzip();
-    Ok(Home { host: host_name()?, boot_id, pid })
+    Ok(LocalHost { host: host_name()?, boot_id, pid })
 }
 
 /// This host's name; a character that cannot be in one becomes `-`.
@@ -218,7 +218,7 @@ pub(super) fn started(settings: &Settings) -> HashSet<PublisherId> {
 
 /// The watchdog's configuration.
 #[must_use]
-pub(super) fn watchdog(settings: &Settings, home: Home) -> RosterConfig {
+pub(super) fn watchdog(settings: &Settings, home: LocalHost) -> RosterConfig {
     RosterConfig {
         rules: settings.deadline_rules(),
         expected: expected(settings),

@@ -7,25 +7,25 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::actors::subscriber;
-use crate::messages::beats::Hearing;
+use crate::messages::beats::LinkState;
 use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Guarded, Supervisor};
 use heartwatch_adapters::mqtt::{self, MqttConfig, ReplaceableTransport, Unacknowledged, Will};
 use heartwatch_domain::beat::Way;
-use heartwatch_domain::observer::Reception;
+use heartwatch_domain::self_check::Reception;
 use heartwatch_ports::{Transport, TransportEvent};
 use heartwatch_system::clock::Clock;
 
 /// Who takes what comes over the connection.
 #[derive(Clone)]
-pub(super) struct Takers {
+pub(super) struct IngestOutlets {
     /// The subscriber.
     pub deliveries: Outlet<Deliveries>,
     /// The subscriber, for what killed it.
     pub reports: Outlet<ReportBad>,
     /// The watchdog, for whether we hear.
-    pub hearing: Outlet<Hearing>,
+    pub hearing: Outlet<LinkState>,
     /// Who notices when nothing is handed on any more.
     pub supervisor: Supervisor,
 }
@@ -116,7 +116,7 @@ impl Connection {
     }
 
     /// Hands what comes to those who take it.
-    pub(super) fn pump(&self, takers: &Takers) {
+    pub(super) fn pump(&self, takers: &IngestOutlets) {
         if let Some(current) = &mut *self.current.borrow_mut() {
             current.pump(takers.clone(), self.clock);
         }
@@ -143,7 +143,7 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::open`].
-    pub(super) async fn replace(&self, wanted: Wanted, takers: &Takers) -> anyhow::Result<()> {
+    pub(super) async fn replace(&self, wanted: Wanted, takers: &IngestOutlets) -> anyhow::Result<()> {
         self.replace_because(wanted, takers, "its connection to the broker is being replaced").await
     }
 
@@ -154,7 +154,7 @@ impl Connection {
     pub(super) async fn replace_because(
         &self,
         mut wanted: Wanted,
-        takers: &Takers,
+        takers: &IngestOutlets,
         reason: &str,
     ) -> anyhow::Result<()> {
         let _one_at_a_time = self.replacing.lock().await;
@@ -162,7 +162,7 @@ impl Connection {
         wanted.config.unacknowledged = self.unacknowledged.clone();
         self.close().await;
         let reason = reason.to_owned();
-        let hearing = Hearing { way: Way::Mqtt, reception: Reception::Lost, at: self.clock.monotonic(), reason };
+        let hearing = LinkState { way: Way::Mqtt, reception: Reception::Lost, at: self.clock.monotonic(), reason };
         takers.hearing.deliver(hearing).await?;
         let mut next = Current::open(wanted.clone(), self.clock)?;
         *self.wanted.borrow_mut() = Some(wanted);
@@ -180,9 +180,9 @@ impl Current {
         Ok(Self { transport, taken_over, events: Some(events), pump: None })
     }
 
-    fn pump(&mut self, takers: Takers, clock: Clock) {
+    fn pump(&mut self, takers: IngestOutlets, clock: Clock) {
         let Some(events) = self.events.take() else { return };
-        let Takers { deliveries, reports, hearing, supervisor } = takers;
+        let IngestOutlets { deliveries, reports, hearing, supervisor } = takers;
         // Over this very transport: a receipt of another one means nothing to it.
         let pump =
             subscriber::pump(Way::Mqtt, events, self.transport.clone(), deliveries, reports, Some(hearing), clock);

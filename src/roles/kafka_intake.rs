@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::runtime::supervisor::Guarded;
 
 use crate::config::Settings;
-use crate::roles::connection::Takers;
+use crate::roles::connection::IngestOutlets;
 use heartwatch_fleet::agents::Agents;
 use heartwatch_ports::Transport;
 use heartwatch_system::clock::Clock;
@@ -44,20 +44,20 @@ impl KafkaIntake {
     /// # Errors
     /// When this can work with no Kafka at all.
     #[cfg(feature = "kafka")]
-    pub(super) fn read(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
+    pub(super) fn read(&self, settings: &Settings, takers: &IngestOutlets) -> anyhow::Result<()> {
         use crate::actors::subscriber;
-        use crate::messages::beats::Hearing;
+        use crate::messages::beats::LinkState;
         use crate::roles::assemble;
         use heartwatch_domain::beat::Way;
-        use heartwatch_domain::observer::Reception;
+        use heartwatch_domain::self_check::Reception;
         use heartwatch_fleet::kafka;
         let Some(config) = assemble::kafka(settings) else { return Ok(()) };
         let brokers = config.brokers.clone();
         let (transport, events) = kafka::connect(config, self.clock)?;
         let (way, answers) = kafka::over_kafka(&brokers, transport.agents_heard(), self.clock)?;
         self.agents.ask_over(way, answers);
-        let Takers { deliveries, reports, hearing, supervisor } = takers.clone();
-        let hears_not_yet = Hearing {
+        let IngestOutlets { deliveries, reports, hearing, supervisor } = takers.clone();
+        let hears_not_yet = LinkState {
             way: Way::Kafka,
             reception: Reception::Lost,
             at: self.clock.monotonic(),
@@ -81,7 +81,7 @@ impl KafkaIntake {
     /// # Errors
     /// When they do.
     #[cfg(not(feature = "kafka"))]
-    pub(super) fn read(&self, settings: &Settings, _: &Takers) -> anyhow::Result<()> {
+    pub(super) fn read(&self, settings: &Settings, _: &IngestOutlets) -> anyhow::Result<()> {
         anyhow::ensure!(settings.kafka.brokers.is_none(), WITHOUT_KAFKA);
         Ok(())
     }
@@ -103,7 +103,7 @@ impl KafkaIntake {
     ///
     /// # Errors
     /// As [`KafkaIntake::read`]; then nothing is read any more.
-    pub(super) async fn replace(&self, settings: &Settings, takers: &Takers) -> anyhow::Result<()> {
+    pub(super) async fn replace(&self, settings: &Settings, takers: &IngestOutlets) -> anyhow::Result<()> {
         self.close().await;
         self.read(settings, takers)
     }

@@ -19,13 +19,14 @@ mod cluster;
 #[path = "without_cluster.rs"]
 mod cluster;
 mod connection;
-mod consequences;
+mod cpu_steal;
 mod demo;
 pub mod export;
-mod feeds;
 mod kafka_intake;
+mod lease_view;
+mod managed_publishers;
 mod manual;
-mod nodes;
+mod notification_wiring;
 pub mod pipeline;
 #[cfg(any(feature = "hosts", feature = "kafka"))]
 mod prompt;
@@ -42,6 +43,5 @@ mod server;
 mod server;
 mod session;
 pub mod start;
-mod stolen;
 mod takeover;
 mod top;

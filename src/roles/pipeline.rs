@@ -14,29 +14,29 @@ use anyhow::Context as _;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::actors::alarms::{self, Alarms, AlarmsParts};
-use crate::actors::influx_writer::{Aim, InfluxWriter, WriterParts};
+use crate::actors::influx_writer::{InfluxWriter, SetSink, WriterParts};
 use crate::actors::notifier::Notifier;
 use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
+use crate::actors::self_monitor::{self, SelfMonitor, SetSelfMonitor};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog};
-use crate::actors::watchman::{self, SetWatchman, Watchman};
 use crate::config::{BrokerSettings, Settings};
 use crate::messages::alarms::SetRules;
 use crate::messages::ask::AskStatus;
 use crate::messages::change::SetDeadlines;
 use crate::messages::drain::StopWithMonitor;
 use crate::messages::notice::SetTargets;
-use crate::roles::connection::{Connection, Takers};
-use crate::roles::consequences::Identity;
-use crate::roles::feeds::{self, Feeds};
+use crate::roles::connection::{Connection, IngestOutlets};
 use crate::roles::kafka_intake::KafkaIntake;
-use crate::roles::nodes::NodeView;
+use crate::roles::lease_view::LeaseView;
+use crate::roles::managed_publishers::{self, ManagedPublishers};
+use crate::roles::notification_wiring::Identity;
 use crate::roles::queues::queues;
 use crate::roles::session::{ask_agents, look_for_damage, wanted};
 use crate::roles::takeover::Guard;
-use crate::roles::{assemble, consequences};
-use crate::runtime::directory::Directory;
+use crate::roles::{assemble, notification_wiring};
 use crate::runtime::outlet::Outlet;
+use crate::runtime::outlet_registry::OutletRegistry;
 use crate::runtime::parts::Parts;
 use crate::runtime::supervisor::{Escalation, Guarded};
 use crate::web;
@@ -47,7 +47,7 @@ use heartwatch_domain::roster::ObserverState;
 use heartwatch_domain::roster::{Roster, RosterConfig};
 use heartwatch_fleet::agents::Agents;
 use heartwatch_ports::{
-    AgentAnswer, AgentWay, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
+    AgentAnswer, AgentChannel, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
 };
 use heartwatch_store::journal::{Journal, JournalConfig};
 use heartwatch_store::last_seen::LastSeenFile;
@@ -68,7 +68,7 @@ pub struct Pipeline {
     /// Whom to ask.
     pub ports: web::Ports,
     /// The publishers that it has started.
-    pub feeds: Feeds,
+    pub feeds: ManagedPublishers,
     /// Where its broker is.
     pub mqtt_url: String,
     /// Where its page is, when it is on.
@@ -115,18 +115,18 @@ pub(super) struct Changeable {
     pub identity: Identity,
     pub processes: Arc<dyn ProcessTable>,
     pub journal: Journal,
-    pub aim: Outlet<Aim>,
+    pub aim: Outlet<SetSink>,
     pub deadlines: Outlet<SetDeadlines>,
     pub stopping: Outlet<StopWithMonitor>,
     pub targets: Outlet<SetTargets>,
     pub topics: Outlet<SetTopics>,
     pub rules: Outlet<SetRules>,
-    pub watchman: Outlet<SetWatchman>,
+    pub watchman: Outlet<SetSelfMonitor>,
     pub connection: Connection,
     pub agents: Agents,
-    pub takers: Takers,
+    pub takers: IngestOutlets,
     pub kafka: KafkaIntake,
-    pub nodes: NodeView,
+    pub nodes: LeaseView,
     pub server: PageServer,
 }
 
@@ -149,7 +149,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
 /// # Errors
 /// As [`start`].
 pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> anyhow::Result<Pipeline> {
-    let identity = consequences::identity(settings, clock)?;
+    let identity = notification_wiring::identity(settings, clock)?;
     let (mut parts, escalations) = Parts::new(clock);
     let processes: Arc<dyn ProcessTable> = Arc::new(HostProcesses::new(clock));
     std::fs::create_dir_all(&settings.data_dir)
@@ -176,7 +176,8 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     });
 
     let history = Arc::new(opened.clone());
-    let state = consequences::notifier(settings, &identity, recovery.last_epoch, history.clone(), &damage, clock)?;
+    let state =
+        notification_wiring::notifier(settings, &identity, recovery.last_epoch, history.clone(), &damage, clock)?;
     let notifier = parts.start_draining("notifier", move |_| Notifier::new(state.clone()));
 
     let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
@@ -253,7 +254,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let record = Rc::new(RefCell::new(subscriber::Record::new(topics)));
     let reader = parts.start("subscriber", move |_| Subscriber::new(record.clone(), clock, outlets.clone()));
 
-    let takers = Takers {
+    let takers = IngestOutlets {
         deliveries: reader.outlet(),
         reports: reader.outlet(),
         hearing: watchdog.outlet(),
@@ -282,13 +283,13 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let closing = kafka.clone();
     parts.started("Kafka connection", move |_| async move { closing.close().await });
 
-    let nodes = NodeView::new(clock, parts.supervisor().clone(), watchdog.outlet(), watchdog.outlet());
+    let nodes = LeaseView::new(clock, parts.supervisor().clone(), watchdog.outlet(), watchdog.outlet());
     nodes.follow(settings)?;
     let closing = nodes.clone();
     parts.started("leases in etcd", move |_| async move { closing.close() });
 
     let service_manager: Arc<dyn ServiceManager> = Arc::new(SystemdNotify);
-    let outlets = watchman::Outlets {
+    let outlets = self_monitor::Outlets {
         register: parts.supervisor().register(),
         observer: watchdog.outlet(),
         status: watchdog.outlet(),
@@ -298,11 +299,11 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         transport,
         service_manager: service_manager.clone(),
     };
-    let as_configured = consequences::set_watchman(settings, &identity, processes.as_ref())?;
-    let record = Rc::new(RefCell::new(watchman::Record::new(as_configured)));
-    let watchman = parts.start_draining("watchman", move |_| Watchman::new(outlets.clone(), clock, record.clone()));
+    let as_configured = notification_wiring::set_watchman(settings, &identity, processes.as_ref())?;
+    let record = Rc::new(RefCell::new(self_monitor::Record::new(as_configured)));
+    let watchman = parts.start_draining("watchman", move |_| SelfMonitor::new(outlets.clone(), clock, record.clone()));
 
-    let children = Directory::default();
+    let children = OutletRegistry::default();
     let ports = web::Ports {
         verdicts: Arc::new(watchdog.clone()),
         arrivals: Arc::new(reader.clone()),
@@ -332,8 +333,8 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     });
 
     let program = std::env::current_exe().context("cannot find this program's file")?;
-    let told = feeds::Told { ended: watchdog.outlet(), gave_up: notifier.outlet(), children };
-    let feeds = Feeds::new(parts.supervisor().clone(), clock, processes.clone(), told, program);
+    let told = managed_publishers::Told { ended: watchdog.outlet(), gave_up: notifier.outlet(), children };
+    let feeds = ManagedPublishers::new(parts.supervisor().clone(), clock, processes.clone(), told, program);
     let changeable = Changeable {
         identity,
         processes,
@@ -367,7 +368,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
 impl Pipeline {
     /// Whose lease is in etcd.
     #[must_use]
-    pub fn nodes(&self) -> NodeView {
+    pub fn nodes(&self) -> LeaseView {
         self.changeable.nodes.clone()
     }
 
@@ -377,7 +378,7 @@ impl Pipeline {
     }
 
     /// Asks agents on this way, too.
-    pub fn ask_over(&self, way: Arc<dyn AgentWay>, answers: mpsc::Receiver<AgentAnswer>) {
+    pub fn ask_over(&self, way: Arc<dyn AgentChannel>, answers: mpsc::Receiver<AgentAnswer>) {
         self.changeable.agents.ask_over(way, answers);
     }
 

@@ -10,7 +10,7 @@ use crate::config::values::look_every;
 use crate::config::{BrokerSettings, FeedSettings, FeedSource, RestartSettings, RunAs, Settings};
 use crate::messages::drain::Drain;
 use crate::roles::cli::PublishArgs;
-use crate::roles::{assemble, feeds};
+use crate::roles::{assemble, managed_publishers};
 use crate::runtime::supervisor::Supervisor;
 use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::restart::RestartLimits;
@@ -75,8 +75,15 @@ pub(super) async fn publish(
         clear(&config, clock)?;
     }
     let (ended, mut end) = watch::channel(None);
-    let publisher =
-        feeds::start_here(&supervisor, clock, processes.as_ref(), &settings.mqtt, &mqtt_url, config, ended)?;
+    let publisher = managed_publishers::start_here(
+        &supervisor,
+        clock,
+        processes.as_ref(),
+        &settings.mqtt,
+        &mqtt_url,
+        config,
+        ended,
+    )?;
     tracing::info!(publisher = %args.id, broker = mqtt_url, reads, "publishing");
 
     let drain = publisher.address.outlet::<Drain>();

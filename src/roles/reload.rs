@@ -18,14 +18,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
-use crate::actors::influx_writer::Aim;
+use crate::actors::influx_writer::SetSink;
 use crate::config::{BrokerSettings, Changed, MqttSettings, Settings, changes};
 use crate::messages::alarms::SetRules;
 use crate::messages::change::SetDeadlines;
 use crate::messages::notice::SetTargets;
 use crate::roles::pipeline::Pipeline;
 use crate::roles::session::{ask_agents, wanted};
-use crate::roles::{assemble, consequences};
+use crate::roles::{assemble, notification_wiring};
 use crate::web;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::roster::Expectations;
@@ -184,7 +184,7 @@ impl Pipeline {
     }
 
     async fn set_targets(&self, settings: &Settings) -> anyhow::Result<()> {
-        Ok(self.changeable.targets.deliver(SetTargets(consequences::targets(settings)?)).await?)
+        Ok(self.changeable.targets.deliver(SetTargets(notification_wiring::targets(settings)?)).await?)
     }
 
     async fn set_rules(&self, settings: &Settings) -> anyhow::Result<()> {
@@ -193,7 +193,7 @@ impl Pipeline {
 
     async fn set_watchman(&self, settings: &Settings) -> anyhow::Result<()> {
         let parts = &self.changeable;
-        let settings = consequences::set_watchman(settings, &parts.identity, parts.processes.as_ref())?;
+        let settings = notification_wiring::set_watchman(settings, &parts.identity, parts.processes.as_ref())?;
         Ok(parts.watchman.deliver(settings).await?)
     }
 
@@ -203,7 +203,7 @@ impl Pipeline {
 
     /// Where the rows go. The journal first: a row is kept for the sink from then on.
     async fn aim(&self, settings: &Settings) -> anyhow::Result<()> {
-        let aim = Aim { sink: assemble::sink(settings)?, config: assemble::writer(settings) };
+        let aim = SetSink { sink: assemble::sink(settings)?, config: assemble::writer(settings) };
         self.set_limits(settings).await?;
         Ok(self.changeable.aim.deliver(aim).await?)
     }

@@ -9,8 +9,8 @@ use anyhow::Context as _;
 
 use crate::config::Settings;
 use crate::roles::connection::Wanted;
-use crate::roles::consequences::Identity;
-use crate::roles::{assemble, consequences};
+use crate::roles::notification_wiring::Identity;
+use crate::roles::{assemble, notification_wiring};
 use heartwatch_adapters::mqtt;
 use heartwatch_fleet::agents::{Agents, over_broker};
 use heartwatch_store::text_file;
@@ -39,7 +39,7 @@ pub(super) fn wanted(settings: &Settings, mqtt_url: &str, identity: &Identity) -
     let filters = settings.mqtt_filters();
     let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &client_id);
     config.filters_over = filters_over(&settings.data_dir, &filters)?;
-    Ok(Wanted { config, filters, will: consequences::last_will(settings, identity) })
+    Ok(Wanted { config, filters, will: notification_wiring::last_will(settings, identity) })
 }
 
 /// Asks agents over the broker that the settings name, by a connection of its own: what they answer is no

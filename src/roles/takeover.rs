@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::actors::subscriber;
-use crate::roles::connection::{Connection, Takers};
+use crate::roles::connection::{Connection, IngestOutlets};
 use crate::roles::session::{keep_sessions_over, new_client_id, sessions_over};
 use heartwatch_adapters::broker::matches;
 use heartwatch_adapters::mqtt::{self, MqttConfig, Overlap};
@@ -44,7 +44,7 @@ const FORWARDED_MESSAGES: usize = 64;
 /// What guards the session.
 pub(super) struct Guard {
     pub connection: Connection,
-    pub takers: Takers,
+    pub takers: IngestOutlets,
     pub data_dir: PathBuf,
     /// The user has chosen the client id, perhaps because the broker knows it: it stays.
     pub id_is_given: bool,

@@ -4,7 +4,7 @@
 //! Here the actor's context runs as a future whose end is awaited, and a factory builds the next
 //! life. When the limit is reached the failure is escalated: whoever runs the program decides.
 //!
-//! A life can also be ended from outside ([`crate::runtime::vitals::Vitals::end_life`]), for an actor
+//! A life can also be ended from outside ([`crate::runtime::actor_health::ActorHealth::end_life`]), for an actor
 //! that is there and handles nothing any more. That is a restart like any other.
 
 use std::cell::Cell;
@@ -14,8 +14,8 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use tokio::sync::mpsc;
 
 use crate::messages::progress::AskProgress;
+use crate::runtime::actor_health::{ActorHealth, Register};
 use crate::runtime::outlet::Address;
-use crate::runtime::vitals::{Register, Vitals};
 use heartwatch_domain::restart::{RestartDecision, RestartIntensity, RestartLimits};
 use heartwatch_system::clock::Clock;
 
@@ -123,7 +123,7 @@ impl Supervisor {
         let (lives, address) = Address::new(name);
         let stopping = Rc::new(Cell::new(false));
         let Self { clock, limits, escalations, register } = self.clone();
-        let registered = Registered::new(register, Vitals::new(name, address.outlet()));
+        let registered = Registered::new(register, ActorHealth::new(name, address.outlet()));
         let ends = stopping.clone();
         let task = actix_rt::spawn(async move {
             let mut intensity = RestartIntensity::new(limits);
@@ -169,11 +169,11 @@ impl Supervisor {
 /// An actor is in the register for as long as its supervisor's task lives.
 struct Registered {
     register: Register,
-    vitals: Rc<Vitals>,
+    vitals: Rc<ActorHealth>,
 }
 
 impl Registered {
-    fn new(register: Register, vitals: Rc<Vitals>) -> Self {
+    fn new(register: Register, vitals: Rc<ActorHealth>) -> Self {
         register.add(vitals.clone());
         Self { register, vitals }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::rate::Rate;
 use heartwatch_domain::connections::client_network;
 use heartwatch_domain::time::Monotonic;
-use heartwatch_system::line_limit::LineLimit;
+use heartwatch_system::log_rate_limit::LogRateLimit;
 
 /// Requests of one credential, and of one address without any: 50 a second, 200 at once (a page with its files and a fast
 /// reader).
@@ -40,7 +40,7 @@ pub(super) struct Limits {
     wrong_tokens: Rate<IpAddr>,
     logins: Rate<(IpAddr, String)>,
     logins_by_address: Rate<IpAddr>,
-    lines: Mutex<LineLimit>,
+    lines: Mutex<LogRateLimit>,
 }
 
 impl Default for Limits {
@@ -52,7 +52,7 @@ impl Default for Limits {
             wrong_tokens: Rate::new(LOGIN_EVERY, LOGIN_BURST),
             logins: Rate::new(LOGIN_EVERY, LOGIN_BURST),
             logins_by_address: Rate::new(LOGINS_EVERY, LOGINS_BURST),
-            lines: Mutex::new(LineLimit::new(LINES_MAX, LINES_PERIOD)),
+            lines: Mutex::new(LogRateLimit::new(LINES_MAX, LINES_PERIOD)),
         }
     }
 }

@@ -9,11 +9,11 @@ mod client;
 mod limits;
 mod plots;
 mod ports;
-mod pulse;
 mod rate;
 mod server;
 mod sessions;
 mod snapshot;
+mod status_delta;
 mod stream;
 pub(crate) mod users;
 

@@ -13,8 +13,8 @@ use crate::messages::maintenance::{AskMaintenance, ChangeMaintenance};
 use crate::messages::notice::{AskAttempts, AskNotifications};
 use crate::messages::page::{AskRecent, ProbeNow};
 use crate::messages::progress::AskMonitor;
-use crate::runtime::directory::Directory;
 use crate::runtime::outlet::Answers;
+use crate::runtime::outlet_registry::OutletRegistry;
 use heartwatch_domain::verdict::Change;
 use heartwatch_ports::{BoxFuture, History};
 use heartwatch_system::broker_counts::BrokerCounts;
@@ -72,7 +72,7 @@ pub struct Ports {
     /// The watchman, for how the monitor itself does.
     pub monitor: Arc<dyn Answers<AskMonitor>>,
     /// The publishers that run as the monitor's children at the moment.
-    pub children: Directory<Arc<dyn ChildProcess>>,
+    pub children: OutletRegistry<Arc<dyn ChildProcess>>,
     /// Verdict changes as they happen.
     pub live: broadcast::Sender<Change>,
     /// How full the queues are.

@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::ports::in_time;
-use super::pulse::Pulse;
 use super::snapshot::{Snapshot, Snapshots};
+use super::status_delta::Pulse;
 use super::{ASK_TIMEOUT, Ports};
 use crate::messages::ask::AskUnrecorded;
 use heartwatch_domain::history::{ChangesQuery, NewestQuery};
@@ -55,7 +55,7 @@ struct Wanted {
 }
 
 /// One client's stream.
-struct Course {
+struct ChangeStream {
     live: Receiver<Change>,
     told: u64,
     snapshots: Option<web::Data<Snapshots>>,
@@ -79,7 +79,7 @@ const fn pulse_every(publishers: usize) -> Duration {
     }
 }
 
-impl Course {
+impl ChangeStream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             tokio::select! {
@@ -175,7 +175,7 @@ async fn changes(
             None => (Past::default(), None),
         },
     };
-    let course = Course {
+    let course = ChangeStream {
         live,
         told: past.changes.last().map_or(last_seen.unwrap_or(0), |change| change.epoch),
         snapshots: wanted.pulse.then_some(snapshots),

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use heartwatch::actors::self_monitor::{Written, internal_rows};
 use heartwatch::actors::subscriber::{Rules, translate};
-use heartwatch::actors::watchman::{Written, internal_rows};
 use heartwatch_domain::beat::{Heartbeat, Way};
 use heartwatch_domain::intake::IntakeEntry;
 use heartwatch_domain::ledger::Account;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::support::eventually;
 use crate::support::heartwatch::{RunOptions, Running};
 use crate::support::influxd::Influxd;
 use crate::support::mosquitto::Mosquitto;
@@ -28,10 +29,13 @@ async fn at_the_monitors_disk_limit_publishers_keep_their_readings_until_influxd
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert!(full.balances() && full.lost == 0 && full.stored == 0 && full.buffered > 1_000, "{full:?}");
-    let status = monitor.status().await;
     // Verdicts have a margin of their own above the limit.
     let margin = 64 * 1024;
-    assert!(status.sinks[0].buffered_bytes <= (1 << 20) + margin, "{status:?}");
+    let bounded = async || {
+        // A writer whose disk is busy may not answer in time, and is left out.
+        monitor.status().await.sinks.first().is_some_and(|sink| sink.buffered_bytes <= (1 << 20) + margin)
+    };
+    eventually("the journal keeps its limit", ARRIVAL, bounded).await;
     influxd.restart().await;
     ends_with_nothing_left(&mut light).await;
     all_in(&influxd, &monitor, 30_000).await;

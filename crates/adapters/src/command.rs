@@ -14,7 +14,7 @@ use tokio::process::{Child, Command as Program};
 
 use heartwatch_formats::notification::NotifyMessage;
 use heartwatch_ports::{BoxFuture, Notify, NotifyError};
-use heartwatch_system::tied::tie_to_this_thread;
+use heartwatch_system::parent_death::tie_to_this_thread;
 
 /// How much of standard error is kept, in bytes.
 const WORDS_BYTES_MAX: usize = 4 * 1024;

@@ -1,8 +1,8 @@
 //! What a person sees in a terminal: coloured tables there, plain text in a pipe.
 
-pub mod aside;
+pub mod change_line;
 pub mod paint;
 pub mod prompt;
-pub mod story;
+pub mod status_footer;
 pub mod tables;
 pub mod top;

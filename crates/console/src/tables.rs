@@ -5,8 +5,8 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table};
 
-use super::aside;
 use super::paint::harmless;
+use super::status_footer;
 use heartwatch_domain::ledger::SinkStatus;
 use heartwatch_domain::ledger::{Account, NamedLoss};
 use heartwatch_domain::roster::MaintenanceReply;
@@ -177,7 +177,7 @@ pub fn status(view: &StatusView, now: Timestamp, drawing: Drawing) -> String {
         text.push_str("no publisher has been heard yet\n");
     }
     text.push_str(&sinks(&view.sinks));
-    text.push_str(&aside::lines(view));
+    text.push_str(&status_footer::lines(view));
     if view.subscriber.malformed > 0 {
         text.push_str(&format!(
             "{} of {} messages could not be read, the last ones:\n",

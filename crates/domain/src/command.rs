@@ -67,7 +67,7 @@ pub struct Outcome {
     pub output: String,
 }
 
-/// What to do after a message to the [`Desk`].
+/// What to do after a message to the [`CommandDispatch`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Next {
     /// Commands to hand over now, each with its agent.
@@ -88,7 +88,7 @@ struct Waiting {
 
 /// Every command that waits: for its agent to come back, or for its result. Each has exactly one outcome an agent.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct CommandDispatch {
     /// By agent and id.
     waiting: BTreeMap<(String, String), Waiting>,
     /// Who was ever connected: a command for somebody else is for nobody.
@@ -97,7 +97,7 @@ pub struct Desk {
     seen_order: VecDeque<String>,
 }
 
-impl Desk {
+impl CommandDispatch {
     /// A command comes in. One whose id was seen before is a copy, and nothing happens. `connected` are the agents of
     /// this moment.
     pub fn submit(
@@ -214,7 +214,7 @@ impl Desk {
         outcomes
     }
 
-    /// When [`Desk::due`] has something next.
+    /// When [`CommandDispatch::due`] has something next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Monotonic> {
         self.waiting.values().map(|waiting| waiting.deadline).min()
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn every_command_has_exactly_one_outcome_an_agent() {
-        let mut desk = Desk::default();
+        let mut desk = CommandDispatch::default();
         desk.joined("a");
         desk.joined("b");
         let both = ["a".to_owned(), "b".to_owned()];
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_command_waits_for_an_agent_that_is_known_and_not_for_one_that_is_not() {
-        let mut desk = Desk::default();
+        let mut desk = CommandDispatch::default();
         let next = desk.submit(&command("1"), &one("a"), &[], at(0), GIVEN);
         assert!(next.outcomes[0].output.contains("unknown target"), "{next:?}");
         desk.joined("a");

@@ -21,7 +21,7 @@ pub enum EvidenceKind {
     /// The lease of its host's agent in etcd.
     Lease,
     /// The state of the monitor and its connection.
-    Observer,
+    SelfCheck,
     /// Which host it runs on.
     Host,
     /// How its process ended, as its parent saw it.

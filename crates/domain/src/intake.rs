@@ -1,11 +1,11 @@
 //! What is to be made safe, and what has become of it.
 
 use crate::confirmers::Confirmer;
-pub use crate::delivery::GAPS_REPORTED_MAX;
 use crate::journal_id::JournalId;
 use crate::marks::SourceMark;
 use crate::publisher::{HostName, Incarnation, PublisherId};
 use crate::reading::Sequence;
+pub use crate::retransmitter::GAPS_REPORTED_MAX;
 use crate::time::Timestamp;
 
 /// Numbered rows of one publisher's life, already encoded as line protocol: one text, and where each row ends in it.
@@ -175,7 +175,7 @@ pub enum IntakeEntry {
 
 /// What has become of an batch of entries.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Kept {
+pub struct AppendReceipt {
     /// Its place in the journal's order. Replies may overtake each other: of two states of the same life the one with the
     /// higher number is newer.
     pub number: u64,

@@ -393,7 +393,7 @@ pub trait RemoteProbe: Send + Sync + 'static {
 
 /// One way on which agents get commands: a broker, Kafka, the streams of a server. What they answer comes back beside
 /// it, as [`AgentAnswer`].
-pub trait AgentWay: Send + Sync + 'static {
+pub trait AgentChannel: Send + Sync + 'static {
     /// What it is called, distinct among the ways of a monitor: `MQTT`, `Kafka`, `gRPC`.
     fn name(&self) -> &'static str;
     /// Whether this agent is known to be there. A way that cannot tell says no, and is asked all the same.
@@ -410,7 +410,7 @@ pub trait AgentWay: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// What came back on an [`AgentWay`]: nobody has checked yet whether it was asked for.
+/// What came back on an [`AgentChannel`]: nobody has checked yet whether it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentAnswer {
     /// Who answers, as the way knows it.

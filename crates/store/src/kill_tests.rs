@@ -10,11 +10,11 @@ use super::journal::{Journal, JournalConfig};
 use super::notifications::{Notifications, Selection};
 use super::outbox::{FullPolicy, Outbox, OutboxConfig};
 use heartwatch_domain::confirmers::Confirmer;
-use heartwatch_domain::delivery::Run;
 use heartwatch_domain::intake::IntakeEntry;
 use heartwatch_domain::notice::{GaveUp, Notice};
 use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading};
+use heartwatch_domain::retransmitter::Run;
 use heartwatch_domain::time::Timestamp;
 
 const KILLS: u64 = 200;

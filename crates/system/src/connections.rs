@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use super::clock::Clock;
-use super::line_limit::LineLimit;
+use super::log_rate_limit::LogRateLimit;
 use heartwatch_domain::connections::{ConnectionLimits, ConnectionTable, Refusal};
 use heartwatch_domain::time::Monotonic;
 
@@ -68,9 +68,9 @@ struct State {
     table: ConnectionTable,
     /// Tells a connection that it is to be closed.
     close: HashMap<u64, (SocketAddr, watch::Sender<bool>)>,
-    lines: LineLimit,
+    lines: LogRateLimit,
     /// Of their own, so that the others can't keep them away.
-    error_lines: LineLimit,
+    error_lines: LogRateLimit,
 }
 
 impl fmt::Debug for Connections {
@@ -83,7 +83,7 @@ impl Connections {
     /// None yet. `of` says in log lines whose they are.
     #[must_use]
     pub fn new(of: &'static str, limits: ConnectionLimits, counts: Arc<ConnectionCounts>, clock: Clock) -> Self {
-        let limit = || LineLimit::new(LINES_MAX, LINES_PERIOD);
+        let limit = || LogRateLimit::new(LINES_MAX, LINES_PERIOD);
         let state =
             State { table: ConnectionTable::new(limits), close: HashMap::new(), lines: limit(), error_lines: limit() };
         let open_max = limits.connections_max.saturating_add(CLOSING_MAX);

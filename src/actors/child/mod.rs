@@ -37,7 +37,7 @@ use heartwatch_domain::time::describe_duration;
 use heartwatch_ports::ProcessTable;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::descendants::Descendants;
-use heartwatch_system::tied::tie_to_this_thread;
+use heartwatch_system::parent_death::tie_to_this_thread;
 
 /// How long a program may take to end before a restart on demand kills it.
 const RESTART_GRACE: Duration = Duration::from_secs(10);

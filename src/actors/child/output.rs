@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use tracing::Level;
 
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_system::bounded_lines::Lines;
 use heartwatch_system::clock::Clock;
-use heartwatch_system::line_limit::LineLimit;
-use heartwatch_system::lines::Lines;
+use heartwatch_system::log_rate_limit::LogRateLimit;
 
 /// How long after the child's end its output is still read: a program that it started may hold the
 /// pipe open for ever.
@@ -79,7 +79,7 @@ impl Output {
 
     async fn lines(&self, pipe: impl AsyncRead + Unpin, mut each: impl FnMut(Said<'_>)) -> std::io::Result<()> {
         let mut lines = Lines::new(pipe, self.line_bytes_max);
-        let mut limit = LineLimit::new(self.lines_max, LINES_PERIOD);
+        let mut limit = LogRateLimit::new(self.lines_max, LINES_PERIOD);
         loop {
             let line = tokio::select! {
                 biased;

@@ -25,9 +25,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::course::{BatchSize, Course, Failure, Health, Say, Waits};
-use super::dissection::Dissection;
+use super::bisection::Bisection;
 use super::shared::Shared;
+use super::sink_health::{BatchSize, Failure, Health, SinkEvent, SinkHealth, Waits};
 use super::{WriterConfig, WriterParts};
 use heartwatch_domain::time::describe_duration;
 use heartwatch_ports::{Sink, SinkError};
@@ -55,7 +55,7 @@ pub(super) struct Delivery {
     clock: Clock,
     config: WriterConfig,
     shared: Arc<Shared>,
-    course: Course,
+    course: SinkHealth,
     size: BatchSize,
     /// Rows wait from before an outage or the start: no more is waited for.
     has_backlog: bool,
@@ -67,7 +67,7 @@ pub(super) struct Delivery {
     /// Whether that began while draining.
     taking_drains: bool,
     /// Taken while the sink had enough to do.
-    next: Option<(Batch, Dissection)>,
+    next: Option<(Batch, Bisection)>,
     writing: FuturesUnordered<UnderWay<Written>>,
     marking: FuturesUnordered<UnderWay<Marked>>,
     /// The blocks of all of them: not to be taken again.
@@ -81,7 +81,7 @@ pub(super) struct Delivery {
 /// The first request of a batch has ended.
 struct Written {
     batch: Batch,
-    dissection: Dissection,
+    dissection: Bisection,
     bytes: usize,
     result: Result<(), SinkError>,
 }
@@ -115,7 +115,7 @@ impl Delivery {
             clock,
             config,
             shared,
-            course: Course::new(waits),
+            course: SinkHealth::new(waits),
             size: BatchSize::new(config.batch_bytes_max),
             has_backlog: false,
             draining,
@@ -244,7 +244,7 @@ impl Delivery {
         self.taken_rows += batch.rows;
         self.taken_bytes += batch.bytes;
         let lines = std::mem::take(&mut batch.lines);
-        self.next = Some((batch, Dissection::of(lines)));
+        self.next = Some((batch, Bisection::of(lines)));
         self.write_next();
         Ok(())
     }
@@ -377,7 +377,7 @@ impl Delivery {
     }
 
     fn reached(&mut self) {
-        if let Some(Say::Recovered { outage }) = self.course.reached(self.clock.monotonic()) {
+        if let Some(SinkEvent::Recovered { outage }) = self.course.reached(self.clock.monotonic()) {
             let waiting_rows = self.journal.level().undelivered_rows;
             let lasted = describe_duration(outage);
             tracing::info!(sink = self.sink.name(), lasted, waiting_rows, "rows are written again");
@@ -392,25 +392,25 @@ impl Delivery {
         self.shared.count(|counters| {
             counters.outages += u64::from(before == Health::Ok);
             counters.retries += 1;
-            counters.absences += u64::from(matches!(say, Some(Say::OutageBegan { .. })));
+            counters.absences += u64::from(matches!(say, Some(SinkEvent::OutageBegan { .. })));
         });
         self.shared.set_sink(self.course.health(), self.course.last_error());
         let waiting_rows = self.journal.level().undelivered_rows;
         match say {
-            Some(Say::OutageBegan { reason }) => tracing::warn!(
+            Some(SinkEvent::OutageBegan { reason }) => tracing::warn!(
                 sink = self.sink.name(),
                 reason,
                 waiting_rows,
                 "rows can't be written, they wait on disk; trying again until they can"
             ),
-            Some(Say::Misconfigured { reason }) => tracing::error!(
+            Some(SinkEvent::Misconfigured { reason }) => tracing::error!(
                 sink = self.sink.name(),
                 reason,
                 waiting_rows,
                 retry = describe_duration(wait),
                 "rows can't be written until this is put right; they wait on disk"
             ),
-            Some(Say::Recovered { .. }) | None => {}
+            Some(SinkEvent::Recovered { .. }) | None => {}
         }
         if self.is_draining() {
             // what the sink has is marked first, so that the next start need not send it again

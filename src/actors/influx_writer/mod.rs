@@ -4,10 +4,10 @@
 //! from there to the sink ([`delivery`]); without a sink the journal is where they stay. Everything
 //! that must survive is in the journal, so a new life of the writer goes on where the last one was.
 
-mod course;
+mod bisection;
 mod delivery;
-mod dissection;
 mod shared;
+mod sink_health;
 
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
@@ -21,21 +21,21 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Respon
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::course::Health;
 use self::delivery::Delivery;
 use self::shared::Shared;
 pub use self::shared::WriterCounters;
+use self::sink_health::Health;
 use crate::messages::ask::AskLedger;
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
 use crate::messages::intake::Intake;
-use heartwatch_domain::intake::Kept;
+use heartwatch_domain::intake::AppendReceipt;
 use heartwatch_domain::ledger::{LOSSES_MAX, LedgerReply, SinkStatus};
 use heartwatch_ports::Sink;
 use heartwatch_store::journal::{Journal, JournalError};
-use heartwatch_system::begun::begun;
 use heartwatch_system::clock::Clock;
-use heartwatch_system::own_thread::OwnThread;
+use heartwatch_system::dedicated_thread::DedicatedThread;
+use heartwatch_system::poll_once::poll_once;
 
 /// First and longest wait before the journal is asked again after it refused.
 const JOURNAL_RETRY_MIN: Duration = Duration::from_millis(100);
@@ -75,7 +75,7 @@ impl Default for WriterConfig {
 /// given up and its rows are sent again; writing a row twice changes nothing.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
-pub struct Aim {
+pub struct SetSink {
     /// Where; `None`: rows stay in the journal.
     pub sink: Option<Arc<dyn Sink>>,
     /// How.
@@ -86,18 +86,18 @@ pub struct Aim {
 #[derive(Clone)]
 pub struct WriterParts {
     journal: Journal,
-    aim: Rc<RefCell<Aim>>,
+    aim: Rc<RefCell<SetSink>>,
     clock: Clock,
     shared: Arc<Shared>,
     /// Where the loop runs; none before the first one.
-    thread: Rc<OnceCell<OwnThread>>,
+    thread: Rc<OnceCell<DedicatedThread>>,
 }
 
 impl WriterParts {
     /// Parts for a writer on this thread; without a sink rows stay in the journal.
     #[must_use]
     pub fn new(journal: Journal, sink: Option<Arc<dyn Sink>>, clock: Clock, config: WriterConfig) -> Self {
-        let aim = Rc::new(RefCell::new(Aim { sink, config }));
+        let aim = Rc::new(RefCell::new(SetSink { sink, config }));
         Self { journal, aim, clock, shared: Arc::default(), thread: Rc::default() }
     }
 
@@ -107,10 +107,10 @@ impl WriterParts {
         self.shared.counters()
     }
 
-    fn thread(&self) -> io::Result<&OwnThread> {
+    fn thread(&self) -> io::Result<&DedicatedThread> {
         match self.thread.get() {
             Some(thread) => Ok(thread),
-            None => OwnThread::start("delivery").map(|thread| self.thread.get_or_init(|| thread)),
+            None => DedicatedThread::start("delivery").map(|thread| self.thread.get_or_init(|| thread)),
         }
     }
 }
@@ -142,7 +142,7 @@ impl InfluxWriter {
     }
 
     fn start_delivery(&mut self, ctx: &mut Context<Self>) {
-        let Aim { sink: Some(sink), config } = self.parts.aim.borrow().clone() else { return };
+        let SetSink { sink: Some(sink), config } = self.parts.aim.borrow().clone() else { return };
         let runtime = match self.parts.thread() {
             Ok(thread) => &thread.runtime,
             Err(error) => {
@@ -191,7 +191,7 @@ impl InfluxWriter {
             }
         };
         // in the order in which it came: readings that overtake others leave gaps, and cost the journal more
-        Box::pin(begun(done).into_actor(self))
+        Box::pin(poll_once(done).into_actor(self))
     }
 
     fn sink_status(&self) -> SinkStatus {
@@ -226,9 +226,9 @@ impl Actor for InfluxWriter {
 
 crate::messages::progress::answers_progress!(InfluxWriter);
 
-impl Handler<Aim> for InfluxWriter {
+impl Handler<SetSink> for InfluxWriter {
     type Result = ();
-    fn handle(&mut self, aim: Aim, ctx: &mut Context<Self>) {
+    fn handle(&mut self, aim: SetSink, ctx: &mut Context<Self>) {
         *self.parts.aim.borrow_mut() = aim;
         self.parts.shared.set_sink(Health::Ok, "");
         self.delivery = None;
@@ -237,7 +237,7 @@ impl Handler<Aim> for InfluxWriter {
 }
 
 impl Handler<Intake> for InfluxWriter {
-    type Result = ResponseActFuture<Self, Kept>;
+    type Result = ResponseActFuture<Self, AppendReceipt>;
     fn handle(&mut self, intake: Intake, _: &mut Context<Self>) -> Self::Result {
         self.until_done(move |journal| {
             let entries = intake.0.clone();

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::course::Health;
+use super::sink_health::Health;
 use heartwatch_store::journal::JournalError;
 
 /// The writer's counters since the program started.

@@ -5,9 +5,9 @@
 //! it, and neither a slow target nor a kill of the monitor loses a change. Each target has a loop of
 //! its own ([`course`]): a target that hangs delays nobody else.
 
-mod course;
 mod log;
 mod others;
+mod target_loop;
 #[cfg(test)]
 mod tests;
 
@@ -21,9 +21,9 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, 
 use tokio::sync::{Notify as Wake, watch};
 use tokio::task::AbortHandle;
 
-use self::course::Course;
 use self::log::Log;
 use self::others::Others;
+use self::target_loop::TargetLoop;
 use crate::messages::drain::Drain;
 use crate::messages::notice::{Announce, AskAttempts, AskNotifications, ChangesRecorded, SetTargets, Target};
 use heartwatch_domain::history::ChangesQuery;
@@ -105,20 +105,20 @@ enum NotTaken {
 /// The actor. Build each of its lives with clones of the same [`NotifierParts`].
 pub(crate) struct Notifier {
     parts: NotifierParts,
-    courses: Vec<CourseTask>,
+    courses: Vec<TargetTask>,
     through_epoch: u64,
     taking: bool,
     failures: u64,
 }
 
 /// The loop of one target; it ends when this is dropped.
-struct CourseTask {
+struct TargetTask {
     abort: AbortHandle,
     drain: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
 }
 
-impl Drop for CourseTask {
+impl Drop for TargetTask {
     fn drop(&mut self) {
         self.abort.abort();
     }
@@ -152,7 +152,7 @@ impl Notifier {
             let (drain, draining) = watch::channel(false);
             let (ends, ended) = watch::channel(false);
             let parts = &self.parts;
-            let course = Course::new(
+            let course = TargetLoop::new(
                 target.clone(),
                 parts.store.clone(),
                 parts.log.clone(),
@@ -164,7 +164,7 @@ impl Notifier {
                 course.run().await;
                 ends.send_replace(true);
             });
-            self.courses.push(CourseTask { abort: task.abort_handle(), drain, ended });
+            self.courses.push(TargetTask { abort: task.abort_handle(), drain, ended });
             wakes.push(wake);
             ctx.spawn(task.into_actor(self).map(|end, _, ctx| {
                 if end.is_err_and(|error| error.is_panic()) {

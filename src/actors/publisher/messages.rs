@@ -1,8 +1,8 @@
 //! Readings → messages, and which readings no message can carry.
 
-use heartwatch_domain::delivery::Run;
 use heartwatch_domain::publisher::HostName;
 use heartwatch_domain::reading::{Reading, Sequence};
+use heartwatch_domain::retransmitter::Run;
 use heartwatch_formats::envelope::{self, Problem};
 
 /// Readings as messages.

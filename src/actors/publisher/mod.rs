@@ -4,12 +4,12 @@
 //! It runs in a program of its own (`heartwatch publish`) or inside the monitor. A panic loses
 //! nothing: the next life starts a new incarnation and finds the unconfirmed readings in the outbox.
 
-mod engine;
 mod errors;
 mod messages;
 mod pace;
 mod packet_limit;
 mod pulse;
+mod send_loop;
 mod sending;
 mod setback;
 mod worker;
@@ -23,15 +23,15 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, ResponseFuture}
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use self::engine::Engine;
+use self::send_loop::SendLoop;
 pub(crate) use self::worker::KEPT_LOG;
 use self::worker::Worker;
 use crate::messages::drain::Drain;
 use crate::sources::arrivals::Arrivals;
 use crate::sources::{Opened, SourceConfig, SourceError};
-use heartwatch_domain::delivery::DeliveryLimits;
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
+use heartwatch_domain::retransmitter::DeliveryLimits;
 use heartwatch_formats::envelope::Prefix;
 use heartwatch_ports::{Transport, TransportEvent};
 use heartwatch_store::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
@@ -199,7 +199,7 @@ impl Actor for Publisher {
                 return ctx.stop();
             }
         };
-        let engine = match Engine::new(prepared, transport, self.clock, self.process.clone()) {
+        let engine = match SendLoop::new(prepared, transport, self.clock, self.process.clone()) {
             Ok(engine) => engine,
             Err(error) => {
                 tracing::error!(%error, "the publisher cannot read what it left in its outbox");

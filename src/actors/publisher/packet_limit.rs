@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heartwatch_domain::delivery::{Delivery, Run};
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::Sequence;
+use heartwatch_domain::retransmitter::{Retransmitter, Run};
 use heartwatch_domain::time::Monotonic;
 
 /// Messages are made no smaller than this.
@@ -97,7 +97,7 @@ impl PacketLimit {
     }
 
     /// A monitor has confirmed something.
-    pub(super) fn confirmed(&mut self, delivery: &Delivery) {
+    pub(super) fn confirmed(&mut self, delivery: &Retransmitter) {
         let is_settled = |run: Run| delivery.not_held(run).iter().map(Run::len).sum::<u64>() == run.len();
         self.large.retain(|&(incarnation, first), _| !is_settled(Run { incarnation, first, last: first }));
         self.tried = self.tried.filter(|(life, sequence, ..)| self.large.contains_key(&(*life, *sequence)));
@@ -146,7 +146,7 @@ impl PacketLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use heartwatch_domain::delivery::DeliveryLimits;
+    use heartwatch_domain::retransmitter::DeliveryLimits;
 
     const LIFE: Incarnation = Incarnation(7);
 
@@ -155,9 +155,9 @@ mod tests {
     }
 
     /// A broker that ends the connection of who sends more than this at once, and 500 readings of 100 bytes with one of 5,000.
-    fn deliver(broker_bytes_max: usize) -> (PacketLimit, Delivery, Vec<NotCarried>, u32) {
+    fn deliver(broker_bytes_max: usize) -> (PacketLimit, Retransmitter, Vec<NotCarried>, u32) {
         let mut limit = PacketLimit::default();
-        let mut delivery = Delivery::new(DeliveryLimits::default(), &[run(1, 501)], Monotonic::START);
+        let mut delivery = Retransmitter::new(DeliveryLimits::default(), &[run(1, 501)], Monotonic::START);
         let (mut given_up, mut connections) = (Vec::new(), 0);
         let bytes_of = |sequence| if sequence == 9 { 5_000 } else { 100 };
         while delivery.unconfirmed() > 0 && connections < 100 {
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_broker_that_comes_and_goes_has_messages_as_large_as_before_after_a_while() {
         let mut limit = PacketLimit::default();
-        let delivery = Delivery::new(DeliveryLimits::default(), &[], Monotonic::START);
+        let delivery = Retransmitter::new(DeliveryLimits::default(), &[], Monotonic::START);
         for _ in 0..FRUITLESS_MAX {
             limit.sent(100_000, run(1, 500));
             assert_eq!(limit.disconnected(Monotonic::START), None);

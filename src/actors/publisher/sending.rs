@@ -1,16 +1,16 @@
 //! How readings go out: from the outbox, as messages, to the connection; and what becomes of those that cannot.
 
-use super::engine::Engine;
 use super::messages::{Messages, messages};
-use heartwatch_domain::delivery::Run;
+use super::send_loop::SendLoop;
 use heartwatch_domain::error_metric::DROPPED_ERROR;
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::{Reading, Sequence};
+use heartwatch_domain::retransmitter::Run;
 use heartwatch_formats::envelope::TopicKind;
 use heartwatch_ports::TransportError;
 use heartwatch_store::outbox::GivenUpRange;
 
-impl Engine {
+impl SendLoop {
     pub(super) async fn send_backlog(&mut self) {
         let readings_max = self.config.batch_readings_max;
         if self.setback.lasts() {

@@ -54,7 +54,7 @@ impl Taken {
 }
 
 /// One that publishes three rows again and again, one every half a second.
-fn engine(clock: Clock, sent: &Arc<Taken>) -> Engine {
+fn engine(clock: Clock, sent: &Arc<Taken>) -> SendLoop {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "1\n2\n3\n").unwrap();
     let config = PublisherConfig {
@@ -77,7 +77,7 @@ fn engine(clock: Clock, sent: &Arc<Taken>) -> Engine {
         outbox_bytes_max: 1_000_000,
         full_policy: FullPolicy::RefuseNew,
     };
-    Engine::new(prepare(config, clock).unwrap(), sent.clone(), clock, None).unwrap()
+    SendLoop::new(prepare(config, clock).unwrap(), sent.clone(), clock, None).unwrap()
 }
 
 async fn connects(events: &mpsc::Sender<TransportEvent>, connection_epoch: u64) {

@@ -20,7 +20,7 @@ pub(super) const RETELL_MISSING_EVERY: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 struct Told {
     state: DeliveryState,
-    /// See [`Kept::number`](heartwatch_domain::intake::Kept::number).
+    /// See [`AppendReceipt::number`](heartwatch_domain::intake::AppendReceipt::number).
     number: u64,
     /// Whether it waits to be told.
     due: bool,

@@ -29,7 +29,7 @@ use crate::messages::page::{AskRecent, RecentValues};
 use crate::runtime::outlet::Outlet;
 use heartwatch_domain::beat::{Beat, BeatKind};
 use heartwatch_domain::deadline::{BEATS_PER_DEADLINE, DeadlineRules};
-use heartwatch_domain::intake::{IntakeEntry, Kept};
+use heartwatch_domain::intake::{AppendReceipt, IntakeEntry};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::status::{BadMessage, SubscriberStatus};
 use heartwatch_domain::time::Monotonic;
@@ -37,8 +37,8 @@ use heartwatch_formats::envelope::{Confirmation, Prefix, TopicError, TopicKind, 
 use heartwatch_formats::foreign::{Foreign, TopicPattern};
 use heartwatch_ports::Delivery;
 use heartwatch_ports::{Outgoing, ReceivedRows, Transport};
-use heartwatch_system::begun::begun;
 use heartwatch_system::clock::Clock;
+use heartwatch_system::poll_once::poll_once;
 
 /// Bad messages kept for a person to look at.
 const BAD_MESSAGES_KEPT_MAX: usize = 20;
@@ -173,7 +173,7 @@ impl Subscriber {
         (Beats(Arc::new(beats)), Intake(Arc::new(entries)))
     }
 
-    fn confirm(&self, kept: Kept) {
+    fn confirm(&self, kept: AppendReceipt) {
         let now = self.clock.monotonic();
         let mut record = self.record.borrow_mut();
         for state in kept.states {
@@ -198,7 +198,7 @@ impl Subscriber {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         if self.record.borrow().confirmations.is_waiting() {
-            self.confirm(Kept::default());
+            self.confirm(AppendReceipt::default());
         }
         ctx.run_later(CONFIRM_TICK, Self::tick);
     }
@@ -332,17 +332,17 @@ impl Handler<Deliveries> for Subscriber {
             };
             let keep = async {
                 if intake.0.is_empty() {
-                    return Kept::default();
+                    return AppendReceipt::default();
                 }
                 outlets.intake.deliver(intake).await.unwrap_or_else(|error| {
                     // Unconfirmed, so every numbered reading in it comes again.
                     tracing::error!(%error, "rows could not be handed on");
-                    Kept::default()
+                    AppendReceipt::default()
                 })
             };
             tokio::join!(watch, keep).1
         };
-        Box::pin(begun(hand_on).into_actor(self).map(|kept, actor, _| {
+        Box::pin(poll_once(hand_on).into_actor(self).map(|kept, actor, _| {
             fail::fail_point!("subscriber::confirm");
             actor.confirm(kept);
         }))

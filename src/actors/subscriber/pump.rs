@@ -17,11 +17,11 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::messages::beats::Hearing;
+use crate::messages::beats::LinkState;
 use crate::messages::deliveries::{Deliveries, ReportBad};
 use crate::runtime::outlet::{ATTEMPTS_MAX, Outlet, Undelivered};
 use heartwatch_domain::beat::Way;
-use heartwatch_domain::observer::Reception;
+use heartwatch_domain::self_check::Reception;
 use heartwatch_formats::envelope::TopicKind;
 use heartwatch_ports::Delivery;
 use heartwatch_ports::{Receipt, Transport, TransportEvent};
@@ -53,7 +53,7 @@ pub async fn pump(
     transport: Arc<dyn Transport>,
     subscriber: Outlet<Deliveries>,
     reports: Outlet<ReportBad>,
-    watchdog: Option<Outlet<Hearing>>,
+    watchdog: Option<Outlet<LinkState>>,
     clock: Clock,
 ) {
     let mut in_flight = FuturesOrdered::new();
@@ -182,7 +182,7 @@ struct UnderWay {
 /// our own disk does not hold up what comes over it.
 struct Ears {
     way: Way,
-    watchdog: Option<Outlet<Hearing>>,
+    watchdog: Option<Outlet<LinkState>>,
     clock: Clock,
     connected: bool,
     stalled: bool,
@@ -220,7 +220,8 @@ impl Ears {
         let now = self.clock.monotonic();
         // It is told only once the batch has waited for so long.
         let at = if reception == Reception::HeldUp { now.earlier_by(STALL_MAX) } else { now };
-        if let Err(error) = watchdog.deliver(Hearing { way: self.way, reception, at, reason: reason.to_owned() }).await
+        if let Err(error) =
+            watchdog.deliver(LinkState { way: self.way, reception, at, reason: reason.to_owned() }).await
         {
             tracing::error!(%error, "the watchdog was not told about the connection");
         }

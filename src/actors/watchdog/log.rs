@@ -5,7 +5,7 @@ use std::time::Duration;
 use heartwatch_domain::roster::Remark;
 use heartwatch_domain::time::Monotonic;
 use heartwatch_domain::verdict::{Change, Verdict};
-use heartwatch_system::line_limit::LineLimit;
+use heartwatch_system::log_rate_limit::LogRateLimit;
 
 /// For how long the verdicts in the log are counted together: a host with many publishers may end at once.
 const LOG_PERIOD: Duration = Duration::from_secs(10);
@@ -14,11 +14,11 @@ const LINES_MAX: u64 = 1_000;
 
 /// What limits the verdicts in the log.
 #[derive(Debug)]
-pub(super) struct Log(LineLimit);
+pub(super) struct Log(LogRateLimit);
 
 impl Default for Log {
     fn default() -> Self {
-        Self(LineLimit::new(LINES_MAX, LOG_PERIOD))
+        Self(LogRateLimit::new(LINES_MAX, LOG_PERIOD))
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use self::log::Log;
 use self::wakeup::Wakeup;
 use crate::messages::ask::{AskObserver, AskPublisher, AskStatus, AskUnrecorded};
-use crate::messages::beats::{Beats, Hearing, LeasesEnded, LeasesPromise};
+use crate::messages::beats::{Beats, LeasesEnded, LeasesPromise, LinkState};
 use crate::messages::change::{RecordChanges, RecordStanding, SetDeadlines};
 use crate::messages::child::ChildEnded;
 use crate::messages::drain::{Drain, StopWithMonitor};
@@ -343,9 +343,9 @@ impl Handler<LeasesPromise> for Watchdog {
     }
 }
 
-impl Handler<Hearing> for Watchdog {
+impl Handler<LinkState> for Watchdog {
     type Result = ();
-    fn handle(&mut self, Hearing { way, reception, at, reason }: Hearing, ctx: &mut Context<Self>) {
+    fn handle(&mut self, LinkState { way, reception, at, reason }: LinkState, ctx: &mut Context<Self>) {
         self.happened(ctx, |roster, _, _| roster.receives(way, reception, &reason, at));
     }
 }

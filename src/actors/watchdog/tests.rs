@@ -7,13 +7,13 @@ use heartwatch_domain::beat::Way;
 use heartwatch_domain::beat::{Beat, BeatKind, Heartbeat};
 use heartwatch_domain::last_seen::LastSeen;
 use heartwatch_domain::nodes::NodeBeat;
-use heartwatch_domain::observer::Reception;
 use heartwatch_domain::publisher::{HostName, Incarnation};
 use heartwatch_domain::restart::RestartLimits;
 use heartwatch_domain::roster::ObserverState;
 use heartwatch_domain::roster::RosterConfig;
+use heartwatch_domain::self_check::Reception;
 use heartwatch_domain::verdict::{Change, Verdict};
-use heartwatch_domain::watch::Home;
+use heartwatch_domain::watch::LocalHost;
 
 /// Stands in for the probe: no real process can be made to change its state under a paused clock.
 struct Probing(ProcessState);
@@ -112,7 +112,7 @@ fn house(state: ProcessState, expected: Vec<PublisherId>) -> House {
     let (kept, repeated, told) = (changes.clone(), standing.clone(), Rc::new(Cell::new(0)));
     let through = told.clone();
     let writer = supervisor.start("writer", move |_| Recording(kept.clone(), repeated.clone(), through.clone()));
-    let mut config = RosterConfig::new(Home { host: here(), boot_id: None, pid: None });
+    let mut config = RosterConfig::new(LocalHost { host: here(), boot_id: None, pid: None });
     config.rules.default = Duration::from_secs(5);
     config.expected = expected;
     let roster = Roster::new(config, &[], 7, clock.monotonic(), clock.wall());
@@ -142,7 +142,7 @@ impl House {
 
     async fn receives_on(&self, way: Way, reception: Reception) {
         let reason = format!("{way} is not reached");
-        let hearing = Hearing { way, reception, at: self.clock.monotonic(), reason };
+        let hearing = LinkState { way, reception, at: self.clock.monotonic(), reason };
         self.watchdog.address.outlet().deliver(hearing).await.unwrap();
     }
 

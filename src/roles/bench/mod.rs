@@ -20,7 +20,7 @@ mod watch;
 use tokio::sync::mpsc;
 
 use crate::roles::cli::{Bench, BenchArgs};
-use crate::roles::stolen::Stolen;
+use crate::roles::cpu_steal::CpuSteal;
 use heartwatch_system::signals::{Request, told_to_end};
 
 #[cfg(not(feature = "hosts"))]
@@ -36,11 +36,11 @@ mod server {
 /// # Errors
 /// When a program that takes part cannot start or does not finish, or a signal ended it.
 pub(super) async fn bench(args: &BenchArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
-    let before = Stolen::now();
+    let before = CpuSteal::now();
     // What is dropped here ends its programs and removes its directories.
     tokio::select! {
         exit = measure(args) => {
-            Stolen::tell_since(before);
+            CpuSteal::tell_since(before);
             exit
         }
         () = told_to_end(&mut requests) => anyhow::bail!("ended by a signal before all was measured"),

@@ -21,12 +21,12 @@ use heartwatch_console::tables::{self, Drawing};
 use heartwatch_domain::beat::Way;
 use heartwatch_domain::beat::{Beat, BeatKind, Heartbeat};
 use heartwatch_domain::deadline::DeadlineRules;
-use heartwatch_domain::observer::Reception;
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::roster::{Roster, RosterConfig};
+use heartwatch_domain::self_check::Reception;
 use heartwatch_domain::verdict::Verdict;
-use heartwatch_domain::watch::Home;
+use heartwatch_domain::watch::LocalHost;
 use heartwatch_system::clock::Clock;
 
 /// As many as the subscriber hands over at once.
@@ -98,7 +98,7 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     let made = Made { clock, host: HostName::parse("bench")?, processes };
     let before = resident_bytes(std::process::id())?;
     // Another host than theirs: their processes cannot be asked after.
-    let home = Home { host: HostName::parse("monitor")?, boot_id: Some(OUR_BOOT.into()), pid: None };
+    let home = LocalHost { host: HostName::parse("monitor")?, boot_id: Some(OUR_BOOT.into()), pid: None };
     let mut config = RosterConfig::new(home);
     config.rules = DeadlineRules { default: DEADLINE, ..DeadlineRules::default() };
     let mut watched = Roster::new(config, &[], 0, clock.monotonic(), clock.wall());

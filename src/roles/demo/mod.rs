@@ -21,7 +21,7 @@ use crate::messages::child::ChildSignal;
 use crate::roles::ask::drawing;
 use crate::roles::cli::{DemoArgs, Scenario};
 use crate::roles::pipeline::{self, Pipeline};
-use heartwatch_console::{paint, story, tables};
+use heartwatch_console::{change_line, paint, tables};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::describe_duration;
 use heartwatch_domain::verdict::{Change, Verdict};
@@ -250,7 +250,7 @@ impl Stage<'_> {
         loop {
             match self.live.try_recv() {
                 Ok(change) => {
-                    self.say(&story::line(&change));
+                    self.say(&change_line::line(&change));
                     self.say_json(&Line::Change { change: &change });
                     self.told.changes.push(change);
                 }

@@ -10,7 +10,7 @@ mod verdicts;
 use tokio::sync::mpsc;
 
 use crate::roles::cli::ProveArgs;
-use crate::roles::stolen::Stolen;
+use crate::roles::cpu_steal::CpuSteal;
 use heartwatch_system::signals::Request;
 
 /// Proves the verdicts, or with `--rows` the account of every row; the answer is the exit code: 1 when
@@ -19,8 +19,8 @@ use heartwatch_system::signals::Request;
 /// # Errors
 /// When a part cannot be started.
 pub(super) async fn prove(args: &ProveArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
-    let before = Stolen::now();
+    let before = CpuSteal::now();
     let exit = if args.rows { rows::prove(args, requests).await } else { verdicts::prove(args, requests).await };
-    Stolen::tell_since(before);
+    CpuSteal::tell_since(before);
     exit
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::desk::{Reach, Submission};
+use super::command_dispatch::{Reach, Submission};
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
-use crate::roles::nodes::NodeView;
+use crate::roles::lease_view::LeaseView;
 use crate::roles::prompt;
 use crate::web;
 use heartwatch_console::paint::harmless;
@@ -32,7 +32,7 @@ pub(super) struct Console {
     pub agents: Agents,
     pub submit: mpsc::Sender<Submission>,
     pub ports: web::Ports,
-    pub nodes: NodeView,
+    pub nodes: LeaseView,
     pub started: Timestamp,
     pub quit: mpsc::Sender<()>,
 }

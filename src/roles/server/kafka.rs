@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{broadcast, mpsc};
 
 use super::Sign;
-use super::desk::{Reach, Submission};
+use super::command_dispatch::{Reach, Submission};
 use heartwatch_domain::command::{Command, Outcome, Target};
 use heartwatch_domain::time::Timestamp;
 use heartwatch_fleet::kafka::{Consumption, Everything, KafkaProducer, StartAt, consume, read_everything};

@@ -4,8 +4,8 @@
 //!
 //! Agents' streams → received log → pump → subscriber → journal → Kafka; commands by Kafka and the console → desk → agents.
 
+mod command_dispatch;
 mod console;
-mod desk;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod questions;
@@ -29,8 +29,8 @@ use heartwatch_fleet::tls::KeyPair;
 use heartwatch_formats::envelope::TopicKind;
 use heartwatch_ports::Sink;
 use heartwatch_system::clock::Clock;
+use heartwatch_system::dedicated_thread::DedicatedThread;
 use heartwatch_system::descriptors::{self, Shares};
-use heartwatch_system::own_thread::OwnThread;
 use heartwatch_system::signals::Request;
 
 /// Who says what beside its readings.
@@ -71,7 +71,7 @@ pub(super) async fn server(
         ..GrpcServerConfig::new(args.listen)
     };
     // that of the actors has enough to do with what the agents say
-    let streams = OwnThread::start("streams").context("cannot start the thread of the agents' streams")?;
+    let streams = DedicatedThread::start("streams").context("cannot start the thread of the agents' streams")?;
     let GrpcServer { transport, events, agent_events, agents, listen } =
         streams.runtime.spawn(serve(config, clock)).await??;
     let (mut lines, socket) = console_lines(listen.port()).await;
@@ -89,12 +89,12 @@ pub(super) async fn server(
     actix_rt::spawn(noting);
 
     let (outcomes, _) = broadcast::channel(OUTCOMES_MAX);
-    let (submit, submitted) = mpsc::channel(desk::SUBMISSIONS_MAX);
+    let (submit, submitted) = mpsc::channel(command_dispatch::SUBMISSIONS_MAX);
     let queues = &pipeline.ports.queues;
     queues.add_channel("commands", &submit);
     tee_queue.upgrade().iter().for_each(|tee| queues.add_channel("received", tee));
     signs_queue.and_then(|signs| signs.upgrade()).iter().for_each(|signs| queues.add_channel("signs for Kafka", signs));
-    let desk = desk::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock);
+    let desk = command_dispatch::run(agents.clone(), agent_events, submitted, outcomes.clone(), clock);
     let desk = pipeline.guard("desk of the commands", desk);
     let (way, answers) = questions::over_streams(agents.clone(), submit.clone());
     pipeline.ask_over(way, answers);

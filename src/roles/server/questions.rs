@@ -1,15 +1,15 @@
-//! The [`AgentWay`] of the server itself: a question goes on the desk like any command, and so to the agent's stream.
+//! The [`AgentChannel`] of the server itself: a question goes on the desk like any command, and so to the agent's stream.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::desk::{Reach, Submission};
+use super::command_dispatch::{Reach, Submission};
 use heartwatch_domain::command::{Command, CommandResult, Target};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_fleet::grpc::server::{Agents, Protocol};
-use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture};
+use heartwatch_ports::{AgentAnswer, AgentChannel, BoxFuture};
 
 /// Answers that wait to be taken.
 const ANSWERS_MAX: usize = 1_024;
@@ -25,12 +25,12 @@ struct Questions {
 pub(super) fn over_streams(
     agents: Agents,
     submit: mpsc::Sender<Submission>,
-) -> (Arc<dyn AgentWay>, mpsc::Receiver<AgentAnswer>) {
+) -> (Arc<dyn AgentChannel>, mpsc::Receiver<AgentAnswer>) {
     let (answers, answers_end) = mpsc::channel(ANSWERS_MAX);
     (Arc::new(Questions { agents, submit, answers }), answers_end)
 }
 
-impl AgentWay for Questions {
+impl AgentChannel for Questions {
     fn name(&self) -> &'static str {
         "gRPC"
     }

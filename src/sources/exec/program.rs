@@ -14,11 +14,11 @@ use super::{ExecConfig, ExecError};
 use crate::sources::arrivals::Arrivals;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::{RestartDecision, RestartIntensity};
+use heartwatch_system::bounded_lines::{Line, Lines};
 use heartwatch_system::clock::Clock;
 use heartwatch_system::descendants::Descendants;
-use heartwatch_system::line_limit::LineLimit;
-use heartwatch_system::lines::{Line, Lines};
-use heartwatch_system::tied::tie_to_this_thread;
+use heartwatch_system::log_rate_limit::LogRateLimit;
+use heartwatch_system::parent_death::tie_to_this_thread;
 
 /// How long after its end its output is still read: a program that it started may hold the pipe open.
 const AFTER_THE_END: Duration = Duration::from_millis(500);
@@ -272,14 +272,14 @@ struct Log {
     publisher: PublisherId,
     clock: Clock,
     lines: Option<Lines<ChildStderr>>,
-    limit: LineLimit,
+    limit: LogRateLimit,
     lines_max: u64,
 }
 
 impl Log {
     fn new(config: &ExecConfig, clock: Clock, lines: Option<Lines<ChildStderr>>) -> Self {
         let lines_max = config.log_lines_max;
-        let limit = LineLimit::new(lines_max, LOG_PERIOD);
+        let limit = LogRateLimit::new(lines_max, LOG_PERIOD);
         Self { publisher: config.publisher.clone(), clock, lines, limit, lines_max }
     }
 

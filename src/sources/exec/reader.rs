@@ -8,7 +8,7 @@ use heartwatch_domain::error_metric::{SENSOR_DEFECT, casting_error};
 use heartwatch_domain::reading::{FieldValue, Reading};
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::sensor_line::SensorLine;
-use heartwatch_system::lines::Line;
+use heartwatch_system::bounded_lines::Line;
 
 /// Characters of a reason in a row.
 const DETAIL_CHARS_MAX: usize = 1_000;

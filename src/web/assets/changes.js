@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { badge } from "./verdict.js";
-import { duration, exactTime, time, why } from "./words.js";
+import { duration, exactTime, time, why } from "./format.js";
 
 const moment = (text) => el("time", { datetime: text, title: exactTime(Date.parse(text)) }, time(Date.parse(text)));
 

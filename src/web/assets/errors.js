@@ -4,7 +4,7 @@ import { el, setText } from "./dom.js";
 import { get } from "./session.js";
 import { on } from "./store.js";
 import { table } from "./table.js";
-import { count, exactTime, time } from "./words.js";
+import { count, exactTime, time } from "./format.js";
 
 const EVERY = 2000;
 const at = { name: "When", kind: "when", cell: (of) => el("time", { datetime: of.at, title: exactTime(Date.parse(of.at)) }, time(Date.parse(of.at))) };

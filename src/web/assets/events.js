@@ -6,7 +6,7 @@ import { get } from "./session.js";
 import { on } from "./store.js";
 import { table } from "./table.js";
 import { VERDICTS } from "./verdict.js";
-import { count, exactTime, time, why } from "./words.js";
+import { count, exactTime, time, why } from "./format.js";
 
 const PAGE = 100;
 const SHOWN_MAX = 2000;

@@ -4,7 +4,7 @@ import { el, setClass, setText } from "./dom.js";
 import { get } from "./session.js";
 import { on } from "./store.js";
 import { table } from "./table.js";
-import { count, exactTime, time } from "./words.js";
+import { count, exactTime, time } from "./format.js";
 
 const EVERY = 2000;
 const NUMBERS = ["produced", "received", "stored", "buffered", "missing", "lost", "expired", "duplicates", "conflicts"];

@@ -10,7 +10,7 @@ import { publisher } from "./publisher.js";
 import { logOut, me, onSession, refreshSession } from "./session.js";
 import { age, on, restart, start, store } from "./store.js";
 import { refreshColours } from "./plot.js";
-import { duration } from "./words.js";
+import { duration } from "./format.js";
 
 const PAGES = [
   { path: "", name: "Overview", page: overview },

@@ -1,13 +1,13 @@
 // Everybody, worst first.
 
-import { hourChart } from "./hour.js";
+import { hourChart } from "./history.js";
 import { atMostEvery, byId, el, setClass, setText, svg } from "./dom.js";
-import { Rows } from "./rows.js";
+import { Rows } from "./virtual_list.js";
 import { get } from "./session.js";
 import { now, on, store, trimTimeline } from "./store.js";
-import { drawStrip, pieces, spark, strip } from "./strip.js";
+import { drawStrip, pieces, spark, strip } from "./timeline.js";
 import { badge, group, notes, rank, setBadge, VERDICTS } from "./verdict.js";
-import { bytes, count, counting, duration, lasting, shortCount, standing, value } from "./words.js";
+import { bytes, count, counting, duration, lasting, shortCount, standing, value } from "./format.js";
 
 const HOUR = 3600000;
 const filter = { text: "", verdict: "", host: "" };

@@ -1,7 +1,7 @@
 // Chart.js, fetched when the first plot is drawn, in the page's own colours and type.
 
 import { el } from "./dom.js";
-import { hours, time } from "./words.js";
+import { hours, time } from "./format.js";
 
 const SCRIPT = "assets/chart-4.5.1.js";
 let library = null;

@@ -6,10 +6,10 @@ import { el, setClass, setText } from "./dom.js";
 import { readings } from "./readings.js";
 import { get, mayChange } from "./session.js";
 import { now, on, store } from "./store.js";
-import { drawStrip, pieces, strip } from "./strip.js";
+import { drawStrip, pieces, strip } from "./timeline.js";
 import { table } from "./table.js";
 import { badge, meaning, notes, setBadge } from "./verdict.js";
-import { count, counting, duration, exactTime, lasting, time, why } from "./words.js";
+import { count, counting, duration, exactTime, lasting, time, why } from "./format.js";
 
 const EVERY = 2000;
 const DAY = 86400000;

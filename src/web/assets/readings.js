@@ -4,7 +4,7 @@ import { el, setClass, setText } from "./dom.js";
 import { colour, faint, plot, selection, timeAxis } from "./plot.js";
 import { get } from "./session.js";
 import { now, store } from "./store.js";
-import { count, duration, time, value } from "./words.js";
+import { count, duration, time, value } from "./format.js";
 
 const RANGES = [["5 min", 300000], ["15 min", 900000], ["1 h", 3600000], ["6 h", 21600000], ["24 h", 86400000], ["7 d", 604800000]];
 const POINTS = 400;

@@ -1,7 +1,7 @@
 // What a verdict looks like: a word, a colour and a shape, never the colour alone.
 
 import { el, svg } from "./dom.js";
-import { exactTime, time } from "./words.js";
+import { exactTime, time } from "./format.js";
 
 /** Worst first: the order of the page. */
 const ORDER = ["dead", "never-started", "unreachable", "hung", "stopped", "conflict", "silent", "late", "unknown", "alive", "ended"];

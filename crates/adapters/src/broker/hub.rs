@@ -12,7 +12,7 @@ use super::topic::{Subscriber, Tree, matches};
 use super::{BrokerConfig, BrokerCounts};
 use heartwatch_formats::envelope::TopicKind;
 use heartwatch_system::clock::Clock;
-use heartwatch_system::line_limit::LineLimit;
+use heartwatch_system::log_rate_limit::LogRateLimit;
 
 /// Longest client id, in bytes.
 const CLIENT_ID_BYTES_MAX: usize = 1_024;
@@ -53,7 +53,7 @@ pub(super) struct Hub {
     config: BrokerConfig,
     counts: Arc<BrokerCounts>,
     clock: Clock,
-    lines: LineLimit,
+    lines: LogRateLimit,
     sessions: HashMap<u64, Session>,
     by_client: HashMap<Rc<str>, u64>,
     /// Sessions are numbered, and no number comes twice: what is said of an old one can't mean a new one.
@@ -77,7 +77,7 @@ impl Hub {
             config,
             counts,
             clock,
-            lines: LineLimit::new(LINES_MAX, LINES_PERIOD),
+            lines: LogRateLimit::new(LINES_MAX, LINES_PERIOD),
             sessions: HashMap::new(),
             by_client: HashMap::new(),
             last_session: 0,

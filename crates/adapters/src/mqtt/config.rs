@@ -7,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::overlap::Overlap;
-use super::receipts::Unacknowledged;
+use super::pending_acks::Unacknowledged;
 pub(super) use super::tls::TlsError;
 use super::tls::{TlsFiles, client_config};
 

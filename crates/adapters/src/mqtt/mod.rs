@@ -36,8 +36,8 @@ mod content_hash;
 mod link;
 mod outage;
 mod overlap;
+mod pending_acks;
 mod queue;
-mod receipts;
 mod replaceable;
 mod tls;
 
@@ -50,13 +50,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use config::{MqttConfig, MqttConfigError, Secret, Will};
 pub use overlap::Overlap;
-pub use receipts::Unacknowledged;
+pub use pending_acks::Unacknowledged;
 pub use replaceable::ReplaceableTransport;
 
 use config::Endpoint;
 use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent, TransportWaiting};
 use heartwatch_system::clock::Clock;
-use receipts::Receipts;
+use pending_acks::PendingAcks;
 
 /// What MQTT itself allows, in bytes. See the module's documentation for why it is not less.
 const INCOMING_BYTES_MAX: usize = 268_435_455;
@@ -91,7 +91,7 @@ pub struct MqttTransport {
 /// What the handle and the task that polls the connection share.
 #[derive(Debug, Default)]
 struct Shared {
-    receipts: Mutex<Receipts>,
+    receipts: Mutex<PendingAcks>,
     acknowledged: Notify,
     dropped: AtomicU64,
     /// Messages that the consumer has not taken, before its channel.
@@ -101,7 +101,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn receipts(&self) -> std::sync::MutexGuard<'_, Receipts> {
+    fn receipts(&self) -> std::sync::MutexGuard<'_, PendingAcks> {
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,7 +34,7 @@ impl Transport for ReplaceableTransport {
         self.current().try_publish(message)
     }
 
-    /// Receipts belong to one transport: whoever acknowledges holds that one. These go to the current one.
+    /// PendingAcks belong to one transport: whoever acknowledges holds that one. These go to the current one.
     fn acknowledge(&self, receipts: Vec<Receipt>) {
         self.current().acknowledge(receipts);
     }

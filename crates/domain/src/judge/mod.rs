@@ -38,7 +38,7 @@ pub struct Case<'a> {
     /// Its process, where it has named one.
     pub process: Option<&'a ProcessIdentity>,
     /// What is known of the process.
-    pub testimony: Testimony<'a>,
+    pub testimony: ProcessEvidence<'a>,
     /// The agent that looked at it; none when we looked ourselves.
     pub agent: Option<&'a PublisherId>,
     /// Another agent that speaks for the same boot.
@@ -77,7 +77,7 @@ impl CpuProgress {
 
 /// What can be said about the publisher's process.
 #[derive(Debug, Clone)]
-pub enum Testimony<'a> {
+pub enum ProcessEvidence<'a> {
     /// The probe has looked.
     Probe(&'a ProbeAnswer),
     /// It has never said which process it is.
@@ -128,7 +128,7 @@ pub fn judge_silence(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
 /// The verdict that the process alone gives, whatever was heard: `None` when it exists and may work.
 #[must_use]
 pub fn judge_process(case: &Case<'_>, now: Monotonic) -> Option<Judgement> {
-    let Testimony::Probe(answer) = case.testimony else { return None };
+    let ProcessEvidence::Probe(answer) = case.testimony else { return None };
     let (verdict, what) = testimony(case);
     if !matches!(verdict, Verdict::Dead | Verdict::Stopped) {
         return None;
@@ -166,7 +166,7 @@ pub fn judge_after_deadline(case: &Case<'_>, now: Monotonic) -> Judgement {
         _ => EvidenceKind::Process,
     };
     let mut evidence = vec![Evidence::new(kind, what.clone())];
-    if let Testimony::Probe(answer) = case.testimony {
+    if let ProcessEvidence::Probe(answer) = case.testimony {
         evidence.extend(exit_evidence(case, answer));
     }
     evidence.extend(will_evidence(case));
@@ -347,18 +347,18 @@ fn nanos(duration: Duration) -> i64 {
 fn testimony(case: &Case<'_>) -> (Verdict, String) {
     let host = case.host;
     let answer = match &case.testimony {
-        Testimony::Probe(answer) => answer,
-        Testimony::NoProcessNamed => {
+        ProcessEvidence::Probe(answer) => answer,
+        ProcessEvidence::NoProcessNamed => {
             return (Verdict::Silent, "it never said which process it is, so nobody can be asked".to_owned());
         }
-        Testimony::NotItsOwn(what) => {
+        ProcessEvidence::NotItsOwn(what) => {
             let pid = case.process.map_or(0, |process| process.pid);
             return (Verdict::Silent, format!("it names PID {pid}, {what}, which is no evidence about it"));
         }
-        Testimony::OtherHost => {
+        ProcessEvidence::OtherHost => {
             return (Verdict::Unreachable, format!("it runs on {host}, which this monitor cannot ask"));
         }
-        Testimony::OtherContainer => {
+        ProcessEvidence::OtherContainer => {
             let what = format!("it runs on this machine ({host}), in a container that this monitor does not see into");
             let help = "start the monitor with the host's processes (pid: host), or an agent there";
             return (Verdict::Unreachable, format!("{what}: {help}"));
@@ -454,7 +454,7 @@ fn basis_evidence(case: &Case<'_>) -> Option<Evidence> {
 fn ruled_out(case: &Case<'_>, verdict: Verdict) -> Vec<Evidence> {
     let mut out = Vec::new();
     let mut not = |text: String| out.push(Evidence::new(EvidenceKind::RuledOut, text));
-    let Testimony::Probe(answer) = &case.testimony else { return out };
+    let ProcessEvidence::Probe(answer) = &case.testimony else { return out };
     let exists = matches!(answer.state, ProcessState::Running | ProcessState::Sleeping | ProcessState::Stopped);
     if exists && let Some(process) = case.process {
         let (pid, start_ticks) = (answer.pid_words(process.pid), process.start_ticks);
@@ -481,7 +481,7 @@ fn ruled_out(case: &Case<'_>, verdict: Verdict) -> Vec<Evidence> {
 }
 
 fn doubted(reason: &str, mut evidence: Vec<Evidence>) -> Judgement {
-    evidence.insert(0, Evidence::new(EvidenceKind::Observer, reason));
+    evidence.insert(0, Evidence::new(EvidenceKind::SelfCheck, reason));
     Judgement { verdict: Verdict::Unknown, summary: format!("unknown: the monitor doubts itself: {reason}"), evidence }
 }
 

@@ -36,7 +36,7 @@ fn judged_with(state: ProcessState, exit: Option<&ProcessExit>, change: impl FnO
         basis: None,
         doubt: None,
         process: Some(&identity),
-        testimony: Testimony::Probe(&answer),
+        testimony: ProcessEvidence::Probe(&answer),
         agent: None,
         other_agent: None,
         exit,
@@ -135,7 +135,7 @@ fn silence_alone_makes_late_and_then_a_case_for_the_probe() {
         basis: None,
         doubt: None,
         process: None,
-        testimony: Testimony::NoProcessNamed,
+        testimony: ProcessEvidence::NoProcessNamed,
         agent: None,
         other_agent: None,
         exit: None,
@@ -156,7 +156,7 @@ fn an_expected_publisher_that_never_came_never_started() {
         judged(ProcessState::Gone, |case| {
             case.last_heard = None;
             case.process = None;
-            case.testimony = Testimony::NoProcessNamed;
+            case.testimony = ProcessEvidence::NoProcessNamed;
             case.doubt = doubt;
         })
     };
@@ -166,7 +166,7 @@ fn an_expected_publisher_that_never_came_never_started() {
 
 #[test]
 fn another_host_is_unreachable_for_now() {
-    let judgement = judged(ProcessState::Gone, |case| case.testimony = Testimony::OtherHost);
+    let judgement = judged(ProcessState::Gone, |case| case.testimony = ProcessEvidence::OtherHost);
     assert_eq!(judgement.verdict, Verdict::Unreachable);
     assert!(judgement.summary.contains("it runs on here"), "{}", judgement.summary);
 }

@@ -8,7 +8,7 @@ use crate::flapping::FlappingLimits;
 use crate::last_seen::LastSeen;
 use crate::maintenance::{Scheduled, Window};
 use crate::publisher::PublisherId;
-use crate::watch::Home;
+use crate::watch::LocalHost;
 
 /// Shorter gaps between two ticks are ordinary on a busy machine.
 const PAUSE_LEAST: Duration = Duration::from_millis(500);
@@ -35,7 +35,7 @@ pub struct RosterConfig {
     /// When a publisher is flapping.
     pub flapping: FlappingLimits,
     /// Our host and boot.
-    pub home: Home,
+    pub home: LocalHost,
     /// A gap in our own running longer than this, or than half of the shortest deadline, restarts the
     /// count of everyone's silence.
     pub pause_max: Duration,
@@ -50,7 +50,7 @@ pub struct RosterConfig {
 impl RosterConfig {
     /// The defaults for a monitor on this host.
     #[must_use]
-    pub fn new(home: Home) -> Self {
+    pub fn new(home: LocalHost) -> Self {
         Self {
             rules: DeadlineRules::default(),
             expected: Vec::new(),

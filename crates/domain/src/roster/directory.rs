@@ -47,7 +47,7 @@ mod tests {
     use crate::publisher::{HostName, Incarnation, PublisherId};
     use crate::roster::{Roster, RosterConfig};
     use crate::time::{Monotonic, Timestamp};
-    use crate::watch::Home;
+    use crate::watch::LocalHost;
 
     /// Of so many some have hashes that look alike: a guess that was not checked would be heard as another one.
     const PUBLISHERS: i64 = 20_000;
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn everyone_is_heard_as_himself_in_whatever_order_and_new_ones_among_the_known() {
         let (now, host) = (Monotonic::START, HostName::parse("h").unwrap());
-        let config = RosterConfig::new(Home { host: host.clone(), boot_id: None, pid: None });
+        let config = RosterConfig::new(LocalHost { host: host.clone(), boot_id: None, pid: None });
         let mut roster = Roster::new(config, &[], 0, now, Timestamp::default());
         let id = |number: i64| PublisherId::parse(&format!("publisher-{number}")).unwrap();
         let beat = |number: i64, round: i64| Beat {

@@ -189,13 +189,13 @@ mod tests {
     use crate::beat::{Beat, BeatKind, Heartbeat, Way};
     use crate::publisher::Incarnation;
     use crate::roster::{Roster, RosterConfig};
-    use crate::watch::Home;
+    use crate::watch::LocalHost;
 
     #[test]
     fn who_is_on_a_host_is_known_of_new_ones_and_of_those_who_moved() {
         let (now, wall) = (Monotonic::START, Timestamp::default());
         let host = |name: &str| HostName::parse(name).unwrap();
-        let config = RosterConfig::new(Home { host: host("here"), boot_id: None, pid: None });
+        let config = RosterConfig::new(LocalHost { host: host("here"), boot_id: None, pid: None });
         let mut roster = Roster::new(config, &[], 0, now, wall);
         let hear = |roster: &mut Roster, number: u32, on: &str| {
             let beat = Beat {

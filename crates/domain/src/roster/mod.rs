@@ -14,12 +14,12 @@ use crate::judge::{Judgement, judge_goodbye};
 use crate::last_seen::LastSeen;
 use crate::maintenance::{Maintenance, Window};
 use crate::nodes::NodeBeat;
-use crate::observer::{Observers, Reception};
 use crate::process::{ProbeAnswer, ProcessExit, ProcessIdentity};
 use crate::publisher::PublisherId;
+use crate::self_check::{Reception, SelfChecks};
 use crate::time::{Monotonic, Timestamp, describe_duration};
 use crate::verdict::{Change, Trigger, Verdict};
-use crate::watch::{Outcome, Surroundings, Transition, Watch};
+use crate::watch::{Outcome, Transition, Watch, WatchContext};
 
 mod config;
 mod directory;
@@ -74,7 +74,7 @@ impl Roster {
         wall: Timestamp,
     ) -> Self {
         let (windows, scheduled) = (std::mem::take(&mut config.windows), std::mem::take(&mut config.scheduled));
-        let (observers, last_seen) = (Observers::new(config.pause_max(), now), config.last_seen.take());
+        let (observers, last_seen) = (SelfChecks::new(config.pause_max(), now), config.last_seen.take());
         let heard = last_seen.as_ref().map(|last_seen| last_seen.heard.clone()).unwrap_or_default();
         let mut roster = Self {
             watched: Watched::new(config.home.clone(), observers, config.publishers_max),
@@ -513,7 +513,7 @@ impl Roster {
         publisher: &PublisherId,
         now: Monotonic,
         wall: Timestamp,
-        decide: impl FnOnce(&mut Watch, Surroundings<'_>) -> Option<Box<Transition>>,
+        decide: impl FnOnce(&mut Watch, WatchContext<'_>) -> Option<Box<Transition>>,
     ) {
         self.note_time(now);
         let Some(index) = self.watched.find(publisher) else { return };

@@ -109,7 +109,7 @@ pub(super) fn restart_event(
         decided_at: wall,
         trigger: Trigger::Start,
         summary: format!("alive: the monitor has started again; {before}"),
-        evidence: vec![Evidence::new(EvidenceKind::Observer, before)],
+        evidence: vec![Evidence::new(EvidenceKind::SelfCheck, before)],
         process: None,
         maintenance: false,
         flapping: None,
@@ -130,7 +130,7 @@ mod tests {
     use crate::process::ProcessIdentity;
     use crate::publisher::{HostName, Incarnation};
     use crate::roster::{Roster, RosterConfig};
-    use crate::watch::Home;
+    use crate::watch::LocalHost;
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -138,8 +138,8 @@ mod tests {
         PublisherId::parse(name).unwrap()
     }
 
-    fn home() -> Home {
-        Home { host: HostName::parse("here").unwrap(), boot_id: None, pid: None }
+    fn home() -> LocalHost {
+        LocalHost { host: HostName::parse("here").unwrap(), boot_id: None, pid: None }
     }
 
     fn at(seconds: i64) -> Timestamp {

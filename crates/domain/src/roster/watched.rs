@@ -15,13 +15,13 @@ use super::promises::Promises;
 use super::timers::{Due, Timers};
 use crate::agents::Agents;
 use crate::beat::Beat;
-use crate::crowd::Crowd;
-use crate::observer::Observers;
+use crate::mass_silence::MassSilence;
 use crate::process::ProcessIdentity;
 use crate::publisher::PublisherId;
+use crate::self_check::SelfChecks;
 use crate::time::{Monotonic, Timestamp};
 use crate::verdict::Verdict;
-use crate::watch::{Home, Surroundings, Watch, Whereabouts};
+use crate::watch::{LocalHost, Watch, WatchContext, Whereabouts};
 
 /// How often the silent are counted at most while there is a silence to judge: a count of a few is
 /// cheap, one of a million takes a millisecond.
@@ -39,7 +39,7 @@ const COUNTED_TWICE_MAX: usize = 200;
 
 /// Everybody, with what is around each of them.
 pub(super) struct Watched {
-    home: Home,
+    home: LocalHost,
     publishers_max: usize,
     entries: Vec<Entry>,
     /// For each entry an instant before which it is not late. Beside the entries, because it is read of
@@ -48,10 +48,10 @@ pub(super) struct Watched {
     by_id: Directory,
     places: Places,
     timers: Timers,
-    observers: Observers,
+    observers: SelfChecks,
     agents: Agents,
     promises: Promises,
-    crowd: Crowd,
+    crowd: MassSilence,
     counted_at: Option<Monotonic>,
     /// How long the last look at everybody took is not known yet.
     has_looked: bool,
@@ -62,7 +62,7 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(home: Home, observers: Observers, publishers_max: usize) -> Self {
+    pub(super) fn new(home: LocalHost, observers: SelfChecks, publishers_max: usize) -> Self {
         Self {
             home,
             publishers_max,
@@ -74,7 +74,7 @@ impl Watched {
             observers,
             agents: Agents::default(),
             promises: Promises::default(),
-            crowd: Crowd::default(),
+            crowd: MassSilence::default(),
             counted_at: None,
             has_looked: false,
             well: 0,
@@ -107,15 +107,15 @@ impl Watched {
         self.by_id.find(id, &self.entries)
     }
 
-    pub(super) const fn home(&self) -> &Home {
+    pub(super) const fn home(&self) -> &LocalHost {
         &self.home
     }
 
-    pub(super) const fn observers(&self) -> &Observers {
+    pub(super) const fn observers(&self) -> &SelfChecks {
         &self.observers
     }
 
-    pub(super) const fn observers_mut(&mut self) -> &mut Observers {
+    pub(super) const fn observers_mut(&mut self) -> &mut SelfChecks {
         &mut self.observers
     }
 
@@ -123,7 +123,7 @@ impl Watched {
         &self.agents
     }
 
-    pub(super) const fn crowd(&self) -> &Crowd {
+    pub(super) const fn crowd(&self) -> &MassSilence {
         &self.crowd
     }
 
@@ -152,12 +152,12 @@ impl Watched {
         &mut self,
         index: u32,
         asks: bool,
-        decide: impl FnOnce(&mut Watch, Surroundings<'_>) -> T,
+        decide: impl FnOnce(&mut Watch, WatchContext<'_>) -> T,
     ) -> T {
         let Entry { id, watch, .. } = &mut self.entries[index as usize];
         let boot = watch.boot().filter(|_| asks);
         let agent = boot.and_then(|boot| self.agents.of(boot, id));
-        let around = Surroundings {
+        let around = WatchContext {
             home: &self.home,
             observer: self.observers.of(watch.heard_on()),
             doubt: self.crowd.doubt(),
@@ -393,6 +393,6 @@ const fn is_well(watch: &Watch) -> bool {
     watch.last_heard().is_some() && matches!(watch.verdict(), Verdict::Alive | Verdict::Late | Verdict::Unknown)
 }
 
-fn is_late(observers: &Observers, watch: &Watch, now: Monotonic) -> bool {
+fn is_late(observers: &SelfChecks, watch: &Watch, now: Monotonic) -> bool {
     watch.is_late(observers.of(watch.heard_on()), now)
 }

@@ -15,13 +15,13 @@ use fastrand::Rng;
 use crate::arrivals::Phi;
 use crate::beat::{Beat, BeatKind, Heartbeat, Way};
 use crate::deadline::{DeadlineKind, DeadlineOverride, DeadlineRules, IdPattern};
-use crate::observer::{Observer, Reception};
 use crate::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::publisher::{BadName, HostName, Incarnation, PublisherId};
 use crate::roster::{Effect, Question, Roster, RosterConfig};
+use crate::self_check::{Reception, SelfCheck};
 use crate::time::{Monotonic, Timestamp, describe_duration};
 use crate::verdict::{Change, Verdict};
-use crate::watch::{Home, Watch};
+use crate::watch::{LocalHost, Watch};
 
 mod fleet;
 mod result;
@@ -107,7 +107,7 @@ struct World {
     rng: Rng,
     roster: Roster,
     /// What the monitor's ears could hear, as the roster should see it.
-    observer: Observer,
+    observer: SelfCheck,
     publishers: Vec<Publisher>,
     calendar: Vec<Vec<Event>>,
     soon: BinaryHeap<Reverse<Event>>,
@@ -122,9 +122,9 @@ impl World {
         let count = publisher_hours.clamp(1, PUBLISHERS_MAX);
         let hours = publisher_hours.div_ceil(count).max(1);
         let mut rng = Rng::with_seed(seed);
-        let home = Home { host: name("here", HostName::parse), boot_id: Some("boot".into()), pid: None };
+        let home = LocalHost { host: name("here", HostName::parse), boot_id: Some("boot".into()), pid: None };
         let publishers: Vec<_> = (0..count).map(|index| Publisher::new(index, &home, &mut rng)).collect();
-        let mut observer = Observer::new(PAUSE_MAX, at(0));
+        let mut observer = SelfCheck::new(PAUSE_MAX, at(0));
         observer.receives(Reception::Open, "", at(0));
         let overrides = KINDS.iter().flat_map(|kind| INTERVALS.map(|seconds| rule(kind, seconds))).collect();
         let rules = DeadlineRules { overrides, ..DeadlineRules::default() };
@@ -390,7 +390,7 @@ impl World {
 }
 
 impl Publisher {
-    fn new(index: u64, home: &Home, rng: &mut Rng) -> Self {
+    fn new(index: u64, home: &LocalHost, rng: &mut Rng) -> Self {
         let (seconds, kind) = (INTERVALS[rng.usize(0..3)], KINDS[usize::try_from(index % 3).unwrap_or(0)]);
         let interval = Duration::from_secs(seconds);
         let publisher = name(&format!("{kind}-{seconds}-{index}"), PublisherId::parse);

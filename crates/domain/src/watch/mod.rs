@@ -20,20 +20,20 @@ use crate::beat::Way;
 use crate::boot::BootId;
 use crate::deadline::{DeadlineRule, Fit};
 use crate::judge::Judgement;
-use crate::observer::HeardOn;
 use crate::process::{AskedFor, ProcessExit, ProcessIdentity};
 use crate::publisher::{HostName, Incarnation};
+use crate::self_check::HeardOn;
 use crate::time::{Monotonic, Span, Timestamp};
 use crate::verdict::{Trigger, Verdict};
 
-mod hearing;
-mod inquiry;
+mod context;
 mod outcome;
+mod probing;
 mod rival;
 mod schedule;
-mod surroundings;
+mod signals;
+pub use self::context::{LocalHost, WatchContext};
 pub use self::outcome::{Outcome, Transition, Whereabouts};
-pub use self::surroundings::{Home, Surroundings};
 
 /// The source's position, and since when it has been there without being idle.
 #[derive(Debug, Clone, Copy)]
@@ -95,12 +95,12 @@ pub struct Watch {
     process: Option<ProcessIdentity>,
     looked_at: Option<Monotonic>,
     position: Option<Position>,
-    trouble: Option<Box<Trouble>>,
+    trouble: Option<Box<ProbeState>>,
 }
 
 /// What only a publisher has of whom there was something to ask or to be told.
 #[derive(Debug, Clone, Default)]
-struct Trouble {
+struct ProbeState {
     asked: Option<(AskedFor, Monotonic)>,
     cpu: Option<(Duration, Monotonic)>,
     exit: Option<ProcessExit>,
@@ -190,7 +190,7 @@ impl Watch {
         (self.incarnation, self.has_incarnation) = (incarnation, true);
     }
 
-    fn trouble(&mut self) -> &mut Trouble {
+    fn trouble(&mut self) -> &mut ProbeState {
         self.trouble.get_or_insert_default()
     }
 
@@ -203,12 +203,12 @@ impl Watch {
     /// Its process, when it runs on our host, in our PID namespace or in one that we see into, and can be its own, so that it can
     /// be asked after.
     #[must_use]
-    pub fn process_here(&self, home: &Home) -> Option<&ProcessIdentity> {
+    pub fn process_here(&self, home: &LocalHost) -> Option<&ProcessIdentity> {
         let process = self.process.as_ref().filter(|process| self.is_here(process, home))?;
         self.not_its_own(home).is_none().then_some(process)
     }
 
-    fn is_here(&self, process: &ProcessIdentity, home: &Home) -> bool {
+    fn is_here(&self, process: &ProcessIdentity, home: &LocalHost) -> bool {
         match &home.boot_id {
             Some(ours) if process.boot_id.is_same_boot(ours) => {
                 process.boot_id == *ours || process.boot_id.namespace_below(ours).is_some()
@@ -220,7 +220,7 @@ impl Watch {
     /// What the process is that it names, when that says nothing about the publisher: the first one of our PID namespace, which
     /// starts the others, and the monitor's own, unless the publisher runs inside it.
     #[must_use]
-    pub fn not_its_own(&self, home: &Home) -> Option<&'static str> {
+    pub fn not_its_own(&self, home: &LocalHost) -> Option<&'static str> {
         let process = self.process.as_ref().filter(|_| !self.is_inside)?;
         let is_ours = match &home.boot_id {
             Some(ours) => process.boot_id == *ours,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Home, Surroundings, Transition, Watch};
+use super::{LocalHost, Transition, Watch, WatchContext};
 use crate::beat::{Beat, BeatKind, Way};
 use crate::judge::{judge_conflict, judge_conflict_over, judge_other_user};
 use crate::process::ProcessIdentity;
@@ -64,7 +64,7 @@ impl Watch {
     /// Whether this is a sign of life of the publisher. It is none when it is a reading of an earlier life (a replayed
     /// backlog), when the life that it is from has just ended (it was on its way), or when somebody else speaks here while
     /// the one who is known goes on.
-    pub(super) fn is_its_own(&mut self, beat: &Beat, around: Surroundings<'_>) -> bool {
+    pub(super) fn is_its_own(&mut self, beat: &Beat, around: WatchContext<'_>) -> bool {
         let (speaks, process) = match &beat.kind {
             BeatKind::Readings { incarnation } => (*incarnation, None),
             BeatKind::Heartbeat(heartbeat) => (Some(heartbeat.incarnation), heartbeat.process.as_ref()),
@@ -95,7 +95,7 @@ impl Watch {
     }
 
     /// Whether it has been silent for longer than is usual, grace or not.
-    pub(super) fn has_ceased(&self, around: Surroundings<'_>, now: Monotonic) -> bool {
+    pub(super) fn has_ceased(&self, around: WatchContext<'_>, now: Monotonic) -> bool {
         now.since(self.silent_since(around.observer)) >= self.late_after().get()
     }
 
@@ -113,7 +113,7 @@ impl Watch {
         beat: &Beat,
         incarnation: Incarnation,
         process: Option<&ProcessIdentity>,
-        around: Surroundings<'_>,
+        around: WatchContext<'_>,
     ) -> bool {
         let at = beat.at;
         let apart = self.deadline() + self.interval().unwrap_or_default();
@@ -148,7 +148,7 @@ impl Watch {
     }
 
     /// The process of somebody else in the same life, whose user is to be asked for; once.
-    pub fn user_to_ask(&mut self, home: &Home) -> Option<ProcessIdentity> {
+    pub fn user_to_ask(&mut self, home: &LocalHost) -> Option<ProcessIdentity> {
         let known = self.incarnation();
         let rival = self.trouble.as_mut()?.rival.as_mut()?;
         if rival.user_asked || Some(rival.incarnation) != known {

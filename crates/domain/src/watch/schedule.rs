@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Watch;
 use crate::deadline::{DeadlineKind, DeadlineRule, Fit, late_after};
-use crate::observer::Observer;
 use crate::publisher::Incarnation;
+use crate::self_check::SelfCheck;
 use crate::time::{Monotonic, Span};
 use crate::verdict::Verdict;
 
@@ -71,19 +71,19 @@ impl Watch {
 
     /// Whether it has been silent for longer than is usual, as far as a monitor can tell that hears.
     #[must_use]
-    pub fn is_late(&self, observer: &Observer, now: Monotonic) -> bool {
+    pub fn is_late(&self, observer: &SelfCheck, now: Monotonic) -> bool {
         !self.ended && observer.hears() && now >= self.late_at(observer)
     }
 
     /// From when on its silence is longer than is usual, unless it is heard before.
     #[must_use]
-    pub fn late_at(&self, observer: &Observer) -> Monotonic {
+    pub fn late_at(&self, observer: &SelfCheck) -> Monotonic {
         (self.silent_since(observer) + self.late_after()).max(self.grace_until())
     }
 
     /// When to [`Watch::look`] again; `None` while there is nothing to wait for.
     #[must_use]
-    pub fn look_again_at(&self, observer: &Observer) -> Option<Monotonic> {
+    pub fn look_again_at(&self, observer: &SelfCheck) -> Option<Monotonic> {
         if self.ended {
             return None;
         }
@@ -108,11 +108,11 @@ impl Watch {
         late_after(self.interval, self.deadline)
     }
 
-    pub(super) fn deadline_at(&self, observer: &Observer) -> Monotonic {
+    pub(super) fn deadline_at(&self, observer: &SelfCheck) -> Monotonic {
         (self.silent_since(observer) + self.deadline).max(self.grace_until()).max(observer.settled_at())
     }
 
-    pub(super) fn silent_since(&self, observer: &Observer) -> Monotonic {
+    pub(super) fn silent_since(&self, observer: &SelfCheck) -> Monotonic {
         observer.counts_from(self.last_heard.map_or(self.watched_since, |(at, _)| at))
     }
 
@@ -122,7 +122,7 @@ impl Watch {
 
     /// The deadline learns from a sign of life, when the silence before it was the publisher's own: not
     /// ours, not that of a process that was stopped or had ended, not the gap between two lives.
-    pub(super) fn fit_deadline(&mut self, at: Monotonic, life_before: Option<Incarnation>, observer: &Observer) {
+    pub(super) fn fit_deadline(&mut self, at: Monotonic, life_before: Option<Incarnation>, observer: &SelfCheck) {
         let (incarnation, interval) = (self.incarnation(), self.interval());
         let Some(fit) = &mut self.fit else { return };
         let is_new_life = incarnation != life_before || self.last_heard.is_none();

@@ -1,4 +1,4 @@
-//! An [`AgentWay`] over a broker: a question on an agent's `ask` topic, its answer on its `answer` topic.
+//! An [`AgentChannel`] over a broker: a question on an agent's `ask` topic, its answer on its `answer` topic.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use heartwatch_domain::command::Command;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_formats::command;
 use heartwatch_formats::envelope::Prefix;
-use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture, Outgoing, Transport, TransportEvent};
+use heartwatch_ports::{AgentAnswer, AgentChannel, BoxFuture, Outgoing, Transport, TransportEvent};
 
 /// Answers that wait to be taken; beyond them the connection is not read.
 const ANSWERS_MAX: usize = 1_024;
@@ -31,7 +31,7 @@ pub fn over_broker(
     transport: Arc<dyn Transport>,
     mut events: mpsc::Receiver<TransportEvent>,
     prefix: Prefix,
-) -> (Arc<dyn AgentWay>, mpsc::Receiver<AgentAnswer>) {
+) -> (Arc<dyn AgentChannel>, mpsc::Receiver<AgentAnswer>) {
     let connected = Arc::new(AtomicBool::new(false));
     let (answers, answers_end) = mpsc::channel(ANSWERS_MAX);
     let (is_connected, listening, topics) = (connected.clone(), transport.clone(), prefix.clone());
@@ -58,7 +58,7 @@ pub fn over_broker(
     (Arc::new(Broker { transport, prefix, connected }), answers_end)
 }
 
-impl AgentWay for Broker {
+impl AgentChannel for Broker {
     fn name(&self) -> &'static str {
         "MQTT"
     }

@@ -1,4 +1,4 @@
-//! [`RemoteProbe`] over every way on which agents get commands ([`AgentWay`]): the broker, Kafka, a server's streams.
+//! [`RemoteProbe`] over every way on which agents get commands ([`AgentChannel`]): the broker, Kafka, a server's streams.
 //!
 //! - The way on which an agent answered last is taken first, then one that knows it, then the others. When a way fails,
 //!   or has not answered in its share of the time, the next one is asked as well; the first answer counts.
@@ -25,7 +25,7 @@ use heartwatch_domain::process::{ProbeAnswer, ProcessIdentity};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::describe_duration;
 use heartwatch_formats::command::{ProbeOutput, probe_data};
-use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture, RemoteProbe};
+use heartwatch_ports::{AgentAnswer, AgentChannel, BoxFuture, RemoteProbe};
 use heartwatch_system::clock::Clock;
 
 /// Most questions without an answer.
@@ -44,7 +44,7 @@ struct Shared {
     /// Distinct for every life of the monitor, so that a late answer to an earlier one is nobody's.
     life: String,
     asked: AtomicU64,
-    ways: Mutex<Vec<Arc<dyn AgentWay>>>,
+    ways: Mutex<Vec<Arc<dyn AgentChannel>>>,
     waiting: Mutex<HashMap<String, Waiting>>,
     /// On which way an agent answered last.
     answered_on: Mutex<HashMap<PublisherId, &'static str>>,
@@ -77,7 +77,7 @@ impl Agents {
 
     /// Asks on this way, too, in place of the one of the same name; listens to what comes back on the current tokio
     /// runtime until it ends.
-    pub fn ask_over(&self, way: Arc<dyn AgentWay>, mut answers: mpsc::Receiver<AgentAnswer>) {
+    pub fn ask_over(&self, way: Arc<dyn AgentChannel>, mut answers: mpsc::Receiver<AgentAnswer>) {
         let name = way.name();
         {
             let mut ways = locked(&self.shared.ways);
@@ -129,7 +129,7 @@ impl Shared {
     }
 
     /// The ways to ask an agent, the most promising one first.
-    fn ways_to(&self, agent: &PublisherId) -> Vec<Arc<dyn AgentWay>> {
+    fn ways_to(&self, agent: &PublisherId) -> Vec<Arc<dyn AgentChannel>> {
         let answered_on = locked(&self.answered_on).get(agent).copied();
         let mut ways = locked(&self.ways).clone();
         ways.sort_by_key(|way| (answered_on != Some(way.name()), !way.knows(agent)));
@@ -164,7 +164,7 @@ impl Agents {
     /// Asks on one way; an error says which way it was and what went wrong there.
     async fn ask_on(
         &self,
-        way: Arc<dyn AgentWay>,
+        way: Arc<dyn AgentChannel>,
         agent: &PublisherId,
         process: &ProcessIdentity,
         until: Instant,

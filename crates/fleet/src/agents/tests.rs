@@ -14,7 +14,7 @@ struct Way {
     answers: mpsc::Sender<AgentAnswer>,
 }
 
-impl AgentWay for Way {
+impl AgentChannel for Way {
     fn name(&self) -> &'static str {
         self.name
     }

@@ -7,9 +7,9 @@
 //! - [`MessageCount`] tells how many messages a topic was given.
 //! - [`consume`] hands on a topic that is acted on at once, like commands; [`KafkaProducer`] sends single messages.
 
+mod broadcast_reader;
 mod consumer;
 mod count;
-mod everything;
 mod marks;
 mod outage;
 mod polled;
@@ -21,9 +21,9 @@ mod transport;
 
 use rdkafka::ClientConfig;
 
+pub use broadcast_reader::{Everything, read_everything};
 pub use consumer::{Consumed, Consumption, StartAt, consume};
 pub use count::MessageCount;
-pub use everything::{Everything, read_everything};
 pub use producer::KafkaProducer;
 pub use questions::{AgentsHeard, over_kafka};
 pub use sink::{KafkaSink, KafkaSinkConfig};

@@ -1,4 +1,4 @@
-//! An [`AgentWay`] over Kafka: a question on `monitoring-commands`, which the server that has the agent hands to its stream,
+//! An [`AgentChannel`] over Kafka: a question on `monitoring-commands`, which the server that has the agent hands to its stream,
 //! and its result on `monitoring-results`.
 
 use std::collections::HashSet;
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::everything::{Everything, read_everything};
+use super::broadcast_reader::{Everything, read_everything};
 use super::{BadKafka, KafkaProducer};
 use heartwatch_domain::command::Command;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_formats::monitoring_command::{
     COMMANDS_TOPIC, MonitoringCommand, RESULTS_TOPIC, decode_probe_result, encode_command,
 };
-use heartwatch_ports::{AgentAnswer, AgentWay, BoxFuture};
+use heartwatch_ports::{AgentAnswer, AgentChannel, BoxFuture};
 use heartwatch_system::clock::Clock;
 
 /// Answers that wait to be taken; beyond them Kafka is not read.
@@ -59,7 +59,7 @@ pub fn over_kafka(
     brokers: &str,
     heard: AgentsHeard,
     clock: Clock,
-) -> Result<(Arc<dyn AgentWay>, mpsc::Receiver<AgentAnswer>), BadKafka> {
+) -> Result<(Arc<dyn AgentChannel>, mpsc::Receiver<AgentAnswer>), BadKafka> {
     let producer = KafkaProducer::new(brokers)?;
     let Everything { messages: mut results, ready } = read_everything(brokers, RESULTS_TOPIC, ANSWERS_MAX)?;
     let (answers, answers_end) = mpsc::channel(ANSWERS_MAX);
@@ -81,7 +81,7 @@ pub fn over_kafka(
     Ok((Arc::new(Questions { producer, heard, ready, stop, clock }), answers_end))
 }
 
-impl AgentWay for Questions {
+impl AgentChannel for Questions {
     fn name(&self) -> &'static str {
         "Kafka"
     }

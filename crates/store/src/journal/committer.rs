@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use super::store::{Store, Write};
 use super::{Batch, JournalError, Level, Limits, NamedLoss};
 use heartwatch_domain::history::{ChangesQuery, DeadLetterLine, NewestQuery};
-use heartwatch_domain::intake::Kept;
+use heartwatch_domain::intake::AppendReceipt;
 use heartwatch_domain::ledger::LedgerLine;
 use heartwatch_domain::verdict::Change;
 
@@ -28,7 +28,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 pub(super) enum Command {
     Write {
         write: Write,
-        reply: Reply<Kept>,
+        reply: Reply<AppendReceipt>,
         permit: Option<OwnedSemaphorePermit>,
     },
     /// Somebody waits in the other queue.
@@ -134,7 +134,7 @@ pub(super) fn run(
 }
 
 /// A write, who waits for it, and its place in the queue.
-type Queued = (Write, Reply<Kept>, Option<OwnedSemaphorePermit>);
+type Queued = (Write, Reply<AppendReceipt>, Option<OwnedSemaphorePermit>);
 
 fn commit(store: &mut Store, group: &mut Vec<Queued>, level: &watch::Sender<Level>) {
     if group.is_empty() {

@@ -1,7 +1,7 @@
 //! Where readings with their numbers are, so that a number that comes again can be compared with what it was.
 //!
 //! A copy of a reading says the same as the one before it: same series, same fields, same time. How numbers and names are
-//! written does not matter, and neither do the nanoseconds by which the one before it was moved ([`super::stamps`]). Anything
+//! written does not matter, and neither do the nanoseconds by which the one before it was moved ([`super::point_index`]). Anything
 //! else under the same number is another reading.
 //!
 //! Bounded: of the latest [`PLACES_MAX`] runs of numbers it is known in which block they are, also after a start, as long as

@@ -8,12 +8,12 @@ use hashbrown::HashMap;
 use super::Level;
 use super::block::Owner;
 use super::copies::Places;
+use super::dirty_incarnations::{DirtyIncarnation, DirtyIncarnations, Incarnations};
 use super::fresh::Fresh;
 use super::incarnation::IncarnationState;
 use super::marks::Marks;
+use super::point_index::PointIndex;
 use super::shares::{Held, Shares};
-use super::stamps::Stamps;
-use super::touched::{Incarnations, Touched, TouchedIncarnation};
 use super::verdict_row::LastVerdict;
 use heartwatch_domain::publisher::{Incarnation, PublisherId};
 use heartwatch_domain::time::Timestamp;
@@ -37,7 +37,7 @@ pub(super) struct Known {
     /// In which blocks the numbers are.
     pub(super) places: Places,
     /// The points that are taken.
-    pub(super) stamps: Stamps,
+    pub(super) stamps: PointIndex,
     /// What was committed of late and waits for the sink.
     pub(super) fresh: Fresh,
 }
@@ -53,8 +53,8 @@ impl Known {
     }
 
     /// Takes over what a commit has changed.
-    pub(super) fn adopt(&mut self, touched: Touched) {
-        for TouchedIncarnation { owner, state, place, .. } in touched.into_iter() {
+    pub(super) fn adopt(&mut self, touched: DirtyIncarnations) {
+        for DirtyIncarnation { owner, state, place, .. } in touched.into_iter() {
             self.note_missing(&owner, &state);
             match place.and_then(|place| self.incarnations.get_index_mut(place)) {
                 Some((_, known)) => *known = state,

@@ -27,7 +27,7 @@
 mod block;
 mod committer;
 mod copies;
-mod draft;
+mod dirty_incarnations;
 mod field_sets;
 mod fresh;
 mod history;
@@ -38,16 +38,16 @@ mod known;
 mod marks;
 mod noted;
 mod past;
+mod point_index;
 mod readings;
 mod recovery;
 mod schema;
 mod shares;
 mod since;
 mod snapshot;
-mod stamps;
 mod store;
 mod tail;
-mod touched;
+mod transaction;
 mod verdict_row;
 mod witness;
 
@@ -68,7 +68,7 @@ pub use self::snapshot::{Snapshot, snapshot};
 use self::store::{Store, Write};
 pub use self::tail::Tail;
 use heartwatch_domain::history::{ChangesQuery, DeadLetterLine, NewestQuery, ReadingsPlot, ReadingsQuery};
-use heartwatch_domain::intake::{IntakeEntry, Kept};
+use heartwatch_domain::intake::{AppendReceipt, IntakeEntry};
 use heartwatch_domain::journal_id::JournalId;
 use heartwatch_domain::ledger::LedgerLine;
 pub use heartwatch_domain::ledger::NamedLoss;
@@ -282,7 +282,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Write`]: nothing of it was stored.
-    pub async fn append(&self, entries: Arc<Vec<IntakeEntry>>) -> Result<Kept, JournalError> {
+    pub async fn append(&self, entries: Arc<Vec<IntakeEntry>>) -> Result<AppendReceipt, JournalError> {
         let delay = self.slow_down();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

@@ -12,13 +12,13 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::block::{BlockBuilder, Index, Owner, Part};
 use super::copies::Places;
+use super::dirty_incarnations::Incarnations;
 use super::incarnation::IncarnationState;
 use super::known::Known;
 use super::marks::Marks;
+use super::point_index::PointIndex;
 use super::schema::{DELIVERED, WAITING};
 use super::shares::Held;
-use super::stamps::Stamps;
-use super::touched::Incarnations;
 use super::verdict_row::LastVerdict;
 use super::{Level, history_check, since};
 use crate::encoding::checksum;
@@ -95,7 +95,7 @@ pub(super) fn load(
     transaction.commit()?;
     let verdicts =
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
-    let (marks, stamps, places) = (Marks::read(connection)?, Stamps::read(connection)?, Places::read(connection)?);
+    let (marks, stamps, places) = (Marks::read(connection)?, PointIndex::read(connection)?, Places::read(connection)?);
     let mut known = Known { verdicts, level, since, last_block, marks, stamps, places, ..Known::default() };
     known.begin(incarnations);
     for ((publisher, _), InBlocks { waiting, here }) in &in_blocks {

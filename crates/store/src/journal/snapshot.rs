@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::block::Index;
+use super::dirty_incarnations::Incarnations;
 use super::incarnation::IncarnationState;
 use super::schema::LAYOUT;
 use super::store::{ledger_lines, named_losses};
-use super::touched::Incarnations;
 use super::{JournalError, NamedLoss, recovery, since};
 use crate::database;
 use heartwatch_domain::ledger::LedgerLine;

@@ -9,19 +9,19 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::watch;
 
 use super::block::{Index, Owner};
-use super::draft::{Changed, Draft};
+use super::dirty_incarnations::Incarnations;
 use super::fresh::Fresh;
 use super::incarnation::Unwritten;
 use super::known::Known;
 use super::noted::Noted;
 use super::schema::LAYOUT;
-use super::touched::Incarnations;
+use super::transaction::{Changed, JournalTransaction};
 use super::witness::{Testimony, Witness};
 use super::{Batch, DeadLetter, JournalConfig, JournalError, Level, Limits, NamedLoss, Recovery, identity, recovery};
 use crate::encoding::{checksum, unsealed};
 use crate::{database, disk, records};
 use heartwatch_domain::history::{ChangesQuery, DeadLetterLine, NewestQuery};
-use heartwatch_domain::intake::{DeliveryState, IntakeEntry, Kept};
+use heartwatch_domain::intake::{AppendReceipt, DeliveryState, IntakeEntry};
 use heartwatch_domain::journal_id::JournalId;
 use heartwatch_domain::ledger::LedgerLine;
 use heartwatch_domain::publisher::PublisherId;
@@ -156,7 +156,7 @@ impl Store {
     }
 
     /// Commits a group: all of it or nothing. The answers are in the order of the group.
-    pub(super) fn commit(&mut self, group: &[&Write]) -> Result<Vec<Kept>, JournalError> {
+    pub(super) fn commit(&mut self, group: &[&Write]) -> Result<Vec<AppendReceipt>, JournalError> {
         let result = self.ready().and_then(|()| self.try_commit(group));
         match result {
             Ok((answers, changed)) => {
@@ -174,7 +174,7 @@ impl Store {
                     .zip(answers)
                     .map(|(number, mut states)| {
                         states.iter_mut().for_each(|state| state.journal = journal);
-                        Kept { number, states }
+                        AppendReceipt { number, states }
                     })
                     .collect())
             }
@@ -210,7 +210,7 @@ impl Store {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let bytes = group.iter().map(|write| write.bytes()).sum();
         let identity = *self.identity.borrow();
-        let mut draft = Draft::new(&transaction, &self.config, &self.known, identity, bytes);
+        let mut draft = JournalTransaction::new(&transaction, &self.config, &self.known, identity, bytes);
         let mut answers = Vec::with_capacity(group.len());
         for write in group {
             answers.push(match write {

@@ -16,8 +16,8 @@ use std::path::Path;
 use hashbrown::HashMap;
 
 use super::block::Owner;
+use super::dirty_incarnations::Incarnations;
 use super::incarnation::IncarnationState;
-use super::touched::Incarnations;
 use crate::disk::{beside, sync_directory};
 use crate::encoding::{Decoder, put_bytes, put_number};
 use crate::slot::{self, SLOT_BYTES, content, slot};

@@ -1,7 +1,7 @@
 //! A publisher's outbox: every reading is here until the monitor has confirmed it.
 //!
 //! Invariants, attacked by the tests beside this file:
-//! 1. **Kept is durable.** When [`Outbox::keep`] returns, the readings are in the file and the file is
+//! 1. **StoredReading is durable.** When [`Outbox::keep`] returns, the readings are in the file and the file is
 //!    synced; when it fails, none of them is.
 //! 2. A reading leaves in one of two ways: confirmed by the monitor, or given up at the limit. One that
 //!    is given up is in exactly one named range, in the same commit, until the monitor has been told.
@@ -35,9 +35,9 @@ use self::lives::{Started, start_life};
 use self::schema::LAYOUT;
 use super::{database, disk};
 use heartwatch_domain::confirmers::{Confirmer, Confirmers};
-use heartwatch_domain::delivery::Run;
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::{Reading, Sequence};
+use heartwatch_domain::retransmitter::Run;
 
 /// What to do when the outbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,7 +89,7 @@ pub struct OutboxConfig {
 
 /// A reading with the life that numbered it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Kept {
+pub struct StoredReading {
     /// Which life.
     pub incarnation: Incarnation,
     /// The reading.
@@ -312,7 +312,7 @@ impl Outbox {
         first: Sequence,
         last: Sequence,
         readings_max: usize,
-    ) -> Result<Vec<Kept>, OutboxError> {
+    ) -> Result<Vec<StoredReading>, OutboxError> {
         let mut select = self
             .connection
             .prepare_cached(
@@ -329,7 +329,7 @@ impl Outbox {
             let sequence = row.get::<_, i64>(0).map_err(unusable)?.cast_unsigned();
             let bytes = row.get_ref(1).map_err(unusable)?.as_blob().unwrap_or_default();
             match kept_reading::from_bytes(bytes, incarnation, sequence) {
-                Some(reading) => kept.push(Kept { incarnation, reading }),
+                Some(reading) => kept.push(StoredReading { incarnation, reading }),
                 // the next start gives it up by number
                 None => tracing::error!(%incarnation, sequence, "a kept reading was damaged on disk"),
             }

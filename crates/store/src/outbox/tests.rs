@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use super::given_up::REASON_DAMAGED;
 use super::*;
 use crate::disk::beside;
-use heartwatch_domain::delivery::safe_runs;
 use heartwatch_domain::journal_id::JournalId;
 use heartwatch_domain::reading::FieldValue;
+use heartwatch_domain::retransmitter::safe_runs;
 use heartwatch_domain::time::Timestamp;
 
 fn reading(sequence: Sequence) -> Reading {

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use anyhow::Context as _;
 
 use super::by_hand::Fate;
-use super::stage::{DEVICE, PROGRAM, Stage};
 use super::tally::Tally;
+use super::testbed::{DEVICE, PROGRAM, Testbed};
 use super::truth::Truth;
 use heartwatch_domain::ledger::{Account, NamedLoss};
 use heartwatch_domain::publisher::Incarnation;
@@ -59,7 +59,7 @@ pub(super) struct Excuse {
 ///
 /// # Errors
 /// When the store or the ledger cannot be read.
-pub(super) async fn audit(stage: &Stage, excuse: Excuse, complaints: &mut Vec<String>) -> anyhow::Result<Tally> {
+pub(super) async fn audit(stage: &Testbed, excuse: Excuse, complaints: &mut Vec<String>) -> anyhow::Result<Tally> {
     let mut stored = stored_rows(stage).await?;
     let mut ledger = stage.api.ledger().await?;
     if ledger.losses_left_out > 0 {
@@ -276,7 +276,7 @@ fn count_by_hand(
     }
 }
 
-async fn stored_rows(stage: &Stage) -> anyhow::Result<HashMap<String, StoredRows>> {
+async fn stored_rows(stage: &Testbed) -> anyhow::Result<HashMap<String, StoredRows>> {
     let mut stored: HashMap<String, StoredRows> = HashMap::new();
     let mut note = |publisher: &str, start: u64, row: u64, unless_there: bool| {
         let index = usize::try_from(row.saturating_sub(1)).unwrap_or(usize::MAX).min(1 << 20);

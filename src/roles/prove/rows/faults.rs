@@ -16,7 +16,7 @@ use super::influx_line::Answer;
 use super::kinds::RowFault;
 use super::plan::Injection;
 use super::publisher::{Mode, Publisher, State};
-use super::stage::{DATA, DATA_ELSEWHERE, DEVICE, JOURNAL_BYTES_SMALL, PROGRAM, Stage};
+use super::testbed::{DATA, DATA_ELSEWHERE, DEVICE, JOURNAL_BYTES_SMALL, PROGRAM, Testbed};
 use super::wrong_clock::WrongClock;
 use crate::roles::prove::proxy::{Line, Proxy};
 use heartwatch_domain::publisher::{HostName, PublisherId};
@@ -52,7 +52,7 @@ pub(super) fn mode(chance: u64) -> Mode {
     }
 }
 
-impl Stage {
+impl Testbed {
     /// Injects one fault and heals it.
     ///
     /// # Errors

@@ -19,8 +19,8 @@ mod plan;
 mod play;
 mod publisher;
 mod report;
-mod stage;
 mod tally;
+mod testbed;
 mod truth;
 mod wrong_clock;
 
@@ -38,7 +38,7 @@ use self::kinds::{Equipment, RowFault};
 use self::plan::Plan;
 use self::play::play;
 use self::report::Report;
-use self::stage::{PUBLISHERS, Programs, Stage};
+use self::testbed::{PUBLISHERS, Programs, Testbed};
 use super::folder::Folder;
 use super::program::{find, find_library};
 use crate::roles::ask::drawing;
@@ -73,7 +73,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     let plan = Plan::new(args.faults, args.seed, &kinds);
     let progress = progress(args)?;
     let work = plan.stages.iter().zip(&stages).map(|(rounds, stage)| {
-        let StagePlan { name, equipment, .. } = *stage;
+        let TestbedPlan { name, equipment, .. } = *stage;
         let mosquitto = mosquitto.clone().filter(|_| equipment.own_broker);
         let influxd = influxd.clone().filter(|_| equipment.influxdb);
         let programs = Programs { heartwatch: heartwatch.clone(), influxd, mosquitto, faketime: faketime.clone() };
@@ -81,11 +81,11 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
         let progress = &progress;
         async move {
             let publishers = args.publishers.unwrap_or(PUBLISHERS);
-            let mut stage = Stage::start(name, &folder, &programs, publishers).await;
+            let mut stage = Testbed::start(name, &folder, &programs, publishers).await;
             for _ in 1..STARTS_MAX {
                 if stage.is_err() {
                     let _ = std::fs::remove_dir_all(&folder);
-                    stage = Stage::start(name, &folder, &programs, publishers).await;
+                    stage = Testbed::start(name, &folder, &programs, publishers).await;
                 }
             }
             play(name, stage, rounds, args.seed, progress).await
@@ -111,7 +111,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
 }
 
 /// A stage, what there is on it, and the kinds of faults that are possible on it.
-struct StagePlan {
+struct TestbedPlan {
     name: &'static str,
     equipment: Equipment,
     kinds: Vec<RowFault>,
@@ -122,7 +122,7 @@ fn stages(
     influxdb: bool,
     mosquitto: bool,
     lacking: BTreeMap<RowFault, &'static str>,
-) -> (Vec<StagePlan>, BTreeMap<RowFault, &'static str>) {
+) -> (Vec<TestbedPlan>, BTreeMap<RowFault, &'static str>) {
     let mut equipped = vec![("embedded", Equipment { influxdb, own_broker: false })];
     if mosquitto {
         equipped.push(("mosquitto", Equipment { influxdb, own_broker: true }));
@@ -147,7 +147,7 @@ fn stages(
         let is_known = |kind: &RowFault| !equipment.influxdb && kind.damages_journal();
         let possible =
             |kind: &RowFault| kind.is_possible_with(equipment) && !skipped.contains_key(kind) && !is_known(kind);
-        StagePlan { name, equipment, kinds: RowFault::ALL.into_iter().filter(possible).collect() }
+        TestbedPlan { name, equipment, kinds: RowFault::ALL.into_iter().filter(possible).collect() }
     });
     (stages.collect(), skipped)
 }

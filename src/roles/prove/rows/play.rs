@@ -14,8 +14,8 @@ use super::kinds::RowFault;
 use super::outbox_file::OutboxFile;
 use super::plan::Round;
 use super::publisher::{Mode, Publisher, State};
-use super::stage::Stage;
 use super::tally::Tally;
+use super::testbed::Testbed;
 
 /// How long after healing every row has to be stored or named: nothing here measures time, and the machine may be loaded.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(240);
@@ -65,7 +65,7 @@ impl Findings {
 /// Plays all rounds of a stage that was started, or could not be.
 pub(super) async fn play(
     name: &str,
-    stage: anyhow::Result<Stage>,
+    stage: anyhow::Result<Testbed>,
     rounds: &[Round],
     seed: u64,
     progress: &ProgressBar,
@@ -149,7 +149,7 @@ impl Noted {
 
 /// The count after a round, and how long it took from healing until every row was stored or named.
 async fn play_round(
-    stage: &Stage,
+    stage: &Testbed,
     round: &Round,
     random: &mut fastrand::Rng,
     before: Tally,
@@ -199,7 +199,7 @@ async fn play_round(
 
 /// Ends the publishers in order and starts each once more, to say what it still knows and to send what it
 /// still has.
-async fn go_quiet(stage: &Stage, found: &mut Noted) {
+async fn go_quiet(stage: &Testbed, found: &mut Noted) {
     let quiet = stage.publishers.iter().map(async |publisher| {
         let mut state = publisher.state.lock().await;
         let failure = publisher.failure(&mut state);
@@ -239,7 +239,7 @@ async fn clear_elsewhere(publisher: &Publisher, state: &mut State) -> anyhow::Re
 
 /// Waits until nothing is missing, on its way or in an outbox any more. What has not come to rest in one round is a
 /// complaint of that round, and is not waited for again.
-async fn settle(stage: &Stage) -> Result<(), String> {
+async fn settle(stage: &Testbed) -> Result<(), String> {
     let (end, mut changed) = (Instant::now() + SETTLE_TIMEOUT, Instant::now());
     let (mut seen_settled, mut last) = (0, None);
     loop {
@@ -271,7 +271,7 @@ struct Unsettled {
     reason: String,
 }
 
-async fn unsettled(stage: &Stage) -> Option<Unsettled> {
+async fn unsettled(stage: &Testbed) -> Option<Unsettled> {
     let given_up = stage.never_settled.lock().await;
     let unsettled =
         |what: &str, reason: String| (!given_up.contains(what)).then(|| Unsettled { what: what.to_owned(), reason });

@@ -46,7 +46,7 @@ pub(super) enum Mode {
 pub(super) enum Place {
     /// Its own.
     #[default]
-    Home,
+    LocalHost,
     /// Another one.
     Elsewhere,
 }
@@ -54,7 +54,7 @@ pub(super) enum Place {
 impl Place {
     const fn data_dir(self) -> &'static str {
         match self {
-            Self::Home => "kept",
+            Self::LocalHost => "kept",
             Self::Elsewhere => "kept-elsewhere",
         }
     }
@@ -107,12 +107,12 @@ impl Publisher {
             running: None,
         };
         let truth = Truth::default();
-        let state = State { daemon, starts: 0, open: None, place: Place::Home, was_elsewhere: false, truth };
+        let state = State { daemon, starts: 0, open: None, place: Place::LocalHost, was_elsewhere: false, truth };
         let outbox = |place: Place| folder.join(place.data_dir()).join("outbox").join(format!("{id}.sqlite"));
         Self {
             id: id.to_owned(),
             line,
-            outbox: outbox(Place::Home),
+            outbox: outbox(Place::LocalHost),
             outbox_elsewhere: outbox(Place::Elsewhere),
             folder: folder.to_owned(),
             state: Mutex::new(state),
@@ -144,7 +144,7 @@ impl Publisher {
         state.starts += 1;
         let printed = self.folder.join(format!("{}.lines", self.id));
         std::fs::write(&printed, lines).context("cannot write the lines of a program")?;
-        let mut words = self.words(Place::Home);
+        let mut words = self.words(Place::LocalHost);
         words.extend(["--exec".to_owned(), format!("cat {}", printed.display())]);
         let line_protocol = r#"{"format":"line-protocol"}"#;
         words.extend(["--exec-restart", "never", "--schema", line_protocol, "--interval", "0"].map(str::to_owned));
@@ -181,7 +181,7 @@ impl Publisher {
     /// # Errors
     /// When the file cannot be written or the program cannot be started.
     pub(super) fn start_with(&self, state: &mut State, mode: Mode, more: &[(&str, &str)]) -> anyhow::Result<()> {
-        self.start_in(state, mode, Place::Home, more)
+        self.start_in(state, mode, Place::LocalHost, more)
     }
 
     fn start_in(&self, state: &mut State, mode: Mode, place: Place, more: &[(&str, &str)]) -> anyhow::Result<()> {
@@ -283,7 +283,7 @@ impl Publisher {
         let Some(start) = state.open else { return };
         state.truth.read_trace(start, &self.log(start));
         // what cannot be read now is known at its end
-        let outbox = if state.place == Place::Home { &self.outbox } else { &self.outbox_elsewhere };
+        let outbox = if state.place == Place::LocalHost { &self.outbox } else { &self.outbox_elsewhere };
         if let Ok(found) = OutboxFile::in_use(outbox) {
             state.truth.note_outbox(start, &found);
         }
@@ -299,7 +299,7 @@ impl Publisher {
     fn note_end(&self, state: &mut State) {
         let Some(start) = state.open.take() else { return };
         state.truth.read_trace(start, &self.log(start));
-        let found = if state.place == Place::Home { self.left() } else { self.left_elsewhere() };
+        let found = if state.place == Place::LocalHost { self.left() } else { self.left_elsewhere() };
         state.truth.note_outbox(start, &found);
     }
 

@@ -12,8 +12,8 @@ use rustix::process::Signal;
 
 use super::finding::{Finding, Truth};
 use super::kafka::Kafka;
-use super::stage::Stage;
 use super::subject::{Subject, Watched};
+use super::testbed::Testbed;
 use crate::roles::cli::FaultKind;
 use crate::roles::prove::proxy::Line;
 use heartwatch_domain::verdict::Verdict;
@@ -54,7 +54,7 @@ fn object(findings: &mut [Finding], what: &str) {
 /// # Errors
 /// When it could not be injected.
 pub(super) async fn go_through(
-    stage: &Stage,
+    stage: &Testbed,
     subjects: &mut [&mut Subject<'_>],
     fault: FaultKind,
     before: usize,
@@ -74,7 +74,7 @@ pub(super) async fn go_through(
 }
 
 /// The monitor stands still and goes on: whatever it missed, everybody is alive.
-async fn monitor_stopped(stage: &Stage, subjects: &[&mut Subject<'_>], pause: f64) -> anyhow::Result<Vec<Finding>> {
+async fn monitor_stopped(stage: &Testbed, subjects: &[&mut Subject<'_>], pause: f64) -> anyhow::Result<Vec<Finding>> {
     let since = watched(subjects);
     stage.monitor.borrow().signal(Signal::STOP)?;
     tokio::time::sleep(stage.args.deadline.mul_f64(pause)).await;
@@ -90,7 +90,7 @@ async fn monitor_stopped(stage: &Stage, subjects: &[&mut Subject<'_>], pause: f6
 }
 
 /// The journal is locked, so that no row gets to the disk: everybody is alive all the same.
-async fn journal_stalled(stage: &Stage, subjects: &[&mut Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
+async fn journal_stalled(stage: &Testbed, subjects: &[&mut Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
     let journal = stage.folder.join("data").join("journal.sqlite");
     let since = watched(subjects);
     let locked = tokio::task::spawn_blocking(move || {
@@ -132,7 +132,7 @@ impl Drop for Load {
     }
 }
 
-async fn cpu_loaded(stage: &Stage, subjects: &[&mut Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
+async fn cpu_loaded(stage: &Testbed, subjects: &[&mut Subject<'_>]) -> anyhow::Result<Vec<Finding>> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let since = watched(subjects);
     let load = Load::start(cores * BUSY_THREADS_A_CORE)?;
@@ -145,7 +145,7 @@ async fn cpu_loaded(stage: &Stage, subjects: &[&mut Subject<'_>]) -> anyhow::Res
 /// Every line freezes in one moment. One of the publishers is killed as well: doubt about ears is no
 /// doubt about a process that is gone.
 async fn everyone_silent(
-    stage: &Stage,
+    stage: &Testbed,
     subjects: &mut [&mut Subject<'_>],
     random: &mut fastrand::Rng,
 ) -> anyhow::Result<Vec<Finding>> {
@@ -183,7 +183,7 @@ async fn everyone_silent(
 /// # Errors
 /// When it could not be injected.
 pub(super) async fn broker_killed(
-    stage: &Stage,
+    stage: &Testbed,
     subjects: &mut [&mut Subject<'_>],
     file: &Path,
     random: &mut fastrand::Rng,
@@ -217,7 +217,7 @@ pub(super) async fn broker_killed(
 /// # Errors
 /// When it could not be injected.
 pub(super) async fn kafka_away(
-    stage: &Stage,
+    stage: &Testbed,
     agents: &mut [Subject<'_>],
     others: &mut [Subject<'_>],
     kafka: &mut Kafka,

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::stage::{ASK_EVERY, START_TIMEOUT};
+use super::testbed::{ASK_EVERY, START_TIMEOUT};
 use crate::roles::cluster::parts::{Needed, Parts};
 
 /// The names of the parts.

@@ -11,8 +11,8 @@ mod kafka;
 mod plan;
 mod record;
 mod report;
-mod stage;
 mod subject;
+mod testbed;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -27,8 +27,8 @@ use self::finding::Finding;
 use self::kafka::{Kafka, KafkaFiles};
 use self::plan::{Plan, Reach};
 use self::report::Report;
-use self::stage::{Beside, Stage};
 use self::subject::{Make, Subject, TRACER, containers_can_be_made};
+use self::testbed::{Beside, Testbed};
 use crate::roles::ask::drawing;
 use crate::roles::cli::{FaultKind, ProveArgs};
 use crate::roles::prove::folder::Folder;
@@ -56,7 +56,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
     let folder = Folder::new(args.data_dir.as_deref(), args.keep)?;
     let clock = Clock::start();
     let bystander = HostProcesses::new(clock).own_identity();
-    let parts = Found { identities: bystander.is_some(), mosquitto: stage::mosquitto(), kafka: KafkaFiles::find() };
+    let parts = Found { identities: bystander.is_some(), mosquitto: testbed::mosquitto(), kafka: KafkaFiles::find() };
     let (kinds, skipped) = possible(&args.only, &parts);
     anyhow::ensure!(!kinds.is_empty(), "nothing can be injected here: {}", report::said_skipped(&skipped));
     let mut random = fastrand::Rng::with_seed(args.seed);
@@ -200,16 +200,16 @@ impl Proof<'_> {
         Ok(findings)
     }
 
-    async fn stage(&self, name: &str, beside: Beside<'_>) -> anyhow::Result<Stage> {
+    async fn stage(&self, name: &str, beside: Beside<'_>) -> anyhow::Result<Testbed> {
         self.progress.set_message(format!("starting a monitor ({name})"));
         let nobody = ProcessIdentity { pid: 0, start_ticks: 0, boot_id: "".into() };
         let bystander = self.bystander.clone().unwrap_or(nobody);
-        Stage::start(self.args, &self.folder.join(name), self.clock, bystander, beside).await
+        Testbed::start(self.args, &self.folder.join(name), self.clock, bystander, beside).await
     }
 
     async fn subjects<'s>(
         &self,
-        stage: &'s Stage,
+        stage: &'s Testbed,
         make: Make,
         count: u16,
         random: &mut fastrand::Rng,
@@ -222,7 +222,7 @@ impl Proof<'_> {
         Ok(subjects)
     }
 
-    async fn play(&self, stage: &Stage, plan: &Plan, random: &mut fastrand::Rng) -> anyhow::Result<Vec<Finding>> {
+    async fn play(&self, stage: &Testbed, plan: &Plan, random: &mut fastrand::Rng) -> anyhow::Result<Vec<Finding>> {
         let mut groups = Vec::new();
         for (make, count) in makes(plan, self.args.publishers()) {
             groups.push((make, self.subjects(stage, make, count, random).await?));
@@ -265,7 +265,7 @@ impl Proof<'_> {
 
     async fn take_kafka_away(
         &self,
-        stage: &Stage,
+        stage: &Testbed,
         times: u32,
         kafka: &mut Kafka,
         random: &mut fastrand::Rng,
@@ -283,7 +283,7 @@ impl Proof<'_> {
 
     async fn kill_brokers(
         &self,
-        stage: &Stage,
+        stage: &Testbed,
         times: u32,
         file: &Path,
         random: &mut fastrand::Rng,

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::finding::{Finding, Truth};
 use super::record::Mark;
-use super::stage::{START_TIMEOUT, Stage};
+use super::testbed::{START_TIMEOUT, Testbed};
 use crate::roles::cli::FaultKind;
 use crate::roles::prove::program::{Launch, Program, find};
 use crate::roles::prove::proxy::{Line, Proxy};
@@ -77,7 +77,7 @@ impl Make {
 
 /// One publisher under test.
 pub(super) struct Subject<'a> {
-    stage: &'a Stage,
+    stage: &'a Testbed,
     make: Make,
     /// Its id.
     pub id: PublisherId,
@@ -100,7 +100,7 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// When no port is free.
     pub(super) async fn new(
-        stage: &'a Stage,
+        stage: &'a Testbed,
         make: Make,
         id: PublisherId,
         random: fastrand::Rng,

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use rumqttc::{
     ConnectionError, Event, EventLoop, Packet, Publish, QoS, Request, SubAck, Subscribe, SubscribeFilter,
     SubscribeReasonCode, Unsubscribe,
 };
 
+use super::client_state::ClientState as _;
 use super::{CLOSING_MAX, Link, Phase, Stopping};
 use crate::mqtt::content_hash::content_hash;
 use crate::mqtt::outage::{Kind, describe};
@@ -42,8 +42,10 @@ impl Link {
         }
         // rumqttc reads ten packets a turn, and copies each of them for its own events
         for _ in 0..READ_ON_PACKETS_MAX {
-            let Some(network) = eventloop.network.as_mut().filter(|_| failure.is_none() && !self.paused) else { break };
-            let read = network.read().now_or_never();
+            if failure.is_some() || self.paused {
+                break;
+            }
+            let read = eventloop.read_now();
             heard |= matches!(read, Some(Ok(_)));
             match read {
                 None => break,
@@ -53,12 +55,11 @@ impl Link {
                     Ok(()) => failure = self.events(eventloop, None, came),
                     Err(error) => failure = Some(describe(&error)),
                 },
-                Some(Err(error)) => failure = Some(describe(&error.into())),
+                Some(Err(error)) => failure = Some(describe(&error)),
             }
         }
         if heard {
-            // the answer to a ping stands behind all that waits for us: whoever sends is there
-            eventloop.state.await_pingresp = false;
+            eventloop.ping_is_answered();
         }
         if self.shared.receipts().waiting() >= REST_FROM_MESSAGES {
             self.rests_until = Some(self.later(REST));
@@ -73,14 +74,14 @@ impl Link {
         first: Option<Event>,
         came: (Monotonic, Timestamp),
     ) -> Option<(Kind, String)> {
-        let mut next = first.or_else(|| eventloop.state.events.pop_front());
+        let mut next = first.or_else(|| eventloop.next_event());
         while let Some(event) = next {
             let failure = self.event(eventloop, event, came);
             if failure.is_some() {
                 return failure;
             }
             // what else it has read; reading stops where the queue is full
-            next = if self.paused { None } else { eventloop.state.events.pop_front() };
+            next = if self.paused { None } else { eventloop.next_event() };
         }
         None
     }
@@ -107,7 +108,7 @@ impl Link {
                 // what rumqttc still has of an earlier connection goes out again; nothing without a session
                 let again =
                     |request: &&Request| matches!(request, Request::Publish(publish) if publish.qos != QoS::AtMostOnce);
-                self.unconfirmed = eventloop.pending.iter().filter(again).count();
+                self.unconfirmed = eventloop.requests().iter().filter(again).count();
                 if self.filters.is_empty() {
                     self.up(session_present);
                     return None;
@@ -115,10 +116,10 @@ impl Link {
                 self.queue.hold();
                 let filters = self.filters.iter().map(|path| SubscribeFilter::new(path.clone(), QoS::AtLeastOnce));
                 // first of all, and not through the queue, which may be full (see `send_pending`)
-                eventloop.pending.push_front(Request::Subscribe(Subscribe::new_many(filters)));
+                eventloop.requests().push_front(Request::Subscribe(Subscribe::new_many(filters)));
                 if !self.config.filters_over.is_empty() {
                     let topics = self.config.filters_over.clone();
-                    eventloop.pending.push_front(Request::Unsubscribe(Unsubscribe { pkid: 0, topics }));
+                    eventloop.requests().push_front(Request::Unsubscribe(Unsubscribe { pkid: 0, topics }));
                 }
                 self.phase = self.subscribing(session_present);
             }
@@ -148,13 +149,7 @@ impl Link {
     /// rumqttc has that wait for a millisecond in which nothing comes, and everything else of ours wait behind it: where a
     /// backlog comes without a pause, neither a subscription nor an acknowledgement would ever be sent.
     async fn send_pending(&self, eventloop: &mut EventLoop) -> Result<(), ConnectionError> {
-        let mut packets = Vec::new();
-        // a message whose packet id is in use waits in rumqttc until it is free, and there is room for one
-        while eventloop.state.collision.is_none()
-            && let Some(request) = eventloop.pending.pop_front()
-        {
-            packets.extend(eventloop.state.handle_outgoing_packet(request)?);
-        }
+        let packets = eventloop.take_requests()?;
         self.send_at_once(eventloop, packets).await
     }
 
@@ -232,7 +227,7 @@ impl Link {
 
     /// Gives a packet to rumqttc, and sends what it answers.
     async fn answer(&self, eventloop: &mut EventLoop, packet: Packet) -> Result<(), ConnectionError> {
-        let answer = eventloop.state.handle_incoming_packet(packet)?;
+        let answer = eventloop.take(packet)?;
         self.send_at_once(eventloop, answer).await
     }
 
@@ -242,15 +237,7 @@ impl Link {
         eventloop: &mut EventLoop,
         packets: impl IntoIterator<Item = Packet>,
     ) -> Result<(), ConnectionError> {
-        let mut packets = packets.into_iter().peekable();
-        let Some(network) = eventloop.network.as_mut().filter(|_| packets.peek().is_some()) else { return Ok(()) };
-        let send = async {
-            for packet in packets {
-                network.write(packet).await?;
-            }
-            network.flush().await
-        };
-        let sent = tokio::time::timeout(self.config.connect_timeout, send).await;
-        Ok(sent.map_err(|_| ConnectionError::FlushTimeout)??)
+        let send = eventloop.write(packets.into_iter().collect());
+        tokio::time::timeout(self.config.connect_timeout, send).await.map_err(|_| ConnectionError::FlushTimeout)?
     }
 }

@@ -1,5 +1,6 @@
 //! The task that polls the connection. Nothing in it waits except for several things at once.
 
+mod client_state;
 mod incoming;
 mod marks;
 
@@ -13,6 +14,7 @@ use rumqttc::{AsyncClient, ClientError, ConnectionError, Event, EventLoop, Packe
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::client_state::ClientState as _;
 use self::marks::{Arrivals, Marks};
 use super::Shared;
 use super::config::MqttConfig;
@@ -201,7 +203,7 @@ impl Link {
         if self.acknowledging || !self.may_acknowledge() {
             return Ok(());
         }
-        if eventloop.network.is_none() {
+        if !eventloop.is_connected() {
             return Ok(());
         }
         let mut due = Vec::new();
@@ -371,7 +373,7 @@ impl Link {
     fn down(&mut self, eventloop: &mut EventLoop, kind: Kind, reason: &str) {
         // rumqttc keeps what it had read: given out later, it would look like the next connection's
         let came = (self.clock.monotonic(), self.clock.wall());
-        for event in std::mem::take(&mut eventloop.state.events) {
+        while let Some(event) = eventloop.next_event() {
             if let Event::Incoming(Packet::Publish(publish)) = event {
                 self.delivery(publish, came);
             }
@@ -383,11 +385,11 @@ impl Link {
         let per_connection = |request: &Request| {
             matches!(request, Request::Subscribe(_) | Request::Unsubscribe(_) | Request::Disconnect(_))
         };
-        eventloop.pending.retain(|request| !per_connection(request));
+        eventloop.requests().retain(|request| !per_connection(request));
         // rumqttc would wait for this acknowledgement for ever, and send nothing, when the broker has no session
-        if let Some(mut publish) = eventloop.state.collision.take() {
+        if let Some(mut publish) = eventloop.take_blocked() {
             publish.pkid = 0;
-            eventloop.pending.push_back(Request::Publish(publish));
+            eventloop.requests().push_back(Request::Publish(publish));
         }
         self.drop_what_ends_connections(eventloop);
         let now = self.clock.monotonic();
@@ -411,11 +413,11 @@ impl Link {
         if matches!(self.phase, Phase::Down) {
             return;
         }
-        let waits = eventloop.pending.iter().any(is_message);
+        let waits = eventloop.requests().iter().any(is_message);
         self.fruitless = if waits && !self.confirms { self.fruitless + 1 } else { 0 };
         if self.fruitless >= FRUITLESS_MAX {
             self.fruitless = 0;
-            eventloop.pending.retain(|request| !is_message(request));
+            eventloop.requests().retain(|request| !is_message(request));
             tracing::warn!(
                 broker = self.broker,
                 "connections end before the broker has confirmed a message: what was sent is not repeated as it was"

@@ -16,13 +16,13 @@ use crate::beat::{Beat, Way};
 use crate::deadline::{DeadlineRules, IdPattern};
 use crate::flapping::FlappingLimits;
 use crate::maintenance::Window;
-use crate::observer::{Observers, Reception};
 use crate::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use crate::publisher::{HostName, PublisherId};
 use crate::roster::{Effect, Question, Roster, RosterConfig};
+use crate::self_check::{Reception, SelfChecks};
 use crate::time::{Monotonic, Timestamp};
 use crate::verdict::Change;
-use crate::watch::Home;
+use crate::watch::LocalHost;
 
 mod member;
 mod truth;
@@ -66,7 +66,7 @@ pub(super) struct Fleet {
     rng: Rng,
     roster: Roster,
     /// What the monitor's ears could hear, as the roster should see it.
-    ears: Observers,
+    ears: SelfChecks,
     members: Vec<Member>,
     trouble: Option<(Trouble, Monotonic, Monotonic)>,
     /// Publishers on MQTT that were well when the switch failed are a crowd.
@@ -92,7 +92,7 @@ impl Fleet {
         let mut rng = Rng::with_seed(seed);
         let count = rng.usize(14..40);
         let members = (0..count).map(|number| Member::new(number, &mut rng)).collect();
-        let ears = Observers::new(PAUSE_MAX, Monotonic::START);
+        let ears = SelfChecks::new(PAUSE_MAX, Monotonic::START);
         let roster = Roster::new(config(Vec::new()), &[], 0, Monotonic::START, wall(Monotonic::START));
         let mut fleet = Self {
             rng,
@@ -225,7 +225,7 @@ impl Fleet {
         let remembered: Vec<Change> = self.journal.values().cloned().collect();
         let config = RosterConfig { last_seen, ..config(self.windows.clone()) };
         self.roster = Roster::new(config, &remembered, self.epoch, self.now, wall(self.now));
-        self.ears = Observers::new(PAUSE_MAX, self.now);
+        self.ears = SelfChecks::new(PAUSE_MAX, self.now);
         self.answers.clear();
         self.queue.clear();
         // How often somebody has fallen and risen is counted anew.
@@ -419,7 +419,7 @@ impl Fleet {
 }
 
 fn config(windows: Vec<Window>) -> RosterConfig {
-    let home = Home { host: super::name(HOSTS[0], HostName::parse), boot_id: Some(HOSTS[0].into()), pid: None };
+    let home = LocalHost { host: super::name(HOSTS[0], HostName::parse), boot_id: Some(HOSTS[0].into()), pid: None };
     let rules = DeadlineRules { default: DEADLINE, ..DeadlineRules::default() };
     RosterConfig { rules, windows, flapping: FLAPPING, pause_max: PAUSE_MAX, ..RosterConfig::new(home) }
 }

@@ -77,7 +77,7 @@ proptest! {
                 Some(known) if *known == process && lives => ProcessState::Sleeping,
                 _ => ProcessState::Gone,
             };
-            let sees = Surroundings { home: &home, observer: &observer, doubt: None, agent: None, other_agent: None };
+            let sees = WatchContext { home: &home, observer: &observer, doubt: None, agent: None, other_agent: None };
             match step {
                 // What a process had sent may still arrive after it has ended.
                 Step::Heartbeat if !stopped => { watch.hear(&named(heartbeat(now, life)), sees); heard = now; }

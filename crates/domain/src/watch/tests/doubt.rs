@@ -53,7 +53,7 @@ fn what_our_own_disk_held_up_is_taken_out_of_a_silence_and_teaches_nothing() {
 #[test]
 fn doubt_about_a_crowd_holds_silence_back_and_is_looked_at_again_soon() {
     let (home, observer) = (home(), hearing_since(0));
-    let doubting = Surroundings {
+    let doubting = WatchContext {
         home: &home,
         observer: &observer,
         doubt: Some("3 of 4 fell silent at once"),

@@ -21,7 +21,7 @@ fn one_on_another_host_is_unreachable() {
 fn one_on_another_host_is_asked_after_where_there_is_an_agent() {
     let (home, observer) = (home(), hearing_since(0));
     let agent = PublisherId::parse("agent-7").unwrap();
-    let there = Surroundings { agent: Some(&agent), ..around(&home, &observer) };
+    let there = WatchContext { agent: Some(&agent), ..around(&home, &observer) };
     let mut watch = Watch::expected(home.host.clone(), DEADLINE, at(0));
     let mut far = heartbeat(0, 1);
     far.host = HostName::parse("there").unwrap();
@@ -68,7 +68,7 @@ fn one_in_a_container_is_looked_at_by_a_monitor_on_its_host() {
     let boot = "0d9fe8ae-5a0f-4e4f-8b7c-9a3c5d1e2f60";
     let observer = hearing_since(0);
     for (ours, is_seen) in [(boot.to_owned(), true), (format!("{boot}/4026531999"), false)] {
-        let home = Home { boot_id: Some(ours.as_str().into()), ..home() };
+        let home = LocalHost { boot_id: Some(ours.as_str().into()), ..home() };
         let mut watch = Watch::expected(home.host.clone(), DEADLINE, at(0));
         let mut inside = heartbeat(0, 1);
         inside.host = HostName::parse("container").unwrap();

@@ -3,19 +3,19 @@
 mod any_order;
 mod doubt;
 mod elsewhere;
-mod hearing;
-mod inquiry;
+mod probing;
 mod rival;
 mod schedule;
+mod signals;
 
 use super::*;
 use crate::arrivals::Phi;
 use crate::beat::{Beat, BeatKind, Heartbeat, Way};
 use crate::deadline::DeadlineKind;
 use crate::evidence::EvidenceKind;
-use crate::observer::{Observer, Reception};
 use crate::process::{ProbeAnswer, ProcessState};
 use crate::publisher::PublisherId;
+use crate::self_check::{Reception, SelfCheck};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -23,12 +23,12 @@ fn at(millis: u64) -> Monotonic {
     Monotonic::START + Duration::from_millis(millis)
 }
 
-fn home() -> Home {
-    Home { host: HostName::parse("here").unwrap(), boot_id: Some("boot".into()), pid: Some(4_000) }
+fn home() -> LocalHost {
+    LocalHost { host: HostName::parse("here").unwrap(), boot_id: Some("boot".into()), pid: Some(4_000) }
 }
 
-fn hearing_since(millis: u64) -> Observer {
-    let mut observer = Observer::new(Duration::from_secs(3600), at(millis));
+fn hearing_since(millis: u64) -> SelfCheck {
+    let mut observer = SelfCheck::new(Duration::from_secs(3600), at(millis));
     observer.receives(Reception::Open, "", at(millis));
     observer
 }
@@ -69,8 +69,8 @@ fn answer(state: ProcessState) -> ProbeAnswer {
     ProbeAnswer { state, cpu_time: None, looked_at: Timestamp::from_nanos(0), host_pid: None, user: None }
 }
 
-fn around<'a>(home: &'a Home, observer: &'a Observer) -> Surroundings<'a> {
-    Surroundings { home, observer, doubt: None, agent: None, other_agent: None }
+fn around<'a>(home: &'a LocalHost, observer: &'a SelfCheck) -> WatchContext<'a> {
+    WatchContext { home, observer, doubt: None, agent: None, other_agent: None }
 }
 
 /// Hears, on a monitor that has nothing to doubt.

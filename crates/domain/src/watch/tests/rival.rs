@@ -171,7 +171,7 @@ fn when_one_of_two_leaves_or_dies_the_other_one_is_heard_on() {
 fn nobody_dies_by_the_word_of_others_while_its_own_signs_go_on() {
     let (home, observer) = (home(), hearing_since(0));
     let agent = PublisherId::parse("agent-7").unwrap();
-    let there = Surroundings { agent: Some(&agent), ..around(&home, &observer) };
+    let there = WatchContext { agent: Some(&agent), ..around(&home, &observer) };
     let mut watch = Watch::expected(home.host.clone(), DEADLINE, at(0));
     let far = |millis: u64| {
         let mut far = heartbeat(millis, 1);
@@ -197,7 +197,7 @@ fn nobody_dies_by_the_word_of_others_while_its_own_signs_go_on() {
     let late = watch.look_again_at(&observer).unwrap();
     assert!(watch.look(there, late).ask.is_some());
     let other = PublisherId::parse("agent-8").unwrap();
-    let two = Surroundings { other_agent: Some(&other), ..there };
+    let two = WatchContext { other_agent: Some(&other), ..there };
     let dead = watch.answered(two, &answer(ProcessState::Gone), late).unwrap();
     assert_eq!(dead.judgement.verdict, Verdict::Dead);
     assert!(dead.judgement.summary.contains("beside which agent-8 says that it is the agent there"), "{dead:?}");
@@ -213,7 +213,7 @@ fn the_monitors_own_process_and_the_first_one_here_are_no_evidence() {
         assert_eq!(watch.process_here(&home).is_some(), inside, "{pid}");
         // An agent on this host would only see the same.
         let agent = PublisherId::parse("agent-7").unwrap();
-        let here = Surroundings { agent: Some(&agent), ..around(&home, &observer) };
+        let here = WatchContext { agent: Some(&agent), ..around(&home, &observer) };
         watch.look(here, at(1_500));
         let outcome = watch.look(here, at(5_000));
         assert_eq!(outcome.ask.is_some(), inside);
@@ -236,7 +236,7 @@ fn the_monitors_own_process_and_the_first_one_here_are_no_evidence() {
 #[test]
 fn a_life_passes_to_no_process_of_another_user() {
     let uuid = "0d9fe8ae-5a0f-4e4f-8b7c-9a3c5d1e2f60";
-    let (home, observer) = (Home { boot_id: Some(uuid.into()), ..home() }, hearing_since(0));
+    let (home, observer) = (LocalHost { boot_id: Some(uuid.into()), ..home() }, hearing_since(0));
     let beat_of = |millis, pid| {
         let mut beat = of(millis, 1, pid);
         let BeatKind::Heartbeat(heartbeat) = &mut beat.kind else { unreachable!() };

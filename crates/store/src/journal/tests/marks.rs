@@ -24,13 +24,13 @@ fn mqtt(number: u64, packet_id: u16, duplicate: bool, content: u64) -> SourceMar
 }
 
 /// Journals what comes, and how many rows of it are kept.
-struct Kept {
+struct AppendReceipt {
     directory: tempfile::TempDir,
     journal: Journal,
     value: u64,
 }
 
-impl Kept {
+impl AppendReceipt {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::open(config(directory.path())).unwrap().0;
@@ -55,7 +55,7 @@ impl Kept {
 
 #[tokio::test]
 async fn an_offset_of_kafka_is_one_row_in_any_order_and_after_a_crash() {
-    let mut kept = Kept::new();
+    let mut kept = AppendReceipt::new();
     for (offset, is_new) in [(5, true), (6, true), (5, false), (9, true), (8, true), (7, true), (7, false)] {
         assert_eq!(kept.keeps(kafka(offset)).await, is_new, "{offset}");
     }
@@ -78,7 +78,7 @@ async fn a_topic_that_was_made_anew_has_other_messages() {
         let SourceMark::Kafka { topic, partition, .. } = kafka(0) else { unreachable!() };
         SourceMark::Kafka { topic, partition, offset, written_at: Some(Timestamp::from_nanos(nanos)), end }
     };
-    let mut kept = Kept::new();
+    let mut kept = AppendReceipt::new();
     for offset in 0..10 {
         assert!(kept.keeps(kafka(offset)).await);
     }
@@ -97,7 +97,7 @@ async fn a_topic_that_was_made_anew_has_other_messages() {
 
 #[tokio::test]
 async fn a_message_of_mqtt_with_the_flag_dup_is_one_row_also_after_a_crash() {
-    let mut kept = Kept::new();
+    let mut kept = AppendReceipt::new();
     for (mark, is_new, why) in [
         (mqtt(1, 7, false, 70), true, "the first one"),
         (mqtt(2, 8, false, 70), true, "the same content is another message"),
@@ -128,7 +128,7 @@ async fn a_message_of_mqtt_with_the_flag_dup_is_one_row_also_after_a_crash() {
 
 #[tokio::test]
 async fn a_copy_that_was_handed_on_and_what_a_broker_had_kept_are_no_second_row() {
-    let mut kept = Kept::new();
+    let mut kept = AppendReceipt::new();
     assert!(!kept.keeps(SourceMark::HandedOn).await);
     append(&kept.journal, vec![message(50, None)]).await;
     kept.crash().await;
@@ -142,7 +142,7 @@ async fn a_copy_that_was_handed_on_and_what_a_broker_had_kept_are_no_second_row(
 
 #[tokio::test]
 async fn rows_that_say_the_same_within_a_message_are_as_many_points() {
-    let kept = Kept::new();
+    let kept = AppendReceipt::new();
     let lines = b"m,publisher=meter a=1 7\nm,publisher=meter a=1 7\nm,publisher=meter b=1 7\n".to_vec();
     let entry = IntakeEntry::Arrived { publisher: publisher("meter"), lines, rows: 3, mark: None };
     append(&kept.journal, vec![entry.clone(), entry]).await;
@@ -152,7 +152,7 @@ async fn rows_that_say_the_same_within_a_message_are_as_many_points() {
 
 #[tokio::test]
 async fn a_failed_commit_leaves_no_mark_behind() {
-    let mut kept = Kept::new();
+    let mut kept = AppendReceipt::new();
     assert!(kept.keeps(kafka(1)).await);
     kept.journal
         .execute("CREATE TRIGGER refuse BEFORE INSERT ON blocks BEGIN SELECT RAISE(ABORT, 'no'); END")
@@ -168,7 +168,7 @@ async fn a_failed_commit_leaves_no_mark_behind() {
 #[tokio::test]
 async fn the_latest_thousands_of_packet_ids_are_known_after_a_crash() {
     let packet_id = |number: u64| u16::try_from(number).unwrap();
-    let mut kept = Kept::new();
+    let mut kept = AppendReceipt::new();
     let mut number = 0;
     for commit in 0..400_u64 {
         let messages = (0..50).map(|_| {
@@ -192,7 +192,7 @@ proptest! {
     #[test]
     fn offsets_in_any_order_are_a_row_once(commits in prop::collection::vec((prop::collection::vec(0..300_i64, 1..40), prop::bool::weighted(0.2)), 1..12)) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-            let (mut kept, mut seen) = (Kept::new(), BTreeSet::new());
+            let (mut kept, mut seen) = (AppendReceipt::new(), BTreeSet::new());
             for (offsets, crashes) in commits {
                 let entries = offsets.iter().map(|&offset| message(offset.unsigned_abs(), Some(kafka(offset)))).collect();
                 append(&kept.journal, entries).await;

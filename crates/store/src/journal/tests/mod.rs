@@ -8,8 +8,8 @@ mod limits;
 mod marks;
 mod model;
 mod on_the_way;
+mod point_index;
 mod shares;
-mod stamps;
 mod unnumbered;
 mod upgrade;
 
