@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ContextValue;
 use heartwatch::config::Diagnostics;
-use heartwatch::config::values::without_secrets;
 use heartwatch::roles::check::EXIT_CONFIG;
 use heartwatch::roles::cli::Cli;
 use heartwatch::roles::start::start;
+use heartwatch_formats::values::without_secrets;
 
 /// The exit code of something that failed.
 const EXIT_FAILED: u8 = 1;

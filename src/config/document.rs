@@ -179,12 +179,13 @@ impl<'a> Given<'a> {
             Self::Integer(number) => {
                 u64::try_from(number).map_err(|_| format!("{number} is not a size like \"1GiB\""))?
             }
-            other => other.text("1GiB", super::values::bytes)?,
+            other => other.text("1GiB", heartwatch_formats::values::bytes)?,
         };
         if (min..=max).contains(&bytes) {
             return Ok(bytes);
         }
-        let (min, max) = (super::values::describe_bytes(min), super::values::describe_bytes(max));
+        let (min, max) =
+            (heartwatch_formats::values::describe_bytes(min), heartwatch_formats::values::describe_bytes(max));
         Err(format!("{bytes} bytes is out of bounds: from {min} to {max}"))
     }
 

@@ -4,11 +4,11 @@ use super::document::Given;
 use super::foreign::TYPES;
 use super::kinds::{FeedKeys, RESTART, Settled as _, boolean, name, origin};
 use super::reader::{Reader, Scope};
-use super::values;
 use crate::sources::exec::{ExecOptions, program_at, split_words};
 use heartwatch_domain::restart::RestartPolicy;
 use heartwatch_formats::csv_row::CellType;
 use heartwatch_formats::sensor_line::{COLUMNS_MAX, LineFormat, Place, Schema, SensorColumn};
+use heartwatch_formats::values;
 
 const FORMATS: [(&str, LineFormat); 3] =
     [("columns", LineFormat::Columns), ("json", LineFormat::Json), ("line-protocol", LineFormat::LineProtocol)];

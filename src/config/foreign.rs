@@ -6,11 +6,11 @@ use super::deadlines::deadline_keys;
 use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
 use super::settings::{BrokerSettings, ForeignSettings, MqttSettings, PublisherSettings};
-use super::values;
 use heartwatch_domain::deadline::IdPattern;
 use heartwatch_formats::csv_row::CellType;
 use heartwatch_formats::foreign::{Field, Foreign, Path, Payload, Template, TimeAt, TopicPattern, covers, overlap};
 use heartwatch_formats::source_time::{SOURCE_TIME, TimeFormat};
+use heartwatch_formats::values;
 
 /// Most columns of a CSV row.
 const COLUMNS_MAX: u64 = 256;

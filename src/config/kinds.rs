@@ -6,7 +6,7 @@ use heartwatch_domain::restart::RestartPolicy;
 
 use super::document::Given;
 use super::reader::{Origin, Sourced};
-use super::values;
+use heartwatch_formats::values;
 
 pub(super) const RESTART: [(&str, RestartPolicy); 3] =
     [("on-failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never), ("always", RestartPolicy::Always)];

@@ -1,9 +1,9 @@
 //! The `[[maintenance]]` tables.
 
 use super::reader::{Reader, Scope};
-use super::values;
 use heartwatch_domain::maintenance::{Schedule, Scheduled, Weekly};
 use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::values;
 
 /// Longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 200;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use url::Url;
 
 use heartwatch_formats::envelope::Prefix;
+use heartwatch_formats::values;
 
 mod changes;
 mod deadlines;
@@ -36,7 +37,6 @@ mod secret;
 mod settings;
 #[cfg(test)]
 mod tests;
-pub mod values;
 
 pub use changes::{Changed, changes};
 pub use diagnostics::{Diagnostic, Diagnostics};

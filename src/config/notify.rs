@@ -8,10 +8,10 @@ use super::reader::{Origin, Reader, Scope, Sourced};
 use super::settings::{
     MailEncryption, MailSettings, MonitorSettings, NotifySettings, PublisherSettings, Settings, WaySettings,
 };
-use super::values;
 use heartwatch_domain::notice::{LEVEL_MIN_DEFAULT, NoticeFilter};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::values;
 
 const ENCRYPTIONS: [(&str, MailEncryption); 2] =
     [("starttls", MailEncryption::StartTls), ("none", MailEncryption::None)];

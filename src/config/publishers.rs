@@ -9,12 +9,12 @@ use super::settings::{
     FEED_INTERVAL, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings,
     RunAs, WatchSettings,
 };
-use super::values;
-use crate::sources::csv::TimeColumn;
 use heartwatch_domain::metrics::MetricSet;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::{RestartLimits, RestartPolicy};
 use heartwatch_domain::time::describe_duration;
+use heartwatch_formats::source_time::TimeColumn;
+use heartwatch_formats::values;
 use heartwatch_store::outbox::FullPolicy;
 
 /// Most restarts within a period.

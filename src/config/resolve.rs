@@ -21,12 +21,12 @@ use super::settings::{
     BrokerSettings, BufferSettings, ClientCertificate, EtcdSettings, InfluxSettings, InfluxVersion, KafkaSettings,
     LogSettings, MqttSettings, Settings, WatchSettings, WebSettings,
 };
-use super::values;
 use heartwatch_domain::deadline::{DeadlineOverride, DeadlineRules};
 use heartwatch_domain::flapping::FlappingLimits;
 use heartwatch_domain::time::describe_duration;
 use heartwatch_formats::broker_user::{Authority, BrokerUser, Role};
 use heartwatch_formats::envelope::PAYLOAD_BYTES_MAX;
+use heartwatch_formats::values;
 
 /// Fewest characters of a token that opens the page. With fewer it can be found by trying.
 const TOKEN_CHARS_MIN: usize = 16;

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use url::Url;
 
 use super::cli::CheckArgs;
-use crate::config::values::describe_bytes;
 use crate::config::{
     BrokerSettings, FeedSettings, FeedSource, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption,
     MqttSettings, NotifySettings, Overrides, PublisherSettings, RunAs, Settings, WaySettings, WebSettings, load,
 };
 use heartwatch_domain::deadline::{BEATS_PER_DEADLINE, PROMISES_MIN};
 use heartwatch_domain::time::describe_duration;
+use heartwatch_formats::values::describe_bytes;
 
 /// The exit code when the configuration can't be used (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;

@@ -6,7 +6,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::actors::publisher::PublisherConfig;
-use crate::config::values::look_every;
 use crate::config::{BrokerSettings, FeedSettings, FeedSource, RestartSettings, RunAs, Settings};
 use crate::messages::drain::Drain;
 use crate::roles::cli::PublishArgs;
@@ -14,6 +13,7 @@ use crate::roles::{assemble, managed_publishers};
 use crate::runtime::supervisor::Supervisor;
 use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::restart::RestartLimits;
+use heartwatch_formats::values::look_every;
 use heartwatch_ports::ProcessTable;
 use heartwatch_store::outbox::{Outbox, OutboxConfig};
 use heartwatch_system::clock::Clock;

@@ -135,6 +135,9 @@ impl Rate {
     }
 }
 
+/// Shortest time between two looks.
+pub const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+
 #[cfg(test)]
 mod tests {
     use super::*;

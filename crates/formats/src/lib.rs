@@ -16,3 +16,4 @@ pub mod notification;
 pub mod sensor_line;
 pub mod source_time;
 pub mod users;
+pub mod values;

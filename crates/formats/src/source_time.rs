@@ -161,6 +161,20 @@ fn read_any(text: &str, forms: &[&str]) -> Option<Timestamp> {
     })
 }
 
+/// Which column holds the source's own time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum TimeColumn {
+    /// The first that reads as one, if any.
+    #[default]
+    Auto,
+    /// None: all columns are values.
+    None,
+    /// The one that the header names so.
+    Name(String),
+    /// The one at this place, from 1.
+    Number(usize),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

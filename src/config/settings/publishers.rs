@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sources::csv::TimeColumn;
 use crate::sources::exec::ExecOptions;
 use heartwatch_domain::deadline::DeadlineKind;
 use heartwatch_domain::metrics::MetricSet;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::{RestartLimits, RestartPolicy};
 use heartwatch_formats::foreign::Foreign;
+use heartwatch_formats::source_time::TimeColumn;
 use heartwatch_formats::source_time::TimeFormat;
 use heartwatch_store::outbox::FullPolicy;
 

@@ -1,6 +1,7 @@
 //! What the layers make of each other: the default, the file, the environment, a flag.
 
 use super::*;
+use heartwatch_formats::values;
 
 #[test]
 fn nothing_configured_is_the_defaults() {

@@ -11,12 +11,12 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::sources::csv::TimeColumn;
 use heartwatch_domain::arrivals::Phi;
 use heartwatch_domain::deadline::{DeadlineKind, DeadlineRule};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::RestartPolicy;
 use heartwatch_domain::verdict::Verdict;
+use heartwatch_formats::source_time::TimeColumn;
 use heartwatch_formats::source_time::TimeFormat;
 use heartwatch_store::outbox::FullPolicy;
 

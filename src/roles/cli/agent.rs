@@ -9,9 +9,9 @@ use url::Url;
 use super::Size;
 use super::broker::BrokerArgs;
 use super::publish::outbox_size;
-use crate::config::values::{EtcdEndpoints, mqtt_url, positive_duration, server_address};
 use crate::config::{OUTBOX_BYTES_MAX, Overrides};
 use heartwatch_domain::publisher::{HostName, PublisherId};
+use heartwatch_formats::values::{EtcdEndpoints, mqtt_url, positive_duration, server_address};
 
 /// `heartwatch agent`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -7,9 +7,9 @@ use clap::Args;
 use url::Url;
 
 use crate::config::Overrides;
-use crate::config::values::{duration, id_pattern, influx_url, monitor_url, name, positive_duration};
 use heartwatch_domain::deadline::IdPattern;
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::values::{duration, id_pattern, influx_url, monitor_url, name, positive_duration};
 
 /// Which monitor to ask, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

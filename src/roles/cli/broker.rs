@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::config::Overrides;
-use crate::config::values::{name, topic_prefix};
 use heartwatch_formats::envelope::Prefix;
+use heartwatch_formats::values::{name, topic_prefix};
 
 /// How a broker is spoken to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]

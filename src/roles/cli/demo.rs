@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use url::Url;
 
 use crate::config::Overrides;
-use crate::config::values::{WebListen, influx_url, positive_duration};
+use heartwatch_formats::values::{WebListen, influx_url, positive_duration};
 
 /// `heartwatch demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::config::values::{host_and_port, name};
 use crate::sources::exec::{ExecOptions, split_words};
 use heartwatch_domain::restart::RestartPolicy;
 use heartwatch_formats::sensor_line::Schema;
+use heartwatch_formats::values::{host_and_port, name};
 
 /// The port of InfluxDB's UDP listener where none is named.
 const UDP_PORT: u16 = 8089;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use url::Url;
 
-use crate::config::values::{duration, mqtt_url, positive_duration};
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::values::{duration, mqtt_url, positive_duration};
 
 /// `heartwatch prove`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -9,16 +9,16 @@ use url::Url;
 
 use super::ExecArgs;
 use super::broker::BrokerArgs;
-use crate::config::values::{
-    TimeForm, bytes, describe_bytes, duration, measurement, metrics, mqtt_url, positive_duration, time_column,
-    time_column_text,
-};
 use crate::config::{
     FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings,
 };
-use crate::sources::csv::TimeColumn;
 use heartwatch_domain::metrics::MetricSet;
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::source_time::TimeColumn;
+use heartwatch_formats::values::{
+    TimeForm, bytes, describe_bytes, duration, measurement, metrics, mqtt_url, positive_duration, time_column,
+    time_column_text,
+};
 use heartwatch_store::outbox::FullPolicy;
 
 /// `heartwatch publish`.

@@ -7,9 +7,9 @@ use clap::Args;
 use url::Url;
 
 use crate::config::Overrides;
-use crate::config::values::{id_pattern, influx_url, name, positive_duration};
 use heartwatch_domain::deadline::IdPattern;
 use heartwatch_domain::time::Timestamp;
+use heartwatch_formats::values::{id_pattern, influx_url, name, positive_duration};
 
 /// `heartwatch export`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

@@ -8,7 +8,7 @@ use clap::Args;
 use url::Url;
 
 use crate::config::Overrides;
-use crate::config::values::{
+use heartwatch_formats::values::{
     EtcdEndpoints, WebListen, address, influx_url, kafka_brokers, mqtt_url, name, positive_duration,
 };
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::config::Overrides;
-use crate::config::values::{EtcdEndpoints, WebListen, address, kafka_brokers, positive_duration, server_address};
+use heartwatch_formats::values::{EtcdEndpoints, WebListen, address, kafka_brokers, positive_duration, server_address};
 
 /// `heartwatch server`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

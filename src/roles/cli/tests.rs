@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::*;
 use crate::config::Overrides;
-use crate::config::values::WebListen;
+use heartwatch_formats::values::WebListen;
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     let words = std::iter::once("heartwatch").chain(line.split_whitespace());

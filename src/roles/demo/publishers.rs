@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::config::{FeedSettings, FeedSource, OUTBOX_BYTES_MAX, PublisherSettings, RestartSettings, RunAs};
-use crate::sources::csv::TimeColumn;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::RestartPolicy;
+use heartwatch_formats::source_time::TimeColumn;
 use heartwatch_formats::source_time::TimeFormat;
 use heartwatch_store::outbox::FullPolicy;
 

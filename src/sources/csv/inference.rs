@@ -7,9 +7,10 @@ use csv::ByteRecord;
 
 use crate::sources::BadRow;
 use crate::sources::csv::records::{Found, Place, Records};
-use crate::sources::csv::{CsvConfig, CsvError, HeaderMode, TimeColumn};
+use crate::sources::csv::{CsvConfig, CsvError, HeaderMode};
 use heartwatch_formats::csv_row::{CellType, Column, ColumnRole, ColumnTally, RowShape, is_typed};
 use heartwatch_formats::source_time::SOURCE_TIME;
+use heartwatch_formats::source_time::TimeColumn;
 
 /// Names of columns that may hold a bare Unix time.
 const TIME_NAMES: [&str; 10] =

@@ -15,6 +15,7 @@
 mod inference;
 mod records;
 
+use heartwatch_formats::source_time::TimeColumn;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -38,20 +39,6 @@ pub enum HeaderMode {
     Yes,
     /// It is data.
     No,
-}
-
-/// Which column holds the source's own time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum TimeColumn {
-    /// The first that reads as one, if any.
-    #[default]
-    Auto,
-    /// None: all columns are values.
-    None,
-    /// The one that the header names so.
-    Name(String),
-    /// The one at this place, from 1.
-    Number(usize),
 }
 
 /// What to read, and how.

@@ -21,7 +21,7 @@ use heartwatch_domain::time::Monotonic;
 
 mod source;
 
-pub(crate) use source::{LOOK_EVERY_MIN, SystemConfig, SystemSource};
+pub(crate) use source::{SystemConfig, SystemSource};
 
 /// Bytes in a sector of `/proc/diskstats`, whatever the device's own are (kernel, Documentation/block/stat.rst).
 const SECTOR_BYTES: u64 = 512;

@@ -6,7 +6,6 @@
 //! - What the host does not tell is left out, and said once.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
@@ -16,9 +15,6 @@ use heartwatch_domain::metrics::{Metric, MetricSet};
 use heartwatch_domain::reading::FieldValue;
 use heartwatch_domain::time::Monotonic;
 use heartwatch_system::clock::Clock;
-
-/// Shortest time between two looks.
-pub(crate) const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// What is measured of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,7 +133,10 @@ impl Source for SystemSource {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use heartwatch_domain::metrics::LOOK_EVERY_MIN;
 
     /// The metrics of one look, to what comes after them.
     fn look(source: &mut SystemSource) -> (Vec<String>, Next) {

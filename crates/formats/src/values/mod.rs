@@ -10,14 +10,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::sources::csv::TimeColumn;
-use crate::sources::system::LOOK_EVERY_MIN;
+use crate::envelope::Prefix;
+use crate::source_time::TimeColumn;
+use crate::source_time::TimeFormat;
 use heartwatch_domain::deadline::IdPattern;
 use heartwatch_domain::error_metric;
+use heartwatch_domain::metrics::LOOK_EVERY_MIN;
 use heartwatch_domain::metrics::MetricSet;
 use heartwatch_domain::time::{describe_duration, parse_duration};
-use heartwatch_formats::envelope::Prefix;
-use heartwatch_formats::source_time::TimeFormat;
 
 /// Longest duration that may be configured. The timer wheel under the watchdog stands about two years.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -411,7 +411,7 @@ pub fn metrics(text: &str) -> Result<MetricSet, String> {
 }
 
 /// A publisher without anything to measure would be silent.
-pub(super) fn some_metrics(metrics: MetricSet) -> Result<MetricSet, String> {
+pub fn some_metrics(metrics: MetricSet) -> Result<MetricSet, String> {
     if metrics.iter().next().is_none() {
         return Err("names no metric: name one, like cpu, or leave it out for all of them".to_owned());
     }
