@@ -19,7 +19,7 @@ const FLOORS: [(&str, u32); 8] = [
 ];
 
 /// Each crate below `src/`, and the ones below it.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("domain", &[]),
     ("formats", &["domain"]),
     ("system", &["domain"]),
@@ -28,6 +28,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("store", &["domain", "formats", "system", "ports"]),
     ("adapters", &["domain", "formats", "system", "ports"]),
     ("fleet", &["domain", "formats", "system", "ports"]),
+    ("lab", &["domain", "formats", "system", "ports", "console", "store", "adapters", "fleet"]),
 ];
 
 /// Crates of which every part is on its own, and what their parts have in common.

@@ -46,7 +46,7 @@ pub(super) async fn agent(
     let (mut parts, mut escalations) = Parts::new(clock);
     let host = match &args.host {
         Some(host) => host.clone(),
-        None => assemble::host_name()?,
+        None => heartwatch_system::host::host_name()?,
     };
     let agent_settings = AgentSettings::default();
 

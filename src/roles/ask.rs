@@ -1,6 +1,6 @@
 //! `status`, `explain`, `events`, `ledger`: what a running monitor says.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use anyhow::Context as _;
 use futures_util::StreamExt;
@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use crate::roles::cli::{AskArgs, EventsArgs, ExplainArgs, MaintenanceArgs};
 use heartwatch_adapters::monitor::Monitor;
 use heartwatch_console::change_line;
-use heartwatch_console::tables::{self, Drawing};
+use heartwatch_console::{drawing, tables};
 use heartwatch_formats::api::{BeginMaintenance, EndMaintenance};
 use heartwatch_system::clock::Clock;
 use heartwatch_system::private_files::readable_by_everybody;
@@ -32,18 +32,6 @@ pub(super) fn monitor(args: &AskArgs) -> anyhow::Result<Monitor> {
         (None, _) => None,
     };
     Ok(Monitor::at(args.url.clone())?.with_token(token.map(|token| token.trim().to_owned())))
-}
-
-/// How to draw on standard output: coloured and as wide as the terminal, or plain for a pipe.
-#[must_use]
-pub(super) fn drawing() -> Drawing {
-    if !std::io::stdout().is_terminal() {
-        return Drawing::PLAIN;
-    }
-    let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
-    let width =
-        rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|width| *width > 0);
-    Drawing { colour, width }
 }
 
 pub(super) fn print_json<T: serde::Serialize>(view: &T) -> anyhow::Result<()> {

@@ -4,8 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
 use crate::actors::influx_writer::WriterConfig;
 use crate::actors::publisher::PublisherConfig;
 use crate::actors::subscriber::SetTopics;
@@ -47,18 +45,7 @@ const CONFIRM_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
 /// When the system's host name has no letter that a host name may have.
 pub(super) fn home(table: &dyn ProcessTable) -> anyhow::Result<LocalHost> {
     let (boot_id, pid) = table.own_identity().map(|identity| (identity.boot_id, identity.pid)).unzip();
-    Ok(LocalHost { host: host_name()?, boot_id, pid })
-}
-
-/// This host's name; a character that cannot be in one becomes `-`.
-///
-/// # Errors
-/// When the system gives none.
-pub(super) fn host_name() -> anyhow::Result<HostName> {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let clean = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
-    let name: String = name.chars().map(clean).take(heartwatch_domain::publisher::NAME_BYTES_MAX).collect();
-    HostName::parse(&name).context("this host has no usable name (see `uname -n`)")
+    Ok(LocalHost { host: heartwatch_system::host::host_name()?, boot_id, pid })
 }
 
 /// The embedded broker's configuration, or none when another one is used.
@@ -256,7 +243,7 @@ pub(super) fn publisher(
     feed: &FeedSettings,
     heartbeat: std::time::Duration,
 ) -> anyhow::Result<PublisherConfig> {
-    let host = host_name()?;
+    let host = heartwatch_system::host::host_name()?;
     let measurement = feed.measurement.clone().unwrap_or_else(|| id.to_string());
     let source = match &feed.source {
         FeedSource::Csv(csv) => {

@@ -89,7 +89,7 @@ impl ManagedPublishers {
                 config.policy = feed.restart.policy;
                 config.limits = feed.restart.limits;
                 config.report = Some(self.told.ended.clone());
-                config.gave_up = Some((assemble::host_name()?, self.told.gave_up.clone()));
+                config.gave_up = Some((heartwatch_system::host::host_name()?, self.told.gave_up.clone()));
                 let (clock, processes) = (self.clock, self.processes.clone());
                 let child =
                     self.supervisor.start("child", move |_| Child::new(config.clone(), clock, processes.clone()));

@@ -10,16 +10,9 @@ mod analysis;
 mod ask;
 mod assemble;
 mod backtest;
-mod bench;
 pub mod check;
 pub mod cli;
-#[cfg(all(feature = "hosts", feature = "kafka"))]
-mod cluster;
-#[cfg(not(all(feature = "hosts", feature = "kafka")))]
-#[path = "without_cluster.rs"]
-mod cluster;
 mod connection;
-mod cpu_steal;
 mod demo;
 pub mod export;
 mod kafka_intake;
@@ -30,7 +23,6 @@ mod notification_wiring;
 pub mod pipeline;
 #[cfg(any(feature = "hosts", feature = "kafka"))]
 mod prompt;
-mod prove;
 mod publish;
 mod queues;
 mod reconcile;

@@ -9,7 +9,6 @@ use crate::actors::notifier::NotifierParts;
 use crate::actors::self_monitor::{SelfMonitorConfig, SetSelfMonitor};
 use crate::config::{MailEncryption, MailSettings, NotifySettings, Settings, WaySettings};
 use crate::messages::notice::Target;
-use crate::roles::assemble;
 use heartwatch_adapters::command::{Command, CommandConfig};
 use heartwatch_adapters::mail::{Encryption, Mail, MailConfig};
 use heartwatch_adapters::mqtt::Will;
@@ -40,7 +39,7 @@ pub(super) struct Identity {
 /// # Errors
 /// When this host has no usable name.
 pub(super) fn identity(settings: &Settings, clock: Clock) -> anyhow::Result<Identity> {
-    let host = assemble::host_name()?;
+    let host = heartwatch_system::host::host_name()?;
     let id = match &settings.monitor.id {
         Some(id) => id.clone(),
         None => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::ask::{drawing, print_json, println_to_stdout};
+use super::ask::{print_json, println_to_stdout};
 use super::assemble;
 use super::cli::LedgerArgs;
 use super::export::{OWN_PREFIX, is_reading};
@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::roles::ask::monitor;
 use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
 use heartwatch_adapters::monitor::{AskError, Monitor};
+use heartwatch_console::drawing;
 use heartwatch_console::tables;
 use heartwatch_domain::error_metric::{Numbered, numbered};
 use heartwatch_domain::ledger::LedgerLine;

@@ -5,12 +5,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use tracing::level_filters::LevelFilter;
 
-use super::cli::{Bench, Command, OtherDemo};
-use super::{
-    agent, analysis, ask, backtest, bench, check, cluster, demo, export, manual, prove, publish, reconcile, run,
-    server, top,
-};
+use super::cli::{Command, OtherDemo};
+use super::{agent, analysis, ask, backtest, check, demo, export, manual, publish, reconcile, run, server, top};
 use crate::config::{Layers, Loaded, Overrides, load};
+use heartwatch_lab::args::Bench;
 use heartwatch_system::log::{Time, log};
 use heartwatch_system::private_files::{create_private_files, private_directory, readable_by_everybody};
 use heartwatch_system::{descendants, signals};
@@ -28,7 +26,7 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             log(LevelFilter::ERROR, Time::Told);
             let requests = signals::listen()?;
             match (&args.other, args.scenario) {
-                (Some(OtherDemo::Cluster(args)), _) => on_this_thread(cluster::cluster(args, requests)),
+                (Some(OtherDemo::Cluster(args)), _) => on_this_thread(heartwatch_lab::cluster::cluster(args, requests)),
                 (None, Some(scenario)) => on_this_thread(demo::demo(&args, scenario, requests)),
                 (None, None) => anyhow::bail!("which scenario? 1, 2, 3 or cluster"),
             }
@@ -106,7 +104,7 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             };
             log(level, Time::Told);
             let requests = signals::listen()?;
-            on_this_thread(bench::bench(&args, requests))
+            on_this_thread(heartwatch_lab::bench::bench(&args, requests))
         }
         Command::Backtest(args) => {
             let flags = Overrides { data_dir: args.data_dir.clone(), ..Overrides::default() };
@@ -117,11 +115,11 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
         Command::Prove(args) => {
             log(LevelFilter::ERROR, Time::Told);
             let requests = signals::listen()?;
-            on_this_thread(prove::prove(&args, requests))
+            on_this_thread(heartwatch_lab::prove::prove(&args, requests))
         }
         Command::FaultyPublisher(args) => {
             log(LevelFilter::ERROR, Time::Told);
-            prove::faulty::publish_beside_main(args)
+            heartwatch_lab::prove::faulty::publish_beside_main(args)
         }
     }
 }

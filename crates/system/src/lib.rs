@@ -9,6 +9,7 @@ pub mod damage_log;
 pub mod dedicated_thread;
 pub mod descendants;
 pub mod descriptors;
+pub mod host;
 pub mod log;
 pub mod log_rate_limit;
 pub mod parent_death;

@@ -5,6 +5,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
+/// Where the log tells each number that is kept; off unless asked for (`RUST_LOG=heartwatch::kept=trace`).
+/// `heartwatch prove --rows` reads it: what was produced, by a witness that is not the outbox.
+pub const KEPT_LOG: &str = "heartwatch::kept";
+
 /// Whether a log line says when.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Time {

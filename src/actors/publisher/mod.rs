@@ -24,7 +24,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::send_loop::SendLoop;
-pub(crate) use self::worker::KEPT_LOG;
 use self::worker::Worker;
 use crate::messages::drain::Drain;
 use crate::sources::arrivals::Arrivals;

@@ -33,6 +33,7 @@ use heartwatch_domain::maintenance::{WINDOW_MAX, Window};
 use heartwatch_domain::process::{ProbeAnswer, ProcessIdentity, ProcessState};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::roster::MaintenanceReply;
+use heartwatch_domain::roster::TICK;
 use heartwatch_domain::roster::{Effect, Question, Roster};
 use heartwatch_domain::roster::{PublisherStatus, StatusReply};
 use heartwatch_domain::time::{Monotonic, Timestamp};
@@ -40,8 +41,6 @@ use heartwatch_domain::verdict::Change;
 use heartwatch_ports::{KeepLastSeen, KeepMaintenance};
 use heartwatch_system::clock::Clock;
 
-/// How often the watchdog notes that the monitor itself still runs ([`Roster::tick`]).
-pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// How long after the end of a process its goodbye may still come.
 const GOODBYE_GRACE: Duration = Duration::from_millis(20);
 /// Most publishers looked at in one turn of the actor.

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::config::Overrides;
 use heartwatch_formats::values::{WebListen, influx_url, positive_duration};
+use heartwatch_lab::args::ClusterArgs;
 
 /// `heartwatch demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -80,23 +81,4 @@ pub enum Scenario {
 pub enum OtherDemo {
     /// etcd, Kafka, a server, two agents and the analysis: a live configuration, a command, a worker killed
     Cluster(ClusterArgs),
-}
-
-/// `heartwatch demo cluster`.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(after_help = "Examples:
-  heartwatch demo cluster
-  heartwatch demo cluster --data-dir cluster     # keeps the logs of all parts
-
-It needs etcd, Java 17 and the jars of Kafka, which `make kafka` fetches to target/kafka/libs; \
-HEARTWATCH_KAFKA_LIBS names another folder with them. Ports are free ones; everything ends with it.
-
-Exit code 0 only when everything was as the story says.")]
-pub struct ClusterArgs {
-    /// Print the story as JSON, one object a line
-    #[arg(long)]
-    pub json: bool,
-    /// Keep everything on disk in this directory, with the logs of all parts [default: a temporary one that is removed]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
 }

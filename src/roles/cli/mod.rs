@@ -5,11 +5,9 @@
 
 mod agent;
 mod ask;
-mod bench;
 mod broker;
 mod demo;
 mod exec;
-mod prove;
 mod publish;
 mod recorded;
 mod run;
@@ -24,20 +22,16 @@ use clap_complete::Shell;
 
 pub use self::agent::AgentArgs;
 pub use self::ask::{AskArgs, EventsArgs, ExplainArgs, LedgerArgs, MaintenanceArgs};
-pub use self::bench::{
-    Bench, BenchArgs, DeliveryBenchArgs, DetectBenchArgs, FootprintBenchArgs, IngestBenchArgs, NotifyBenchArgs,
-    RecoverBenchArgs, ServerBenchArgs, WatchBenchArgs,
-};
 pub use self::broker::BrokerArgs;
-pub use self::demo::{ClusterArgs, DemoArgs, OtherDemo, Scenario};
+pub use self::demo::{DemoArgs, OtherDemo, Scenario};
 pub use self::exec::ExecArgs;
-pub use self::prove::{FaultKind, FaultyArgs, ProveArgs};
 pub use self::publish::{PublishArgs, Size};
 pub use self::recorded::{BacktestArgs, ExportArgs};
 pub use self::run::RunArgs;
 pub use self::server::{AnalysisArgs, AnalysisOnly, ServerArgs, ServerAsk, ServerAt};
 use crate::web::users::Role;
 use heartwatch_formats::broker_user;
+use heartwatch_lab::args::{BenchArgs, FaultyArgs, ProveArgs};
 
 /// The whole command line.
 #[derive(Debug, Clone, PartialEq, Parser)]

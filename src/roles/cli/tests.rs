@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use super::*;
 use crate::config::Overrides;
 use heartwatch_formats::values::WebListen;
+use heartwatch_lab::args::ClusterArgs;
 
 fn parse(line: &str) -> Result<Command, clap::Error> {
     let words = std::iter::once("heartwatch").chain(line.split_whitespace());

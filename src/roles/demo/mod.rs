@@ -2,9 +2,8 @@
 
 mod objections;
 mod publishers;
-mod temporary;
 
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,18 +13,19 @@ use tokio::time::Instant;
 
 use self::objections::{Told, objections, objections_to_the_story};
 use self::publishers::{FIXTURES, publishers};
-pub(super) use self::temporary::{RemovedAtEnd, temporary_directory};
 use crate::config::{BrokerSettings, Layers, Settings, load};
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::messages::child::ChildSignal;
-use crate::roles::ask::drawing;
 use crate::roles::cli::{DemoArgs, Scenario};
 use crate::roles::pipeline::{self, Pipeline};
+use heartwatch_console::drawing;
+use heartwatch_console::print_line;
 use heartwatch_console::{change_line, paint, tables};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::describe_duration;
 use heartwatch_domain::verdict::{Change, Verdict};
 use heartwatch_formats::api::StatusView;
+use heartwatch_lab::temporary::{RemovedAtEnd, temporary_directory};
 use heartwatch_system::signals::Request;
 
 /// How long the publishers may take to be heard for the first time.
@@ -298,10 +298,4 @@ const fn number(scenario: Scenario) -> u8 {
         Scenario::OneKilled => 2,
         Scenario::BothKilled => 3,
     }
-}
-
-/// One line to standard output. A reader that has gone away (`| head`) does not end the demo.
-pub(super) fn print_line(text: &str) {
-    let mut out = anstream::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -48,6 +48,9 @@ use self::suppression::{Suppression, Teller};
 use self::timers::Due;
 use self::watched::Watched;
 
+/// How often the watchdog notes that the monitor itself still runs ([`Roster::tick`]).
+pub const TICK: Duration = Duration::from_millis(250);
+
 /// Everybody who is watched. It outlives whoever works on it.
 pub struct Roster {
     config: RosterConfig,

@@ -16,6 +16,7 @@ use heartwatch_domain::retransmitter::Run;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::{envelope, line_protocol};
 use heartwatch_store::outbox::{GivenUpRange, Outbox, OutboxError};
+use heartwatch_system::log::KEPT_LOG;
 
 /// Longest reason in an error metric, in characters.
 const DETAIL_CHARS_MAX: usize = 1_000;
@@ -32,10 +33,6 @@ pub(super) struct Produced {
     /// The outbox refused; the rows are kept in memory and come with the next call.
     pub refused: Option<OutboxError>,
 }
-
-/// Where the log tells each number that is kept; off unless asked for (`RUST_LOG=heartwatch::kept=trace`).
-/// `heartwatch prove --rows` reads it: what was produced, by a witness that is not the outbox.
-pub(crate) const KEPT_LOG: &str = "heartwatch::kept";
 
 fn say_kept(Incarnation(life): Incarnation, last: Sequence) {
     tracing::trace!(target: KEPT_LOG, life, last, "kept");
