@@ -1,4 +1,4 @@
-//! Floor 4: the actors, one a file. They reach the outside world through ports, and each other through outlets.
+//! Floor 3: the actors, one a file. They reach the outside world through ports, and each other through outlets.
 
 pub(crate) mod alarms;
 pub mod child;

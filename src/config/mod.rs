@@ -1,4 +1,4 @@
-//! Floor 5: the configuration. Layers: default < file (`heartwatch.toml`) < environment (`HEARTWATCH_…`) < flag.
+//! Floor 4: the configuration. Layers: default < file (`heartwatch.toml`) < environment (`HEARTWATCH_…`) < flag.
 //!
 //! [`load`] gives [`Settings`], parsed into domain types and checked together, or every mistake at
 //! once with file, line and key. A wrong value in a layer that a higher one covers is a mistake, too:

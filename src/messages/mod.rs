@@ -1,4 +1,4 @@
-//! Floor 2: the edges of the actor graph, one file an edge. Data flows one way; an answer is the
+//! Floor 1: the edges of the actor graph, one file an edge. Data flows one way; an answer is the
 //! reply to a message, never a message back.
 
 pub mod agent;

@@ -1,4 +1,4 @@
-//! Floor 6: what the program can be. A role is one straight function that wires parts; they all wire
+//! Floor 5: what the program can be. A role is one straight function that wires parts; they all wire
 //! the same ones.
 
 mod agent;

@@ -1,4 +1,4 @@
-//! Floor 3: how actors live and end. The runtime is a value: no statics, no registry.
+//! Floor 2: how actors live and end. The runtime is a value: no statics, no registry.
 
 pub(crate) mod actor_health;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Floor 3: what a publisher reads.
+//! Floor 1: what a publisher reads.
 
 use crate::sources::arrivals::{Arrivals, ArrivalsSource};
 use crate::sources::csv::{CsvConfig, CsvError, CsvSource};

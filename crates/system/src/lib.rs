@@ -1,5 +1,5 @@
-//! What the parts need of the machine that they run on: time, threads, processes, files that nobody else reads, and the
-//! limits of all of them. Nothing in here knows actors, protocols or publishers' data.
+//! What every part needs of the machine and the process that it runs in: time, threads, other processes, files that nobody
+//! else reads, limits, the log, and what is counted for a person. Nothing in here knows actors.
 
 pub mod bounded_lines;
 pub mod broker_counts;
