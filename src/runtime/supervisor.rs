@@ -66,7 +66,7 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// From now on its end is what was meant.
+    /// Marks its end as expected: it is no escalation from now on.
     pub fn may_end(&self) {
         self.may_end.set(true);
     }

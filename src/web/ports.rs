@@ -47,7 +47,7 @@ port! {
     ChildProcess: AskChild, Restart
 }
 
-/// What the journal answers within a time, or why it does not; who cannot show that has it in the log.
+/// Waits so long for an answer of the journal. An error is logged, too, for callers that cannot show it.
 pub(super) async fn in_time<T>(timeout: Duration, answer: BoxFuture<'_, Result<T, String>>) -> Result<T, String> {
     let silent = |_| Err(format!("the journal did not answer within {} ms", timeout.as_millis()));
     let answer = tokio::time::timeout(timeout, answer).await.unwrap_or_else(silent);

@@ -149,7 +149,7 @@ impl HostOutages {
         state.changed(change, context.now);
     }
 
-    /// Whoever worked on it may have failed between a change and what is remembered of it.
+    /// Notes a published change that a failed watchdog had not noted here.
     pub(super) fn take_up(&mut self, change: &Change, now: Monotonic) {
         let state = self.0.entry(change.host.clone()).or_default();
         if state.change.as_ref().is_none_or(|known| known.epoch < change.epoch) {

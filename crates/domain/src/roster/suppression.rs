@@ -211,7 +211,7 @@ impl Suppression {
         };
     }
 
-    /// Whoever worked on it may have failed between a change and what is remembered of it.
+    /// Notes on their entries the published changes that a failed watchdog had not noted there.
     pub(super) fn take_up(&mut self, teller: &mut Teller<'_>) {
         let Teller { watched, record, now, .. } = teller;
         for change in record.waiting() {
