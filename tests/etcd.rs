@@ -12,7 +12,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heartwatch_fleet::etcd::{Etcd as Client, EtcdConfig, Login, Password};
+use heartwatch_fleet::etcd::Etcd as Client;
+use heartwatch_ports::credentials::{Login, Secret};
+use heartwatch_ports::servers::EtcdConfig;
 use heartwatch_ports::{ConfigSource, Keys, LeaseId, StoreError};
 use support::etcd::Etcd;
 use support::eventually;
@@ -135,7 +137,7 @@ async fn three_members_one_killed_and_the_leader_stopped() {
 async fn whoever_asks_while_a_token_ends_is_answered() {
     let Some(mut etcd) = Etcd::start(1).await else { return };
     etcd.ask_for_login("hunter2");
-    let login = Login { user: "root".to_owned(), password: Password::new("hunter2") };
+    let login = Login { user: "root".to_owned(), password: Secret::new("hunter2") };
     // one who waits for another's login waits for a slow hash
     let config = EtcdConfig { login: Some(login), attempt_timeout: PATIENCE, ..EtcdConfig::new(etcd.urls()) };
     let client = Arc::new(Client::new(config).unwrap());

@@ -10,6 +10,7 @@ use heartwatch_adapters::influx::{InfluxConfig, InfluxReader, InfluxSink, Influx
 use heartwatch_domain::reading::FieldValue;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::line_protocol::{DecodedRow, encode};
+use heartwatch_ports::credentials::Secret;
 use heartwatch_ports::{Sink, SinkError};
 use support::influxd::{Influxd, InfluxdOptions};
 use support::receiver::Receiver;
@@ -189,7 +190,7 @@ async fn wrong_credentials_are_named_with_what_to_do() {
     let with = |user: Option<&str>, password: &str| {
         let mut config = config(&server.url());
         config.user = user.map(str::to_owned);
-        config.password = Some(password.to_owned());
+        config.password = Some(Secret::new(password));
         InfluxSink::new(config).unwrap()
     };
     let row = || bytes::Bytes::from_static(b"m v=1 1\n");
@@ -301,7 +302,7 @@ async fn retry_after_is_followed_and_the_api_of_2_is_spoken() {
     let (url, request) = serve_once(busy).await;
     let mut settings = config(&url);
     (settings.org, settings.bucket) = (Some("my org".to_owned()), Some("b&c".to_owned()));
-    settings.token = Some("t0ken".to_owned());
+    settings.token = Some(Secret::new("t0ken"));
     let sink = InfluxSink::new(settings.clone()).unwrap();
     let result = sink.write(b"m v=1 1\n".as_slice().into()).await;
     let Err(SinkError::Retry { reason, retry_after }) = result else { panic!("{result:?}") };

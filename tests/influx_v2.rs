@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use heartwatch_adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion};
+use heartwatch_ports::credentials::Secret;
 use heartwatch_ports::{Sink, SinkError};
 use support::{eventually, free_port, installed};
 use tempfile::TempDir;
@@ -69,7 +70,7 @@ async fn rows_arrive_over_the_write_api_of_2x() {
     config.version = InfluxVersion::V2;
     config.org = Some("plant".to_owned());
     config.bucket = Some("hall 3".to_owned());
-    config.token = Some("a token".to_owned());
+    config.token = Some(Secret::new("a token"));
     for gzip in [false, true] {
         // compressed is only what goes to another machine: this one, by an address that is not taken for it
         config.url.set_host(Some(if gzip { "0.0.0.0" } else { "127.0.0.1" })).unwrap();
@@ -100,7 +101,7 @@ async fn a_wrong_token_is_a_matter_of_configuration_and_says_so() {
     config.version = InfluxVersion::V2;
     config.org = Some("plant".to_owned());
     config.bucket = Some("hall 3".to_owned());
-    config.token = Some("a wrong token".to_owned());
+    config.token = Some(Secret::new("a wrong token"));
     let refused = InfluxSink::new(config).unwrap().write(b"light value=1i 1\n".as_slice().into()).await.unwrap_err();
     let SinkError::Misconfigured { reason } = refused else { panic!("{refused:?}") };
     assert!(reason.contains("refuses the token"), "{reason}");

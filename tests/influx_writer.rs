@@ -19,6 +19,7 @@ use heartwatch_domain::intake::IntakeEntry;
 use heartwatch_domain::ledger::LedgerReply;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::restart::RestartLimits;
+use heartwatch_ports::credentials::Secret;
 use heartwatch_ports::{BoxFuture, Sink, SinkError};
 use heartwatch_store::journal::{Journal, JournalConfig};
 use heartwatch_system::clock::Clock;
@@ -237,7 +238,7 @@ async fn a_wrong_password_keeps_the_rows_until_it_is_put_right() {
     let user = Some(("admin".to_owned(), "secret".to_owned()));
     let Some(server) = Influxd::start_with(InfluxdOptions { user, ..Default::default() }).await else { return };
     let sink = influx(&server.url(), |config| {
-        (config.user, config.password) = (Some("late".to_owned()), Some("later".to_owned()));
+        (config.user, config.password) = (Some("late".to_owned()), Some(Secret::new("later")));
     });
     let bench = Bench::new(sink, quick());
     bench.take_in(100, good).await;

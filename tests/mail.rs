@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use heartwatch_adapters::mail::{Encryption, Mail, MailConfig};
+use heartwatch_adapters::mail::{Encryption, Mail, MailConfig, MailServer};
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_formats::notification::NotifyMessage;
 use heartwatch_ports::{Notify as _, NotifyError};
@@ -31,16 +31,16 @@ async fn server(port: u16, more: &[&str]) -> Program {
 }
 
 fn config(port: u16) -> MailConfig {
-    MailConfig {
+    let server = MailServer {
         host: "localhost".to_owned(),
         port,
         encryption: Encryption::None,
         ca_file: None,
         login: None,
         from: "heartwatch@plant.example".parse().unwrap(),
-        to: ["ops@plant.example", "Night Shift <night@plant.example>"].iter().map(|to| to.parse().unwrap()).collect(),
-        timeout: Duration::from_secs(10),
-    }
+    };
+    let to = ["ops@plant.example", "Night Shift <night@plant.example>"].map(|to| to.parse().unwrap()).to_vec();
+    MailConfig { server, to, timeout: Duration::from_secs(10) }
 }
 
 fn message() -> NotifyMessage {
@@ -120,11 +120,13 @@ async fn with_starttls_nothing_is_sent_to_a_server_that_nobody_vouches_for() {
     let port = free_port();
     let tls = ["--tlscert", certificate.to_str().unwrap(), "--tlskey", key.to_str().unwrap()];
     let server = server(port, &tls).await;
-    let unknown = MailConfig { encryption: Encryption::StartTls, ..config(port) };
+    let mut unknown = config(port);
+    unknown.server.encryption = Encryption::StartTls;
     let error = Mail::new(unknown.clone()).unwrap().deliver(&message()).await.unwrap_err();
     assert!(matches!(&error, NotifyError::Retry { reason, .. } if reason.contains("certificate")), "{error}");
     assert!(!server.stdout().contains("dead: silent"));
-    let known = MailConfig { ca_file: Some(certificate), ..unknown };
+    let mut known = unknown;
+    known.server.ca_file = Some(certificate);
     Mail::new(known).unwrap().deliver(&message()).await.unwrap();
     eventually("the mail has come", PATIENCE, async || server.stdout().contains("dead: silent for 5 s")).await;
 }

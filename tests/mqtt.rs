@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heartwatch_adapters::broker::{self, BrokerConfig, BrokerError, EmbeddedBroker};
-use heartwatch_adapters::mqtt::{MqttConfig, MqttTransport, Secret, Will, connect};
+use heartwatch_adapters::mqtt::{ConnectionOptions, MqttConfig, MqttTransport, Will, connect};
 use heartwatch_domain::marks::SourceMark;
 use heartwatch_ports::Delivery;
+use heartwatch_ports::credentials::{ClientFiles, KeyPair, Login, Secret};
 use heartwatch_ports::{Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use heartwatch_system::clock::Clock;
 use support::mosquitto::{Mosquitto, MosquittoOptions, authority};
@@ -28,12 +29,19 @@ struct Client {
 }
 
 fn config(url: &str, client_id: &str) -> MqttConfig {
-    MqttConfig {
+    let options = ConnectionOptions {
         backoff_min: Duration::from_millis(50),
         backoff_max: Duration::from_millis(400),
         keep_alive: Duration::from_secs(2),
-        ..MqttConfig::new(url, client_id)
-    }
+        ..ConnectionOptions::default()
+    };
+    MqttConfig { options, ..MqttConfig::new(url, client_id) }
+}
+
+/// The same but for some of its options.
+fn with(mut config: MqttConfig, change: impl FnOnce(&mut ConnectionOptions)) -> MqttConfig {
+    change(&mut config.options);
+    config
 }
 
 fn open(config: MqttConfig, filters: &[&str]) -> Client {
@@ -326,8 +334,10 @@ async fn a_broker_that_forgets_everything_under_load_does_not_stop_the_flow() {
 #[tokio::test]
 async fn a_broker_that_hangs_is_noticed_and_found_again() {
     let Some(broker) = Mosquitto::start().await else { return };
-    let mut monitor =
-        open(MqttConfig { keep_alive: Duration::from_secs(1), ..config(&broker.url(), "monitor") }, &["load/+"]);
+    let mut monitor = open(
+        with(config(&broker.url(), "monitor"), |options| options.keep_alive = Duration::from_secs(1)),
+        &["load/+"],
+    );
     monitor.connected().await;
     broker.pause();
     let begin = Instant::now();
@@ -343,38 +353,29 @@ async fn tls_with_an_authority_and_a_client_certificate() {
     else {
         return;
     };
-    let good = MqttConfig {
-        ca_file: Some(broker.file("ca.pem")),
-        client_certificate_file: Some(broker.file("client.pem")),
-        client_key_file: Some(broker.file("client.key")),
-        ..config(&broker.url(), "monitor")
-    };
+    let own = KeyPair { certificate_file: broker.file("client.pem"), key_file: broker.file("client.key") };
+    let tls = ClientFiles { ca_file: Some(broker.file("ca.pem")), own: Some(own) };
+    let good = with(config(&broker.url(), "monitor"), |options| options.tls = tls);
     let mut client = open(good.clone(), &["load/+"]);
     assert_eq!(client.connected().await.0, 1);
     client.publish("load/a", "1").await;
     assert_eq!(number(&client.delivery().await), 1);
 
-    let nobody = MqttConfig {
-        client_certificate_file: None,
-        client_key_file: None,
-        client_id: "nobody".to_owned(),
-        ..good.clone()
-    };
+    let nobody = MqttConfig { client_id: "nobody".to_owned(), ..good.clone() };
+    let nobody = with(nobody, |options| options.tls.own = None);
     open(nobody, &["load/+"]).disconnected().await;
 
     let elsewhere = tempfile::tempdir().unwrap();
     authority(elsewhere.path());
-    let distrustful = MqttConfig {
-        ca_file: Some(elsewhere.path().join("ca.pem")),
-        client_id: "distrustful".to_owned(),
-        ..good.clone()
-    };
+    let distrustful = MqttConfig { client_id: "distrustful".to_owned(), ..good.clone() };
+    let distrustful = with(distrustful, |options| options.tls.ca_file = Some(elsewhere.path().join("ca.pem")));
     let reason = open(distrustful, &["load/+"]).disconnected().await;
     assert!(reason.contains("TLS failed") && reason.contains("certificate"), "{reason}");
 
-    let swapped = MqttConfig { client_key_file: Some(broker.file("server.key")), ..good.clone() };
+    let pair = KeyPair { certificate_file: broker.file("client.pem"), key_file: broker.file("server.key") };
+    let swapped = with(good.clone(), |options| options.tls.own = Some(pair));
     assert!(swapped.validate().unwrap_err().to_string().contains("TLS"), "a key of another certificate");
-    let no_certificate = MqttConfig { ca_file: Some(broker.file("client.key")), ..good };
+    let no_certificate = with(good, |options| options.tls.ca_file = Some(broker.file("client.key")));
     assert!(no_certificate.validate().unwrap_err().to_string().contains("client.key"));
 }
 
@@ -384,20 +385,13 @@ async fn user_and_password() {
     let Some(broker) = Mosquitto::start_with(MosquittoOptions { user, ..MosquittoOptions::default() }).await else {
         return;
     };
-    let good = MqttConfig {
-        user: Some("anna".to_owned()),
-        password: Some(Secret::new("s+cr€t")),
-        ..config(&broker.url(), "anna-1")
-    };
+    let anna = |password: &str| Some(Login { user: "anna".to_owned(), password: Secret::new(password) });
+    let good = with(config(&broker.url(), "anna-1"), |options| options.login = anna("s+cr€t"));
     assert_eq!(open(good.clone(), &["load/+"]).connected().await.0, 1);
-    let in_url = MqttConfig {
-        user: None,
-        password: None,
-        url: format!("mqtt://anna:s+cr%E2%82%ACt@127.0.0.1:{}", broker.port()),
-        ..good.clone()
-    };
+    let url = format!("mqtt://anna:s+cr%E2%82%ACt@127.0.0.1:{}", broker.port());
+    let in_url = with(MqttConfig { url, ..good.clone() }, |options| options.login = None);
     assert_eq!(open(in_url, &["load/+"]).connected().await.0, 1);
-    let wrong = MqttConfig { password: Some(Secret::new("guess")), ..good };
+    let wrong = with(good, |options| options.login = anna("guess"));
     assert!(!format!("{wrong:?}").contains("guess"));
     let reason = open(wrong, &["load/+"]).disconnected().await;
     assert!(reason.contains("password"), "{reason}");
@@ -410,7 +404,8 @@ async fn an_oversized_message_is_delivered_and_breaks_nothing() {
     for url in [Some(embedded.url()), mosquitto.as_ref().map(Mosquitto::url)].into_iter().flatten() {
         let mut monitor = open(config(&url, "monitor"), &["load/+"]);
         monitor.connected().await;
-        let publisher = open(MqttConfig { message_bytes_max: 4 * 1024 * 1024, ..config(&url, "publisher") }, &[]);
+        let publisher =
+            open(with(config(&url, "publisher"), |options| options.message_bytes_max = 4 * 1024 * 1024), &[]);
         publisher.publish("load/a", vec![b'x'; 2 * 1024 * 1024]).await;
         publisher.publish("load/a", "2").await;
         let large = monitor.delivery().await;
@@ -471,11 +466,8 @@ async fn a_slow_consumer_costs_qos_0_messages_only_and_the_connection_stays() {
     let Some(broker) = Mosquitto::start_with(MosquittoOptions { lines, ..MosquittoOptions::default() }).await else {
         return;
     };
-    let slow = MqttConfig {
-        event_queue_messages_max: 2_000,
-        keep_alive: Duration::from_secs(1),
-        ..config(&broker.url(), "monitor")
-    };
+    let slow = MqttConfig { event_queue_messages_max: 2_000, ..config(&broker.url(), "monitor") };
+    let slow = with(slow, |options| options.keep_alive = Duration::from_secs(1));
     let mut monitor = open(slow, &["load/+"]);
     monitor.connected().await;
     let publisher = open(config(&broker.url(), "publisher"), &[]);

@@ -10,10 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch::config::{
-    self, BrokerSettings, Environment, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, Overrides, PublisherSettings,
-    RestartSettings, RunAs, Settings,
-};
+use heartwatch::config::{self, Broker, Environment, Overrides, PublisherEntry, Settings};
 use heartwatch::messages::ask::{AskLedger, AskStatus};
 use heartwatch::messages::child::ChildSignal;
 use heartwatch::messages::progress::AskMonitor;
@@ -22,12 +19,9 @@ use heartwatch::runtime::outlet::Answers;
 use heartwatch_domain::history::ChangesQuery;
 use heartwatch_domain::ledger::Account;
 use heartwatch_domain::publisher::PublisherId;
-use heartwatch_domain::restart::RestartPolicy;
 use heartwatch_domain::roster::PublisherStatus;
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_formats::api::accounts_by_publisher;
-use heartwatch_formats::source_time::TimeColumn;
-use heartwatch_store::outbox::FullPolicy;
 use support::eventually;
 use support::failpoints::{left, panic_at};
 use support::heartwatch::{PATIENCE, PROGRAM, fixture};
@@ -58,22 +52,20 @@ fn id(name: &str) -> PublisherId {
     PublisherId::parse(name).unwrap()
 }
 
-fn feed(name: &str, run: RunAs) -> PublisherSettings {
-    let feed = FeedSettings {
-        source: FeedSource::Csv(fixture("light-1.csv")),
-        interval: Duration::from_millis(10),
-        heartbeat: Some(Duration::from_millis(200)),
-        run,
-        looping: true,
-        limit: None,
-        time_column: TimeColumn::Auto,
-        time_format: None,
-        measurement: None,
-        outbox_bytes_max: OUTBOX_BYTES_MAX,
-        outbox_full: FullPolicy::default(),
-        restart: RestartSettings { policy: RestartPolicy::Never, ..RestartSettings::default() },
-    };
-    PublisherSettings { id: id(name), expected: true, deadline: None, grace: None, feed: Some(feed) }
+/// A publisher of the configuration; a process of its own is not started again.
+fn publisher(id: &str, run: &str) -> PublisherEntry {
+    let csv = fixture("light-1.csv");
+    let restart = if run == "child" { "restart = 'never'\n" } else { "" };
+    let text = format!(
+        "[[publisher]]\nid = '{id}'\ncsv = '{}'\nrun = '{run}'\ninterval = '10ms'\nheartbeat = '200ms'\n{restart}",
+        csv.display()
+    );
+    settings(&text).publishers.remove(0)
+}
+
+fn settings(text: &str) -> Settings {
+    let nothing = (Environment::default(), Overrides::default());
+    config::load_text(Path::new("heartwatch.toml"), text, &nothing.0, &nothing.1).unwrap().settings
 }
 
 struct Monitor {
@@ -83,17 +75,15 @@ struct Monitor {
 
 impl Monitor {
     async fn start(directory: &Path) -> Self {
-        let nothing = (Environment::default(), Overrides::default());
-        let loaded = config::load_text(Path::new("rules.toml"), RULE, &nothing.0, &nothing.1).unwrap();
-        let mut settings = Settings { data_dir: directory.to_owned(), ..loaded.settings };
-        settings.mqtt.broker = BrokerSettings::Embedded { listen: ([127, 0, 0, 1], 0).into() };
-        settings.web.listen = None;
-        settings.watch.deadlines.default = DEADLINE;
-        settings.monitor.check_interval = CHECK_INTERVAL;
+        let mut settings = Settings { data_dir: directory.to_owned(), ..settings(RULE) };
+        settings.mqtt.broker = Broker::Embedded { listen: ([127, 0, 0, 1], 0).into() };
+        settings.web = None;
+        settings.deadlines.default = DEADLINE;
+        settings.monitor.pace.check_interval = CHECK_INTERVAL;
         let mut pipeline = pipeline::start(&settings).await.unwrap();
         // This very program is the test.
         pipeline.feeds.program = PROGRAM.into();
-        for publisher in [feed("inside", RunAs::InProcess), feed("child", RunAs::Child)] {
+        for publisher in [publisher("inside", "in-process"), publisher("child", "child")] {
             pipeline.feeds.start(&settings, &pipeline.mqtt_url, &publisher).await.unwrap();
         }
         let monitor = Self { pipeline, settings };
@@ -265,7 +255,7 @@ async fn each_of_a_thousand_children_costs_the_tasks_of_one() {
     monitor.pipeline.feeds.program = program;
     let before = tasks_spawned().await;
     for number in 0..CHILDREN {
-        let publisher = feed(&format!("idle-{number}"), RunAs::Child);
+        let publisher = publisher(&format!("idle-{number}"), "child");
         let Monitor { pipeline, settings } = &mut monitor;
         pipeline.feeds.start(settings, &pipeline.mqtt_url, &publisher).await.unwrap();
     }

@@ -85,13 +85,15 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
     let Settings {
         data_dir,
         grace,
-        log,
+        log_level,
         mqtt,
         influx,
+        writer,
         kafka,
         etcd,
         buffer,
-        watch,
+        deadlines,
+        flapping,
         maintenance,
         web,
         publishers,
@@ -103,13 +105,14 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
     } = new;
     part(old.data_dir != *data_dir, Changed::DataDir);
     part(old.grace != *grace, Changed::Grace);
-    part(old.log != *log, Changed::Log);
+    part(old.log_level != *log_level, Changed::Log);
     part(old.mqtt != *mqtt, Changed::Mqtt);
-    part(old.influx != *influx, Changed::Influx);
+    part(old.influx != *influx || old.writer != *writer, Changed::Influx);
     part(old.kafka != *kafka, Changed::Kafka);
     part(old.etcd != *etcd, Changed::Etcd);
     part(old.buffer != *buffer, Changed::Buffer);
-    part(old.watch != *watch || old.maintenance != *maintenance, Changed::Watch);
+    let watched_as_before = old.deadlines == *deadlines && old.flapping == *flapping;
+    part(!watched_as_before || old.maintenance != *maintenance, Changed::Watch);
     part(old.web != *web, Changed::Web);
     part(old.monitor != *monitor, Changed::Monitor);
     part(old.foreign != *foreign, Changed::Foreign);
@@ -122,8 +125,8 @@ pub fn changes(old: &Settings, new: &Settings) -> Vec<Changed> {
             continue;
         };
         // a shorter deadline asks for heartbeats that a running publisher does not send
-        let too_slow = after.feed.is_some() && new.heartbeat_of(after) < old.heartbeat_of(before);
-        if before.feed != after.feed || too_slow {
+        let too_slow = after.managed.is_some() && new.heartbeat_of(after) < old.heartbeat_of(before);
+        if before.managed != after.managed || too_slow {
             part(true, Changed::PublisherChanged(before.id.clone()));
         } else {
             part(before != after, Changed::PublisherWatchChanged(before.id.clone()));

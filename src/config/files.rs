@@ -6,8 +6,8 @@ use super::document::{Given, read_at_most};
 use super::environment::variables_of;
 use super::kinds::same_layer;
 use super::reader::{Reader, Scope, Sourced};
-use super::secret::Secret;
 use heartwatch_formats::users::{User, UserRole, parse_users};
+use heartwatch_ports::credentials::Secret;
 use heartwatch_system::private_files::readable_by_everybody;
 
 /// Longest password or token, in bytes.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::deadlines::deadline_keys;
 use super::document::Given;
 use super::reader::{Origin, Reader, Scope, Sourced};
-use super::settings::{BrokerSettings, ForeignSettings, MqttSettings, PublisherSettings};
+use super::settings::{Broker, ForeignEntry, Mqtt, PublisherEntry};
 use heartwatch_domain::deadline::IdPattern;
 use heartwatch_formats::csv_row::CellType;
 use heartwatch_formats::foreign::{Field, Foreign, Path, Payload, Template, TimeAt, TopicPattern, covers, overlap};
@@ -46,13 +46,13 @@ pub(super) const TYPES: [(&str, CellType); 4] = [
 /// All of them, each with topics that no other one has in part.
 pub(super) fn foreign(
     reader: &mut Reader<'_>,
-    mqtt: &MqttSettings,
+    mqtt: &Mqtt,
     deadline: Duration,
-    publishers: &[PublisherSettings],
+    publishers: &[PublisherEntry],
     notes: &mut Vec<String>,
-) -> Vec<ForeignSettings> {
+) -> Vec<ForeignEntry> {
     let root = reader.root();
-    let mut devices: Vec<(ForeignSettings, Origin)> = Vec::new();
+    let mut devices: Vec<(ForeignEntry, Origin)> = Vec::new();
     for table in reader.tables(&root, "foreign") {
         let Some((device, origin)) = one(reader, &table, mqtt, deadline) else { continue };
         let filter = device.device.topic.filter();
@@ -80,12 +80,12 @@ pub(super) fn foreign(
 fn apart_from_ours<'a>(
     reader: &mut Reader<'a>,
     table: &Scope<'a>,
-    (device, origin): (&ForeignSettings, &Origin),
-    publishers: &[PublisherSettings],
+    (device, origin): (&ForeignEntry, &Origin),
+    publishers: &[PublisherEntry],
     notes: &mut Vec<String>,
 ) {
     let ids = IdPattern::new(device.device.publisher.wildcard());
-    let ours = publishers.iter().filter(|publisher| publisher.feed.is_some() && ids.matches(&publisher.id));
+    let ours = publishers.iter().filter(|publisher| publisher.managed.is_some() && ids.matches(&publisher.id));
     for publisher in ours {
         let (id, topic) = (&publisher.id, device.device.topic.filter());
         if ids.to_string() == id.as_str() {
@@ -102,13 +102,7 @@ fn apart_from_ours<'a>(
 }
 
 /// What a topic cannot be, with this form of payload and this broker.
-fn check_topic<'a>(
-    reader: &mut Reader<'a>,
-    table: &Scope<'a>,
-    topic: &Sourced<TopicPattern>,
-    form: Form,
-    mqtt: &MqttSettings,
-) {
+fn check_topic<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, topic: &Sourced<TopicPattern>, form: Form, mqtt: &Mqtt) {
     let pattern = &topic.value;
     let filter = pattern.filter();
     if overlap(&filter, &format!("{}/v1/#", mqtt.prefix)) {
@@ -116,7 +110,7 @@ fn check_topic<'a>(
         reader.mistake(&topic.origin, &table.key("topic"), message);
     }
     // see adapters/broker.rs: it would end the embedded broker
-    if matches!(mqtt.broker, BrokerSettings::Embedded { .. }) && filter.starts_with(|c: char| !c.is_ascii()) {
+    if matches!(mqtt.broker, Broker::Embedded { .. }) && filter.starts_with(|c: char| !c.is_ascii()) {
         let message = "the embedded broker takes no topic that begins with a letter beyond ASCII: set mqtt.url";
         reader.mistake(&topic.origin, &table.key("topic"), message);
     }
@@ -131,9 +125,9 @@ fn check_topic<'a>(
 fn one<'a>(
     reader: &mut Reader<'a>,
     table: &Scope<'a>,
-    mqtt: &MqttSettings,
+    mqtt: &Mqtt,
     general: Duration,
-) -> Option<(ForeignSettings, Origin)> {
+) -> Option<(ForeignEntry, Origin)> {
     let topic = reader.read(table, "topic", None, |given| {
         given.text("tele/{publisher}/SENSOR", |text| TopicPattern::parse(text).map_err(|error| error.to_string()))
     });
@@ -206,7 +200,7 @@ fn one<'a>(
         topic: pattern,
         publisher,
     };
-    let settings = ForeignSettings { device, deadline: deadline.kind, grace: deadline.grace };
+    let settings = ForeignEntry { device, deadline: deadline.kind, grace: deadline.grace };
     Some((settings, topic.origin))
 }
 

@@ -1,12 +1,14 @@
 //! Kinds of values that many keys have, and what a key has in the end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use heartwatch_domain::restart::RestartPolicy;
 
 use super::document::Given;
-use super::reader::{Origin, Sourced};
+use super::reader::{Origin, Reader, Scope, Sourced};
 use heartwatch_formats::values;
+use heartwatch_ports::credentials::{KeyPair, Secret};
 
 pub(super) const RESTART: [(&str, RestartPolicy); 3] =
     [("on-failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never), ("always", RestartPolicy::Always)];
@@ -53,4 +55,74 @@ impl<T> Settled<T> for Option<Sourced<T>> {
     fn value(self) -> Option<T> {
         self.map(|sourced| sourced.value)
     }
+}
+
+/// What several parts read in the same way.
+impl<'a> Reader<'a> {
+    /// The waits between attempts, in order.
+    pub(super) fn backoff(&mut self, scope: &Scope<'a>, default: (Duration, Duration)) -> (Duration, Duration) {
+        let min = self.read(scope, "backoff_min", None, positive_duration);
+        let max = self.read(scope, "backoff_max", None, positive_duration);
+        let (low, high) =
+            (min.as_ref().map_or(default.0, |min| min.value), max.as_ref().map_or(default.1, |max| max.value));
+        if low > high
+            && let Some(culprit) = max.or(min)
+        {
+            let message = "the shortest wait (backoff_min) is longer than the longest one (backoff_max)";
+            self.mistake(&culprit.origin, &scope.key("backoff_max"), message);
+        }
+        (low, high)
+    }
+
+    /// The password, when there is a user for it. One in the environment may be meant for another program
+    /// that runs in the same shell, so without a user it is only left alone.
+    pub(super) fn password_of(
+        &mut self,
+        user: &Option<Sourced<String>>,
+        password: Option<Sourced<Secret>>,
+        table: &str,
+        notes: &mut Vec<String>,
+    ) -> Option<Sourced<Secret>> {
+        match password? {
+            password if user.is_some() => return Some(password),
+            Sourced { origin: Origin::Variable(name), .. } => {
+                notes.push(format!("{name} is not used, because {table}.user is not set"));
+            }
+            Sourced { origin, .. } => {
+                self.mistake(&origin, &format!("{table}.password_file"), format!("is of no use without {table}.user"));
+            }
+        }
+        None
+    }
+
+    /// A certificate and its key; one without the other is a mistake.
+    pub(super) fn pair(
+        &mut self,
+        table: &Scope<'_>,
+        certificate: Option<Sourced<PathBuf>>,
+        key: Option<Sourced<PathBuf>>,
+    ) -> Option<KeyPair> {
+        match (&certificate, &key) {
+            (Some(file), None) => {
+                self.mistake(&file.origin, &table.key("client_certificate_file"), "needs client_key_file, too");
+            }
+            (None, Some(file)) => {
+                self.mistake(&file.origin, &table.key("client_key_file"), "needs client_certificate_file, too");
+            }
+            _ => {}
+        }
+        let (certificate_file, key_file) = (certificate.value()?, key.value()?);
+        self.note_readable(table, "client_key_file", &key_file);
+        Some(KeyPair { certificate_file, key_file })
+    }
+
+    /// Remembers that a value asks for another one that is missing.
+    pub(super) fn missing_for<T>(&mut self, value: &Sourced<T>, key: &str, message: String) {
+        self.mistake(&value.origin, key, message);
+    }
+}
+
+/// A flag's value with its name.
+pub(super) fn named<T: Clone>(flag: &'static str, value: &Option<T>) -> Option<(&'static str, T)> {
+    value.clone().map(|value| (flag, value))
 }

@@ -28,25 +28,23 @@ mod files;
 mod foreign;
 mod kinds;
 mod maintenance;
+mod mqtt;
 mod notify;
 mod publishers;
 mod reader;
 mod resolve;
 mod rules;
-mod secret;
+mod servers;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod web;
 
 pub use changes::{Changed, changes};
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use environment::Environment;
-pub use secret::Secret;
 pub use settings::{
-    BrokerSettings, BufferSettings, ClientCertificate, EtcdSettings, FeedSettings, FeedSource, ForeignSettings,
-    InfluxSettings, InfluxVersion, KafkaSettings, LogSettings, MailEncryption, MailSettings, MonitorSettings,
-    MqttSettings, NotifySettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings, RunAs,
-    Settings, WatchSettings, WaySettings, WebSettings, heartbeat_within,
+    Broker, ForeignEntry, Managed, Monitor, Mqtt, NotifyEntry, PublisherEntry, RunAs, Settings, Way, heartbeat_within,
 };
 
 use document::SourceFile;

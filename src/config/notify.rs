@@ -1,27 +1,31 @@
 //! `[monitor]`, `[mail]` and the `[[notify]]` tables.
 
+use std::time::Duration;
+
 use lettre::message::Mailbox;
 
 use super::document::Given;
 use super::kinds::{Settled as _, boolean, name, positive_duration};
 use super::reader::{Origin, Reader, Scope, Sourced};
-use super::settings::{
-    MailEncryption, MailSettings, MonitorSettings, NotifySettings, PublisherSettings, Settings, WaySettings,
-};
-use heartwatch_domain::notice::{LEVEL_MIN_DEFAULT, NoticeFilter};
+use super::settings::{Monitor, NotifyEntry, PublisherEntry, Settings, Way};
+use crate::actors::self_monitor::SelfMonitorPace;
+use heartwatch_adapters::command::CommandConfig;
+use heartwatch_adapters::mail::{Encryption, MailConfig, MailServer};
+use heartwatch_adapters::webhook::WebhookConfig;
+use heartwatch_domain::notice::{LEVEL_MIN_DEFAULT, NoticeFilter, TargetConfig};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_formats::values;
+use heartwatch_ports::credentials::Login;
 
-const ENCRYPTIONS: [(&str, MailEncryption); 2] =
-    [("starttls", MailEncryption::StartTls), ("none", MailEncryption::None)];
+/// How long one attempt to tell somebody may take, where nothing else is said.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const ENCRYPTIONS: [(&str, Encryption); 2] = [("starttls", Encryption::StartTls), ("none", Encryption::None)];
 
 /// `[monitor]`.
-pub(super) fn monitor(
-    reader: &mut Reader<'_>,
-    default: &MonitorSettings,
-    publishers: &[PublisherSettings],
-) -> MonitorSettings {
+pub(super) fn monitor(reader: &mut Reader<'_>, publishers: &[PublisherEntry]) -> Monitor {
+    let default = SelfMonitorPace::default();
     let table = reader.table("monitor");
     let id = reader.read(&table, "id", None, |given| {
         given.text("monitor-1", |text| PublisherId::parse(text).map_err(|error| error.to_string()))
@@ -32,19 +36,17 @@ pub(super) fn monitor(
     }
     let ping_url =
         reader.read(&table, "ping_url", None, |given| given.text("https://ping.example/abc", values::web_url));
-    MonitorSettings {
-        id: id.value(),
-        heartbeat: reader.read(&table, "heartbeat", None, positive_duration).or_default(default.heartbeat),
-        ping_url: ping_url.value(),
-        check_interval: reader
-            .read(&table, "check_interval", None, positive_duration)
-            .or_default(default.check_interval),
-        ping_interval: reader.read(&table, "ping_interval", None, positive_duration).or_default(default.ping_interval),
-    }
+    let mut every = |key, usual| reader.read(&table, key, None, positive_duration).or_default(usual);
+    let pace = SelfMonitorPace {
+        heartbeat: every("heartbeat", default.heartbeat),
+        ping_interval: every("ping_interval", default.ping_interval),
+        check_interval: every("check_interval", default.check_interval),
+    };
+    Monitor { id: id.value(), ping_url: ping_url.value(), pace }
 }
 
 /// `[mail]`, when it names a server.
-pub(super) fn mail(reader: &mut Reader<'_>, notes: &mut Vec<String>) -> Option<MailSettings> {
+pub(super) fn mail(reader: &mut Reader<'_>, notes: &mut Vec<String>) -> Option<MailServer> {
     let table = reader.table("mail");
     let server = reader.read(&table, "server", None, |given| given.text("smtps://mail.example", values::mail_url));
     let encryption = reader.read(&table, "encryption", None, |given| given.choice(&ENCRYPTIONS));
@@ -71,35 +73,34 @@ pub(super) fn mail(reader: &mut Reader<'_>, notes: &mut Vec<String>) -> Option<M
     if wrapped && let Some(encryption) = &encryption {
         reader.mistake(&encryption.origin, "mail.encryption", "is for smtp://: smtps:// is encrypted as it is");
     }
-    let encryption = if wrapped { MailEncryption::Tls } else { encryption.or_default(MailEncryption::StartTls) };
-    if let Some(user) = user.as_ref().filter(|_| encryption == MailEncryption::None) {
+    let encryption = if wrapped { Encryption::Tls } else { encryption.or_default(Encryption::StartTls) };
+    if let Some(user) = user.as_ref().filter(|_| encryption == Encryption::None) {
         reader.mistake(&user.origin, "mail.user", "and its password would be sent in the clear: use encryption");
     }
     let port = match encryption {
-        MailEncryption::Tls => 465,
-        MailEncryption::StartTls => 587,
-        MailEncryption::None => 25,
+        Encryption::Tls => 465,
+        Encryption::StartTls => 587,
+        Encryption::None => 25,
     };
-    Some(MailSettings {
+    Some(MailServer {
         host: server.value.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
         port: server.value.port().unwrap_or(port),
         encryption,
-        user: user.value(),
-        password: password.value(),
+        login: user.value().zip(password.value()).map(|(user, password)| Login { user, password }),
         ca_file: ca_file.value(),
         from: from?.value,
     })
 }
 
 /// Every target that can be told something.
-pub(super) fn notify(reader: &mut Reader<'_>, has_mail: bool) -> Vec<NotifySettings> {
+pub(super) fn notify(reader: &mut Reader<'_>, mail: Option<&MailServer>) -> Vec<NotifyEntry> {
     let root = reader.root();
-    let mut targets: Vec<(NotifySettings, Origin)> = Vec::new();
+    let mut targets: Vec<(NotifyEntry, Origin)> = Vec::new();
     for table in reader.tables(&root, "notify") {
-        let Some((target, origin)) = target(reader, &table, has_mail) else { continue };
-        match targets.iter().find(|(other, _)| other.name == target.name) {
+        let Some((target, origin)) = target(reader, &table, mail) else { continue };
+        match targets.iter().find(|(other, _)| other.target.name == target.target.name) {
             Some((_, Origin::Line(line))) => {
-                let message = format!("'{}' is the target of line {line} already: every name once", target.name);
+                let message = format!("'{}' is the target of line {line} already: every name once", target.target.name);
                 reader.mistake(&origin, &table.key("name"), message);
             }
             _ => targets.push((target, origin)),
@@ -108,8 +109,8 @@ pub(super) fn notify(reader: &mut Reader<'_>, has_mail: bool) -> Vec<NotifySetti
     targets.into_iter().map(|(target, _)| target).collect()
 }
 
-fn target<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, has_mail: bool) -> Option<(NotifySettings, Origin)> {
-    let default = NotifySettings::default();
+fn target<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, mail: Option<&MailServer>) -> Option<(NotifyEntry, Origin)> {
+    let default = TargetConfig::new("");
     // A name is a tag of our own numbers and stands in every log line: the letters of an id will do.
     let name = reader.read(table, "name", None, |given| {
         given.text("pager", |text| match PublisherId::parse(text) {
@@ -120,7 +121,8 @@ fn target<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, has_mail: bool) -> Opt
     if !reader.has(table, "name") {
         reader.missing(table, "name", "is missing: every target has a name, like \"pager\"");
     }
-    let way = way(reader, table, has_mail);
+    let timeout = reader.read(table, "timeout", None, positive_duration).or_default(ATTEMPT_TIMEOUT);
+    let way = way(reader, table, (mail, timeout));
     let publishers =
         reader.list(table, "publishers", |given| given.text("light-*", values::id_pattern)).unwrap_or_default();
     let verdicts: Vec<_> = Verdict::ALL.iter().map(|verdict| (verdict.as_str(), *verdict)).collect();
@@ -137,27 +139,22 @@ fn target<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, has_mail: bool) -> Opt
         recovery: reader.read(table, "recovery", None, boolean).or_default(true),
         alarms,
     };
-    let timeout = reader.read(table, "timeout", None, positive_duration).or_default(default.timeout);
     let per_minute_max = reader.read(table, "per_minute_max", None, |given| given.number(1, 120));
     let age_max = reader.read(table, "age_max", None, positive_duration).or_default(default.age_max);
     let (backoff_min, backoff_max) = reader.backoff(table, (default.backoff_min, default.backoff_max));
     let name = name?;
-    let settings = NotifySettings {
-        name: name.value,
-        way: way?,
-        filter,
-        timeout,
-        per_minute_max: per_minute_max
-            .map_or(default.per_minute_max, |most| usize::try_from(most.value).unwrap_or(usize::MAX)),
-        age_max,
-        backoff_min,
-        backoff_max,
-    };
-    Some((settings, name.origin))
+    let per_minute_max =
+        per_minute_max.map_or(default.per_minute_max, |most| usize::try_from(most.value).unwrap_or(usize::MAX));
+    let target = TargetConfig { name: name.value, filter, per_minute_max, age_max, backoff_min, backoff_max };
+    Some((NotifyEntry { target, way: way? }, name.origin))
 }
 
 /// The one way in which a target is reached.
-fn way<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, has_mail: bool) -> Option<WaySettings> {
+fn way<'a>(
+    reader: &mut Reader<'a>,
+    table: &Scope<'a>,
+    (mail, timeout): (Option<&MailServer>, Duration),
+) -> Option<Way> {
     let webhook = reader.read(table, "webhook", None, |given| given.text("https://hooks.example/x", values::web_url));
     let webhook_file = reader.secret_in_file(table, "webhook_file");
     let secret = reader.secret_in_file(table, "secret_file");
@@ -176,14 +173,14 @@ fn way<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, has_mail: bool) -> Option
     if let Some(secret) = secret.as_ref().filter(|_| !given.iter().any(|key| key.starts_with("webhook"))) {
         reader.mistake(&secret.origin, &table.key("secret_file"), "is for a webhook: nothing else is signed");
     }
-    if given.contains(&"email") && !has_mail {
+    if given.contains(&"email") && mail.is_none() {
         reader.mistake_at(table, "email", "needs a mail server: set mail.server and mail.from");
     }
     let secret = secret.value();
     if let Some(file) = webhook_file {
         // What is in the file is a secret: it is not repeated.
         return match values::web_url(file.value.expose()) {
-            Ok(url) => Some(WaySettings::Webhook { url, secret }),
+            Ok(url) => Some(Way::Webhook(WebhookConfig { url, secret, timeout })),
             Err(_) => {
                 let message = "its content is not a URL like https://hooks.example/x";
                 reader.mistake(&file.origin, &table.key("webhook_file"), message);
@@ -192,12 +189,13 @@ fn way<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, has_mail: bool) -> Option
         };
     }
     if let Some(url) = webhook {
-        return Some(WaySettings::Webhook { url: url.value, secret });
+        return Some(Way::Webhook(WebhookConfig { url: url.value, secret, timeout }));
     }
     if let Some((program, arguments)) = command {
-        return Some(WaySettings::Command { program, arguments });
+        return Some(Way::Command(CommandConfig { program, arguments, timeout }));
     }
-    email.filter(|to| !to.is_empty()).map(|to| WaySettings::Email { to })
+    let (to, server) = (email.filter(|to| !to.is_empty())?, mail?.clone());
+    Some(Way::Email(Box::new(MailConfig { server, to, timeout })))
 }
 
 fn command<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> Option<(std::path::PathBuf, Vec<String>)> {

@@ -5,10 +5,11 @@ use super::document::Given;
 use super::exec::exec;
 use super::kinds::{FeedKeys, RESTART, Settled as _, boolean, duration, origin, positive_duration};
 use super::reader::{Origin, Reader, Scope, Sourced};
-use super::settings::{
-    FEED_INTERVAL, FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings,
-    RunAs, WatchSettings,
-};
+use super::settings::{Managed, PublisherEntry, RunAs};
+use crate::actors::publisher::{Feed, OUTBOX_BYTES_MIN};
+use crate::sources::SourceConfig;
+use crate::sources::csv::CsvConfig;
+use heartwatch_domain::deadline::DeadlineRules;
 use heartwatch_domain::metrics::MetricSet;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::{RestartLimits, RestartPolicy};
@@ -31,11 +32,11 @@ const SOURCES: [&str; 3] = ["csv", "exec", "system"];
 const RUN_AS: [(&str, RunAs); 2] = [("child", RunAs::Child), ("in-process", RunAs::InProcess)];
 
 /// Every publisher that has an id of its own.
-pub(super) fn publishers(reader: &mut Reader<'_>, watch: &WatchSettings) -> Vec<PublisherSettings> {
+pub(super) fn publishers(reader: &mut Reader<'_>, deadlines: &DeadlineRules) -> Vec<PublisherEntry> {
     let root = reader.root();
-    let mut publishers: Vec<(PublisherSettings, Origin)> = Vec::new();
+    let mut publishers: Vec<(PublisherEntry, Origin)> = Vec::new();
     for table in reader.tables(&root, "publisher") {
-        let Some((publisher, origin)) = publisher(reader, &table, watch) else { continue };
+        let Some((publisher, origin)) = publisher(reader, &table, deadlines) else { continue };
         match publishers.iter().find(|(other, _)| other.id == publisher.id) {
             Some((_, Origin::Line(line))) => {
                 let message = format!("'{}' is the publisher of line {line} already: every id once", publisher.id);
@@ -50,18 +51,18 @@ pub(super) fn publishers(reader: &mut Reader<'_>, watch: &WatchSettings) -> Vec<
 fn publisher<'a>(
     reader: &mut Reader<'a>,
     table: &Scope<'a>,
-    watch: &WatchSettings,
-) -> Option<(PublisherSettings, Origin)> {
+    deadlines: &DeadlineRules,
+) -> Option<(PublisherEntry, Origin)> {
     let id = reader.read(table, "id", None, |given| {
         given.text("light-1", |text| PublisherId::parse(text).map_err(|error| error.to_string()))
     });
     if !reader.has(table, "id") {
         reader.missing(table, "id", "is missing: every publisher has an id, like \"light-1\"");
     }
-    let deadline = deadline_keys(reader, table, watch.deadlines.default);
+    let deadline = deadline_keys(reader, table, deadlines.default);
     let expected = reader.read(table, "expected", None, boolean).or_default(true);
     let heartbeat = reader.read(table, "heartbeat", None, positive_duration);
-    let (feed, feed_keys) = feed(reader, table, &heartbeat);
+    let (managed, feed_keys) = managed(reader, table, &heartbeat);
     let has_source = SOURCES.iter().any(|source| reader.has(table, source));
     if !has_source && let Some((name, origin)) = feed_keys.into_iter().find_map(|(name, origin)| Some((name, origin?)))
     {
@@ -71,7 +72,7 @@ fn publisher<'a>(
     }
     let id = id?;
     if let Some(heartbeat) = heartbeat {
-        let deadline = deadline.kind.unwrap_or_else(|| watch.deadlines.of(&id.value).kind).longest();
+        let deadline = deadline.kind.unwrap_or_else(|| deadlines.of(&id.value).kind).longest();
         if heartbeat.value >= deadline {
             let (heartbeat_text, deadline) = (describe_duration(heartbeat.value), describe_duration(deadline));
             let message = format!(
@@ -81,14 +82,14 @@ fn publisher<'a>(
         }
     }
     let (deadline, grace) = (deadline.kind, deadline.grace);
-    Some((PublisherSettings { id: id.value, expected, deadline, grace, feed }, id.origin))
+    Some((PublisherEntry { id: id.value, expected, deadline, grace, managed }, id.origin))
 }
 
-fn feed<'a>(
+fn managed<'a>(
     reader: &mut Reader<'a>,
     table: &Scope<'a>,
     heartbeat: &Option<Sourced<std::time::Duration>>,
-) -> (Option<FeedSettings>, FeedKeys) {
+) -> (Option<Managed>, FeedKeys) {
     let csv = reader.existing_file(table, "csv", None);
     let (exec, exec_keys) = exec(reader, table);
     let (system, system_keys) = system(reader, table);
@@ -109,7 +110,7 @@ fn feed<'a>(
     let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
     let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(OUTBOX_BYTES_MIN, 1 << 50));
     let outbox_full = reader.read(table, "outbox_full", None, |given| given.choice(&FULL_POLICIES));
-    let (restart, restart_keys) = restart(reader, table);
+    let (restart, restart_limits, restart_keys) = restart(reader, table);
     if run.as_ref().is_some_and(|run| run.value == RunAs::InProcess)
         && let Some((name, origin)) = restart_keys.iter().find_map(|(name, origin)| Some((name, origin.clone()?)))
     {
@@ -145,25 +146,30 @@ fn feed<'a>(
     keys.extend(exec_keys);
     keys.extend(system_keys);
     keys.push(("loop", origin(&looping)));
-    let source = exec
-        .map(|exec| FeedSource::Exec(Box::new(exec)))
-        .or_else(|| csv.map(|csv| FeedSource::Csv(csv.value)))
-        .or_else(|| system.map(FeedSource::System));
-    let feed = source.map(|source| FeedSettings {
-        source,
-        interval: interval.or_default(FEED_INTERVAL),
-        heartbeat: heartbeat.as_ref().map(|heartbeat| heartbeat.value),
-        run: run.or_default(RunAs::Child),
-        looping: looping.or_default(true),
-        limit: limit.value(),
+    let of_csv = |path| CsvConfig {
         time_column: time_column.or_default(TimeColumn::Auto),
         time_format: time_format.value().and_then(|form| form.0),
-        measurement: measurement.value(),
-        outbox_bytes_max: outbox_bytes_max.or_default(OUTBOX_BYTES_MAX),
-        restart,
-        outbox_full: outbox_full.or_default(FullPolicy::default()),
+        ..CsvConfig::new(path)
+    };
+    let source = exec
+        .map(|exec| SourceConfig::Exec(Box::new(exec)))
+        .or_else(|| csv.map(|csv| SourceConfig::Csv(of_csv(csv.value))))
+        .or_else(|| system.map(SourceConfig::System));
+    let managed = source.map(|source| {
+        let usual = Feed::new(source);
+        let feed = Feed {
+            measurement: measurement.value(),
+            interval: interval.or_default(usual.interval),
+            looping: looping.or_default(usual.looping),
+            limit: limit.value(),
+            outbox_bytes_max: outbox_bytes_max.or_default(usual.outbox_bytes_max),
+            full_policy: outbox_full.or_default(usual.full_policy),
+            source: usual.source,
+        };
+        let heartbeat = heartbeat.as_ref().map(|heartbeat| heartbeat.value);
+        Managed { feed, heartbeat, run: run.or_default(RunAs::Child), restart, restart_limits }
     });
-    (feed, keys)
+    (managed, keys)
 }
 
 /// This host's metrics, and the keys that only they have.
@@ -203,7 +209,7 @@ fn for_source<'a>(reader: &mut Reader<'a>, table: &Scope<'a>, is_for: &[&str], k
     }
 }
 
-fn restart<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (RestartSettings, FeedKeys) {
+fn restart<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (RestartPolicy, RestartLimits, FeedKeys) {
     let default = RestartLimits::default();
     let policy = reader.read(table, "restart", None, |given| given.choice(&RESTART));
     let restarts_max = reader.read(table, "restarts_max", None, |given| given.number(0, RESTARTS_LIMIT));
@@ -229,5 +235,5 @@ fn restart<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (RestartSettings, 
         let message = "the shortest wait (restart_backoff_min) is longer than the longest one (restart_backoff_max)";
         reader.mistake(&at, &table.key("restart_backoff_max"), message);
     }
-    (RestartSettings { policy: policy.or_default(RestartPolicy::default()), limits }, keys)
+    (policy.or_default(RestartPolicy::default()), limits, keys)
 }

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::Message;
 use heartwatch_domain::status::{Attempt, TargetStatus};
 
-use heartwatch_domain::notice::{Notice, NoticeFilter};
+use heartwatch_domain::notice::{Notice, TargetConfig};
 use heartwatch_ports::Notify;
 
 /// Verdict changes up to this epoch are durable: look at those that you have not seen yet. It says
@@ -32,25 +31,15 @@ pub struct SetTargets(pub Arc<Vec<Target>>);
 /// Someone who is told, and how.
 #[derive(Clone)]
 pub struct Target {
-    /// Its name in the configuration, the logs and the accounts; distinct.
-    pub name: String,
-    /// What it is told.
-    pub filter: NoticeFilter,
-    /// Most messages a minute, and as many with something urgent; the last of each is a digest when more waits.
-    pub per_minute_max: usize,
-    /// A notice that could not be delivered for so long is given up.
-    pub age_max: Duration,
-    /// Wait after the first failed attempt; doubles with each further one.
-    pub backoff_min: Duration,
-    /// Longest wait after a failed attempt.
-    pub backoff_max: Duration,
+    /// Who, and what it is told.
+    pub config: TargetConfig,
     /// How it is reached.
     pub way: Arc<dyn Notify>,
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Target({}, {})", self.name, self.way.kind())
+        write!(f, "Target({}, {})", self.config.name, self.way.kind())
     }
 }
 

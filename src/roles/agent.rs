@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use crate::actors::collector::{Collector, CollectorParts};
 use crate::actors::executor::{self, Executor, ExecutorParts};
-use crate::actors::publisher::{Publisher, PublisherConfig};
-use crate::config::{BrokerSettings, EtcdSettings, Settings};
+use crate::actors::publisher::{Feed, Publisher, PublisherConfig};
+use crate::config::{Broker, Settings};
 use crate::messages::agent::{Apply, AskRegistration, Execute, LookAgain};
 use crate::roles::cli::AgentArgs;
-use crate::roles::{assemble, managed_publishers};
+use crate::roles::managed_publishers;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::parts::{Parts, drain};
 use crate::runtime::supervisor::{Supervised, Supervisor};
@@ -24,6 +24,7 @@ use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::agent_settings::AgentSettings;
 use heartwatch_domain::publisher::HostName;
 use heartwatch_fleet::plugin_folder::LocalFolder;
+use heartwatch_ports::servers::EtcdConfig;
 use heartwatch_ports::{PluginFolder, ProcessTable};
 use heartwatch_store::outbox::FullPolicy;
 use heartwatch_system::clock::Clock;
@@ -53,8 +54,8 @@ pub(super) async fn agent(
     // What somebody asks over the publisher's own connection finds the executor here, once there is one.
     let (execute_sender, execute) = watch::channel(None::<Outlet<Execute>>);
     let mqtt_url = match &settings.mqtt.broker {
-        BrokerSettings::At(url) => Some(url.to_string()),
-        BrokerSettings::Embedded { listen } => args.server.is_none().then(|| format!("mqtt://{listen}")),
+        Broker::At(url) => Some(url.to_string()),
+        Broker::Embedded { listen } => args.server.is_none().then(|| format!("mqtt://{listen}")),
     };
     let mut queues = Vec::new();
     if let Some(mqtt_url) = &mqtt_url {
@@ -90,7 +91,7 @@ pub(super) async fn agent(
     let state = CollectorParts::new(queues, clock, agent_settings.clone(), Some(folder))?;
     let collector = parts.start_draining("collector", move |_| Collector::new(state.clone()));
     let apply = collector.outlet();
-    let registration = register(args, &settings.etcd, &host, (agent_settings, apply), clock, &mut parts)?;
+    let registration = register(args, settings.etcd.as_ref(), &host, (agent_settings, apply), clock, &mut parts)?;
     let state = ExecutorParts {
         client_id: args.id.clone(),
         host: host.clone(),
@@ -105,7 +106,7 @@ pub(super) async fn agent(
     execute_sender.send_replace(Some(executor.outlet()));
 
     if let Some(mqtt_url) = &mqtt_url {
-        let mut connection = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("heartwatch-agent-{}", args.id));
+        let mut connection = settings.mqtt.client(mqtt_url, &format!("heartwatch-agent-{}", args.id));
         // A question that nobody took is not kept for later.
         connection.clean_session = true;
         let prefix = settings.mqtt.prefix.clone();
@@ -123,8 +124,7 @@ pub(super) async fn agent(
 
     let node = args.name.as_ref().unwrap_or(&host);
     let (broker, server) = (mqtt_url.as_deref().unwrap_or("none"), args.server.as_deref().unwrap_or("none"));
-    let etcd =
-        settings.etcd.endpoints.iter().map(|url| url.as_str().trim_end_matches('/')).collect::<Vec<_>>().join(",");
+    let etcd = settings.etcd.as_ref().map(EtcdConfig::members).unwrap_or_default();
     tracing::info!(agent = %args.id, %node, %host, broker, server, etcd, "the agent runs");
     if etcd.is_empty() {
         tracing::warn!("no etcd is named: no heartbeat there, and the configuration is the default one");
@@ -163,20 +163,20 @@ async fn stop(publisher: Supervised<Publisher>, deadline: Instant) {
 /// A publisher of what is pushed into the queue, with an outbox of its own.
 fn publisher(args: &AgentArgs, settings: &Settings, host: &HostName, outbox: &str) -> (Arrivals, PublisherConfig) {
     let arrivals = Arrivals::new(format!("host {host}"), ROWS_MAX);
-    let config = PublisherConfig {
-        host: host.clone(),
-        is_agent: true,
-        outbox: Some(settings.data_dir.join("outbox").join(format!("{}{outbox}.sqlite", args.id))),
+    let feed = Feed {
+        interval: Duration::ZERO,
+        looping: false,
         outbox_bytes_max: args.outbox_bytes_max.0,
         // What is measured now is worth more than what was measured first.
         full_policy: FullPolicy::GiveUpOldest,
-        ..assemble::publisher_of(
-            &settings.mqtt,
-            &args.id,
-            host.clone(),
-            SourceConfig::Arrivals(arrivals.clone()),
-            args.heartbeat,
-        )
+        ..Feed::new(SourceConfig::Arrivals(arrivals.clone()))
+    };
+    let mqtt = &settings.mqtt;
+    let config = PublisherConfig {
+        is_agent: true,
+        message_bytes_max: mqtt.options.message_bytes_max,
+        outbox: Some(settings.data_dir.join("outbox").join(format!("{}{outbox}.sqlite", args.id))),
+        ..PublisherConfig::new(args.id.clone(), host.clone(), mqtt.prefix.clone(), feed, args.heartbeat)
     };
     (arrivals, config)
 }
@@ -187,7 +187,7 @@ type Registered = Option<(Outlet<AskRegistration>, Outlet<LookAgain>)>;
 #[cfg(feature = "hosts")]
 fn register(
     args: &AgentArgs,
-    etcd: &EtcdSettings,
+    etcd: Option<&EtcdConfig>,
     host: &HostName,
     (settings, apply): (AgentSettings, Outlet<Apply>),
     clock: Clock,
@@ -196,12 +196,9 @@ fn register(
     use crate::actors::registration::{Registration, RegistrationConfig, RegistrationParts};
     use heartwatch_fleet::etcd::Etcd;
 
-    if etcd.endpoints.is_empty() {
-        return Ok(None);
-    }
-    let mut config = assemble::etcd(etcd);
+    let Some(mut config) = etcd.cloned() else { return Ok(None) };
     // All members are asked within half of a lease.
-    let members = u32::try_from(etcd.endpoints.len()).unwrap_or(u32::MAX).max(1);
+    let members = u32::try_from(config.endpoints.len()).unwrap_or(u32::MAX).max(1);
     config.attempt_timeout = config.attempt_timeout.min(args.lease / 4 / members).max(Duration::from_millis(100));
     let etcd = Arc::new(Etcd::new(config)?);
     let config = RegistrationConfig {
@@ -218,13 +215,13 @@ fn register(
 #[cfg(not(feature = "hosts"))]
 fn register(
     _: &AgentArgs,
-    etcd: &EtcdSettings,
+    etcd: Option<&EtcdConfig>,
     _: &HostName,
     _: (AgentSettings, Outlet<Apply>),
     _: Clock,
     _: &mut Parts,
 ) -> anyhow::Result<Registered> {
-    anyhow::ensure!(etcd.endpoints.is_empty(), "--etcd: this program was built without the feature 'hosts'");
+    anyhow::ensure!(etcd.is_none(), "--etcd: this program was built without the feature 'hosts'");
     Ok(None)
 }
 

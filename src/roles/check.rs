@@ -6,9 +6,13 @@ use url::Url;
 
 use super::cli::CheckArgs;
 use crate::config::{
-    BrokerSettings, FeedSettings, FeedSource, InfluxSettings, InfluxVersion, Layers, Loaded, MailEncryption,
-    MqttSettings, NotifySettings, Overrides, PublisherSettings, RunAs, Settings, WaySettings, WebSettings, load,
+    Broker, Layers, Loaded, Managed, Mqtt, NotifyEntry, Overrides, PublisherEntry, RunAs, Settings, Way, load,
 };
+use crate::sources::SourceConfig;
+use crate::web::WebConfig;
+use heartwatch_adapters::influx::{InfluxConfig, InfluxVersion};
+use heartwatch_adapters::mail::Encryption;
+use heartwatch_adapters::webhook::WebhookConfig;
 use heartwatch_domain::deadline::{BEATS_PER_DEADLINE, PROMISES_MIN};
 use heartwatch_domain::time::describe_duration;
 use heartwatch_formats::values::describe_bytes;
@@ -55,33 +59,36 @@ pub fn check_layers(layers: &Layers, out: &mut dyn Write) -> io::Result<u8> {
 fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
     let mut line = |part: &str, what: String| writeln!(out, "  {part:<11} {what}");
     line("MQTT", broker(&settings.mqtt))?;
-    line("InfluxDB", influx(&settings.influx))?;
-    if !settings.etcd.endpoints.is_empty() {
-        let endpoints: Vec<&str> = settings.etcd.endpoints.iter().map(Url::as_str).collect();
-        let user = settings.etcd.user.as_ref().map_or_else(String::new, |user| format!(", user {user}"));
+    line(
+        "InfluxDB",
+        settings.influx.as_ref().map_or_else(|| "none: rows stay in the embedded store".to_owned(), influx),
+    )?;
+    if let Some(etcd) = &settings.etcd {
+        let endpoints: Vec<&str> = etcd.endpoints.iter().map(Url::as_str).collect();
+        let user = etcd.login.as_ref().map_or_else(String::new, |login| format!(", user {}", login.user));
         line("etcd", format!("{}{user}, for the leases of agents", endpoints.join(", ")))?;
     }
-    if let Some(brokers) = &settings.kafka.brokers {
-        line("Kafka", format!("{brokers}, as the group {}", settings.kafka.group))?;
+    if let Some(kafka) = &settings.kafka {
+        line("Kafka", format!("{}, as the group {}", kafka.brokers, kafka.group))?;
     }
-    match settings.web.listen {
-        Some(address) => line("web page", format!("http://{address}/{}", login(&settings.web)))?,
+    match &settings.web {
+        Some(web) => line("web page", format!("http://{}/{}", web.listen, login(web)))?,
         None => line("web page", "off".to_owned())?,
     }
     let (bytes_max, history) = (describe_bytes(settings.buffer.bytes_max), describe_duration(settings.buffer.history));
     line("data", format!("{}, at most {bytes_max}, history of {history}", settings.data_dir.display()))?;
-    let deadlines = &settings.watch.deadlines;
+    let deadlines = &settings.deadlines;
     let deadline = describe_duration(deadlines.default) + graced(deadlines.grace).as_str();
     line("deadline", format!("{deadline}, at least {PROMISES_MIN} of the intervals that a publisher promises"))?;
     if let Some(url) = &settings.monitor.ping_url {
-        let every = describe_duration(settings.monitor.ping_interval);
+        let every = describe_duration(settings.monitor.pace.ping_interval);
         line("ping", format!("{} every {every} while the monitor is well", host_of(url)))?;
     }
     if let Some(mail) = &settings.mail {
         line("mail", format!("{}:{} from {}, {}", mail.host, mail.port, mail.from, encryption(mail.encryption)))?;
     }
     for target in &settings.notify {
-        line("notify", format!("{}: {}", target.name, told(target)))?;
+        line("notify", format!("{}: {}", target.target.name, told(target)))?;
     }
     for rule in &settings.rules {
         line("rule", format!("{} ({}): {}", rule.name, rule.severity.as_str(), rule.describe()))?;
@@ -94,7 +101,7 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
         line("foreign", format!("{topic} as {publishers}{deadline}"))?;
     }
     for publisher in &settings.publishers {
-        let source = publisher.feed.as_ref().map_or_else(|| "started by someone else".to_owned(), feed);
+        let source = publisher.managed.as_ref().map_or_else(|| "started by someone else".to_owned(), managed);
         let rule = rules.of(&publisher.id);
         let deadline = rule.kind.describe() + graced(rule.grace).as_str();
         line("publisher", format!("{}: {source}, deadline {deadline}{}", publisher.id, beats(settings, publisher)))?;
@@ -103,8 +110,10 @@ fn describe(settings: &Settings, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// How often one that heartwatch starts beats, where that is not what its table says.
-fn beats(settings: &Settings, publisher: &PublisherSettings) -> String {
-    let Some(configured) = publisher.feed.as_ref().and_then(|feed| feed.heartbeat) else { return String::new() };
+fn beats(settings: &Settings, publisher: &PublisherEntry) -> String {
+    let Some(configured) = publisher.managed.as_ref().and_then(|managed| managed.heartbeat) else {
+        return String::new();
+    };
     let often_enough = settings.deadline_rules().of(&publisher.id).kind.longest() / BEATS_PER_DEADLINE;
     if configured <= often_enough {
         return String::new();
@@ -123,21 +132,21 @@ fn host_of(url: &Url) -> String {
     format!("{}://{}{port}/…", url.scheme(), url.host_str().unwrap_or_default())
 }
 
-const fn encryption(encryption: MailEncryption) -> &'static str {
+const fn encryption(encryption: Encryption) -> &'static str {
     match encryption {
-        MailEncryption::Tls => "encrypted",
-        MailEncryption::StartTls => "encrypted by STARTTLS",
-        MailEncryption::None => "in the clear",
+        Encryption::Tls => "encrypted",
+        Encryption::StartTls => "encrypted by STARTTLS",
+        Encryption::None => "in the clear",
     }
 }
 
-fn told(target: &NotifySettings) -> String {
-    let way = match &target.way {
-        WaySettings::Webhook { url, secret: Some(_) } => format!("posts to {}, signed", host_of(url)),
-        WaySettings::Webhook { url, secret: None } => format!("posts to {}", host_of(url)),
-        WaySettings::Command { program, .. } => format!("runs {}", program.display()),
-        WaySettings::Email { to } => {
-            let to: Vec<_> = to.iter().map(ToString::to_string).collect();
+fn told(NotifyEntry { target, way }: &NotifyEntry) -> String {
+    let way = match way {
+        Way::Webhook(WebhookConfig { url, secret: Some(_), .. }) => format!("posts to {}, signed", host_of(url)),
+        Way::Webhook(WebhookConfig { url, .. }) => format!("posts to {}", host_of(url)),
+        Way::Command(command) => format!("runs {}", command.program.display()),
+        Way::Email(mail) => {
+            let to: Vec<_> = mail.to.iter().map(ToString::to_string).collect();
             format!("mails to {}", to.join(", "))
         }
     };
@@ -156,7 +165,7 @@ fn told(target: &NotifySettings) -> String {
     format!("{way}{about}: {what}{recovery}{alarms}, at most {} a minute", target.per_minute_max)
 }
 
-fn login(web: &WebSettings) -> String {
+fn login(web: &WebConfig) -> String {
     let mut ways = Vec::new();
     if web.token.is_some() || web.read_only_token.is_some() {
         ways.push("a token".to_owned());
@@ -169,37 +178,38 @@ fn login(web: &WebSettings) -> String {
     if ways.is_empty() { String::new() } else { format!(", with {}", ways.join(" or ")) }
 }
 
-fn broker(mqtt: &MqttSettings) -> String {
+fn broker(mqtt: &Mqtt) -> String {
     let prefix = mqtt.prefix.as_str();
     match &mqtt.broker {
-        BrokerSettings::Embedded { listen } => {
+        Broker::Embedded { listen } => {
             let who = mqtt.authority.as_ref().map_or_else(String::new, |users| format!(", for {} users", users.len()));
             format!("the embedded broker on {listen}{who}, topics {prefix}/…")
         }
-        BrokerSettings::At(url) => {
-            let user = mqtt.user.as_ref().map_or_else(|| "no user".to_owned(), |user| format!("user {user}"));
+        Broker::At(url) => {
+            let user = mqtt
+                .options
+                .login
+                .as_ref()
+                .map_or_else(|| "no user".to_owned(), |login| format!("user {}", login.user));
             let url = url.as_str().trim_end_matches('/');
-            let certificate = if mqtt.client_certificate.is_some() { ", with our certificate" } else { "" };
+            let certificate = if mqtt.options.tls.own.is_some() { ", with our certificate" } else { "" };
             format!("{url}, {user}{certificate}, topics {prefix}/…")
         }
     }
 }
 
-fn influx(influx: &InfluxSettings) -> String {
-    let Some(url) = &influx.url else {
-        return "none: rows stay in the embedded store".to_owned();
-    };
+fn influx(influx: &InfluxConfig) -> String {
     let api = match influx.version {
         InfluxVersion::Auto => "its version asked for",
         InfluxVersion::V1 => "version 1.x",
         InfluxVersion::V2 => "version 2.x",
         InfluxVersion::V3 => "version 3.x",
     };
-    let mut text = format!("{url}, {api}, ");
+    let mut text = format!("{}, {api}, ", influx.url);
     match (&influx.org, &influx.bucket) {
-        (None, None) => text += &format!("database {}", influx.db),
+        (None, None) => text += &format!("database {}", influx.database),
         (org, bucket) => {
-            let bucket = bucket.as_ref().unwrap_or(&influx.db);
+            let bucket = bucket.as_ref().unwrap_or(&influx.database);
             text += &org.as_ref().map_or_else(String::new, |org| format!("organisation {org}, "));
             text += &format!("bucket {bucket}");
         }
@@ -213,20 +223,19 @@ fn influx(influx: &InfluxSettings) -> String {
     text
 }
 
-fn feed(feed: &FeedSettings) -> String {
-    let place = match feed.run {
+fn managed(Managed { feed, run, .. }: &Managed) -> String {
+    let place = match run {
         RunAs::Child => "a child process",
         RunAs::InProcess => "in process",
     };
-    let interval = describe_duration(feed.interval);
-    match &feed.source {
-        FeedSource::Csv(csv) if feed.interval.is_zero() => format!("{} as fast as it goes, {place}", csv.display()),
-        FeedSource::Csv(csv) => format!("{} every {interval}, {place}", csv.display()),
-        FeedSource::System(metrics) => {
-            format!("this host's {} every {interval}, {place}", metrics.names().join(", "))
+    let (source, interval) = (&feed.source, describe_duration(feed.interval));
+    match source {
+        SourceConfig::Csv(_) if feed.interval.is_zero() => format!("{source} as fast as it goes, {place}"),
+        SourceConfig::Csv(_) | SourceConfig::System(_) | SourceConfig::Arrivals(_) => {
+            format!("{source} every {interval}, {place}")
         }
-        FeedSource::Exec(exec) => {
-            let mut said = format!("what {} prints", exec.command_line());
+        SourceConfig::Exec(exec) => {
+            let mut said = format!("what {source} prints");
             if !feed.interval.is_zero() {
                 said += &format!(", at least every {interval}");
             }

@@ -47,13 +47,12 @@ impl KafkaIntake {
     pub(super) fn read(&self, settings: &Settings, takers: &IngestOutlets) -> anyhow::Result<()> {
         use crate::actors::subscriber;
         use crate::messages::beats::LinkState;
-        use crate::roles::assemble;
         use heartwatch_domain::beat::Way;
         use heartwatch_domain::self_check::Reception;
         use heartwatch_fleet::kafka;
-        let Some(config) = assemble::kafka(settings) else { return Ok(()) };
+        let Some(config) = settings.kafka.clone() else { return Ok(()) };
         let brokers = config.brokers.clone();
-        let (transport, events) = kafka::connect(config, self.clock)?;
+        let (transport, events) = kafka::connect(config, settings.mqtt.prefix.clone(), self.clock)?;
         let (way, answers) = kafka::over_kafka(&brokers, transport.agents_heard(), self.clock)?;
         self.agents.ask_over(way, answers);
         let IngestOutlets { deliveries, reports, hearing, supervisor } = takers.clone();
@@ -82,7 +81,7 @@ impl KafkaIntake {
     /// When they do.
     #[cfg(not(feature = "kafka"))]
     pub(super) fn read(&self, settings: &Settings, _: &IngestOutlets) -> anyhow::Result<()> {
-        anyhow::ensure!(settings.kafka.brokers.is_none(), WITHOUT_KAFKA);
+        anyhow::ensure!(settings.kafka.is_none(), WITHOUT_KAFKA);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::config::{EtcdSettings, Settings};
+use crate::config::Settings;
 use crate::messages::beats::{LeasesEnded, LeasesPromise};
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Guarded, Supervisor};
@@ -21,6 +21,7 @@ use heartwatch_domain::nodes::{Node, NodeBeat, Nodes};
 use heartwatch_domain::publisher::HostName;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::agent::{self, CONFIG_PREFIX, Completed, HEARTBEAT_PREFIX};
+use heartwatch_ports::servers::EtcdConfig;
 use heartwatch_ports::{ConfigSource, Keys, Snapshot, StoreError};
 use heartwatch_system::clock::Clock;
 
@@ -75,14 +76,13 @@ impl LeaseView {
     /// # Errors
     /// When this can work with no etcd at all; then what was followed before is followed on.
     pub fn follow(&self, settings: &Settings) -> anyhow::Result<()> {
-        let endpoints = &settings.etcd.endpoints;
-        let store = if endpoints.is_empty() { None } else { Some(store(&settings.etcd)?) };
+        let store = settings.etcd.as_ref().map(store).transpose()?;
         self.close();
         let following = store
             .clone()
             .map(|store| self.supervisor.guard("view of the leases in etcd", self.clone().look_for_ever(store)));
-        let endpoints: Vec<&str> = endpoints.iter().map(|url| url.as_str().trim_end_matches('/')).collect();
-        *self.shared.borrow_mut() = Shared { store, endpoints: endpoints.join(","), following, ..Shared::default() };
+        let endpoints = settings.etcd.as_ref().map(EtcdConfig::members).unwrap_or_default();
+        *self.shared.borrow_mut() = Shared { store, endpoints, following, ..Shared::default() };
         Ok(())
     }
 
@@ -280,11 +280,11 @@ async fn write(store: &dyn ConfigSource, node: &HostName, document: &[u8]) -> Re
 }
 
 #[cfg(feature = "hosts")]
-fn store(settings: &EtcdSettings) -> anyhow::Result<Arc<dyn ConfigSource>> {
-    Ok(Arc::new(heartwatch_fleet::etcd::Etcd::new(crate::roles::assemble::etcd(settings))?))
+fn store(config: &EtcdConfig) -> anyhow::Result<Arc<dyn ConfigSource>> {
+    Ok(Arc::new(heartwatch_fleet::etcd::Etcd::new(config.clone())?))
 }
 
 #[cfg(not(feature = "hosts"))]
-fn store(_: &EtcdSettings) -> anyhow::Result<Arc<dyn ConfigSource>> {
+fn store(_: &EtcdConfig) -> anyhow::Result<Arc<dyn ConfigSource>> {
     anyhow::bail!("etcd: this program was built without the feature 'hosts'")
 }

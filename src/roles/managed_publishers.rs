@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::actors::child::{Child, ChildConfig};
-use crate::actors::publisher::{self, Life, Publisher};
-use crate::config::{MqttSettings, PublisherSettings, RunAs, Settings};
+use crate::actors::publisher::{self, Feed, Life, Publisher, PublisherConfig};
+use crate::config::{Mqtt, PublisherEntry, RunAs, Settings};
 use crate::messages::child::{AskChild, ChildEnded, ChildSignal, Signal};
 use crate::messages::notice::Announce;
-use crate::roles::assemble;
 use crate::roles::cli::PublishArgs;
 use crate::roles::session::random_hex;
 use crate::runtime::outlet::Outlet;
@@ -75,19 +75,19 @@ impl ManagedPublishers {
         &mut self,
         settings: &Settings,
         mqtt_url: &str,
-        publisher: &PublisherSettings,
+        publisher: &PublisherEntry,
     ) -> anyhow::Result<()> {
-        let Some(feed) = &publisher.feed else { return Ok(()) };
+        let Some(managed) = &publisher.managed else { return Ok(()) };
         let heartbeat = settings.heartbeat_of(publisher);
         let id = publisher.id.clone();
-        let started = match feed.run {
+        let started = match managed.run {
             RunAs::Child => {
                 let mut config = ChildConfig::new(id.clone(), self.program.clone());
                 let arguments = PublishArgs::for_child(settings, publisher, &mqtt_url.parse()?);
                 config.arguments = arguments.context("it has no source")?.to_arguments();
                 config.environment = PublishArgs::child_environment(settings);
-                config.policy = feed.restart.policy;
-                config.limits = feed.restart.limits;
+                config.policy = managed.restart;
+                config.limits = managed.restart_limits;
                 config.report = Some(self.told.ended.clone());
                 config.gave_up = Some((heartwatch_system::host::host_name()?, self.told.gave_up.clone()));
                 let (clock, processes) = (self.clock, self.processes.clone());
@@ -97,7 +97,7 @@ impl ManagedPublishers {
                 Started::Child(child)
             }
             RunAs::InProcess => {
-                let config = assemble::publisher(&settings.mqtt, &settings.data_dir, &id, feed, heartbeat)?;
+                let config = with_outbox(settings, id.clone(), managed.feed.clone(), heartbeat)?;
                 Started::Here(start_here(
                     &self.supervisor,
                     self.clock,
@@ -162,6 +162,26 @@ async fn stop_one(started: Started, deadline: Instant) {
     }
 }
 
+/// A publisher of this feed on this host, with its outbox in the data directory.
+///
+/// # Errors
+/// When this host has no usable name.
+pub(super) fn with_outbox(
+    settings: &Settings,
+    id: PublisherId,
+    feed: Feed,
+    heartbeat: Duration,
+) -> anyhow::Result<PublisherConfig> {
+    let host = heartwatch_system::host::host_name()?;
+    let outbox = settings.data_dir.join("outbox").join(format!("{id}.sqlite"));
+    let mqtt = &settings.mqtt;
+    Ok(PublisherConfig {
+        outbox: Some(outbox),
+        message_bytes_max: mqtt.options.message_bytes_max,
+        ..PublisherConfig::new(id, host, mqtt.prefix.clone(), feed, heartbeat)
+    })
+}
+
 /// Starts a publisher in this process.
 ///
 /// # Errors
@@ -170,20 +190,21 @@ pub(super) fn start_here(
     supervisor: &Supervisor,
     clock: Clock,
     processes: &dyn ProcessTable,
-    settings: &MqttSettings,
+    mqtt: &Mqtt,
     mqtt_url: &str,
-    config: publisher::PublisherConfig,
+    config: PublisherConfig,
     ended: watch::Sender<Option<publisher::Ended>>,
 ) -> anyhow::Result<Supervised<Publisher>> {
     let process = processes.own_identity();
     // Who could guess it could throw it off its broker; its session ends with its connection anyway.
     let client_id = format!("heartwatch-publisher-{}-{}", config.id, random_hex()?);
-    let mut connection = assemble::mqtt(settings, mqtt_url, &client_id);
+    let mut connection = mqtt.client(mqtt_url, &client_id);
     // Readings that the broker would keep for us while we are away do not exist: it only sends confirmations.
     connection.clean_session = true;
     connection.send_queue_messages_max = SEND_QUEUE_MESSAGES_MAX;
     // It has promised a sign of life: after an outage of the broker it does not wait for longer than that.
-    connection.backoff_max = connection.backoff_max.min(config.heartbeat.max(connection.backoff_min));
+    let options = &mut connection.options;
+    options.backoff_max = options.backoff_max.min(config.heartbeat.max(options.backoff_min));
     connection.validate()?;
     let mut first = match publisher::prepare(config.clone(), clock) {
         Err(error) if error.waits_for_disk() => {

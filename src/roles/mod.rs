@@ -8,7 +8,6 @@ mod analysis;
 #[path = "without_kafka.rs"]
 mod analysis;
 mod ask;
-mod assemble;
 mod backtest;
 pub mod check;
 pub mod cli;

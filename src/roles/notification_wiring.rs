@@ -7,12 +7,12 @@ use anyhow::Context as _;
 
 use crate::actors::notifier::NotifierParts;
 use crate::actors::self_monitor::{SelfMonitorConfig, SetSelfMonitor};
-use crate::config::{MailEncryption, MailSettings, NotifySettings, Settings, WaySettings};
+use crate::config::{NotifyEntry, Settings, Way};
 use crate::messages::notice::Target;
-use heartwatch_adapters::command::{Command, CommandConfig};
-use heartwatch_adapters::mail::{Encryption, Mail, MailConfig};
+use heartwatch_adapters::command::Command;
+use heartwatch_adapters::mail::Mail;
 use heartwatch_adapters::mqtt::Will;
-use heartwatch_adapters::webhook::{PingUrl, Webhook, WebhookConfig};
+use heartwatch_adapters::webhook::{PingUrl, Webhook};
 use heartwatch_domain::publisher::{HostName, Incarnation, NAME_BYTES_MAX, PublisherId};
 use heartwatch_formats::envelope::{LastWill, TopicKind, encode_last_will};
 use heartwatch_ports::{History, Notify, Ping, ProcessTable};
@@ -64,49 +64,18 @@ pub(super) fn last_will(settings: &Settings, identity: &Identity) -> Will {
 /// # Errors
 /// When a client cannot be made, with the target's name.
 pub(super) fn targets(settings: &Settings) -> anyhow::Result<Arc<Vec<Target>>> {
-    let target = |notify: &NotifySettings| -> anyhow::Result<Target> {
-        let way = way(notify, settings.mail.as_ref()).with_context(|| format!("[[notify]] '{}'", notify.name))?;
-        Ok(Target {
-            name: notify.name.clone(),
-            filter: notify.filter.clone(),
-            per_minute_max: notify.per_minute_max,
-            age_max: notify.age_max,
-            backoff_min: notify.backoff_min,
-            backoff_max: notify.backoff_max,
-            way,
-        })
+    let target = |notify: &NotifyEntry| -> anyhow::Result<Target> {
+        let way = way(&notify.way).with_context(|| format!("[[notify]] '{}'", notify.target.name))?;
+        Ok(Target { config: notify.target.clone(), way })
     };
     settings.notify.iter().map(target).collect::<anyhow::Result<Vec<_>>>().map(Arc::new)
 }
 
-fn way(notify: &NotifySettings, mail: Option<&MailSettings>) -> anyhow::Result<Arc<dyn Notify>> {
-    let timeout = notify.timeout;
-    Ok(match &notify.way {
-        WaySettings::Webhook { url, secret } => {
-            let secret = secret.as_ref().map(|secret| secret.expose().to_owned());
-            Arc::new(Webhook::new(WebhookConfig { url: url.clone(), secret, timeout })?)
-        }
-        WaySettings::Command { program, arguments } => {
-            let (program, arguments) = (program.clone(), arguments.clone());
-            Arc::new(Command::new(CommandConfig { program, arguments, timeout }))
-        }
-        WaySettings::Email { to } => {
-            let mail = mail.context("there is no mail server")?;
-            Arc::new(Mail::new(MailConfig {
-                host: mail.host.clone(),
-                port: mail.port,
-                encryption: match mail.encryption {
-                    MailEncryption::Tls => Encryption::Tls,
-                    MailEncryption::StartTls => Encryption::StartTls,
-                    MailEncryption::None => Encryption::None,
-                },
-                ca_file: mail.ca_file.clone(),
-                login: mail.user.clone().zip(mail.password.as_ref().map(|secret| secret.expose().to_owned())),
-                from: mail.from.clone(),
-                to: to.iter().cloned().collect(),
-                timeout,
-            })?)
-        }
+fn way(way: &Way) -> anyhow::Result<Arc<dyn Notify>> {
+    Ok(match way {
+        Way::Webhook(config) => Arc::new(Webhook::new(config.clone())?),
+        Way::Command(config) => Arc::new(Command::new(config.clone())),
+        Way::Email(config) => Arc::new(Mail::new(config.as_ref().clone())?),
     })
 }
 
@@ -140,9 +109,7 @@ pub(super) fn set_watchman(
     let mut config = SelfMonitorConfig::new(id, host, incarnation);
     config.process = processes.own_identity();
     config.prefix = settings.mqtt.prefix.clone();
-    config.heartbeat = settings.monitor.heartbeat;
-    config.ping_interval = settings.monitor.ping_interval;
-    (config.check_every, config.answer_timeout) = (settings.monitor.check_interval, settings.monitor.check_interval);
+    config.pace = settings.monitor.pace;
     let ping: Option<Arc<dyn Ping>> = match &settings.monitor.ping_url {
         Some(url) => Some(Arc::new(PingUrl::new(url.clone(), PING_TIMEOUT)?)),
         None => None,

@@ -20,7 +20,7 @@ use crate::actors::process_probe::{ProcessProbe, ProcessProbeConfig};
 use crate::actors::self_monitor::{self, SelfMonitor, SetSelfMonitor};
 use crate::actors::subscriber::{self, SetTopics, Subscriber};
 use crate::actors::watchdog::{self, Watchdog};
-use crate::config::{BrokerSettings, Settings};
+use crate::config::Settings;
 use crate::messages::alarms::SetRules;
 use crate::messages::ask::AskStatus;
 use crate::messages::change::SetDeadlines;
@@ -30,21 +30,23 @@ use crate::roles::connection::{Connection, IngestOutlets};
 use crate::roles::kafka_intake::KafkaIntake;
 use crate::roles::lease_view::LeaseView;
 use crate::roles::managed_publishers::{self, ManagedPublishers};
+use crate::roles::notification_wiring;
 use crate::roles::notification_wiring::Identity;
 use crate::roles::queues::queues;
 use crate::roles::session::{ask_agents, look_for_damage, wanted};
 use crate::roles::takeover::Guard;
-use crate::roles::{assemble, notification_wiring};
 use crate::runtime::outlet::Outlet;
 use crate::runtime::outlet_registry::OutletRegistry;
 use crate::runtime::parts::Parts;
 use crate::runtime::supervisor::{Escalation, Guarded};
 use crate::web;
 use heartwatch_adapters::broker::{self, EmbeddedBroker};
+use heartwatch_adapters::influx::InfluxSink;
 use heartwatch_adapters::process::HostProcesses;
 use heartwatch_adapters::service_manager::SystemdNotify;
 use heartwatch_domain::roster::ObserverState;
 use heartwatch_domain::roster::{Roster, RosterConfig};
+use heartwatch_domain::watch::LocalHost;
 use heartwatch_fleet::agents::Agents;
 use heartwatch_ports::{
     AgentAnswer, AgentChannel, ProcessTable, ReceivedRows, RemoteProbe, ServiceManager, Sink, Transport, TransportEvent,
@@ -139,9 +141,27 @@ pub(super) type PageServer = Rc<RefCell<Option<web::Server>>>;
 /// When a part cannot start: a taken port, a file in use, a wrong certificate. Its message says which
 /// and what to do.
 pub async fn start(settings: &Settings) -> anyhow::Result<Pipeline> {
-    let sink = assemble::sink(settings)?;
+    let sink = influx_sink(settings)?;
     let ends = Ends { front: Front::Broker, sink, numbers_in_rows: false, received: None };
     start_between(settings, ends, Clock::start()).await
+}
+
+/// Where rows end up beyond the journal.
+///
+/// # Errors
+/// When the HTTP client cannot be made.
+pub(super) fn influx_sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
+    let Some(config) = &settings.influx else { return Ok(None) };
+    Ok(Some(Arc::new(InfluxSink::new(config.clone())?)))
+}
+
+/// This host and boot.
+///
+/// # Errors
+/// When the system's host name has no letter that a host name may have.
+fn home(table: &dyn ProcessTable) -> anyhow::Result<LocalHost> {
+    let (boot_id, pid) = table.own_identity().map(|identity| (identity.boot_id, identity.pid)).unzip();
+    Ok(LocalHost { host: heartwatch_system::host::host_name()?, boot_id, pid })
 }
 
 /// Starts the same parts between other ends.
@@ -156,7 +176,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         .with_context(|| format!("cannot make the data directory {}", settings.data_dir.display()))?;
 
     let damage = DamageLog::new(clock);
-    let config = JournalConfig { has_sink: ends.sink.is_some(), ..assemble::journal(settings) };
+    let config = JournalConfig { has_sink: ends.sink.is_some(), ..settings.journal() };
     let (journal, recovery) = Journal::open_with(config, damage.clone())?;
     let opened = journal.clone();
     if recovery.undelivered_rows > 0 {
@@ -165,7 +185,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let closing = journal.clone();
     parts.started("journal", move |_| async move { closing.close().await });
 
-    let state = WriterParts::new(journal, ends.sink, clock, assemble::writer(settings));
+    let state = WriterParts::new(journal, ends.sink, clock, settings.writer);
     let writer = parts.start_draining("influx writer", move |_| InfluxWriter::new(state.clone()));
 
     let table = processes.clone();
@@ -182,14 +202,10 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
 
     let (live, _) = broadcast::channel(LIVE_CHANGES_MAX);
     let (windows, open_windows) = MaintenanceFile::open(&settings.data_dir.join("maintenance.json"), &damage);
-    let home = assemble::home(processes.as_ref())?;
+    let home = home(processes.as_ref())?;
     let (last_seen_file, last_seen) = LastSeenFile::open(&settings.data_dir.join("last-seen.json"), &damage);
-    let config = RosterConfig {
-        windows: open_windows,
-        last_seen,
-        monitor: Some(identity.id.clone()),
-        ..assemble::watchdog(settings, home)
-    };
+    let config =
+        RosterConfig { windows: open_windows, last_seen, monitor: Some(identity.id.clone()), ..settings.roster(home) };
     let (now, wall) = (clock.monotonic(), clock.wall());
     let roster = Roster::new(config, &recovery.last_changes, recovery.last_epoch, now, wall);
     let roster = Rc::new(RefCell::new(roster));
@@ -224,15 +240,11 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
     let (broker, mqtt_url, connection) = match ends.front {
         Front::Given { transport, events, url } => (None, url, Connection::over(transport, events, clock)),
         Front::Broker => {
-            let broker = match assemble::broker(&settings.mqtt) {
+            let broker = match settings.mqtt.embedded() {
                 Some(config) => Some(broker::start(config).await?),
                 None => None,
             };
-            let mqtt_url = match (&broker, &settings.mqtt.broker) {
-                (Some(broker), _) => broker.url(),
-                (None, BrokerSettings::At(url)) => url.to_string(),
-                (None, BrokerSettings::Embedded { listen }) => format!("mqtt://{listen}"),
-            };
+            let mqtt_url = broker.as_ref().map_or_else(|| settings.mqtt.broker.url(), EmbeddedBroker::url);
             look_for_damage(&settings.data_dir, &damage);
             let connection = Connection::open(wanted(settings, &mqtt_url, &identity)?, clock)?;
             ask_agents(&agents, settings, &mqtt_url, clock)?;
@@ -250,7 +262,7 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         received: ends.received,
     };
     let numbers_in_rows = ends.numbers_in_rows;
-    let topics = SetTopics { numbers_in_rows, ..assemble::topics(settings, &identity.id) };
+    let topics = SetTopics { numbers_in_rows, ..settings.topics(&identity.id) };
     let record = Rc::new(RefCell::new(subscriber::Record::new(topics)));
     let reader = parts.start("subscriber", move |_| Subscriber::new(record.clone(), clock, outlets.clone()));
 
@@ -320,8 +332,8 @@ pub async fn start_between(settings: &Settings, ends: Ends, clock: Clock) -> any
         damage: damage.clone(),
     };
     let server: PageServer = Rc::default();
-    if let Some(config) = assemble::web(settings) {
-        *server.borrow_mut() = Some(web::serve(&config, ports.clone(), clock)?);
+    if let Some(config) = &settings.web {
+        *server.borrow_mut() = Some(web::serve(config, ports.clone(), clock)?);
     }
     let page = server.borrow().as_ref().map(web::Server::url);
     let serving = server.clone();

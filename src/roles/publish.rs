@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::actors::publisher::PublisherConfig;
-use crate::config::{BrokerSettings, FeedSettings, FeedSource, RestartSettings, RunAs, Settings};
+use crate::actors::publisher::{Feed, PublisherConfig};
+use crate::config::Settings;
 use crate::messages::drain::Drain;
 use crate::roles::cli::PublishArgs;
-use crate::roles::{assemble, managed_publishers};
+use crate::roles::managed_publishers;
 use crate::runtime::supervisor::Supervisor;
+use crate::sources::SourceConfig;
+use crate::sources::csv::CsvConfig;
 use heartwatch_adapters::process::HostProcesses;
 use heartwatch_domain::restart::RestartLimits;
 use heartwatch_formats::values::look_every;
@@ -34,11 +36,15 @@ pub(super) async fn publish(
     // the monitor says everything to its children itself
     let variable = |name: &str| if args.as_child { None } else { std::env::var(name).ok() };
     let source = match (&args.csv, args.program.options(variable).map_err(anyhow::Error::msg)?) {
-        (_, Some(options)) => FeedSource::Exec(Box::new(options)),
-        (Some(csv), None) => FeedSource::Csv(csv.clone()),
+        (_, Some(options)) => SourceConfig::Exec(Box::new(options)),
+        (Some(csv), None) => SourceConfig::Csv(CsvConfig {
+            time_column: args.time_column.clone(),
+            time_format: args.time_format.0,
+            ..CsvConfig::new(csv)
+        }),
         (None, None) if args.system => {
             look_every(args.interval).map_err(|wrong| anyhow::anyhow!("--interval: {wrong}"))?;
-            FeedSource::System(args.metrics.clone().unwrap_or_default())
+            SourceConfig::System(args.metrics.clone().unwrap_or_default())
         }
         (None, None) => {
             anyhow::bail!(
@@ -46,30 +52,18 @@ pub(super) async fn publish(
             )
         }
     };
-    let reads = match &source {
-        FeedSource::Csv(csv) => csv.display().to_string(),
-        FeedSource::Exec(options) => options.command_line(),
-        FeedSource::System(metrics) => format!("this host's {}", metrics.names().join(", ")),
-    };
-    let feed = FeedSettings {
-        source,
+    let reads = source.to_string();
+    let feed = Feed {
+        measurement: args.measurement.clone(),
         interval: args.interval,
-        heartbeat: Some(args.heartbeat),
-        run: RunAs::InProcess,
         looping: !args.once,
         limit: args.limit,
-        time_column: args.time_column.clone(),
-        time_format: args.time_format.0,
-        measurement: args.measurement.clone(),
         outbox_bytes_max: args.outbox_bytes_max.0,
-        restart: RestartSettings::default(),
-        outbox_full: args.outbox_full,
+        full_policy: args.outbox_full,
+        source,
     };
-    let mqtt_url = match &settings.mqtt.broker {
-        BrokerSettings::At(url) => url.to_string(),
-        BrokerSettings::Embedded { listen } => format!("mqtt://{listen}"),
-    };
-    let config = assemble::publisher(&settings.mqtt, &settings.data_dir, &args.id, &feed, args.heartbeat)?;
+    let mqtt_url = settings.mqtt.broker.url();
+    let config = managed_publishers::with_outbox(settings, args.id.clone(), feed, args.heartbeat)?;
     let grace = config.confirm_grace;
     if args.program.clear_data {
         clear(&config, clock)?;
@@ -118,8 +112,8 @@ pub(super) async fn publish(
 fn clear(config: &PublisherConfig, clock: Clock) -> anyhow::Result<()> {
     let outbox = OutboxConfig {
         path: config.outbox.clone(),
-        bytes_max: config.outbox_bytes_max,
-        full_policy: config.full_policy,
+        bytes_max: config.feed.outbox_bytes_max,
+        full_policy: config.feed.full_policy,
     };
     let now_micros = u64::try_from(clock.wall().as_nanos() / 1_000).unwrap_or(0);
     let (mut outbox, _) = Outbox::open(outbox, now_micros)?;

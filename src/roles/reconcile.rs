@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::ask::{print_json, println_to_stdout};
-use super::assemble;
 use super::cli::LedgerArgs;
 use super::export::{OWN_PREFIX, is_reading};
 use crate::config::Settings;
@@ -246,8 +245,8 @@ async fn compared(ledger: &Ledger, store: &Store) -> anyhow::Result<Reconciliati
 }
 
 async fn places(args: &LedgerArgs, settings: &Settings) -> anyhow::Result<(Ledger, Store)> {
-    let journal = assemble::journal(settings);
-    let influx = assemble::influx(settings);
+    let journal = settings.journal();
+    let influx = settings.influx.clone();
     let monitor = monitor(&args.ask)?;
     let (ledger, has_sink) = match monitor.ledger().await {
         Ok(view) => {

@@ -19,13 +19,14 @@ use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
 use crate::actors::influx_writer::SetSink;
-use crate::config::{BrokerSettings, Changed, MqttSettings, Settings, changes};
+use crate::config::{Broker, Changed, Mqtt, Settings, changes};
 use crate::messages::alarms::SetRules;
 use crate::messages::change::SetDeadlines;
 use crate::messages::notice::SetTargets;
+use crate::roles::notification_wiring;
 use crate::roles::pipeline::Pipeline;
+use crate::roles::pipeline::influx_sink;
 use crate::roles::session::{ask_agents, wanted};
-use crate::roles::{assemble, notification_wiring};
 use crate::web;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::roster::Expectations;
@@ -69,7 +70,7 @@ pub(super) async fn reload(
         let done = match change {
             Changed::Grace | Changed::DataDir => Ok(()),
             Changed::Log => {
-                set_level(new.log.level);
+                set_level(new.log_level);
                 Ok(())
             }
             Changed::Watch | Changed::PublisherWatchChanged(_) => pipeline.set_deadlines(new).await,
@@ -90,8 +91,11 @@ pub(super) async fn reload(
                 let with_old_broker = Settings { mqtt: applied.mqtt.clone(), ..new.clone() };
                 pipeline.listen(&with_old_broker).await.inspect_err(|_| applied.foreign = settings.foreign.clone())
             }
-            Changed::Influx => pipeline.aim(new).await.inspect_err(|_| applied.influx = settings.influx.clone()),
-            Changed::Buffer => pipeline.set_limits(new).await.inspect_err(|_| applied.buffer = settings.buffer.clone()),
+            Changed::Influx => pipeline
+                .aim(new)
+                .await
+                .inspect_err(|_| (applied.influx, applied.writer) = (settings.influx.clone(), settings.writer)),
+            Changed::Buffer => pipeline.set_limits(new).await.inspect_err(|_| applied.buffer = settings.buffer),
             Changed::Web => pipeline.serve(settings, new).await.inspect_err(|_| applied.web = settings.web.clone()),
             Changed::Kafka => {
                 let parts = &pipeline.changeable;
@@ -124,17 +128,17 @@ pub(super) async fn reload(
 fn needs_start(old: &Settings, new: &Settings) -> bool {
     old.data_dir != new.data_dir
         || old.monitor.id != new.monitor.id
-        || assemble::broker(&with_users_of(&old.mqtt, &new.mqtt)) != assemble::broker(&new.mqtt)
+        || with_users_of(&old.mqtt, &new.mqtt).embedded() != new.mqtt.embedded()
 }
 
 /// The settings with the users of other ones, where both have some: those change while the broker runs. Where there were none, clients
 /// without a name are connected, and where there are none any more, ones that have to have one.
-fn with_users_of(mqtt: &MqttSettings, other: &MqttSettings) -> MqttSettings {
+fn with_users_of(mqtt: &Mqtt, other: &Mqtt) -> Mqtt {
     let authority = mqtt.authority.as_ref().and(other.authority.clone()).or_else(|| mqtt.authority.clone());
-    MqttSettings { authority, ..mqtt.clone() }
+    Mqtt { authority, ..mqtt.clone() }
 }
 
-fn is_same_but_users(old: &MqttSettings, new: &MqttSettings) -> bool {
+fn is_same_but_users(old: &Mqtt, new: &Mqtt) -> bool {
     with_users_of(old, new) == *new
 }
 
@@ -143,8 +147,8 @@ fn can_start(old: &Settings, new: &Settings) -> Result<(), String> {
     std::fs::create_dir_all(&new.data_dir)
         .map_err(|error| format!("data_dir: cannot make {}: {error}", new.data_dir.display()))?;
     let listens_at = |settings: &Settings| match settings.mqtt.broker {
-        BrokerSettings::Embedded { listen } => Some(listen),
-        BrokerSettings::At(_) => None,
+        Broker::Embedded { listen } => Some(listen),
+        Broker::At(_) => None,
     };
     match listens_at(new) {
         Some(listen) if listens_at(old) != Some(listen) => TcpListener::bind(listen)
@@ -172,13 +176,13 @@ impl Pipeline {
     async fn set_deadlines(&self, settings: &Settings) -> anyhow::Result<()> {
         let deadlines = Expectations {
             rules: settings.deadline_rules(),
-            expected: assemble::expected(settings),
-            inside: assemble::inside(settings),
+            expected: settings.expected(),
+            inside: settings.inside(),
             scheduled: settings.maintenance.clone(),
-            flapping: settings.watch.flapping,
+            flapping: settings.flapping,
         };
         // the publishers are told theirs
-        let topics = assemble::topics(settings, &self.changeable.identity.id);
+        let topics = settings.topics(&self.changeable.identity.id);
         self.changeable.topics.deliver(topics).await?;
         Ok(self.changeable.deadlines.deliver(SetDeadlines(deadlines)).await?)
     }
@@ -198,19 +202,19 @@ impl Pipeline {
     }
 
     async fn set_limits(&self, settings: &Settings) -> anyhow::Result<()> {
-        Ok(self.changeable.journal.set_limits(assemble::journal(settings).limits()).await?)
+        Ok(self.changeable.journal.set_limits(settings.journal().limits()).await?)
     }
 
     /// Where the rows go. The journal first: a row is kept for the sink from then on.
     async fn aim(&self, settings: &Settings) -> anyhow::Result<()> {
-        let aim = SetSink { sink: assemble::sink(settings)?, config: assemble::writer(settings) };
+        let aim = SetSink { sink: influx_sink(settings)?, config: settings.writer };
         self.set_limits(settings).await?;
         Ok(self.changeable.aim.deliver(aim).await?)
     }
 
     /// Serves the page as configured. On a new address the old one ends when the new one answers.
     async fn serve(&mut self, old: &Settings, new: &Settings) -> anyhow::Result<()> {
-        let (before, after) = (assemble::web(old), assemble::web(new));
+        let (before, after) = (&old.web, &new.web);
         let same_place = before.as_ref().map(|web| web.listen) == after.as_ref().map(|web| web.listen);
         let serve = |config: &web::WebConfig| web::serve(config, self.ports.clone(), self.clock);
         let cell = self.changeable.server.clone();
@@ -248,16 +252,16 @@ impl Pipeline {
     /// they have sent, and start again when we listen at the new place.
     async fn connect(&mut self, old: &Settings, new: &Settings) -> anyhow::Result<()> {
         let mqtt_url = match &new.mqtt.broker {
-            BrokerSettings::At(url) => url.to_string(),
+            Broker::At(url) => url.to_string(),
             // Its address has not changed, or we would not be here.
-            BrokerSettings::Embedded { .. } => self.mqtt_url.clone(),
+            Broker::Embedded { .. } => self.mqtt_url.clone(),
         };
         let wanted = wanted(new, &mqtt_url, &self.changeable.identity)?;
         wanted.config.validate()?;
         let fed: Vec<PublisherId> = old.publishers.iter().map(|publisher| publisher.id.clone()).collect();
         self.feeds.end_some(&fed, Instant::now() + END_GRACE).await;
         let parts = &self.changeable;
-        let topics = assemble::topics(new, &parts.identity.id);
+        let topics = new.topics(&parts.identity.id);
         parts.connection.close().await;
         parts.topics.deliver(topics).await?;
         self.set_watchman(new).await?;

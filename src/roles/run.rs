@@ -49,8 +49,8 @@ pub(super) async fn run(
         broker = pipeline.mqtt_url,
         page,
         data_dir = %settings.data_dir.display(),
-        influx = settings.influx.url.as_ref().map_or("none: rows stay in the embedded store", |url| url.as_str()),
-        deadline_ms = settings.watch.deadlines.default.as_millis(),
+        influx = settings.influx.as_ref().map_or("none: rows stay in the embedded store", |influx| influx.url.as_str()),
+        deadline_ms = settings.deadlines.default.as_millis(),
         "heartwatch runs"
     );
     pipeline.service_manager.ready();

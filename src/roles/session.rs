@@ -9,8 +9,8 @@ use anyhow::Context as _;
 
 use crate::config::Settings;
 use crate::roles::connection::Wanted;
+use crate::roles::notification_wiring;
 use crate::roles::notification_wiring::Identity;
-use crate::roles::{assemble, notification_wiring};
 use heartwatch_adapters::mqtt;
 use heartwatch_fleet::agents::{Agents, over_broker};
 use heartwatch_store::text_file;
@@ -37,7 +37,7 @@ const CLIENT_ID_PREFIX: &str = "heartwatch-monitor-";
 pub(super) fn wanted(settings: &Settings, mqtt_url: &str, identity: &Identity) -> anyhow::Result<Wanted> {
     let client_id = client_id(settings)?;
     let filters = settings.mqtt_filters();
-    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &client_id);
+    let mut config = settings.mqtt.client(mqtt_url, &client_id);
     config.filters_over = filters_over(&settings.data_dir, &filters)?;
     Ok(Wanted { config, filters, will: notification_wiring::last_will(settings, identity) })
 }
@@ -50,7 +50,7 @@ pub(super) fn wanted(settings: &Settings, mqtt_url: &str, identity: &Identity) -
 pub(super) fn ask_agents(agents: &Agents, settings: &Settings, mqtt_url: &str, clock: Clock) -> anyhow::Result<()> {
     let prefix = settings.mqtt.prefix.clone();
     let client_id = client_id(settings)?;
-    let mut config = assemble::mqtt(&settings.mqtt, mqtt_url, &format!("heartwatch-asks-{client_id}"));
+    let mut config = settings.mqtt.client(mqtt_url, &format!("heartwatch-asks-{client_id}"));
     config.clean_session = true;
     let (transport, events) = mqtt::connect(config, vec![prefix.answers()], None, clock)?;
     let (way, answers) = over_broker(transport, events, prefix);

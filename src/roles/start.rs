@@ -33,14 +33,14 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
         }
         Command::Run(args) => {
             let loaded = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
-            let log_level = log(loaded.settings.log.level, Time::Told);
+            let log_level = log(loaded.settings.log_level, Time::Told);
             keep_private(&loaded.settings.data_dir)?;
             let requests = signals::listen()?;
             with_descendants(run::run(&args, loaded, requests, |level| log_level.set(level)))
         }
         Command::Publish(args) => {
             let Loaded { settings, notes } = load(&Layers::without_file(args.overrides()))?;
-            log(settings.log.level, if args.as_child { Time::LeftOut } else { Time::Told });
+            log(settings.log_level, if args.as_child { Time::LeftOut } else { Time::Told });
             // the monitor has said them already
             tell(if args.as_child { Vec::new() } else { notes });
             keep_private(&settings.data_dir)?;
@@ -53,7 +53,7 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
                 let layers = Layers { file: args.config.clone(), ..Layers::without_file(args.overrides()) };
                 let Loaded { settings, notes } = load(&layers)?;
                 let settings = settings.for_server();
-                log(settings.log.level, Time::Told);
+                log(settings.log_level, Time::Told);
                 tell(notes);
                 tell(args.key_file.as_deref().and_then(readable_by_everybody).into_iter().collect());
                 keep_private(&settings.data_dir)?;
@@ -68,7 +68,7 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
         }
         Command::Agent(args) => {
             let Loaded { settings, notes } = load(&Layers::without_file(args.overrides()))?;
-            log(settings.log.level, Time::Told);
+            log(settings.log_level, Time::Told);
             tell(notes);
             keep_private(&settings.data_dir)?;
             let requests = signals::listen()?;

@@ -24,6 +24,15 @@ pub struct Arrivals {
     shared: Arc<Shared>,
 }
 
+impl PartialEq for Arrivals {
+    /// Whether it is the same queue.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl Eq for Arrivals {}
+
 #[derive(Debug)]
 struct Shared {
     origin: String,

@@ -1,9 +1,14 @@
 //! Floor 1: what a publisher reads.
 
+use std::fmt;
+use std::time::Duration;
+
 use crate::sources::arrivals::{Arrivals, ArrivalsSource};
 use crate::sources::csv::{CsvConfig, CsvError, CsvSource};
-use crate::sources::exec::{ExecConfig, ExecError, ExecSource};
+use crate::sources::exec::{ExecConfig, ExecError, ExecOptions, ExecSource};
 use crate::sources::system::{SystemConfig, SystemError, SystemSource};
+use heartwatch_domain::metrics::MetricSet;
+use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_domain::reading::FieldValue;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_system::clock::Clock;
@@ -116,16 +121,31 @@ pub enum SourceError {
 }
 
 /// What to read; opened anew for each life of its publisher.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceConfig {
     /// A CSV file, a row at every interval.
     Csv(CsvConfig),
     /// A program of anybody's, whose lines are read as it prints them.
-    Exec(Box<ExecConfig>),
-    /// This host's metrics, a look at every interval.
-    System(SystemConfig),
+    Exec(Box<ExecOptions>),
+    /// These metrics of this host, a look at every interval.
+    System(MetricSet),
     /// What another task pushes, as it comes.
     Arrivals(Arrivals),
+}
+
+/// For whom a source is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// Whose readings they are.
+    pub publisher: PublisherId,
+    /// On which host.
+    pub host: HostName,
+    /// The publisher's own measurement.
+    pub measurement: String,
+    /// Time between two readings. Of a program: it prints a line at least this often; zero promises nothing.
+    pub interval: Duration,
+    /// Whether it starts again at the end.
+    pub looping: bool,
 }
 
 impl SourceConfig {
@@ -134,22 +154,35 @@ impl SourceConfig {
     ///
     /// # Errors
     /// [`SourceError`], which names the file.
-    pub fn open(&self, clock: Clock) -> Result<Opened, SourceError> {
+    pub(crate) fn open(&self, owner: &Owner, clock: Clock) -> Result<Opened, SourceError> {
         Ok(match self {
             Self::Csv(config) => Opened { source: Box::new(CsvSource::open(config)?), arrivals: None },
-            Self::Exec(config) => {
-                let source = ExecSource::start(config, clock)?;
+            Self::Exec(options) => {
+                let source = ExecSource::start(&ExecConfig::new(options.as_ref().clone(), owner.clone()), clock)?;
                 let arrivals = Some(source.arrivals());
                 Opened { source: Box::new(source), arrivals }
             }
-            Self::System(config) => {
-                Opened { source: Box::new(SystemSource::new(config.clone(), clock)?), arrivals: None }
+            Self::System(metrics) => {
+                let config = SystemConfig { metrics: metrics.clone(), once: !owner.looping };
+                Opened { source: Box::new(SystemSource::new(config, clock)?), arrivals: None }
             }
             Self::Arrivals(arrivals) => {
                 let source = Box::new(ArrivalsSource::new(arrivals.clone()));
                 Opened { source, arrivals: Some(arrivals.clone()) }
             }
         })
+    }
+}
+
+impl fmt::Display for SourceConfig {
+    /// A file, a program's command line, or which metrics: for a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Csv(csv) => csv.path.display().fmt(f),
+            Self::Exec(options) => f.write_str(&options.command_line()),
+            Self::System(metrics) => write!(f, "this host's {}", metrics.names().join(", ")),
+            Self::Arrivals(_) => f.write_str("what is pushed"),
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use super::users::{Role, User, verify};
 use super::{BODY_BYTES_MAX, WebConfig};
 use heartwatch_formats::api::ErrorView;
 use heartwatch_formats::users::PASSWORD_BYTES_MAX;
+use heartwatch_ports::credentials::Secret;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::connections::Connection;
 
@@ -42,8 +43,8 @@ const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
 
 /// Everything that decides about access.
 pub(super) struct Access {
-    operator_token: Option<String>,
-    read_only_token: Option<String>,
+    operator_token: Option<Secret>,
+    read_only_token: Option<Secret>,
     users: Arc<Vec<User>>,
     loopback: bool,
     /// Whether a browser may send its session over HTTPS only.
@@ -92,8 +93,8 @@ impl Access {
     }
 
     fn role_of_token(&self, token: &str) -> Option<Role> {
-        let is = |known: &Option<String>| {
-            known.as_ref().is_some_and(|known| bool::from(known.as_bytes().ct_eq(token.as_bytes())))
+        let is = |known: &Option<Secret>| {
+            known.as_ref().is_some_and(|known| bool::from(known.expose().as_bytes().ct_eq(token.as_bytes())))
         };
         let (operator, read_only) = (is(&self.operator_token), is(&self.read_only_token));
         if operator { Some(Role::Operator) } else { read_only.then_some(Role::ReadOnly) }

@@ -36,8 +36,10 @@ use self::snapshot::Snapshots;
 use self::stream::Streams;
 use self::users::User;
 use heartwatch_formats::api::ErrorView;
+use heartwatch_ports::credentials::Secret;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::connections::{ConnectionCounts, Connections};
+use heartwatch_system::descriptors::{self, Shares};
 
 /// How long an actor may take to answer a question of the page.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,13 +51,13 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// Where the page is served, and who may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WebConfig {
+pub struct WebConfig {
     /// The address. One that is not loopback needs a token or users.
     pub listen: SocketAddr,
     /// What an operator's program sends: `Authorization: Bearer …`.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// What a program sends that may look and not change.
-    pub read_only_token: Option<String>,
+    pub read_only_token: Option<Secret>,
     /// Who may log in with a password.
     pub users: Vec<User>,
     /// Whether the session's cookie is for HTTPS only on loopback, too; elsewhere it always is.
@@ -67,6 +69,20 @@ pub(crate) struct WebConfig {
 }
 
 impl WebConfig {
+    /// A page at this address for everybody who reaches it, with its share of this process's descriptors.
+    #[must_use]
+    pub fn at(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            token: None,
+            read_only_token: None,
+            users: Vec::new(),
+            secure_cookies: false,
+            trusted_proxies: Vec::new(),
+            connections_max: Shares::of(descriptors::limit()).page_connections_max,
+        }
+    }
+
     /// Whether somebody has to show who they are.
     #[must_use]
     pub(crate) fn needs_login(&self) -> bool {

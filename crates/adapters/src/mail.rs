@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lettre::message::Mailbox;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Mailboxes};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::credentials::Login;
 use heartwatch_ports::{BoxFuture, Notify, NotifyError};
 use heartwatch_system::rustls_provider;
 
@@ -27,10 +28,10 @@ pub enum Encryption {
     None,
 }
 
-/// The server, and who writes to whom.
-#[derive(Clone)]
-pub struct MailConfig {
-    /// The server's name or address.
+/// The server that takes our mail, and who we are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailServer {
+    /// Its name or address.
     pub host: String,
     /// Its port.
     pub port: u16,
@@ -39,11 +40,18 @@ pub struct MailConfig {
     /// A file with the certificates (PEM) that the server's must chain to; none: the system's.
     pub ca_file: Option<PathBuf>,
     /// User and password.
-    pub login: Option<(String, String)>,
+    pub login: Option<Login>,
     /// The sender.
     pub from: Mailbox,
+}
+
+/// Who is written to, and through which server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailConfig {
+    /// The server.
+    pub server: MailServer,
     /// The receivers.
-    pub to: Mailboxes,
+    pub to: Vec<Mailbox>,
     /// How long one attempt may take, and each step of it.
     pub timeout: Duration,
 }
@@ -69,10 +77,10 @@ impl Mail {
     /// [`NoMailer`]: the certificates cannot be used.
     pub fn new(config: MailConfig) -> Result<Self, NoMailer> {
         rustls_provider::install();
-        let failed = |reason: String| NoMailer { host: config.host.clone(), reason };
+        let failed = |reason: String| NoMailer { host: config.server.host.clone(), reason };
         let parameters = || {
-            let mut parameters = TlsParameters::builder(config.host.clone());
-            if let Some(path) = &config.ca_file {
+            let mut parameters = TlsParameters::builder(config.server.host.clone());
+            if let Some(path) = &config.server.ca_file {
                 let pem = std::fs::read(path).map_err(|error| failed(format!("{}: {error}", path.display())))?;
                 let certificate =
                     Certificate::from_pem(&pem).map_err(|error| failed(format!("{}: {error}", path.display())))?;
@@ -80,17 +88,17 @@ impl Mail {
             }
             parameters.build().map_err(|error| failed(error.to_string()))
         };
-        let tls = match config.encryption {
+        let tls = match config.server.encryption {
             Encryption::Tls => Tls::Wrapper(parameters()?),
             Encryption::StartTls => Tls::Required(parameters()?),
             Encryption::None => Tls::None,
         };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&config.host)
-            .port(config.port)
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&config.server.host)
+            .port(config.server.port)
             .tls(tls)
             .timeout(Some(config.timeout));
-        if let Some((user, password)) = &config.login {
-            builder = builder.credentials(Credentials::new(user.clone(), password.clone()));
+        if let Some(Login { user, password }) = &config.server.login {
+            builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
         }
         let transport = builder.build();
         Ok(Self { config, transport })
@@ -108,13 +116,13 @@ impl Mail {
     fn mail(&self, message: &NotifyMessage) -> Result<Message, String> {
         let subject: String = format!("[heartwatch] {}", message.headline).chars().take(SUBJECT_CHARS_MAX).collect();
         let id = HeaderName::new_from_ascii_str("X-Heartwatch-Delivery");
-        let mut mail = Message::builder().from(self.config.from.clone()).subject(subject);
-        for to in self.config.to.iter() {
+        let mut mail = Message::builder().from(self.config.server.from.clone()).subject(subject);
+        for to in &self.config.to {
             mail = mail.to(to.clone());
         }
         mail.header(ContentType::TEXT_PLAIN)
             .raw_header(HeaderValue::new(id, message.id.clone()))
-            .message_id(Some(format!("<{}@{}>", message.id, self.config.from.email.domain())))
+            .message_id(Some(format!("<{}@{}>", message.id, self.config.server.from.email.domain())))
             .body(message.text.clone())
             .map_err(|error| format!("it makes no mail: {error}"))
     }

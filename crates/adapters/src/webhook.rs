@@ -11,6 +11,7 @@
 //! (<https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>).
 //! An address may be a secret itself (chat services put a token into it): no error repeats it.
 
+use std::fmt;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -20,6 +21,7 @@ use sha2::Sha256;
 use url::Url;
 
 use heartwatch_formats::notification::NotifyMessage;
+use heartwatch_ports::credentials::Secret;
 use heartwatch_ports::{BoxFuture, Notify, NotifyError, Ping};
 use heartwatch_system::rustls_provider;
 
@@ -31,14 +33,21 @@ const ANSWER_CHARS_MAX: usize = 200;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Where to post, and how.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct WebhookConfig {
     /// The address.
     pub url: Url,
     /// The shared secret; none leaves the message unsigned.
-    pub secret: Option<String>,
+    pub secret: Option<Secret>,
     /// How long one attempt may take.
     pub timeout: Duration,
+}
+
+impl fmt::Debug for WebhookConfig {
+    /// Without the path, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WebhookConfig({})", self.url.host_str().unwrap_or_default())
+    }
 }
 
 /// The HTTP client cannot be made.
@@ -69,7 +78,7 @@ impl Webhook {
             .header(CONTENT_TYPE, "application/json")
             .header("x-heartwatch-delivery", &message.id);
         if let Some(secret) = &self.config.secret {
-            request = request.header("x-heartwatch-signature", signature(secret.as_bytes(), &message.json));
+            request = request.header("x-heartwatch-signature", signature(secret.expose().as_bytes(), &message.json));
         }
         let answer = request.body(message.json.clone()).send().await;
         let answer =

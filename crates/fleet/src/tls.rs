@@ -7,28 +7,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
 
+use heartwatch_ports::credentials::{ClientFiles, KeyPair};
 use heartwatch_system::rustls_provider;
 
 /// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// A certificate chain and its private key, both PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyPair {
-    /// The chain, the own certificate first.
-    pub certificate_file: PathBuf,
-    /// The unencrypted key.
-    pub key_file: PathBuf,
-}
-
-/// Whom a client trusts, and who it says it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClientFiles {
-    /// The certificates to trust; none: those that the system trusts.
-    pub ca_file: Option<PathBuf>,
-    /// Its own certificate, where the server asks for one.
-    pub own: Option<KeyPair>,
-}
 
 /// Why there is no TLS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,9 @@
 //! The traits through which actors reach the outside world. Adapters implement them;
 //! a test implements one only for a fault that the real part can't be made to show.
 
+pub mod credentials;
+pub mod servers;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;

@@ -67,8 +67,8 @@ impl NotifierParts {
     fn for_targets(&self, notices: &[Notice]) -> Vec<(String, Notice)> {
         let targets = self.others.targets();
         let wanted = |notice: &'_ Notice| {
-            let wanting = targets.iter().filter(|target| target.filter.wants(notice));
-            wanting.map(|target| (target.name.clone(), notice.clone())).collect::<Vec<_>>()
+            let wanting = targets.iter().filter(|target| target.config.filter.wants(notice));
+            wanting.map(|target| (target.config.name.clone(), notice.clone())).collect::<Vec<_>>()
         };
         notices.iter().flat_map(wanted).collect()
     }
@@ -136,7 +136,7 @@ impl Notifier {
         self.courses.clear();
         let mut wakes = Vec::new();
         let targets = self.parts.others.targets();
-        let names: Vec<_> = targets.iter().map(|target| target.name.clone()).collect();
+        let names: Vec<_> = targets.iter().map(|target| target.config.name.clone()).collect();
         let store = self.parts.store.clone();
         let forget = blocking(move || store.give_up_others(&names, "the target is no longer configured"));
         ctx.spawn(forget.into_actor(self).map(|gone, _, _| match gone {
@@ -208,9 +208,10 @@ impl Notifier {
 
     fn status(targets: &[Target], accounts: &[Account]) -> Vec<TargetStatus> {
         let status = |target: &Target| {
-            let account = accounts.iter().find(|account| account.target == target.name).cloned().unwrap_or_default();
+            let account =
+                accounts.iter().find(|account| account.target == target.config.name).cloned().unwrap_or_default();
             TargetStatus {
-                target: target.name.clone(),
+                target: target.config.name.clone(),
                 way: target.way.kind().to_owned(),
                 state: state_of(&account).to_owned(),
                 taken: account.taken,

@@ -61,7 +61,7 @@ impl Others {
             summary,
         });
         let targets = self.targets();
-        let others = targets.iter().filter(|other| other.name != target && other.filter.wants(&notice));
-        others.map(|other| (other.name.clone(), notice.clone())).collect()
+        let others = targets.iter().filter(|other| other.config.name != target && other.config.filter.wants(&notice));
+        others.map(|other| (other.config.name.clone(), notice.clone())).collect()
     }
 }

@@ -122,7 +122,7 @@ impl TargetLoop {
             let rest = match self.step(&mut paces).await {
                 Ok(rest) => rest,
                 Err(error) => {
-                    tracing::error!(target_name = self.target.name, %error, "notifications wait");
+                    tracing::error!(target_name = self.target.config.name, %error, "notifications wait");
                     Rest::Until(Instant::now() + DISK_RETRY)
                 }
             };
@@ -150,7 +150,8 @@ impl TargetLoop {
     async fn paces(&self) -> Paces {
         let store = self.store.clone();
         let accounts = blocking(move || store.accounts()).await.unwrap_or_default();
-        let account = accounts.into_iter().find(|account| account.target == self.target.name).unwrap_or_default();
+        let account =
+            accounts.into_iter().find(|account| account.target == self.target.config.name).unwrap_or_default();
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         // The clock may have been set since; one that was set back makes it wait a minute at most.
         let pace = |recent: Vec<Timestamp>| {
@@ -159,15 +160,15 @@ impl TargetLoop {
                 let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
                 Monotonic::from_nanos(now.as_nanos().saturating_sub(age))
             });
-            Pace::new(self.target.per_minute_max, sent)
+            Pace::new(self.target.config.per_minute_max, sent)
         };
         Paces { urgent: pace(account.recent_urgent), rest: pace(account.recent) }
     }
 
     async fn step(&mut self, paces: &mut Paces) -> Result<Rest, NotificationsError> {
-        let name = self.target.name.clone();
-        let oldest = self.clock.wall().earlier_by(self.target.age_max);
-        let reason = format!("could not be delivered within {}", describe_duration(self.target.age_max));
+        let name = self.target.config.name.clone();
+        let oldest = self.clock.wall().earlier_by(self.target.config.age_max);
+        let reason = format!("could not be delivered within {}", describe_duration(self.target.config.age_max));
         let overtaken = self.stuck.as_ref().filter(|stuck| stuck.is_overtaken());
         let (besides, mut next) = match overtaken {
             Some(stuck) => (Some(stuck.number), Some(stuck.retry_at)),
@@ -182,11 +183,15 @@ impl TargetLoop {
             .await?;
         if too_old > 0 {
             self.others.wake_all();
-            tracing::error!(target_name = self.target.name, notices = too_old, "notifications given up: too old");
-            let age_max = describe_duration(self.target.age_max);
+            tracing::error!(
+                target_name = self.target.config.name,
+                notices = too_old,
+                "notifications given up: too old"
+            );
+            let age_max = describe_duration(self.target.config.age_max);
             self.log.borrow_mut().note(Attempt {
                 at: self.clock.wall(),
-                target: self.target.name.clone(),
+                target: self.target.config.name.clone(),
                 outcome: Outcome::GivenUp,
                 publishers: Vec::new(),
                 summary: "too old to be told".to_owned(),
@@ -219,7 +224,7 @@ impl TargetLoop {
                 return Ok(next.map_or(Rest::UntilWoken, Rest::UntilOrWoken));
             }
         }
-        let name = self.target.name.clone();
+        let name = self.target.config.name.clone();
         match self.with_store(move |store| store.begin_message(&name, of, besides)).await? {
             None => Ok(next.map_or(Rest::UntilWoken, Rest::UntilOrWoken)),
             Some(outgoing) => {
@@ -232,7 +237,7 @@ impl TargetLoop {
     }
 
     async fn send(&mut self, outgoing: Outgoing, paces: &mut Paces) -> Result<Rest, NotificationsError> {
-        let (name, number, notices) = (self.target.name.clone(), outgoing.number, outgoing.notices.len());
+        let (name, number, notices) = (self.target.config.name.clone(), outgoing.number, outgoing.notices.len());
         let is_urgent = outgoing.is_urgent();
         let id = format!("{}-{number}", self.monitor);
         let sent = match message(id, &self.monitor, &outgoing.notices) {
@@ -246,7 +251,7 @@ impl TargetLoop {
             Err(NotifyError::Retry { reason, .. }) => (Outcome::Failed, reason.as_str()),
         };
         self.note(&outgoing.notices, outcome, reason);
-        let target_name = self.target.name.as_str();
+        let target_name = self.target.config.name.as_str();
         match sent {
             Ok(()) => {
                 tracing::debug!(target_name, number, notices, "notification delivered");
@@ -288,14 +293,15 @@ impl TargetLoop {
             }
             Err(NotifyError::Retry { reason, retry_after }) => {
                 self.failures += 1;
-                let wait = self.backoff.next().unwrap_or(self.target.backoff_max).max(retry_after.unwrap_or_default());
+                let wait =
+                    self.backoff.next().unwrap_or(self.target.config.backoff_max).max(retry_after.unwrap_or_default());
                 if let Some(reason) = self.not_taken(number, wait, &reason) {
-                    tracing::error!(target_name = self.target.name, reason, notices, "notification given up");
+                    tracing::error!(target_name = self.target.config.name, reason, notices, "notification given up");
                     self.note(&outgoing.notices, Outcome::GivenUp, &reason);
                     self.give_up(number, reason).await?;
                     return Ok(Rest::None);
                 }
-                let target_name = self.target.name.as_str();
+                let target_name = self.target.config.name.as_str();
                 if self.failures == 1 {
                     tracing::warn!(target_name, reason, "notification not delivered; trying again until it is too old");
                 } else {
@@ -314,7 +320,7 @@ impl TargetLoop {
 
     /// A message will never be delivered: the target fails, and the others are told so.
     async fn give_up(&self, number: u64, reason: String) -> Result<(), NotificationsError> {
-        let name = self.target.name.clone();
+        let name = self.target.config.name.clone();
         let failing = self.others.told_of(&name, TargetState::Failing, &reason);
         self.with_store(move |store| store.give_up_message(&name, number, &reason, &failing)).await?;
         self.others.wake_all();
@@ -333,7 +339,11 @@ impl TargetLoop {
         stuck.attempts += 1;
         stuck.retry_at = retry_at;
         if stuck.attempts == OVERTAKEN_AFTER {
-            tracing::warn!(target_name = self.target.name, reason, "a notification is not taken: others go before it");
+            tracing::warn!(
+                target_name = self.target.config.name,
+                reason,
+                "a notification is not taken: others go before it"
+            );
         }
         let after_others = stuck.after_others.as_mut()?;
         *after_others += 1;
@@ -355,7 +365,7 @@ impl TargetLoop {
         }
         self.log.borrow_mut().note(Attempt {
             at: self.clock.wall(),
-            target: self.target.name.clone(),
+            target: self.target.config.name.clone(),
             outcome,
             publishers,
             summary: notices.first().map(|notice| notice.summary().to_owned()).unwrap_or_default(),
@@ -375,8 +385,8 @@ impl TargetLoop {
 
 fn backoff(target: &Target) -> ExponentialBackoff {
     ExponentialBuilder::default()
-        .with_min_delay(target.backoff_min)
-        .with_max_delay(target.backoff_max)
+        .with_min_delay(target.config.backoff_min)
+        .with_max_delay(target.config.backoff_max)
         .with_jitter()
         .without_max_times()
         .build()

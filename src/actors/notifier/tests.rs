@@ -11,7 +11,7 @@ use super::*;
 use crate::runtime::outlet::Outlet;
 use crate::runtime::supervisor::{Supervised, Supervisor};
 use heartwatch_domain::history::{Gone, NewestQuery, ReadingsPlot, ReadingsQuery};
-use heartwatch_domain::notice::{AlarmState, NoticeFilter, RuleAlarm};
+use heartwatch_domain::notice::{AlarmState, RuleAlarm, TargetConfig};
 use heartwatch_domain::publisher::HostName;
 use heartwatch_domain::restart::RestartLimits;
 use heartwatch_domain::rule::Severity;
@@ -95,12 +95,7 @@ fn house(errors: Vec<NotifyError>) -> House {
     let journal = Arc::<Journal>::default();
     let (sender, told) = mpsc::channel(1_000);
     let target = Target {
-        name: "pager".to_owned(),
-        filter: NoticeFilter::default(),
-        per_minute_max: 10,
-        age_max: Duration::from_secs(86_400),
-        backoff_min: Duration::from_secs(1),
-        backoff_max: Duration::from_secs(1),
+        config: TargetConfig { backoff_max: Duration::from_secs(1), ..TargetConfig::new("pager") },
         way: Arc::new(Way(sender, Mutex::new(errors))),
     };
     let parts = NotifierParts::new(store, id("monitor"), clock, journal.clone(), Arc::new(vec![target]));

@@ -27,14 +27,60 @@ use self::send_loop::SendLoop;
 use self::worker::Worker;
 use crate::messages::drain::Drain;
 use crate::sources::arrivals::Arrivals;
-use crate::sources::{Opened, SourceConfig, SourceError};
+use crate::sources::{Opened, Owner, SourceConfig, SourceError};
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::publisher::{HostName, Incarnation, PublisherId};
 use heartwatch_domain::retransmitter::DeliveryLimits;
-use heartwatch_formats::envelope::Prefix;
+use heartwatch_formats::envelope::{PAYLOAD_BYTES_MAX, Prefix};
 use heartwatch_ports::{Transport, TransportEvent};
 use heartwatch_store::outbox::{FullPolicy, Outbox, OutboxConfig, OutboxError};
 use heartwatch_system::clock::Clock;
+
+/// Readings in one message of a publisher that reads as fast as it goes.
+const BATCH_READINGS_MAX: usize = 500;
+/// How long a publisher waits for its last confirmations.
+const CONFIRM_GRACE: Duration = Duration::from_secs(10);
+/// Most bytes of an outbox where nothing else is said: 64 MiB.
+pub(crate) const OUTBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The smallest outbox: the largest reading fits into it.
+pub(crate) const OUTBOX_BYTES_MIN: u64 = 256 * 1024;
+
+/// What a publisher reads, and how it publishes that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// What it reads.
+    pub source: SourceConfig,
+    /// The measurement of its readings; none: its id.
+    pub measurement: Option<String>,
+    /// Time between two readings; zero is as fast as the monitor confirms. A source with a pace of its own is read as
+    /// rows come: it promises one at least this often, and zero promises nothing.
+    pub interval: Duration,
+    /// Whether it starts again at the end of the source.
+    pub looping: bool,
+    /// Most readings of this life; none: no end.
+    pub limit: Option<u64>,
+    /// Most bytes of its outbox.
+    pub outbox_bytes_max: u64,
+    /// What happens at that limit.
+    pub full_policy: FullPolicy,
+}
+
+impl Feed {
+    /// Of this source: a reading a second, again from the start at its end, an outbox of [`OUTBOX_BYTES_MAX`].
+    #[must_use]
+    pub fn new(source: SourceConfig) -> Self {
+        Self {
+            source,
+            measurement: None,
+            interval: Duration::from_secs(1),
+            looping: true,
+            limit: None,
+            outbox_bytes_max: OUTBOX_BYTES_MAX,
+            full_policy: FullPolicy::default(),
+        }
+    }
+}
 
 /// What a publisher does, and within which limits.
 #[derive(Debug, Clone)]
@@ -47,21 +93,12 @@ pub(crate) struct PublisherConfig {
     pub prefix: Prefix,
     /// Which of its lives this is; set by [`prepare`].
     pub incarnation: Incarnation,
-    /// The measurement of its readings.
-    pub measurement: String,
-    /// What it reads.
-    pub source: SourceConfig,
-    /// Time between two readings; zero is as fast as the monitor confirms. A source with a pace of its own
-    /// is read as rows come.
-    pub interval: Duration,
+    /// What it reads, and how it publishes that.
+    pub feed: Feed,
     /// Whether it is its host's agent, which answers questions after other processes there.
     pub is_agent: bool,
     /// Time between two heartbeats: what it promises.
     pub heartbeat: Duration,
-    /// Whether it starts again at the end of the source.
-    pub looping: bool,
-    /// Most readings of this life.
-    pub limit: Option<u64>,
     /// Most readings in one message.
     pub batch_readings_max: usize,
     /// Most bytes of one message. A reading that is longer counts as a bad row: no broker would take it.
@@ -72,10 +109,42 @@ pub(crate) struct PublisherConfig {
     pub confirm_grace: Duration,
     /// Its outbox; none keeps readings in memory.
     pub outbox: Option<PathBuf>,
-    /// Most bytes of its outbox.
-    pub outbox_bytes_max: u64,
-    /// What happens at that limit.
-    pub full_policy: FullPolicy,
+}
+
+impl PublisherConfig {
+    /// A publisher of this feed at a broker, with the usual limits, and without an outbox on disk.
+    pub(crate) fn new(id: PublisherId, host: HostName, prefix: Prefix, feed: Feed, heartbeat: Duration) -> Self {
+        Self {
+            id,
+            host,
+            prefix,
+            incarnation: Incarnation(0),
+            feed,
+            is_agent: false,
+            heartbeat,
+            batch_readings_max: BATCH_READINGS_MAX,
+            message_bytes_max: PAYLOAD_BYTES_MAX,
+            delivery: DeliveryLimits::default(),
+            confirm_grace: CONFIRM_GRACE,
+            outbox: None,
+        }
+    }
+
+    /// The measurement of its readings.
+    fn measurement(&self) -> String {
+        self.feed.measurement.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// For whom its source is read.
+    fn owner(&self) -> Owner {
+        Owner {
+            publisher: self.id.clone(),
+            host: self.host.clone(),
+            measurement: self.measurement(),
+            interval: self.feed.interval,
+            looping: self.feed.looping,
+        }
+    }
 }
 
 /// How a publisher ended.
@@ -121,11 +190,11 @@ impl Prepared {
 /// # Errors
 /// [`PublisherError`], which names the file.
 pub(crate) fn prepare(mut config: PublisherConfig, clock: Clock) -> Result<Prepared, PublisherError> {
-    let Opened { source, arrivals } = config.source.open(clock)?;
+    let Opened { source, arrivals } = config.feed.source.open(&config.owner(), clock)?;
     let outbox = OutboxConfig {
         path: config.outbox.clone(),
-        bytes_max: config.outbox_bytes_max,
-        full_policy: config.full_policy,
+        bytes_max: config.feed.outbox_bytes_max,
+        full_policy: config.feed.full_policy,
     };
     let now_micros = u64::try_from(clock.wall().as_nanos() / 1_000).unwrap_or(0);
     let (outbox, incarnation) = Outbox::open(outbox, now_micros)?;

@@ -152,7 +152,7 @@ impl SendLoop {
         events: &mut mpsc::Receiver<TransportEvent>,
         mut stop: watch::Receiver<Option<Instant>>,
     ) -> Ended {
-        let mut reads = every(self.config.interval.max(Duration::from_millis(1)));
+        let mut reads = every(self.config.feed.interval.max(Duration::from_millis(1)));
         let mut backlog = every(BACKLOG_TICK);
         let mut progress = every(PROGRESS_TICK);
         let mut retries = every(REFUSED_RETRY);
@@ -167,7 +167,7 @@ impl SendLoop {
             self.ending = end_by.is_some();
             self.pulse.set_idle(self.idle());
             let reading = !self.ending && self.may_read();
-            let pace = match (&self.arrivals, self.config.interval.is_zero()) {
+            let pace = match (&self.arrivals, self.config.feed.interval.is_zero()) {
                 _ if self.refused => Pace::Every(&mut retries),
                 (Some(arrivals), _) => Pace::AsTheyCome(arrivals.clone()),
                 (None, true) => Pace::AtOnce,
@@ -237,7 +237,7 @@ impl SendLoop {
             return Idle::Always;
         }
         let interval = match &self.arrivals {
-            None => self.config.interval,
+            None => self.config.feed.interval,
             Some(arrivals) => match arrivals.expected_every() {
                 Some(expected) => expected,
                 None => return Idle::Always,
@@ -249,12 +249,12 @@ impl SendLoop {
     /// As fast as it goes means: as fast as the monitor confirms.
     fn may_read(&self) -> bool {
         self.arrivals.is_some()
-            || !self.config.interval.is_zero()
+            || !self.config.feed.interval.is_zero()
             || self.delivery.unconfirmed() < self.config.delivery.in_flight_max
     }
 
     async fn read(&mut self) -> bool {
-        let many = self.arrivals.is_some() || self.config.interval.is_zero();
+        let many = self.arrivals.is_some() || self.config.feed.interval.is_zero();
         let rows_max = if many { self.config.batch_readings_max } else { 1 };
         let now = self.clock.wall();
         if self.arrivals.as_ref().is_none_or(|arrivals| arrivals.waiting() > 0) {

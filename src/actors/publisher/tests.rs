@@ -62,20 +62,18 @@ fn engine(clock: Clock, sent: &Arc<Taken>) -> SendLoop {
         host: HostName::parse("here").unwrap(),
         prefix: Prefix::default(),
         incarnation: Incarnation(1),
-        measurement: "light".to_owned(),
-        source: CsvConfig::new(file.path()).into(),
-        interval: Duration::from_millis(500),
+        feed: Feed {
+            interval: Duration::from_millis(500),
+            outbox_bytes_max: 1_000_000,
+            ..Feed::new(CsvConfig::new(file.path()).into())
+        },
         heartbeat: Duration::from_secs(1),
         is_agent: false,
-        looping: true,
-        limit: None,
         batch_readings_max: 500,
         message_bytes_max: PAYLOAD_BYTES_MAX,
         delivery: DeliveryLimits::default(),
         confirm_grace: Duration::ZERO,
         outbox: None,
-        outbox_bytes_max: 1_000_000,
-        full_policy: FullPolicy::RefuseNew,
     };
     SendLoop::new(prepare(config, clock).unwrap(), sent.clone(), clock, None).unwrap()
 }

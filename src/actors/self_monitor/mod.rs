@@ -46,6 +46,27 @@ use heartwatch_system::clock::Clock;
 /// How long an actor may take to answer a question for a snapshot.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often the monitor looks after itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelfMonitorPace {
+    /// How often it says that it lives.
+    pub heartbeat: Duration,
+    /// How often the configured URL is told that it is well.
+    pub ping_interval: Duration,
+    /// How often its own actors are asked whether they still handle messages, and how long one may take to answer.
+    pub check_interval: Duration,
+}
+
+impl Default for SelfMonitorPace {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(60),
+            check_interval: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Who we are and how often we look.
 #[derive(Debug, Clone)]
 pub struct SelfMonitorConfig {
@@ -59,14 +80,8 @@ pub struct SelfMonitorConfig {
     pub process: Option<ProcessIdentity>,
     /// What our topics start with.
     pub prefix: Prefix,
-    /// How often we say that we live.
-    pub heartbeat: Duration,
-    /// How often the configured URL is told that we are well.
-    pub ping_interval: Duration,
-    /// How often the actors are asked.
-    pub check_every: Duration,
-    /// How long one may take to answer.
-    pub answer_timeout: Duration,
+    /// How often it beats, asks and pings.
+    pub pace: SelfMonitorPace,
     /// One that did not answer so often in a row is ended and started again.
     pub unanswered_max: u32,
     /// How often our own numbers are written to `heartwatch_internal`.
@@ -85,10 +100,7 @@ impl SelfMonitorConfig {
             incarnation,
             process: None,
             prefix: Prefix::default(),
-            heartbeat: Duration::from_secs(5),
-            ping_interval: Duration::from_secs(60),
-            check_every: Duration::from_secs(5),
-            answer_timeout: Duration::from_secs(5),
+            pace: SelfMonitorPace::default(),
             unanswered_max: 3,
             internal_every: Duration::from_secs(30),
             ledger_every: Duration::from_secs(5),
@@ -178,7 +190,7 @@ impl SelfMonitor {
 
     /// Asks everyone at once, ends those that are stuck, and comes again.
     fn check(&mut self, ctx: &mut Context<Self>) {
-        let (everyone, timeout) = (self.outlets.register.everyone(), self.config.answer_timeout);
+        let (everyone, timeout) = (self.outlets.register.everyone(), self.config.pace.check_interval);
         let asked = everyone.into_iter().map(|vitals| async move {
             let answer = vitals.outlet().ask(AskProgress, timeout).await;
             (vitals, answer)
@@ -202,7 +214,7 @@ impl SelfMonitor {
                 }
             }
             actor.record.borrow_mut().healthy = healthy;
-            ctx.run_later(actor.config.check_every, Self::check);
+            ctx.run_later(actor.config.pace.check_interval, Self::check);
         }));
     }
 
@@ -237,7 +249,7 @@ impl SelfMonitor {
                 cursor: beats,
                 // It has no readings, and it is right that there are none.
                 idle: true,
-                interval: config.heartbeat,
+                interval: config.pace.heartbeat,
             };
             let note = HeartbeatNote {
                 host: config.host.clone(),
@@ -252,7 +264,7 @@ impl SelfMonitor {
                 tracing::debug!(%error, "our own heartbeat was not sent");
             }
         }
-        ctx.run_later(self.config.heartbeat, Self::beat);
+        ctx.run_later(self.config.pace.heartbeat, Self::beat);
     }
 
     /// Well is: every actor answers, the journal too, and we hear our broker.
@@ -293,7 +305,7 @@ impl SelfMonitor {
                 }
             }
             drop(record);
-            ctx.run_later(actor.config.ping_interval, Self::ping);
+            ctx.run_later(actor.config.pace.ping_interval, Self::ping);
         }));
     }
 

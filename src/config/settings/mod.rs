@@ -1,33 +1,35 @@
 //! The settings, fully resolved and parsed: what comes out of here needs no second check. Here is the whole, and what
 //! follows from several of its tables; the larger tables are in files of their own.
 
+mod mqtt;
 mod notify;
 mod publishers;
-mod servers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
-pub use self::notify::{MailEncryption, MailSettings, MonitorSettings, NotifySettings, WaySettings};
-pub(super) use self::publishers::FEED_INTERVAL;
-pub use self::publishers::{
-    FeedSettings, FeedSource, ForeignSettings, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, PublisherSettings, RestartSettings,
-    RunAs,
-};
-pub use self::servers::{
-    BrokerSettings, ClientCertificate, EtcdSettings, InfluxSettings, InfluxVersion, KafkaSettings, MqttSettings,
-};
-use super::secret::Secret;
-use crate::web::users::User;
+pub use self::mqtt::{Broker, Mqtt};
+pub use self::notify::{Monitor, NotifyEntry, Way};
+pub use self::publishers::{ForeignEntry, Managed, PublisherEntry, RunAs};
+use crate::actors::influx_writer::WriterConfig;
+use crate::actors::subscriber::SetTopics;
+use crate::web::WebConfig;
+use heartwatch_adapters::influx::InfluxConfig;
+use heartwatch_adapters::mail::MailServer;
 use heartwatch_domain::deadline::{DeadlineOverride, DeadlineRules, IdPattern};
 use heartwatch_domain::flapping::FlappingLimits;
 use heartwatch_domain::maintenance::Scheduled;
+use heartwatch_domain::publisher::PublisherId;
+use heartwatch_domain::roster::RosterConfig;
 use heartwatch_domain::rule::Rule;
+use heartwatch_domain::watch::LocalHost;
 use heartwatch_formats::foreign::covers;
+use heartwatch_ports::servers::{EtcdConfig, KafkaConfig};
+use heartwatch_store::journal::{BufferLimits, JournalConfig};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,80 +38,42 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// How long a shutdown drains before what is left stays in the buffer (`grace`).
     pub grace: Duration,
-    /// What is logged (`[log]`).
-    pub log: LogSettings,
+    /// The least important level that is logged (`[log]`).
+    pub log_level: LevelFilter,
     /// The broker (`[mqtt]`).
-    pub mqtt: MqttSettings,
-    /// The database (`[influx]`).
-    pub influx: InfluxSettings,
-    /// Where readings come from beside the broker (`[kafka]`).
-    pub kafka: KafkaSettings,
-    /// Where agents keep their leases and find their configuration (`[etcd]`).
-    pub etcd: EtcdSettings,
+    pub mqtt: Mqtt,
+    /// The database (`[influx]`); none: rows stay in the embedded store.
+    pub influx: Option<InfluxConfig>,
+    /// How rows are delivered to it (`[influx]`, too).
+    pub writer: WriterConfig,
+    /// Where readings come from beside the broker (`[kafka]`); none: from nowhere.
+    pub kafka: Option<KafkaConfig>,
+    /// Where agents keep their leases and find their configuration (`[etcd]`); none: nowhere.
+    pub etcd: Option<EtcdConfig>,
     /// What is kept on disk (`[buffer]`).
-    pub buffer: BufferSettings,
-    /// When silence is too long (`[watch]`).
-    pub watch: WatchSettings,
-    /// The web page (`[web]`).
-    pub web: WebSettings,
+    pub buffer: BufferLimits,
+    /// How long a publisher may be silent (`[watch]`): `deadline`, and each `[[watch.override]]`. A publisher's own
+    /// deadline is not in here: see [`Settings::deadline_rules`].
+    pub deadlines: DeadlineRules,
+    /// When a publisher is flapping (`flapping_changes_max`, `flapping_period`, `flapping_steady` of `[watch]`).
+    pub flapping: FlappingLimits,
+    /// The web page (`[web]`); none: off. At an address that is not loopback it has a token or users.
+    pub web: Option<WebConfig>,
     /// When nobody is called about some publishers (`[[maintenance]]`), in the file's order.
     pub maintenance: Vec<Scheduled>,
     /// The publishers that are started or expected (`[[publisher]]`), in the file's order; ids are distinct.
-    pub publishers: Vec<PublisherSettings>,
+    pub publishers: Vec<PublisherEntry>,
     /// Devices that know nothing of heartwatch (`[[foreign]]`), in the file's order; no two have a topic in common
     /// unless one has all of the other's.
-    pub foreign: Vec<ForeignSettings>,
+    pub foreign: Vec<ForeignEntry>,
     /// Alarms on readings (`[[rule]]`), in the file's order; names are distinct.
     pub rules: Vec<Rule>,
     /// Who watches the watchman (`[monitor]`).
-    pub monitor: MonitorSettings,
+    pub monitor: Monitor,
     /// The mail server (`[mail]`), when there is one.
-    pub mail: Option<MailSettings>,
+    pub mail: Option<MailServer>,
     /// Who is told of verdict changes (`[[notify]]`), in the file's order; names are distinct.
-    pub notify: Vec<NotifySettings>,
-}
-
-/// What is logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
-    /// The least important level that is shown.
-    pub level: LevelFilter,
-}
-
-/// What is kept on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BufferSettings {
-    /// Most bytes of rows.
-    pub bytes_max: u64,
-    /// How long delivered rows stay for the page and `export`.
-    pub history: Duration,
-}
-
-/// When silence is too long.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct WatchSettings {
-    /// How long a publisher may be silent: `deadline`, and each `[[watch.override]]`. A publisher's own
-    /// deadline is not in here: see [`Settings::deadline_rules`].
-    pub deadlines: DeadlineRules,
-    /// When a publisher is flapping (`flapping_changes_max`, `flapping_period`, `flapping_steady`).
-    pub flapping: FlappingLimits,
-}
-
-/// The web page and the JSON behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebSettings {
-    /// Where it listens; none: off. An address that is not loopback comes with a token or users.
-    pub listen: Option<SocketAddr>,
-    /// The token of operators, from a file or the environment.
-    pub token: Option<Secret>,
-    /// The token of those who may look and not change, from a file or the environment.
-    pub read_only_token: Option<Secret>,
-    /// Who may log in with a password, from a file.
-    pub users: Vec<User>,
-    /// Whether a browser gets its session for HTTPS only, although we listen on loopback: a proxy with TLS stands before us.
-    pub secure_cookies: bool,
-    /// Proxies that are believed when they say whom they speak for (`X-Forwarded-For`).
-    pub trusted_proxies: Vec<IpNet>,
+    pub notify: Vec<NotifyEntry>,
 }
 
 impl Default for Settings {
@@ -118,26 +82,21 @@ impl Default for Settings {
         Self {
             data_dir: PathBuf::from("data"),
             grace: Duration::from_secs(10),
-            log: LogSettings { level: LevelFilter::INFO },
-            mqtt: MqttSettings::default(),
-            influx: InfluxSettings::default(),
-            kafka: KafkaSettings::default(),
-            etcd: EtcdSettings::default(),
-            buffer: BufferSettings { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) },
-            watch: WatchSettings::default(),
+            log_level: LevelFilter::INFO,
+            mqtt: Mqtt::default(),
+            influx: None,
+            writer: WriterConfig::default(),
+            kafka: None,
+            etcd: None,
+            buffer: BufferLimits::default(),
+            deadlines: DeadlineRules::default(),
+            flapping: FlappingLimits::default(),
+            web: Some(WebConfig::at(loopback(8080))),
             maintenance: Vec::new(),
-            web: WebSettings {
-                listen: Some(loopback(8080)),
-                token: None,
-                read_only_token: None,
-                users: Vec::new(),
-                secure_cookies: false,
-                trusted_proxies: Vec::new(),
-            },
             publishers: Vec::new(),
             foreign: Vec::new(),
             rules: Vec::new(),
-            monitor: MonitorSettings::default(),
+            monitor: Monitor::default(),
             mail: None,
             notify: Vec::new(),
         }
@@ -153,10 +112,12 @@ impl Settings {
         if self.data_dir == default.data_dir {
             self.data_dir = default.data_dir.join("server");
         }
-        if self.web.listen == default.web.listen {
-            self.web.listen = Some(loopback(8081));
+        if let Some(web) = &mut self.web
+            && default.web.is_some_and(|default| default.listen == web.listen)
+        {
+            web.listen = loopback(8081);
         }
-        self.influx.url = None;
+        self.influx = None;
         (self.publishers, self.foreign) = (Vec::new(), Vec::new());
         self
     }
@@ -165,7 +126,7 @@ impl Settings {
     /// devices, then the general one.
     #[must_use]
     pub fn deadline_rules(&self) -> DeadlineRules {
-        let has_own = |publisher: &&PublisherSettings| publisher.deadline.is_some() || publisher.grace.is_some();
+        let has_own = |publisher: &&PublisherEntry| publisher.deadline.is_some() || publisher.grace.is_some();
         let own = self.publishers.iter().filter(has_own).map(|publisher| DeadlineOverride {
             // an id has no '*' in it, so that as a pattern it matches only itself
             publishers: IdPattern::new(publisher.id.as_str()),
@@ -178,8 +139,8 @@ impl Settings {
             kind: foreign.deadline,
             grace: foreign.grace,
         });
-        let overrides = own.chain(self.watch.deadlines.overrides.iter().cloned()).chain(foreign).collect();
-        DeadlineRules { overrides, ..self.watch.deadlines }
+        let overrides = own.chain(self.deadlines.overrides.iter().cloned()).chain(foreign).collect();
+        DeadlineRules { overrides, ..self.deadlines }
     }
 
     /// What the monitor subscribes to: what publishers of ours say, and foreign devices. A filter that another one
@@ -200,12 +161,56 @@ impl Settings {
     /// How often a publisher that we start sends a heartbeat: what its table says, else five times within its
     /// deadline, but no more often than every 100 ms and no less than every 10 s.
     #[must_use]
-    pub fn heartbeat_of(&self, publisher: &PublisherSettings) -> Duration {
-        let configured = publisher.feed.as_ref().and_then(|feed| feed.heartbeat);
+    pub fn heartbeat_of(&self, publisher: &PublisherEntry) -> Duration {
+        let configured = publisher.managed.as_ref().and_then(|managed| managed.heartbeat);
         configured.unwrap_or_else(|| {
-            let deadline = publisher.deadline.unwrap_or_else(|| self.watch.deadlines.of(&publisher.id).kind);
+            let deadline = publisher.deadline.unwrap_or_else(|| self.deadlines.of(&publisher.id).kind);
             heartbeat_within(deadline.initial())
         })
+    }
+
+    /// The monitor's journal.
+    #[must_use]
+    pub fn journal(&self) -> JournalConfig {
+        JournalConfig::within(&self.data_dir, self.buffer.with_sink(self.influx.is_some()))
+    }
+
+    /// What the subscriber listens to: ours but what `own` says, and foreign devices.
+    #[must_use]
+    pub fn topics(&self, own: &PublisherId) -> SetTopics {
+        let foreign = self.foreign.iter().map(|foreign| foreign.device.clone()).collect();
+        let (prefix, own) = (self.mqtt.prefix.clone(), own.clone());
+        SetTopics { prefix, own, foreign: Arc::new(foreign), numbers_in_rows: false, deadlines: self.deadline_rules() }
+    }
+
+    /// The publishers that the configuration expects.
+    #[must_use]
+    pub fn expected(&self) -> Vec<PublisherId> {
+        self.ids(|publisher| publisher.expected)
+    }
+
+    /// The publishers that run in the monitor's own process.
+    #[must_use]
+    pub fn inside(&self) -> Vec<PublisherId> {
+        self.ids(|publisher| publisher.managed.as_ref().is_some_and(|managed| managed.run == RunAs::InProcess))
+    }
+
+    fn ids(&self, wanted: impl Fn(&PublisherEntry) -> bool) -> Vec<PublisherId> {
+        self.publishers.iter().filter(|publisher| wanted(publisher)).map(|publisher| publisher.id.clone()).collect()
+    }
+
+    /// The roster that the watchdog keeps.
+    #[must_use]
+    pub fn roster(&self, home: LocalHost) -> RosterConfig {
+        RosterConfig {
+            rules: self.deadline_rules(),
+            expected: self.expected(),
+            inside: self.inside(),
+            started_by_us: self.ids(|publisher| publisher.managed.is_some()).into_iter().collect(),
+            scheduled: self.maintenance.clone(),
+            flapping: self.flapping,
+            ..RosterConfig::new(home)
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use heartwatch_formats::values;
 fn nothing_configured_is_the_defaults() {
     assert_eq!(settings(""), Settings::default());
     let default = Settings::default();
-    assert_eq!(default.watch.deadlines.default, Duration::from_secs(50));
-    assert_eq!(default.web.listen, Some("127.0.0.1:8080".parse().unwrap()));
+    assert_eq!(default.deadlines.default, Duration::from_secs(50));
+    assert_eq!(default.web.unwrap().listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(default.mqtt.prefix.as_str(), "heartwatch");
 }
 
@@ -18,7 +18,7 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
     let flags = Overrides { deadline: Some(Duration::from_secs(30)), ..Overrides::default() };
     let environment = [("HEARTWATCH_WATCH_DEADLINE", "20s")];
     let deadline = |file, environment: &[(&str, &str)], flags| {
-        resolve(file, environment, flags).unwrap().settings.watch.deadlines.default.as_secs()
+        resolve(file, environment, flags).unwrap().settings.deadlines.default.as_secs()
     };
     let none = Overrides::default();
     assert_eq!(deadline("", &[], &none), 50);
@@ -80,15 +80,15 @@ fn every_flag_of_run_has_a_key_and_a_variable() {
     ));
     assert_eq!(by_flag, by_variable);
     assert_eq!(by_flag, by_key);
-    assert_eq!(by_flag.mqtt.broker, BrokerSettings::At(broker));
-    assert_eq!(by_flag.etcd.endpoints.len(), 2);
+    assert_eq!(by_flag.mqtt.broker, Broker::At(broker));
+    assert_eq!(by_flag.etcd.unwrap().endpoints.len(), 2);
     for wrong in ["", "e1:2379", "ftp://e1:2379", "http://e1:2379/v3", "http://e1,"] {
         only_mistake(&format!("etcd.endpoints = '{wrong}'"), "", "http://127.0.0.1:2379");
     }
-    assert_eq!(by_flag.influx.token.unwrap().expose(), "from-a-file");
+    assert_eq!(by_flag.influx.unwrap().token.unwrap().expose(), "from-a-file");
     let listen = [("HEARTWATCH_MQTT_LISTEN", "127.0.0.1:9")];
     let listen = resolve("", &listen, &Overrides::default()).unwrap().settings.mqtt.broker;
-    assert_eq!(listen, BrokerSettings::Embedded { listen: "127.0.0.1:9".parse().unwrap() });
+    assert_eq!(listen, Broker::Embedded { listen: "127.0.0.1:9".parse().unwrap() });
 }
 
 #[test]
@@ -123,11 +123,11 @@ fn a_wrong_variable_is_named() {
 fn a_higher_layer_decides_whose_broker_it_is() {
     let flags = Overrides { mqtt_listen: Some("127.0.0.1:5".parse().unwrap()), ..Overrides::default() };
     let broker = resolve("[mqtt]\nurl = 'mqtt://h'", &[], &flags).unwrap().settings.mqtt.broker;
-    assert_eq!(broker, BrokerSettings::Embedded { listen: "127.0.0.1:5".parse().unwrap() });
+    assert_eq!(broker, Broker::Embedded { listen: "127.0.0.1:5".parse().unwrap() });
     let environment = [("HEARTWATCH_MQTT_URL", "mqtt://h:1883")];
     let broker =
         resolve("[mqtt]\nlisten = '127.0.0.1:5'", &environment, &Overrides::default()).unwrap().settings.mqtt.broker;
-    assert_eq!(broker, BrokerSettings::At("mqtt://h:1883".parse().unwrap()));
+    assert_eq!(broker, Broker::At("mqtt://h:1883".parse().unwrap()));
 }
 
 #[test]
@@ -135,16 +135,26 @@ fn a_secret_comes_from_a_file_or_the_environment_and_is_never_shown() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     std::fs::write(&file, "from-file\r\n").unwrap();
-    let text = format!("[influx]\ntoken_file = '{}'", file.display());
-    assert_eq!(settings(&text).influx.token.unwrap().expose(), "from-file");
+    let text = format!("influx.url = 'http://i'\ninflux.token_file = '{}'", file.display());
+    assert_eq!(settings(&text).influx.unwrap().token.unwrap().expose(), "from-file");
 
     let environment = [("HEARTWATCH_INFLUX_TOKEN", "from-environment")];
     let loaded = resolve(&text, &environment, &Overrides::default()).unwrap();
-    assert_eq!(loaded.settings.influx.token.as_ref().unwrap().expose(), "from-environment");
+    assert_eq!(loaded.settings.influx.as_ref().unwrap().token.as_ref().unwrap().expose(), "from-environment");
     assert!(!format!("{loaded:?}").contains("from-environment"));
 
     let flags = Overrides { influx_token_file: Some(file.clone()), ..Overrides::default() };
-    assert_eq!(resolve("", &environment, &flags).unwrap().settings.influx.token.unwrap().expose(), "from-file");
+    assert_eq!(
+        resolve("influx.url = 'http://i'", &environment, &flags)
+            .unwrap()
+            .settings
+            .influx
+            .unwrap()
+            .token
+            .unwrap()
+            .expose(),
+        "from-file"
+    );
 
     let both = [("HEARTWATCH_INFLUX_TOKEN", "a"), ("HEARTWATCH_INFLUX_TOKEN_FILE", file.to_str().unwrap())];
     let mistakes = resolve("", &both, &Overrides::default()).unwrap_err().to_string();
@@ -159,7 +169,7 @@ fn a_secret_comes_from_a_file_or_the_environment_and_is_never_shown() {
     assert!(notes[0].contains("HEARTWATCH_MQTT_PASSWORD is not used"), "{notes:?}");
     let user = "[mqtt]\nurl = 'mqtt://h'\nuser = 'u'";
     let mqtt = resolve(user, &password, &Overrides::default()).unwrap().settings.mqtt;
-    assert_eq!(mqtt.password.unwrap().expose(), "p");
+    assert_eq!(mqtt.options.login.unwrap().password.expose(), "p");
 }
 
 #[test]
@@ -171,7 +181,10 @@ fn paths_in_the_file_start_at_its_directory() {
     let mut layers = Layers { file: Some(file), ..Layers::default() };
     let settings = load(&layers).unwrap().settings;
     assert_eq!(settings.data_dir, directory.path().join("here"));
-    assert_eq!(settings.publishers[0].feed.as_ref().unwrap().source, FeedSource::Csv(directory.path().join("a.csv")));
+    assert_eq!(
+        settings.publishers[0].managed.as_ref().unwrap().feed.source,
+        CsvConfig::new(directory.path().join("a.csv")).into()
+    );
     layers.environment = [("HEARTWATCH_DATA_DIR", "here")].into_iter().collect();
     assert_eq!(load(&layers).unwrap().settings.data_dir, PathBuf::from("here"));
 }

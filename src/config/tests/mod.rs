@@ -11,6 +11,10 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
+use crate::actors::publisher::Feed;
+use crate::sources::SourceConfig;
+use crate::sources::csv::CsvConfig;
+use heartwatch_adapters::influx::InfluxVersion;
 use heartwatch_domain::arrivals::Phi;
 use heartwatch_domain::deadline::{DeadlineKind, DeadlineRule};
 use heartwatch_domain::publisher::PublisherId;
@@ -18,6 +22,7 @@ use heartwatch_domain::restart::RestartPolicy;
 use heartwatch_domain::verdict::Verdict;
 use heartwatch_formats::source_time::TimeColumn;
 use heartwatch_formats::source_time::TimeFormat;
+use heartwatch_store::journal::BufferLimits;
 use heartwatch_store::outbox::FullPolicy;
 
 /// Resolves a text as if it were the file `heartwatch.toml` in the repository's root.
@@ -54,39 +59,41 @@ const EXAMPLE: &str = include_str!("../../../heartwatch.toml");
 fn every_kind_of_value_is_read() {
     let all = settings(
         "grace = \"3s\"\nlog.level = \"debug\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\nmessage_bytes_max = 65536\n\
-         [influx]\nversion = 1\ngzip = false\nbatch_rows_max = 1_000\n[buffer]\nbytes_max = \"512MiB\"\nhistory = \"0\"\n\
+         [influx]\nurl = \"http://i:8086\"\nversion = 1\ngzip = false\nbatch_rows_max = 1_000\n[buffer]\nbytes_max = \"512MiB\"\nhistory = \"0\"\n\
          [[watch.override]]\npublisher = \"slow-*\"\ndeadline = \"10m\"\n\
          [[publisher]]\nid = \"boiler\"\ndeadline = \"5m\"\ngrace = \"7s\"\nexpected = false\n\
          [[publisher]]\nid = \"light\"\ncsv = \"Cargo.toml\"\ninterval = \"0\"\nrun = \"in-process\"\nloop = false\nlimit = 7\n\
          time_column = 1\ntime_format = \"mdy\"\nmeasurement = \"lux\"\noutbox_bytes_max = \"1MiB\"\noutbox_full = \"give-up-oldest\"\nheartbeat = \"2s\"",
     );
     assert_eq!(all.grace, Duration::from_secs(3));
-    assert_eq!(all.log.level, LevelFilter::DEBUG);
-    assert_eq!(all.mqtt.message_bytes_max, 65_536);
-    assert_eq!((all.influx.version, all.influx.gzip, all.influx.batch_rows_max), (InfluxVersion::V1, false, 1_000));
-    assert_eq!(all.buffer, BufferSettings { bytes_max: 512 << 20, history: Duration::ZERO });
+    assert_eq!(all.log_level, LevelFilter::DEBUG);
+    assert_eq!(all.mqtt.options.message_bytes_max, 65_536);
+    let influx = all.influx.as_ref().unwrap();
+    assert_eq!((influx.version, influx.gzip, all.writer.batch_rows_max), (InfluxVersion::V1, false, 1_000));
+    assert_eq!(all.buffer, BufferLimits { bytes_max: 512 << 20, history: Duration::ZERO });
     let rules = all.deadline_rules();
     let fixed = |seconds| DeadlineKind::Fixed(Duration::from_secs(seconds));
     assert_eq!(rules.of(&id("slow-9")).kind, fixed(600));
     assert_eq!(rules.of(&id("boiler")), DeadlineRule { kind: fixed(300), grace: Duration::from_secs(7) });
     assert_eq!(rules.of(&id("other")), Duration::from_secs(50).into());
     let grace = Some(Duration::from_secs(7));
-    let boiler = PublisherSettings { id: id("boiler"), expected: false, deadline: Some(fixed(300)), grace, feed: None };
-    let feed = FeedSettings {
-        source: FeedSource::Csv("Cargo.toml".into()),
-        interval: Duration::ZERO,
-        heartbeat: Some(Duration::from_secs(2)),
-        run: RunAs::InProcess,
-        looping: false,
-        limit: Some(7),
+    let boiler = PublisherEntry { id: id("boiler"), expected: false, deadline: Some(fixed(300)), grace, managed: None };
+    let csv = CsvConfig {
         time_column: TimeColumn::Number(1),
         time_format: Some(TimeFormat::MonthFirst),
+        ..CsvConfig::new("Cargo.toml")
+    };
+    let feed = Feed {
+        source: SourceConfig::Csv(csv),
+        interval: Duration::ZERO,
+        looping: false,
+        limit: Some(7),
         measurement: Some("lux".into()),
         outbox_bytes_max: 1 << 20,
-        restart: RestartSettings::default(),
-        outbox_full: FullPolicy::GiveUpOldest,
+        full_policy: FullPolicy::GiveUpOldest,
     };
-    let light = PublisherSettings { id: id("light"), expected: true, deadline: None, grace: None, feed: Some(feed) };
+    let managed = Managed { heartbeat: Some(Duration::from_secs(2)), run: RunAs::InProcess, ..Managed::new(feed) };
+    let light = PublisherEntry { id: id("light"), expected: true, deadline: None, grace: None, managed: Some(managed) };
     assert_eq!(all.publishers, [boiler, light]);
 }
 
@@ -234,7 +241,7 @@ fn a_reload_says_by_part_what_changed() {
     let old = settings("[[publisher]]\nid = 'a'\n[[publisher]]\nid = 'b'\ncsv = 'Cargo.toml'\n[[publisher]]\nid = 'c'");
     assert_eq!(changes(&old, &old.clone()), []);
     let new = settings(
-        "grace = '1s'\nweb.listen = 'off'\n[mqtt]\nprefix = 'p'\n[influx]\ndb = 'x'\n[buffer]\nhistory = '1d'\n\
+        "grace = '1s'\nweb.listen = 'off'\n[mqtt]\nprefix = 'p'\n[influx]\nurl = 'http://i'\n[buffer]\nhistory = '1d'\n\
          [[publisher]]\nid = 'a'\ndeadline = '9s'\n[[publisher]]\nid = 'b'\ncsv = 'Cargo.toml'\ninterval = '2s'\n\
          [[publisher]]\nid = 'd'",
     );

@@ -1,6 +1,8 @@
 //! The sections of many tables: who is told, foreign devices, programs, rules.
 
 use super::*;
+use heartwatch_adapters::mail::Encryption;
+use heartwatch_adapters::webhook::WebhookConfig;
 
 #[test]
 fn who_is_told_and_how_is_read() {
@@ -20,20 +22,23 @@ fn who_is_told_and_how_is_read() {
     assert_eq!(all.monitor.id, Some(id("m")));
     assert_eq!(all.monitor.ping_url.as_ref().map(Url::as_str), Some("https://p.example/x?y=z"));
     let mail = all.mail.as_ref().unwrap();
-    assert_eq!((mail.host.as_str(), mail.port, mail.encryption), ("::1", 25, MailEncryption::None));
+    assert_eq!((mail.host.as_str(), mail.port, mail.encryption), ("::1", 25, Encryption::None));
     let [chat, ops, siren] = all.notify.as_slice() else { panic!("{:?}", all.notify) };
-    let WaySettings::Webhook { url, secret: Some(_) } = &chat.way else { panic!("{chat:?}") };
+    let Way::Webhook(WebhookConfig { url, secret: Some(_), .. }) = &chat.way else { panic!("{chat:?}") };
     assert_eq!(url.as_str(), "https://hooks.example/hunter2");
     assert!(!format!("{chat:?}").contains("hunter2"), "{chat:?}");
-    assert_eq!((chat.per_minute_max, chat.age_max), (3, Duration::from_secs(3_600)));
-    assert_eq!((chat.filter.level_min, chat.filter.recovery), (2, true));
-    assert!(matches!(&ops.way, WaySettings::Email { to } if to.len() == 2));
-    assert!(ops.filter.to.contains(&Verdict::Late) && ops.filter.level_min < 0, "a named verdict counts: {ops:?}");
-    assert!(matches!(&siren.way, WaySettings::Command { program, arguments }
-        if program == Path::new("siren") && arguments == &["--on"]));
-    let restart = all.publishers[0].feed.as_ref().unwrap().restart;
-    assert_eq!((restart.policy, restart.limits.restarts_max), (RestartPolicy::Always, 3));
-    assert_eq!(restart.limits.backoff_max, Duration::from_secs(60));
+    assert_eq!((chat.target.per_minute_max, chat.target.age_max), (3, Duration::from_secs(3_600)));
+    assert_eq!((chat.target.filter.level_min, chat.target.filter.recovery), (2, true));
+    assert!(matches!(&ops.way, Way::Email(mail) if mail.to.len() == 2));
+    assert!(
+        ops.target.filter.to.contains(&Verdict::Late) && ops.target.filter.level_min < 0,
+        "a named verdict counts: {ops:?}"
+    );
+    assert!(matches!(&siren.way, Way::Command(command)
+        if command.program == Path::new("siren") && command.arguments == ["--on"]));
+    let managed = all.publishers[0].managed.as_ref().unwrap();
+    assert_eq!((managed.restart, managed.restart_limits.restarts_max), (RestartPolicy::Always, 3));
+    assert_eq!(managed.restart_limits.backoff_max, Duration::from_secs(60));
     assert_eq!(settings("[mail]\nserver = 'smtps://m.example'\nfrom = 'w@h.example'").mail.unwrap().port, 465);
 }
 
@@ -158,9 +163,9 @@ fn a_program_is_read_with_its_words_and_its_schema() {
                 [[publisher.column]]\nat = 1\nmeasurement = 'climate'\nfield = 't'\nunit = 'C'\nmin = -40\nmax = 60.5\n\
                 [[publisher]]\nid = 'b'\nexec = ['sensor']\nzeros_are_defect = false\nexec_restart = 'never'";
     let settings = resolve(text, &[], &Overrides::default()).unwrap().settings;
-    let exec = |number: usize| match &settings.publishers[number].feed.as_ref().unwrap().source {
-        FeedSource::Exec(options) => options.as_ref().clone(),
-        FeedSource::Csv(_) | FeedSource::System(_) => panic!(),
+    let exec = |number: usize| match &settings.publishers[number].managed.as_ref().unwrap().feed.source {
+        SourceConfig::Exec(options) => options.as_ref().clone(),
+        other => panic!("{other:?}"),
     };
     let first = exec(0);
     assert_eq!((first.words.len(), first.words[2].as_str(), first.env.as_deref()), (3, "echo 1 2", Some("test")));

@@ -9,7 +9,8 @@ use url::Url;
 use super::Size;
 use super::broker::BrokerArgs;
 use super::publish::outbox_size;
-use crate::config::{OUTBOX_BYTES_MAX, Overrides};
+use crate::actors::publisher::OUTBOX_BYTES_MAX;
+use crate::config::Overrides;
 use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_formats::values::{EtcdEndpoints, mqtt_url, positive_duration, server_address};
 

@@ -9,9 +9,10 @@ use url::Url;
 
 use super::ExecArgs;
 use super::broker::BrokerArgs;
-use crate::config::{
-    FeedSettings, FeedSource, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN, Overrides, PublisherSettings, Settings,
-};
+use crate::actors::publisher::{Feed, OUTBOX_BYTES_MAX, OUTBOX_BYTES_MIN};
+use crate::config::{Managed, Overrides, PublisherEntry, Settings};
+use crate::sources::SourceConfig;
+use heartwatch_adapters::mqtt::ConnectionOptions;
 use heartwatch_domain::metrics::MetricSet;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_formats::source_time::TimeColumn;
@@ -93,7 +94,7 @@ pub struct PublishArgs {
 
 impl PublishArgs {
     /// What it sets over the environment. The `mqtt` of the settings that come of it is the broker to
-    /// publish to: [`crate::config::BrokerSettings::Embedded`] there means the one at its address.
+    /// publish to: [`crate::config::Broker::Embedded`] there means the one at its address.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         Overrides { data_dir: self.data_dir.clone(), mqtt: self.mqtt.clone(), ..self.broker.overrides() }
@@ -102,27 +103,19 @@ impl PublishArgs {
     /// What to start as a child for a publisher of the configuration, with the broker at `broker`; none
     /// when it has nothing to publish. The rest is in [`child_environment`](Self::child_environment).
     #[must_use]
-    pub fn for_child(settings: &Settings, publisher: &PublisherSettings, broker: &Url) -> Option<Self> {
-        let FeedSettings {
-            source,
-            interval,
-            heartbeat: _,
-            run: _,
-            looping,
-            limit,
-            time_column,
-            time_format,
-            measurement,
-            outbox_bytes_max,
-            restart: _,
-            outbox_full,
-        } = publisher.feed.clone()?;
-        let certificate = settings.mqtt.client_certificate.clone();
+    pub fn for_child(settings: &Settings, publisher: &PublisherEntry, broker: &Url) -> Option<Self> {
+        let Managed { feed, heartbeat: _, run: _, restart: _, restart_limits: _ } = publisher.managed.clone()?;
+        let Feed { source, measurement, interval, looping, limit, outbox_bytes_max, full_policy } = feed;
+        let ConnectionOptions { login, tls, .. } = settings.mqtt.options.clone();
         let (mut csv, mut program, mut metrics) = (None, ExecArgs::default(), None);
+        let (mut time_column, mut time_format) = (TimeColumn::Auto, None);
         match source {
-            FeedSource::Csv(file) => csv = Some(file),
-            FeedSource::Exec(options) => program = ExecArgs::of(&options),
-            FeedSource::System(wanted) => metrics = Some(wanted),
+            SourceConfig::Csv(config) => {
+                (csv, time_column, time_format) = (Some(config.path), config.time_column, config.time_format);
+            }
+            SourceConfig::Exec(options) => program = ExecArgs::of(&options),
+            SourceConfig::System(wanted) => metrics = Some(wanted),
+            SourceConfig::Arrivals(_) => return None,
         }
         Some(Self {
             id: publisher.id.clone(),
@@ -140,14 +133,14 @@ impl PublishArgs {
             time_format: TimeForm(time_format),
             data_dir: Some(settings.data_dir.clone()),
             outbox_bytes_max: Size(outbox_bytes_max),
-            outbox_full,
+            outbox_full: full_policy,
             broker: BrokerArgs {
                 mqtt_prefix: Some(settings.mqtt.prefix.clone()),
-                mqtt_user: settings.mqtt.user.clone(),
+                mqtt_user: login.map(|login| login.user),
                 mqtt_password_file: None,
-                mqtt_ca_file: settings.mqtt.ca_file.clone(),
-                mqtt_client_certificate_file: certificate.as_ref().map(|pair| pair.certificate_file.clone()),
-                mqtt_client_key_file: certificate.map(|pair| pair.key_file),
+                mqtt_ca_file: tls.ca_file,
+                mqtt_client_certificate_file: tls.own.as_ref().map(|pair| pair.certificate_file.clone()),
+                mqtt_client_key_file: tls.own.map(|pair| pair.key_file),
             },
             as_child: true,
         })
@@ -157,8 +150,8 @@ impl PublishArgs {
     /// not for the process table, and what has no flag. An empty variable counts as not set.
     #[must_use]
     pub fn child_environment(settings: &Settings) -> Vec<(OsString, OsString)> {
-        let mqtt = &settings.mqtt;
-        let password = mqtt.password.as_ref().map_or("", |password| password.expose());
+        let mqtt = &settings.mqtt.options;
+        let password = mqtt.login.as_ref().map_or("", |login| login.password.expose());
         let variables = [
             ("HEARTWATCH_MQTT_PASSWORD", password.to_owned()),
             ("HEARTWATCH_MQTT_PASSWORD_FILE", String::new()),
@@ -166,7 +159,7 @@ impl PublishArgs {
             ("HEARTWATCH_MQTT_BACKOFF_MIN", milliseconds(mqtt.backoff_min)),
             ("HEARTWATCH_MQTT_BACKOFF_MAX", milliseconds(mqtt.backoff_max)),
             ("HEARTWATCH_MQTT_MESSAGE_BYTES_MAX", mqtt.message_bytes_max.to_string()),
-            ("HEARTWATCH_LOG_LEVEL", settings.log.level.to_string()),
+            ("HEARTWATCH_LOG_LEVEL", settings.log_level.to_string()),
         ];
         variables.map(|(name, value)| (name.into(), value.into())).to_vec()
     }
@@ -293,7 +286,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::config::{BrokerSettings, Environment, Layers, load, load_text};
+    use crate::config::{Broker, Environment, Layers, load, load_text};
     use crate::roles::cli::{Cli, Command};
 
     fn settings(text: &str, environment: &[(&str, &str)]) -> Settings {
@@ -326,7 +319,7 @@ mod tests {
             let meant = PublishArgs::for_child(&settings, &settings.publishers[0], &broker).unwrap();
             let parsed = parse(meant.to_arguments());
             assert_eq!(parsed, meant);
-            if let FeedSource::Exec(options) = &settings.publishers[0].feed.as_ref().unwrap().source {
+            if let SourceConfig::Exec(options) = &settings.publishers[0].managed.as_ref().unwrap().feed.source {
                 assert_eq!(parsed.program.options(|_| None).unwrap().as_ref(), Some(options.as_ref()));
             }
         }
@@ -340,7 +333,7 @@ mod tests {
         let text = "log.level = 'debug'\n[mqtt]\nurl = 'mqtt://b:1883'\nuser = 'u'\nkeep_alive = '3s'\nbackoff_max = '7s'\n\
                     message_bytes_max = 4096\n[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
         let parent = settings(text, &[("HEARTWATCH_MQTT_PASSWORD", "hunter2")]);
-        let BrokerSettings::At(broker) = &parent.mqtt.broker else { panic!() };
+        let Broker::At(broker) = &parent.mqtt.broker else { panic!() };
         let child = PublishArgs::for_child(&parent, &parent.publishers[0], broker).unwrap();
         assert!(!format!("{:?}", child.to_arguments()).contains("hunter2"));
         let environment: Environment = PublishArgs::child_environment(&parent)
@@ -351,6 +344,6 @@ mod tests {
         let of_child = load(&layers).unwrap().settings;
         assert_eq!(of_child.mqtt, parent.mqtt);
         assert_eq!(of_child.data_dir, parent.data_dir);
-        assert_eq!(of_child.log, parent.log);
+        assert_eq!(of_child.log_level, parent.log_level);
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use self::objections::{Told, objections, objections_to_the_story};
 use self::publishers::{FIXTURES, publishers};
-use crate::config::{BrokerSettings, Layers, Settings, load};
+use crate::config::{Broker, Layers, Settings, load};
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
 use crate::messages::child::ChildSignal;
 use crate::roles::cli::{DemoArgs, Scenario};
@@ -70,9 +70,9 @@ pub(super) async fn demo(args: &DemoArgs, scenario: Scenario, requests: mpsc::Re
         }
     };
     settings.data_dir = data_dir;
-    settings.watch.deadlines.default = args.deadline;
+    settings.deadlines.default = args.deadline;
     // A free port: a broker of the user's own may have 1883.
-    settings.mqtt.broker = BrokerSettings::Embedded { listen: ([127, 0, 0, 1], 0).into() };
+    settings.mqtt.broker = Broker::Embedded { listen: ([127, 0, 0, 1], 0).into() };
     settings.publishers = publishers(&settings.data_dir)?;
     choose_page(args, &mut settings);
 
@@ -111,10 +111,10 @@ fn progress_target(args: &DemoArgs) -> ProgressDrawTarget {
 /// The page is a welcome extra: a taken port turns it off unless the user asked for it.
 fn choose_page(args: &DemoArgs, settings: &mut Settings) {
     if args.web.is_none()
-        && let Some(address) = settings.web.listen
-        && std::net::TcpListener::bind(address).is_err()
+        && let Some(web) = &settings.web
+        && std::net::TcpListener::bind(web.listen).is_err()
     {
-        settings.web.listen = None;
+        settings.web = None;
     }
 }
 
@@ -147,8 +147,8 @@ impl Stage<'_> {
         self.say(&paint::bold(&format!("Scenario {}: {what}.", number(self.scenario))));
         let line = |what: &str, value: &str| self.say(&format!("  {what:<9} {value}"));
         line("broker", &format!("{} (embedded)", self.pipeline.mqtt_url));
-        match &settings.influx.url {
-            Some(url) => line("stores", &format!("{url} and {} (embedded)", settings.data_dir.display())),
+        match &settings.influx {
+            Some(influx) => line("stores", &format!("{} and {} (embedded)", influx.url, settings.data_dir.display())),
             None => line("store", &format!("{} (embedded)", settings.data_dir.display())),
         }
         line("page", self.pipeline.page.as_deref().unwrap_or("off"));

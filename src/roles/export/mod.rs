@@ -19,7 +19,6 @@ use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::table::{Columns, Table};
-use super::assemble;
 use super::cli::ExportArgs;
 use crate::config::Settings;
 use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
@@ -61,7 +60,7 @@ pub struct Exported {
 pub async fn export(args: &ExportArgs, settings: &Settings) -> anyhow::Result<u8> {
     let exported = match influx(args, settings) {
         Some(influx) => from_influx(args, influx).await?,
-        None => from_journal(args, &assemble::journal(settings).path)?,
+        None => from_journal(args, &settings.journal().path)?,
     };
     let mut out = std::io::stdout();
     writeln!(out, "{} rows written to {}", exported.rows, args.out.display())?;
@@ -79,7 +78,7 @@ pub async fn export(args: &ExportArgs, settings: &Settings) -> anyhow::Result<u8
 /// InfluxDB when one is configured, unless only a data directory was asked for.
 fn influx(args: &ExportArgs, settings: &Settings) -> Option<InfluxConfig> {
     let asked_for_journal = args.data_dir.is_some() && args.influx_url.is_none();
-    assemble::influx(settings).filter(|_| !asked_for_journal)
+    settings.influx.clone().filter(|_| !asked_for_journal)
 }
 
 /// Exports from a journal.

@@ -25,9 +25,11 @@ use heartwatch_domain::publisher::PublisherId;
 use heartwatch_fleet::grpc::console::{self as socket_console, SaidLine};
 use heartwatch_fleet::grpc::console_socket::{self, ConsoleSocket};
 use heartwatch_fleet::grpc::server::{GrpcServer, GrpcServerConfig, serve};
-use heartwatch_fleet::tls::KeyPair;
 use heartwatch_formats::envelope::TopicKind;
 use heartwatch_ports::Sink;
+use heartwatch_ports::credentials::KeyPair;
+#[cfg(feature = "kafka")]
+use heartwatch_ports::servers::KafkaConfig;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::dedicated_thread::DedicatedThread;
 use heartwatch_system::descriptors::{self, Shares};
@@ -38,6 +40,9 @@ type Sign = (PublisherId, TopicKind, Vec<u8>);
 
 /// How seldom an open stream counts as a sign of life, however long the deadlines are.
 const OPEN_STREAM_EVERY: Duration = Duration::from_secs(5);
+/// How long Kafka may take to confirm a batch.
+#[cfg(feature = "kafka")]
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 /// Deliveries between the log of what was received and the pump.
 const TEE_MESSAGES_MAX: usize = 64;
 /// Heartbeats that wait for Kafka.
@@ -99,7 +104,7 @@ pub(super) async fn server(
     let (way, answers) = questions::over_streams(agents.clone(), submit.clone());
     pipeline.ask_over(way, answers);
     #[cfg(feature = "kafka")]
-    if let Some(brokers) = &settings.kafka.brokers {
+    if let Some(KafkaConfig { brokers, .. }) = &settings.kafka {
         kafka::take_commands(brokers, submit.clone(), clock)?;
         kafka::take_questions(brokers, submit.clone(), clock)?;
         kafka::tell_results(brokers, outcomes.subscribe(), clock)?;
@@ -114,7 +119,7 @@ pub(super) async fn server(
         page = pipeline.page.as_deref().unwrap_or("off"),
         console = socket.as_deref().unwrap_or("none"),
         data_dir = %settings.data_dir.display(),
-        kafka = settings.kafka.brokers.as_deref().unwrap_or("none: readings stay in the embedded store"),
+        kafka = settings.kafka.as_ref().map_or("none: readings stay in the embedded store", |kafka| &kafka.brokers),
         "heartwatch server runs"
     );
     pipeline.service_manager.ready();
@@ -187,22 +192,22 @@ pub(super) async fn ask(ask: &ServerAsk) -> anyhow::Result<u8> {
 #[cfg(feature = "kafka")]
 fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
     use heartwatch_fleet::kafka::{KafkaSink, KafkaSinkConfig};
-    let Some(brokers) = settings.kafka.brokers.clone() else { return Ok(None) };
+    let Some(KafkaConfig { brokers, .. }) = settings.kafka.clone() else { return Ok(None) };
     let topic = heartwatch_formats::monitoring_data::TOPIC.to_owned();
-    let config = KafkaSinkConfig { brokers, topic, timeout: settings.influx.timeout };
+    let config = KafkaSinkConfig { brokers, topic, timeout: KAFKA_TIMEOUT };
     Ok(Some(Arc::new(KafkaSink::new(config)?)))
 }
 
 #[cfg(not(feature = "kafka"))]
 fn sink(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Sink>>> {
-    anyhow::ensure!(settings.kafka.brokers.is_none(), crate::roles::kafka_intake::WITHOUT_KAFKA);
+    anyhow::ensure!(settings.kafka.is_none(), crate::roles::kafka_intake::WITHOUT_KAFKA);
     Ok(None)
 }
 
 /// Where heartbeats and the like go, for the monitor behind Kafka.
 #[cfg(feature = "kafka")]
 fn tell_signs(settings: &Settings) -> anyhow::Result<Option<mpsc::Sender<Sign>>> {
-    let Some(brokers) = &settings.kafka.brokers else { return Ok(None) };
+    let Some(KafkaConfig { brokers, .. }) = &settings.kafka else { return Ok(None) };
     let (signs, signs_end) = mpsc::channel(SIGNS_MAX);
     kafka::tell_signs(brokers, signs_end)?;
     Ok(Some(signs))

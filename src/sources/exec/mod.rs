@@ -17,9 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::program::Program;
 use crate::sources::arrivals::{Arrivals, ArrivalsSource, ROWS_MAX};
-use crate::sources::{Next, Source, SourceError};
+use crate::sources::{Next, Owner, Source, SourceError};
 use heartwatch_domain::error_metric::{SENSOR_DEFECT, casting_error};
-use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_domain::restart::{RestartLimits, RestartPolicy};
 use heartwatch_formats::sensor_line::Schema;
 use heartwatch_system::clock::Clock;
@@ -69,17 +68,11 @@ impl ExecOptions {
 
 /// Everything that the source needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecConfig {
+pub(crate) struct ExecConfig {
     /// What to run.
     pub options: ExecOptions,
-    /// Whose readings they are: for the log, and the tags of rows over UDP.
-    pub publisher: PublisherId,
-    /// On which host: a tag of rows over UDP.
-    pub host: HostName,
-    /// The publisher's own measurement, of lines that name none.
-    pub measurement: String,
-    /// It prints a line at least this often; zero promises nothing.
-    pub expected_every: Duration,
+    /// For whom: its publisher in the log and as a tag of rows over UDP, the measurement of lines that name none.
+    pub owner: Owner,
     /// How soon it is started again.
     pub limits: RestartLimits,
     /// Longest line that is read, in bytes; a longer one cannot be read.
@@ -95,13 +88,10 @@ pub struct ExecConfig {
 impl ExecConfig {
     /// Lines of up to 8 KiB, 20 lines of its standard error every 10 s, 2 s to end.
     #[must_use]
-    pub fn new(options: ExecOptions, publisher: PublisherId, host: HostName, expected_every: Duration) -> Self {
+    pub(crate) fn new(options: ExecOptions, owner: Owner) -> Self {
         Self {
             options,
-            measurement: publisher.to_string(),
-            publisher,
-            host,
-            expected_every,
+            owner,
             limits: RestartLimits::default(),
             line_bytes_max: 8 * 1024,
             rows_max: ROWS_MAX,
@@ -157,7 +147,7 @@ impl ExecSource {
         config.options.schema.check().map_err(ExecError::Schema)?;
         let program = config.options.words.first().ok_or(ExecError::Empty)?;
         let arrivals = Arrivals::new(program.clone(), config.rows_max);
-        arrivals.expect_every(Some(config.expected_every).filter(|every| !every.is_zero()));
+        arrivals.expect_every(Some(config.owner.interval).filter(|every| !every.is_zero()));
         let stop = CancellationToken::new();
         let program = Program::start(config.clone(), clock, arrivals.clone(), stop.clone())?;
         let task = tokio::spawn(program.run());

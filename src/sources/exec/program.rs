@@ -81,7 +81,7 @@ impl Program {
         stopping: CancellationToken,
     ) -> Result<Self, ExecError> {
         let udp = config.options.udp.as_deref();
-        let udp = udp.map(|to| Udp::open(to, config.publisher.clone(), config.host.clone())).transpose()?;
+        let udp = udp.map(|to| Udp::open(to, config.owner.publisher.clone(), config.owner.host.clone())).transpose()?;
         let first = Some(spawn(&config)?);
         let intensity = RestartIntensity::new(config.limits);
         let reader = Reader::new(config.clone(), udp);
@@ -90,7 +90,7 @@ impl Program {
 
     /// Runs it until it ends and is not started again, or until we end.
     pub(super) async fn run(mut self) {
-        let publisher = self.config.publisher.clone();
+        let publisher = self.config.owner.publisher.clone();
         loop {
             let running = match self.first.take() {
                 Some(running) => Ok(running),
@@ -140,7 +140,7 @@ impl Program {
         drop(group);
         let killed = descendants.end(deadline).await;
         if !killed.is_empty() {
-            let (publisher, processes) = (&self.config.publisher, killed.join(", "));
+            let (publisher, processes) = (&self.config.owner.publisher, killed.join(", "));
             tracing::warn!(%publisher, processes, "processes that the program had left behind were killed");
         }
         end
@@ -178,7 +178,7 @@ impl Program {
                     }
                     Ok(None) => open = false,
                     Err(error) => {
-                        tracing::warn!(publisher = %self.config.publisher, %error, "the program's output cannot be read");
+                        tracing::warn!(publisher = %self.config.owner.publisher, %error, "the program's output cannot be read");
                         open = false;
                     }
                 },
@@ -263,7 +263,7 @@ fn spawn(config: &ExecConfig) -> Result<Running, ExecError> {
     let no_pipe = || wrong(std::io::Error::other("its output cannot be read"));
     let lines = Lines::new(child.stdout.take().ok_or_else(no_pipe)?, config.line_bytes_max);
     let errors = child.stderr.take().map(|pipe| Lines::new(pipe, LOG_LINE_BYTES_MAX));
-    tracing::info!(publisher = %config.publisher, pid = child.id(), program, "the program is started");
+    tracing::info!(publisher = %config.owner.publisher, pid = child.id(), program, "the program is started");
     Ok(Running { group, descendants, child, lines, errors })
 }
 
@@ -280,7 +280,7 @@ impl Log {
     fn new(config: &ExecConfig, clock: Clock, lines: Option<Lines<ChildStderr>>) -> Self {
         let lines_max = config.log_lines_max;
         let limit = LogRateLimit::new(lines_max, LOG_PERIOD);
-        Self { publisher: config.publisher.clone(), clock, lines, limit, lines_max }
+        Self { publisher: config.owner.publisher.clone(), clock, lines, limit, lines_max }
     }
 
     const fn is_open(&self) -> bool {

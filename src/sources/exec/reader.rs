@@ -101,7 +101,7 @@ impl Reader {
             }));
         }
         if let Some(udp) = &mut self.udp {
-            let own = &self.config.measurement;
+            let own = &self.config.owner.measurement;
             udp.send(&rows.iter().map(|row| as_reading(row, own, time)).collect::<Vec<_>>());
         }
         rows

@@ -2,6 +2,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::sources::SourceRow;
+use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_domain::reading::FieldValue;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -9,8 +10,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn config(script: &str) -> ExecConfig {
     let words = ["sh", "-c", script].map(ToOwned::to_owned).to_vec();
     let options = ExecOptions { env: Some("test".to_owned()), ..ExecOptions::new(words) };
-    let publisher = PublisherId::parse("sensor").unwrap();
-    let mut config = ExecConfig::new(options, publisher, HostName::parse("here").unwrap(), Duration::from_secs(1));
+    let owner = Owner {
+        publisher: PublisherId::parse("sensor").unwrap(),
+        host: HostName::parse("here").unwrap(),
+        measurement: "sensor".to_owned(),
+        interval: Duration::from_secs(1),
+        looping: true,
+    };
+    let mut config = ExecConfig::new(options, owner);
     config.limits.backoff_min = Duration::from_millis(5);
     config
 }

@@ -10,6 +10,7 @@ use url::Url;
 use super::answer::{Answer, retry_after, words_of};
 use super::{InfluxClientError, InfluxConfig, InfluxVersion};
 use heartwatch_ports::SinkError;
+use heartwatch_ports::credentials::Secret;
 use heartwatch_system::rustls_provider;
 
 /// How much of an error body is read.
@@ -49,8 +50,8 @@ impl Connection {
     /// Says who we are.
     pub(super) fn signed(&self, request: RequestBuilder) -> RequestBuilder {
         match (&self.config.token, &self.config.user) {
-            (Some(token), _) => request.header("authorization", format!("Token {token}")),
-            (None, Some(user)) => request.basic_auth(user, self.config.password.as_deref()),
+            (Some(token), _) => request.header("authorization", format!("Token {}", token.expose())),
+            (None, Some(user)) => request.basic_auth(user, self.config.password.as_ref().map(Secret::expose)),
             (None, None) => request,
         }
     }
@@ -128,8 +129,8 @@ impl Connection {
         let url = config.url.as_str().trim_end_matches('/');
         let client = influxdb::Client::new(url, config.target()).with_http_client(self.client.clone());
         match (&config.token, &config.user) {
-            (Some(token), _) => client.with_token(token),
-            (None, Some(user)) => client.with_auth(user, config.password.as_deref().unwrap_or_default()),
+            (Some(token), _) => client.with_token(token.expose()),
+            (None, Some(user)) => client.with_auth(user, config.password.as_ref().map_or("", Secret::expose)),
             (None, None) => client,
         }
     }

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use heartwatch_ports::credentials::Secret;
+
 pub use reader::{InfluxReader, ReadError};
 pub use sink::InfluxSink;
 
@@ -53,13 +55,13 @@ pub struct InfluxConfig {
     /// The user (1.x).
     pub user: Option<String>,
     /// The user's password (1.x).
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// The organisation (2.x).
     pub org: Option<String>,
     /// The bucket (2.x).
     pub bucket: Option<String>,
     /// The token (2.x, 3.x).
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for the whole answer to a write.
@@ -120,8 +122,8 @@ mod tests {
     #[test]
     fn a_configuration_in_a_log_has_no_secret() {
         let mut config = InfluxConfig::at(Url::parse("http://127.0.0.1:8086").unwrap());
-        config.password = Some("hunter2".to_owned());
-        config.token = Some("hunter3".to_owned());
+        config.password = Some(Secret::new("hunter2"));
+        config.token = Some(Secret::new("hunter3"));
         assert!(!format!("{config:?}").contains("hunter"));
     }
 }

@@ -1,7 +1,5 @@
 //! What a connection needs to know, checked before the first attempt.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -9,30 +7,41 @@ use url::Url;
 use super::overlap::Overlap;
 use super::pending_acks::Unacknowledged;
 pub(super) use super::tls::TlsError;
-use super::tls::{TlsFiles, client_config};
+use super::tls::client_config;
+use heartwatch_formats::envelope::PAYLOAD_BYTES_MAX;
+use heartwatch_ports::credentials::{ClientFiles, Login, Secret};
 
 /// Largest window of messages that the broker has not confirmed.
 const INFLIGHT_MESSAGES_MAX: u16 = 10_000;
 
-/// A password: never in a log line.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password that was read from a file or the environment.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
+/// Who we are at a broker, and how a connection to it is kept, whatever it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionOptions {
+    /// User and password; none: those of the URL, or nobody.
+    pub login: Option<Login>,
+    /// Whom to trust with `mqtts://`, and our own certificate.
+    pub tls: ClientFiles,
+    /// A ping goes out this often; a broker that does not answer within it is given up. 1 s to 65535 s.
+    pub keep_alive: Duration,
+    /// Largest payload that is sent.
+    pub message_bytes_max: usize,
+    /// The wait after the first failed attempt; it doubles with each, plus up to as much again at random.
+    pub backoff_min: Duration,
+    /// The longest wait, before the random part.
+    pub backoff_max: Duration,
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+impl Default for ConnectionOptions {
+    /// Nobody, keep-alive 10 s, payloads up to 1 MiB, backoff 250 ms to 10 s.
+    fn default() -> Self {
+        Self {
+            login: None,
+            tls: ClientFiles::default(),
+            keep_alive: Duration::from_secs(10),
+            message_bytes_max: PAYLOAD_BYTES_MAX,
+            backoff_min: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(10),
+        }
     }
 }
 
@@ -41,20 +50,10 @@ impl fmt::Debug for Secret {
 pub struct MqttConfig {
     /// `mqtt://host[:1883]` or `mqtts://host[:8883]`.
     pub url: String,
-    /// PEM file of the authorities that may have signed the broker's certificate; the system's when none.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file of our own certificate, for a broker that asks for one.
-    pub client_certificate_file: Option<PathBuf>,
-    /// PEM file of its private key.
-    pub client_key_file: Option<PathBuf>,
-    /// User name.
-    pub user: Option<String>,
-    /// Password of that user.
-    pub password: Option<Secret>,
+    /// Who we are there, and how the connection is kept.
+    pub options: ConnectionOptions,
     /// Names our session at the broker: unique among its clients, the same at every start.
     pub client_id: String,
-    /// A ping goes out this often; a broker that does not answer within it is given up. 1 s to 65535 s.
-    pub keep_alive: Duration,
     /// Whether the broker is to forget us when the connection ends. Then it keeps no messages for us.
     pub clean_session: bool,
     /// Filters of earlier subscriptions, which the broker's session of ours may still hold: it is told that
@@ -72,33 +71,21 @@ pub struct MqttConfig {
     pub event_queue_messages_max: usize,
     /// Most bytes of messages that wait for the consumer of events (one message more may be there).
     pub event_queue_bytes_max: usize,
-    /// Largest payload that is sent.
-    pub message_bytes_max: usize,
     /// An attempt to connect is given up after this, and so is the wait for SUBACK. Whole seconds.
     pub connect_timeout: Duration,
-    /// The wait after the first failed attempt; it doubles with each, plus up to as much again at random.
-    pub backoff_min: Duration,
-    /// The longest wait, before the random part.
-    pub backoff_max: Duration,
     /// How long [`heartwatch_ports::Transport::disconnect`] takes at most.
     pub disconnect_timeout: Duration,
 }
 
 impl MqttConfig {
-    /// The defaults: a persistent session, keep-alive 10 s, 100 messages in flight, 1,024 queued to
-    /// send, 4,096 messages or 8 MiB queued for the consumer, payloads up to 1 MiB, 5 s to connect,
-    /// backoff 250 ms to 10 s, 3 s to disconnect.
+    /// The defaults: a persistent session with the usual [`ConnectionOptions`], 100 messages in flight, 1,024 queued
+    /// to send, 4,096 messages or 8 MiB queued for the consumer, 5 s to connect, 3 s to disconnect.
     #[must_use]
     pub fn new(url: impl Into<String>, client_id: impl Into<String>) -> Self {
         Self {
             url: url.into(),
-            ca_file: None,
-            client_certificate_file: None,
-            client_key_file: None,
-            user: None,
-            password: None,
+            options: ConnectionOptions::default(),
             client_id: client_id.into(),
-            keep_alive: Duration::from_secs(10),
             clean_session: false,
             filters_over: Vec::new(),
             unacknowledged: Unacknowledged::default(),
@@ -107,10 +94,7 @@ impl MqttConfig {
             send_queue_messages_max: 1_024,
             event_queue_messages_max: 4_096,
             event_queue_bytes_max: 8 * 1024 * 1024,
-            message_bytes_max: 1024 * 1024,
             connect_timeout: Duration::from_secs(5),
-            backoff_min: Duration::from_millis(250),
-            backoff_max: Duration::from_secs(10),
             disconnect_timeout: Duration::from_secs(3),
         }
     }
@@ -121,14 +105,9 @@ impl MqttConfig {
     /// The first [`MqttConfigError`], certificates and keys included.
     pub fn validate(&self) -> Result<(), MqttConfigError> {
         if self.check()?.tls {
-            client_config(&self.tls_files())?;
+            client_config(&self.options.tls)?;
         }
         Ok(())
-    }
-
-    pub(super) fn tls_files(&self) -> TlsFiles<'_> {
-        let client = self.client_certificate_file.as_deref().zip(self.client_key_file.as_deref());
-        TlsFiles { ca: self.ca_file.as_deref(), client }
     }
 
     pub(super) fn check(&self) -> Result<Endpoint, MqttConfigError> {
@@ -136,7 +115,7 @@ impl MqttConfig {
         if self.client_id.is_empty() || self.client_id.len() > 65_535 || self.client_id.chars().any(char::is_control) {
             return bad("client_id", "1 to 65535 bytes without control characters");
         }
-        if self.keep_alive < Duration::from_secs(1) || self.keep_alive > Duration::from_secs(65_535) {
+        if self.options.keep_alive < Duration::from_secs(1) || self.options.keep_alive > Duration::from_secs(65_535) {
             return bad("keep_alive", "1s to 65535s");
         }
         if self.inflight_messages_max == 0 || self.inflight_messages_max > INFLIGHT_MESSAGES_MAX {
@@ -145,19 +124,12 @@ impl MqttConfig {
         if self.send_queue_messages_max == 0 || self.event_queue_messages_max == 0 || self.event_queue_bytes_max == 0 {
             return bad("send_queue_messages_max, event_queue_messages_max, event_queue_bytes_max", "at least 1");
         }
-        if self.backoff_min.is_zero() || self.backoff_max < self.backoff_min {
+        if self.options.backoff_min.is_zero() || self.options.backoff_max < self.options.backoff_min {
             return bad("backoff_min, backoff_max", "more than 0, and the larger one last");
         }
-        if self.client_certificate_file.is_some() != self.client_key_file.is_some() {
-            return bad("client_certificate_file, client_key_file", "both or none");
-        }
         let endpoint = self.endpoint()?;
-        let tls_files = self.ca_file.is_some() || self.client_certificate_file.is_some();
-        if tls_files && !endpoint.tls {
+        if self.options.tls != ClientFiles::default() && !endpoint.tls {
             return bad("url", "mqtts://… when there are certificates to use");
-        }
-        if endpoint.login.is_none() && self.password.is_some() {
-            return bad("user", "set when there is a password");
         }
         Ok(endpoint)
     }
@@ -184,9 +156,11 @@ impl MqttConfig {
             // the url crate escapes, and has no public function to undo it
             url::form_urlencoded::parse(text.replace('+', "%2B").as_bytes()).next().map(|(name, _)| name.into_owned())
         };
-        let user = self.user.clone().or_else(|| decode(url.username()));
-        let password = self.password.clone().or_else(|| url.password().and_then(decode).map(Secret));
-        let login = user.map(|user| (user, password.unwrap_or_else(|| Secret::new(""))));
+        let login_of_url = || {
+            let password = url.password().and_then(decode).unwrap_or_default();
+            Some(Login { user: decode(url.username())?, password: Secret::new(password) })
+        };
+        let login = self.options.login.clone().or_else(login_of_url);
         let display = format!("{}://{host}:{port}", url.scheme());
         Ok(Endpoint { tls, host: host.to_owned(), port, login, display })
     }
@@ -197,7 +171,7 @@ pub(super) struct Endpoint {
     pub tls: bool,
     pub host: String,
     pub port: u16,
-    pub login: Option<(String, Secret)>,
+    pub login: Option<Login>,
     /// For logs: without user and password.
     pub display: String,
 }
@@ -251,10 +225,9 @@ mod tests {
     fn a_url_is_taken_apart() {
         let endpoint = MqttConfig::new("mqtt://u%40x:p%2Bw@broker", "id").endpoint().unwrap();
         assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.tls), ("broker", 1883, false));
-        let (user, password) = endpoint.login.unwrap();
+        let Login { user, password } = endpoint.login.unwrap();
         assert_eq!((user.as_str(), password.expose()), ("u@x", "p+w"));
         assert_eq!(endpoint.display, "mqtt://broker:1883");
-        assert_eq!(format!("{password:?}"), "(hidden)");
         let endpoint = MqttConfig::new("mqtts://127.0.0.1:1/", "id").endpoint().unwrap();
         assert_eq!((endpoint.port, endpoint.tls, endpoint.login.is_none()), (1, true, true));
         assert_eq!(MqttConfig::new("mqtt://[::1]", "id").endpoint().unwrap().host, "[::1]");
@@ -274,12 +247,16 @@ mod tests {
             let text = said(&MqttConfig { url: url.to_owned(), ..good.clone() });
             assert!(text.contains(words), "{url}: {text}");
         }
-        let no_file = MqttConfig { ca_file: Some("/nowhere/ca.pem".into()), ..good.clone() };
+        let with = |change: fn(&mut ConnectionOptions)| {
+            let mut config = good.clone();
+            change(&mut config.options);
+            config
+        };
+        let no_file = with(|options| options.tls.ca_file = Some("/nowhere/ca.pem".into()));
         assert!(said(&no_file).contains("mqtts://"), "a CA without TLS");
         let no_file = MqttConfig { url: "mqtts://h".to_owned(), ..no_file };
         assert!(said(&no_file).contains("/nowhere/ca.pem"));
-        assert!(said(&MqttConfig { keep_alive: Duration::ZERO, ..good.clone() }).contains("keep_alive"));
-        assert!(said(&MqttConfig { client_id: String::new(), ..good.clone() }).contains("client_id"));
-        assert!(said(&MqttConfig { password: Some(Secret::new("x")), ..good }).contains("user"));
+        assert!(said(&with(|options| options.keep_alive = Duration::ZERO)).contains("keep_alive"));
+        assert!(said(&MqttConfig { client_id: String::new(), ..good }).contains("client_id"));
     }
 }

@@ -48,12 +48,13 @@ use std::time::Duration;
 use rumqttc::{AsyncClient, LastWill, MqttOptions, QoS};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-pub use config::{MqttConfig, MqttConfigError, Secret, Will};
+pub use config::{ConnectionOptions, MqttConfig, MqttConfigError, Will};
 pub use overlap::Overlap;
 pub use pending_acks::Unacknowledged;
 pub use replaceable::ReplaceableTransport;
 
 use config::Endpoint;
+use heartwatch_ports::credentials::Login;
 use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent, TransportWaiting};
 use heartwatch_system::clock::Clock;
 use pending_acks::PendingAcks;
@@ -143,7 +144,7 @@ pub fn connect(
         shared: Arc::clone(&shared),
         send_queue_messages_max: config.send_queue_messages_max,
         event_queue_messages_max: config.event_queue_messages_max,
-        message_bytes_max: config.message_bytes_max,
+        message_bytes_max: config.options.message_bytes_max,
         disconnect_timeout: config.disconnect_timeout,
     };
     let ends = link::Ends { client, sends: sends_end, stop: stop_end, events, shared };
@@ -155,16 +156,16 @@ pub fn connect(
 fn options(config: &MqttConfig, endpoint: &Endpoint, will: Option<Will>) -> Result<MqttOptions, MqttConfigError> {
     let mut options = MqttOptions::new(config.client_id.as_str(), endpoint.host.as_str(), endpoint.port);
     options
-        .set_keep_alive(config.keep_alive)
+        .set_keep_alive(config.options.keep_alive)
         .set_clean_session(config.clean_session)
         .set_manual_acks(true)
         .set_inflight(config.inflight_messages_max.saturating_mul(PACKET_IDS_PER_MESSAGE).saturating_add(1))
         // rumqttc counts the whole packet: leave room for the topic and the header
-        .set_max_packet_size(INCOMING_BYTES_MAX, config.message_bytes_max.saturating_add(TOPIC_BYTES_MAX + 16));
+        .set_max_packet_size(INCOMING_BYTES_MAX, config.options.message_bytes_max.saturating_add(TOPIC_BYTES_MAX + 16));
     if endpoint.tls {
-        options.set_transport(rumqttc::Transport::tls_with_config(tls::client_config(&config.tls_files())?.into()));
+        options.set_transport(rumqttc::Transport::tls_with_config(tls::client_config(&config.options.tls)?.into()));
     }
-    if let Some((user, password)) = &endpoint.login {
+    if let Some(Login { user, password }) = &endpoint.login {
         options.set_credentials(user.as_str(), password.expose());
     }
     if let Some(will) = will {

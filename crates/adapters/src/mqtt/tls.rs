@@ -7,13 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// What TLS needs: files, all of them optional.
-pub(super) struct TlsFiles<'a> {
-    /// Authorities that may have signed the broker's certificate; the system's where there is none.
-    pub ca: Option<&'a Path>,
-    /// Our certificate, and the key that belongs to it.
-    pub client: Option<(&'a Path, &'a Path)>,
-}
+use heartwatch_ports::credentials::{ClientFiles, KeyPair};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,14 +31,14 @@ pub enum TlsError {
 }
 
 /// The client's side of TLS from the files that the configuration names.
-pub(super) fn client_config(files: &TlsFiles<'_>) -> Result<ClientConfig, TlsError> {
+pub(super) fn client_config(files: &ClientFiles) -> Result<ClientConfig, TlsError> {
     let tls = |error: rustls::Error| TlsError::Tls { reason: error.to_string() };
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(tls)?
-        .with_root_certificates(roots(files.ca)?);
-    match files.client {
-        Some((certificate, key)) => {
+        .with_root_certificates(roots(files.ca_file.as_deref())?);
+    match &files.own {
+        Some(KeyPair { certificate_file: certificate, key_file: key }) => {
             let chain = certificates("the client certificate", certificate)?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File {
                 what: "the client key",

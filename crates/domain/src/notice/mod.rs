@@ -8,6 +8,7 @@ mod pace;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -234,6 +235,38 @@ pub const LEVEL_MIN_DEFAULT: i64 = 2;
 impl Default for NoticeFilter {
     fn default() -> Self {
         Self { publishers: Vec::new(), to: Vec::new(), level_min: LEVEL_MIN_DEFAULT, recovery: true, alarms: true }
+    }
+}
+
+/// Someone who is told, whichever way it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetConfig {
+    /// Its name in the configuration, the logs and the accounts; distinct.
+    pub name: String,
+    /// What it is told.
+    pub filter: NoticeFilter,
+    /// Most messages a minute, and as many with something urgent; the last of each is a digest when more waits.
+    pub per_minute_max: usize,
+    /// A notice that could not be delivered for so long is given up.
+    pub age_max: Duration,
+    /// Wait after the first failed attempt; doubles with each further one.
+    pub backoff_min: Duration,
+    /// Longest wait after a failed attempt.
+    pub backoff_max: Duration,
+}
+
+impl TargetConfig {
+    /// One of this name, told what is usual: ten messages a minute, for a day, tried again after 1 s to 5 min.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            filter: NoticeFilter::default(),
+            per_minute_max: 10,
+            age_max: Duration::from_secs(86_400),
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+        }
     }
 }
 

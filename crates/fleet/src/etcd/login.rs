@@ -4,8 +4,6 @@
 //! rights are as they were. One that is no longer good is answered with UNAUTHENTICATED, or with INVALID_ARGUMENT
 //! for an old revision of the rights (etcd, api/v3rpc/rpctypes/error.go); then a new one is asked for, once.
 
-use std::fmt;
-
 use tokio::sync::Mutex;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -15,36 +13,10 @@ use tonic::{Code, Request, Status};
 
 use crate::wire::etcd::AuthenticateRequest;
 use crate::wire::etcd::auth_client::AuthClient;
+use heartwatch_ports::credentials::Login;
 
 /// The metadata key of a token (etcd, api/v3rpc/rpctypes/metadatafields.go).
 const TOKEN_KEY: &str = "token";
-
-/// A password. Its `Debug` shows no part of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
-
-impl Password {
-    /// Wraps a password that was read from a file or the environment.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-/// A user and its password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    /// The user.
-    pub user: String,
-    /// Its password.
-    pub password: Password,
-}
 
 /// Puts the token into every request, where there is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,7 +52,7 @@ impl Session {
         let Some(Login { user, password }) = self.login.clone() else { return Ok(Token::default()) };
         let mut known = self.token.lock().await;
         if known.0.is_none() {
-            let request = AuthenticateRequest { name: user, password: password.0 };
+            let request = AuthenticateRequest { name: user, password: password.expose().to_owned() };
             let answer = AuthClient::new(channel.clone()).authenticate(request).await?.into_inner();
             let token = answer.token.parse::<MetadataValue<Ascii>>();
             let mut token = token.map_err(|_| Status::internal("etcd gave a token that cannot be sent"))?;

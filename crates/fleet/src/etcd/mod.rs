@@ -21,11 +21,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use url::Url;
 
-pub use self::login::{Login, Password};
-
 use self::convert::{key_range, lease_seconds, snapshot};
 use self::login::{Line, Session};
-use crate::tls::{self, ClientFiles, TlsError};
+use crate::tls::{self, TlsError};
 use crate::wire::etcd::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::wire::etcd::kv_client::KvClient;
 use crate::wire::etcd::lease_client::LeaseClient;
@@ -36,6 +34,7 @@ use crate::wire::etcd::{
     Compare, DeleteRangeRequest, LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
     RangeRequest, RequestOp, TxnRequest, WatchCreateRequest, WatchRequest,
 };
+use heartwatch_ports::servers::EtcdConfig;
 use heartwatch_ports::{BoxFuture, ConfigSource, Keys, LeaseId, Snapshot, StoreError};
 
 /// Most keys that one read brings.
@@ -44,36 +43,6 @@ const KEYS_MAX: i64 = 100_000;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most members.
 const ENDPOINTS_MAX: usize = 16;
-
-/// Where etcd is, and how long it may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EtcdConfig {
-    /// Its members, `http://host:2379` or `https://host:2379`.
-    pub endpoints: Vec<Url>,
-    /// Whom to trust with `https://`, and our own certificate.
-    pub tls: ClientFiles,
-    /// Who we are; none where etcd asks for no login.
-    pub login: Option<Login>,
-    /// Longest wait for one member's answer, with the connection to it.
-    pub attempt_timeout: Duration,
-    /// Longest watch before it ends and its owner reads again.
-    pub watch_max: Duration,
-}
-
-impl EtcdConfig {
-    /// These members, a second for each, and a watch of half a minute at most.
-    #[must_use]
-    pub fn new(endpoints: Vec<Url>) -> Self {
-        let tls = ClientFiles::default();
-        Self {
-            endpoints,
-            tls,
-            login: None,
-            attempt_timeout: Duration::from_secs(1),
-            watch_max: Duration::from_secs(30),
-        }
-    }
-}
 
 /// Why this can be no etcd.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

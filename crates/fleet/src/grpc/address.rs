@@ -4,7 +4,8 @@ use std::path::Path;
 
 use tonic::transport::Endpoint;
 
-use crate::tls::{self, ClientFiles, TlsError};
+use crate::tls::{self, TlsError};
+use heartwatch_ports::credentials::ClientFiles;
 
 /// There can be no connection to this server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

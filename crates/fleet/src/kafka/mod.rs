@@ -27,7 +27,7 @@ pub use count::MessageCount;
 pub use producer::KafkaProducer;
 pub use questions::{AgentsHeard, over_kafka};
 pub use sink::{KafkaSink, KafkaSinkConfig};
-pub use transport::{KafkaConfig, KafkaTransport, connect};
+pub use transport::{KafkaTransport, connect};
 
 /// A client cannot be made: the configuration cannot work with any Kafka.
 #[derive(Debug, thiserror::Error)]

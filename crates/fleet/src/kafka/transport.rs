@@ -23,9 +23,10 @@ use heartwatch_domain::beat::Way;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::envelope::{self, Message, Prefix, Topic, TopicKind};
-use heartwatch_formats::monitoring_data::DELIVERY_TOPIC;
-use heartwatch_formats::monitoring_sign::{self, STALE_AFTER};
+use heartwatch_formats::monitoring_data::{DELIVERY_TOPIC, TOPIC};
+use heartwatch_formats::monitoring_sign::{self, SIGNS_TOPIC, STALE_AFTER};
 use heartwatch_ports::Delivery;
+use heartwatch_ports::servers::KafkaConfig;
 use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use heartwatch_system::clock::Clock;
 
@@ -34,22 +35,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(200);
 /// How long the end may take: the last offsets are committed.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What to read, and as whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KafkaConfig {
-    /// `HOST:PORT`, with commas between several.
-    pub brokers: String,
-    /// The topic of readings.
-    pub topic: String,
-    /// The topic of what publishers say beside them.
-    pub signs_topic: String,
-    /// What the topics of the deliveries of signs start with.
-    pub prefix: Prefix,
-    /// The consumer group: monitors with the same one share the topic.
-    pub group: String,
-    /// Messages that may wait to be taken; fewer than the 65,536 ids of receipts, together with those on their way.
-    pub messages_max: usize,
-}
+/// Messages that may wait to be taken; fewer than the 65,536 ids of receipts, together with those on their way.
+const QUEUE_MESSAGES_MAX: usize = 1_024;
 
 /// One message on its way.
 struct Pending {
@@ -62,7 +49,6 @@ struct Pending {
 
 struct Shared {
     source: Arc<Source>,
-    signs_topic: String,
     pending: Mutex<VecDeque<Pending>>,
     agents_heard: AgentsHeard,
 }
@@ -83,25 +69,25 @@ pub struct KafkaTransport {
 /// Outside a tokio runtime.
 pub fn connect(
     config: KafkaConfig,
+    prefix: Prefix,
     clock: Clock,
 ) -> Result<(Arc<KafkaTransport>, mpsc::Receiver<TransportEvent>), BadKafka> {
     let (listener, reception) = Listener::new();
     let consumer = consumer(&config.brokers, &config.group, StartAt::Beginning, listener)?;
-    consumer.subscribe(&[&config.topic, &config.signs_topic]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
+    consumer.subscribe(&[TOPIC, SIGNS_TOPIC]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
     let shared = Arc::new(Shared {
-        source: Arc::new(Source { consumer, topic: config.topic.clone() }),
-        signs_topic: config.signs_topic.clone(),
+        source: Arc::new(Source { consumer, topic: TOPIC.to_owned() }),
         pending: Mutex::default(),
         agents_heard: AgentsHeard::default(),
     });
-    let (events, events_end) = mpsc::channel(config.messages_max);
+    let (events, events_end) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let stop = Arc::new(Notify::new());
     let (done, ended) = watch::channel(false);
     let (reading, stopped) = (shared.clone(), stop.clone());
     tokio::spawn(async move {
         tokio::select! {
             () = stopped.notified() => {}
-            () = read(&reading, &config, reception, events, clock) => {}
+            () = read(&reading, (&config, &prefix), reception, events, clock) => {}
         }
         done.send_replace(true);
     });
@@ -110,7 +96,7 @@ pub fn connect(
 
 async fn read(
     shared: &Arc<Shared>,
-    config: &KafkaConfig,
+    (config, prefix): (&KafkaConfig, &Prefix),
     mut reception: watch::Receiver<Reception>,
     events: mpsc::Sender<TransportEvent>,
     clock: Clock,
@@ -134,15 +120,15 @@ async fn read(
                 outage.ended(&config.brokers);
                 packet_id = packet_id.wrapping_add(1);
                 let (partition, offset) = (message.partition(), message.offset());
-                let is_sign = message.topic() == config.signs_topic;
+                let is_sign = message.topic() == SIGNS_TOPIC;
                 let pending = Pending { packet_id, is_sign, partition, offset, received: false };
                 shared.pending.lock().unwrap_or_else(PoisonError::into_inner).push_back(pending);
                 let payload = message.payload().unwrap_or_default();
                 let written_at = message.timestamp().to_millis();
                 let written_at = written_at.map(|millis| Timestamp::from_nanos(millis.saturating_mul(1_000_000)));
-                let sign = if is_sign { monitoring_sign::decode(&config.prefix, payload) } else { None };
+                let sign = if is_sign { monitoring_sign::decode(prefix, payload) } else { None };
                 if let Some((topic, payload)) = &sign
-                    && let Some(agent) = agent_heard(&config.prefix, topic, payload)
+                    && let Some(agent) = agent_heard(prefix, topic, payload)
                 {
                     shared.agents_heard.note(&agent);
                 }
@@ -184,7 +170,7 @@ fn changed(now: Reception, config: &KafkaConfig, outage: &Outage, clock: Clock) 
     match now {
         Reception::Open => {
             outage.ended(brokers);
-            tracing::info!(brokers, topic = config.topic, "readings come from Kafka");
+            tracing::info!(brokers, topic = TOPIC, "readings come from Kafka");
             TransportEvent::Connected { connection_epoch: 1, session_present: true }
         }
         Reception::Lost(reason) => {
@@ -237,7 +223,7 @@ impl Transport for KafkaTransport {
         }
         while pending.front().is_some_and(|first| first.received) {
             let Some(Pending { is_sign, partition, offset, .. }) = pending.pop_front() else { break };
-            let topic = if is_sign { &self.shared.signs_topic } else { &self.shared.source.topic };
+            let topic = if is_sign { SIGNS_TOPIC } else { TOPIC };
             if let Err(error) = self.shared.source.consumer.store_offset(topic, partition, offset) {
                 tracing::debug!(%error, "an offset was not noted: the partition is another's now");
             }

@@ -114,7 +114,7 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
     };
     let mut connection = MqttConfig::new(args.mqtt.as_str(), format!("heartwatch-publisher-{}", args.id));
     connection.clean_session = true;
-    (connection.backoff_min, connection.backoff_max) = (BACKOFF, BACKOFF);
+    (connection.options.backoff_min, connection.options.backoff_max) = (BACKOFF, BACKOFF);
     let (transport, mut events) = mqtt::connect(connection, Vec::new(), Some(will), clock)?;
 
     let mut process = HostProcesses::new(clock).own_identity();

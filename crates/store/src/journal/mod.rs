@@ -55,7 +55,7 @@ mod witness;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +78,9 @@ use heartwatch_domain::verdict::Change;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::damage_log::DamageLog;
 
+/// Entries that may wait for the journal's next commit, where nothing else is said.
+const QUEUE_ENTRIES_MAX: usize = 20_000;
+
 /// What bounds the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalConfig {
@@ -97,7 +100,39 @@ pub struct JournalConfig {
     pub queue_entries_max: usize,
 }
 
+/// What is kept on disk, as a person says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// [`JournalConfig::bytes_max`].
+    pub bytes_max: u64,
+    /// [`JournalConfig::history`].
+    pub history: Duration,
+}
+
+impl Default for BufferLimits {
+    /// 1 GiB, and a week of history.
+    fn default() -> Self {
+        Self { bytes_max: 1024 * 1024 * 1024, history: Duration::from_secs(7 * 86_400) }
+    }
+}
+
+impl BufferLimits {
+    /// With the word on whether rows go on from the journal.
+    #[must_use]
+    pub const fn with_sink(self, has_sink: bool) -> Limits {
+        Limits { bytes_max: self.bytes_max, history: self.history, has_sink }
+    }
+}
+
 impl JournalConfig {
+    /// The journal of a data directory, with room for 20,000 entries that wait for a commit.
+    #[must_use]
+    pub fn within(data_dir: &Path, limits: Limits) -> Self {
+        let Limits { bytes_max, history, has_sink } = limits;
+        let path = data_dir.join("journal.sqlite");
+        Self { path, bytes_max, history, has_sink, queue_entries_max: QUEUE_ENTRIES_MAX }
+    }
+
     /// What of it may change while the journal is in use.
     #[must_use]
     pub const fn limits(&self) -> Limits {

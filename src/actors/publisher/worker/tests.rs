@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::actors::publisher::Feed;
 use crate::sources::SourceConfig;
 use crate::sources::arrivals::Arrivals;
 use crate::sources::csv::CsvConfig;
@@ -26,22 +27,16 @@ fn of_source(source: SourceConfig, outbox_bytes_max: u64, message_bytes_max: usi
         host: HostName::parse("here").unwrap(),
         prefix: Prefix::default(),
         incarnation,
-        measurement: "light".to_owned(),
-        source,
-        interval: Duration::ZERO,
+        feed: Feed { interval: Duration::ZERO, looping: false, limit, outbox_bytes_max, ..Feed::new(source) },
         heartbeat: Duration::from_secs(1),
         is_agent: false,
-        looping: false,
-        limit,
         batch_readings_max: 500,
         message_bytes_max,
         delivery: DeliveryLimits::default(),
         confirm_grace: Duration::ZERO,
         outbox: None,
-        outbox_bytes_max,
-        full_policy: FullPolicy::RefuseNew,
     };
-    Worker::new(config.source.open(Clock::start()).unwrap().source, outbox, &config)
+    Worker::new(config.feed.source.open(&config.owner(), Clock::start()).unwrap().source, outbox, &config)
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl Link {
         }
         if self.queue.is_full() && acknowledged && !self.paused {
             self.paused = true;
-            self.ping_due = Some(self.later(self.config.keep_alive / 2));
+            self.ping_due = Some(self.later(self.config.options.keep_alive / 2));
             if !std::mem::replace(&mut self.said_paused, true) {
                 tracing::warn!(
                     broker = %self.broker, messages = self.queue.messages(), bytes = self.queue.bytes(),

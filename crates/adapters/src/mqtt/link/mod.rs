@@ -219,7 +219,7 @@ impl Link {
 
     /// Tells the broker that we are there.
     async fn ping(&mut self, eventloop: &mut EventLoop) -> Result<(), ConnectionError> {
-        self.ping_due = Some(self.later(self.config.keep_alive / 2));
+        self.ping_due = Some(self.later(self.config.options.keep_alive / 2));
         self.send_at_once(eventloop, [Packet::PingReq]).await
     }
 
@@ -427,7 +427,7 @@ impl Link {
 
     /// Waits before the next attempt, or breaks when it is the end.
     async fn back_off(&mut self) -> ControlFlow<()> {
-        let wait = self.backoff.next().unwrap_or(self.config.backoff_max);
+        let wait = self.backoff.next().unwrap_or(self.config.options.backoff_max);
         let until = self.later(wait);
         loop {
             self.pump();
@@ -453,8 +453,8 @@ impl Link {
 
 fn backoff(config: &MqttConfig) -> ExponentialBackoff {
     ExponentialBuilder::default()
-        .with_min_delay(config.backoff_min)
-        .with_max_delay(config.backoff_max)
+        .with_min_delay(config.options.backoff_min)
+        .with_max_delay(config.options.backoff_max)
         .with_jitter()
         .without_max_times()
         .build()

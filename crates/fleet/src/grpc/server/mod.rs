@@ -28,7 +28,7 @@ pub use agents::{AgentSnapshot, Agents, Protocol, SendCommandError};
 
 use crate::grpc::MESSAGE_BYTES_MAX;
 use crate::grpc::console::Moved;
-use crate::tls::{self, KeyPair, TlsError};
+use crate::tls::{self, TlsError};
 use crate::wire::monitoring::agent_service_server::AgentServiceServer;
 use crate::wire::monitoring::console_service_server::ConsoleServiceServer;
 use crate::wire::monitoring::monitoring_service_server::MonitoringServiceServer;
@@ -36,6 +36,7 @@ use agents::Registry;
 use heartwatch_domain::command::CommandResult;
 use heartwatch_domain::connections::ConnectionLimits;
 use heartwatch_formats::envelope::{Prefix, Topic, TopicKind};
+use heartwatch_ports::credentials::KeyPair;
 use heartwatch_ports::{BoxFuture, Outgoing, Receipt, Transport, TransportError, TransportEvent};
 use heartwatch_system::clock::Clock;
 use heartwatch_system::connections::Connections;
