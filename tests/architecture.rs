@@ -19,7 +19,7 @@ const FLOORS: [(&str, u32); 8] = [
 ];
 
 /// Each crate below `src/`, and the ones below it.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("formats", &["domain"]),
     ("system", &["domain"]),
@@ -28,7 +28,8 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("store", &["domain", "formats", "system", "ports"]),
     ("adapters", &["domain", "formats", "system", "ports"]),
     ("fleet", &["domain", "formats", "system", "ports"]),
-    ("lab", &["domain", "formats", "system", "ports", "console", "store", "adapters", "fleet"]),
+    ("servers", &["domain", "system"]),
+    ("lab", &["domain", "formats", "system", "ports", "console", "store", "adapters", "fleet", "servers"]),
 ];
 
 /// Crates of which every part is on its own, and what their parts have in common.

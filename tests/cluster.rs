@@ -20,7 +20,7 @@ fn demo(directory: &Path) -> Option<Program> {
     if !installed("/usr/bin/etcd") {
         return None;
     }
-    let libs = kafka::libs()?;
+    let libs = kafka::files()?.libs;
     let mut command = command(directory);
     command.args(["demo", "cluster", "--json"]).env("HEARTWATCH_KAFKA_LIBS", libs).env("TMPDIR", directory);
     Some(Program::start(command))

@@ -37,8 +37,7 @@ fn misconfigured(result: Result<(), SinkError>) -> String {
 
 #[tokio::test]
 async fn the_test_server_starts_stops_and_keeps_its_data() {
-    let user = Some(("admin".to_owned(), "secret".to_owned()));
-    let Some(mut server) = Influxd::start_with(InfluxdOptions { user, ..Default::default() }).await else { return };
+    let Some(mut server) = Influxd::start_for("admin", "secret").await else { return };
     server.query("", "CREATE DATABASE \"kept\"").await;
     server.kill();
     assert!(!server.answers().await);
@@ -185,8 +184,7 @@ async fn a_dropped_database_is_created_again() {
 
 #[tokio::test]
 async fn wrong_credentials_are_named_with_what_to_do() {
-    let user = Some(("admin".to_owned(), "secret".to_owned()));
-    let Some(server) = Influxd::start_with(InfluxdOptions { user, ..Default::default() }).await else { return };
+    let Some(server) = Influxd::start_for("admin", "secret").await else { return };
     let with = |user: Option<&str>, password: &str| {
         let mut config = config(&server.url());
         config.user = user.map(str::to_owned);

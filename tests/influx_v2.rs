@@ -5,13 +5,13 @@
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use heartwatch_adapters::influx::{InfluxConfig, InfluxSink, InfluxVersion};
 use heartwatch_ports::credentials::Secret;
 use heartwatch_ports::{Sink, SinkError};
-use support::{eventually, free_port, installed};
+use heartwatch_servers::server::Server;
+use support::{eventually, found};
 use tempfile::TempDir;
 use url::Url;
 
@@ -19,46 +19,28 @@ const PROGRAM: &str = "/usr/bin/victoria-metrics";
 
 /// A VictoriaMetrics of the test's own, gone when the test ends.
 struct VictoriaMetrics {
-    program: Child,
     url: String,
+    _server: Server,
     _directory: TempDir,
 }
 
 impl VictoriaMetrics {
     async fn start(more: &[&str]) -> Option<Self> {
-        if !installed(PROGRAM) {
-            return None;
-        }
+        let program = found(PROGRAM)?;
         let directory = TempDir::new().unwrap();
-        let port = free_port();
-        let program = Command::new(PROGRAM)
-            .arg(format!("-httpListenAddr=127.0.0.1:{port}"))
-            .arg(format!("-storageDataPath={}", directory.path().display()))
-            .arg("-memory.allowedBytes=64MB")
-            .args(more)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { program, url: format!("http://127.0.0.1:{port}"), _directory: directory };
-        let health = format!("{}/health", server.url);
-        eventually("VictoriaMetrics answers", Duration::from_secs(20), async || {
-            reqwest::get(&health).await.is_ok_and(|answer| answer.status().is_success())
-        })
-        .await;
-        Some(server)
+        let address = heartwatch_servers::free_address().unwrap();
+        let mut arguments = vec![format!("-httpListenAddr={address}"), "-storageDataPath=data".to_owned()];
+        arguments.push("-memory.allowedBytes=64MB".to_owned());
+        arguments.extend(more.iter().map(|&more| more.to_owned()));
+        let mut server = Server::new("victoria-metrics", &program, directory.path());
+        (server.arguments, server.listens) = (arguments.into_iter().map(Into::into).collect(), Some(address));
+        server.start().await.unwrap();
+        Some(Self { url: format!("http://{address}"), _server: server, _directory: directory })
     }
 
     async fn exported(&self, metric: &str) -> String {
         let url = format!("{}/api/v1/export?match[]={metric}", self.url);
         reqwest::get(url).await.unwrap().text().await.unwrap()
-    }
-}
-
-impl Drop for VictoriaMetrics {
-    fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
     }
 }
 

@@ -235,8 +235,7 @@ async fn a_server_with_a_small_body_limit_gets_small_batches() {
 
 #[actix_rt::test]
 async fn a_wrong_password_keeps_the_rows_until_it_is_put_right() {
-    let user = Some(("admin".to_owned(), "secret".to_owned()));
-    let Some(server) = Influxd::start_with(InfluxdOptions { user, ..Default::default() }).await else { return };
+    let Some(server) = Influxd::start_for("admin", "secret").await else { return };
     let sink = influx(&server.url(), |config| {
         (config.user, config.password) = (Some("late".to_owned()), Some(Secret::new("later")));
     });

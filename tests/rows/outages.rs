@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::eventually;
 use crate::support::heartwatch::{Program, RunOptions, Running};
-use crate::support::influxd::{Influxd, InfluxdOptions};
+use crate::support::influxd::Influxd;
 use crate::support::mosquitto::Mosquitto;
 use crate::{DATABASE, all_in, all_stored, ends_with_nothing_left, into, publisher, received};
 
@@ -109,8 +109,7 @@ async fn a_killed_publishers_readings_come_from_its_outbox_after_its_next_start(
 
 #[tokio::test]
 async fn a_wrong_password_and_missing_rights_are_said_once_and_the_rows_come_when_they_are_put_right() {
-    let user = Some(("admin".to_owned(), "admins own".to_owned()));
-    let Some(influxd) = Influxd::start_with(InfluxdOptions { user, ..InfluxdOptions::default() }).await else { return };
+    let Some(influxd) = Influxd::start_for("admin", "admins own").await else { return };
     influxd.query("", "CREATE USER writer WITH PASSWORD 'right'").await;
     influxd.query("", &format!("CREATE DATABASE {DATABASE}")).await;
     let mut options = into(&influxd);

@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use heartwatch_domain::verdict::Verdict;
+use heartwatch_servers::server::Server;
 use tempfile::TempDir;
 
 use super::support::heartwatch::{PATIENCE, Program, RunOptions, Running, command, fixture};
 use super::support::mosquitto::authority;
-use super::support::{eventually, free_port, installed};
+use super::support::{eventually, found, free_port, installed};
 
 const MONITOR: &str = "heartwatch-monitor";
 const PUBLISHERS: [&str; 2] = ["light-1", "light-2"];
@@ -171,16 +172,6 @@ async fn nobody_speaks_for_another(monitor: &Running, place: &Place, more: &[&st
     }
 }
 
-/// mosquitto, until this goes out of scope.
-struct Broker(Child);
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The files of `deploy/mosquitto` in `directory`, as its instructions say, with the examples that are comments in force.
 fn mosquitto(directory: &Path, port: u16) {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/mosquitto");
@@ -224,13 +215,10 @@ async fn at_a_mosquitto_with_our_files_nobody_speaks_for_another() {
     }
     let (broker, port) = (TempDir::new().unwrap(), free_port());
     mosquitto(broker.path(), port);
-    let child = Command::new("/usr/sbin/mosquitto")
-        .arg("-c")
-        .arg(broker.path().join("mosquitto.conf"))
-        .stderr(Stdio::null())
-        .spawn();
-    let _broker = Broker(child.unwrap());
-    eventually("mosquitto listens", PATIENCE, async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let mut server = Server::new("mosquitto", &found("mosquitto").unwrap(), broker.path());
+    server.arguments = ["-c", "mosquitto.conf"].map(Into::into).to_vec();
+    server.listens = Some(([127, 0, 0, 1], port).into());
+    server.start().await.unwrap();
     let ca_file = broker.path().join("ca.pem").to_str().unwrap().to_owned();
     let secret = broker.path().join("monitor");
     fs::write(&secret, password(MONITOR)).unwrap();

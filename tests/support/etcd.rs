@@ -1,21 +1,17 @@
 //! A real etcd for a test, of one member or three: own ports, own directory, gone when the test ends in any way.
 
 use std::cell::Cell;
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use heartwatch_servers::etcd::{self, PROGRAM};
+use heartwatch_servers::server::Server;
 use tempfile::TempDir;
 use url::Url;
 
-use super::mosquitto::authority;
-use super::{eventually, free_port, installed};
-
-const OPENSSL: &str = "/usr/bin/openssl";
-const PROGRAM: &str = "/usr/bin/etcd";
+use super::{eventually, found, installed};
 
 /// Its own command line client, for what only another program should be asked.
 pub const CTL: &str = "/usr/bin/etcdctl";
@@ -31,10 +27,7 @@ pub struct Etcd {
 
 #[derive(Debug)]
 struct Member {
-    name: String,
-    client_port: u16,
-    peer_port: u16,
-    child: Option<Child>,
+    server: Server,
     stopped: Cell<bool>,
     scheme: &'static str,
 }
@@ -47,7 +40,7 @@ impl Etcd {
 
     /// Starts one of one member with TLS for its clients; its authority is [`ca_file`](Self::ca_file).
     pub async fn start_with_tls() -> Option<Self> {
-        if !installed(OPENSSL) {
+        if !installed("openssl") {
             return None;
         }
         Self::start_as(1, "https").await
@@ -67,24 +60,14 @@ impl Etcd {
     }
 
     async fn start_as(members: usize, scheme: &'static str) -> Option<Self> {
-        if !installed(PROGRAM) {
-            return None;
-        }
-        let member = |number| Member {
-            name: format!("n{number}"),
-            client_port: free_port(),
-            peer_port: free_port(),
-            child: None,
-            stopped: Cell::new(false),
-            scheme,
-        };
-        let members_of_it = (1..=members).map(member).collect();
-        let mut etcd = Self { dir: tempfile::tempdir().unwrap(), root_password: None, members: members_of_it };
-        if scheme == "https" {
-            authority(etcd.dir.path());
-        }
-        for member in 0..members {
-            etcd.spawn(member);
+        let program = found(PROGRAM)?;
+        let dir = tempfile::tempdir().unwrap();
+        let servers = etcd::etcd(&program, dir.path(), members, scheme == "https").unwrap();
+        let member = |server| Member { server, stopped: Cell::new(false), scheme };
+        let members_of_it = servers.into_iter().map(member).collect();
+        let mut etcd = Self { dir, root_password: None, members: members_of_it };
+        for member in &mut etcd.members {
+            member.server.spawn().unwrap();
         }
         for member in 0..members {
             etcd.until_healthy(member).await;
@@ -104,35 +87,32 @@ impl Etcd {
 
     /// Ends a member with SIGKILL.
     pub fn kill(&mut self, member: usize) {
-        if let Some(mut child) = self.members[member].child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.members[member].server.kill();
         self.members[member].stopped.set(false);
     }
 
     /// Starts a member again, with what it had on disk.
     pub async fn restart(&mut self, member: usize) {
         self.kill(member);
-        self.spawn(member);
+        self.members[member].server.spawn().unwrap();
         self.until_healthy(member).await;
     }
 
     /// SIGSTOP: its connections stay, it answers nothing.
     pub fn pause(&self, member: usize) {
         self.members[member].stopped.set(true);
-        super::stop(self.members[member].child.as_ref().expect("it runs"));
+        self.members[member].server.stop().unwrap();
     }
 
     /// SIGCONT.
     pub fn resume(&self, member: usize) {
         self.members[member].stopped.set(false);
-        self.signal(member, Signal::CONT);
+        self.members[member].server.resume().unwrap();
     }
 
     /// Which member leads.
     pub async fn leader(&self) -> usize {
-        for (index, member) in self.members.iter().enumerate().filter(|(_, member)| member.child.is_some()) {
+        for (index, member) in self.members.iter().enumerate().filter(|(_, member)| member.server.running.is_some()) {
             if member.stopped.get() {
                 continue;
             }
@@ -186,35 +166,8 @@ impl Etcd {
 
     /// The members that can answer.
     fn running(&self) -> String {
-        let running = self.members.iter().filter(|member| member.child.is_some() && !member.stopped.get());
+        let running = self.members.iter().filter(|member| member.server.running.is_some() && !member.stopped.get());
         running.map(Member::url).collect::<Vec<_>>().join(",")
-    }
-
-    fn signal(&self, member: usize, signal: Signal) {
-        let child = self.members[member].child.as_ref().expect("it runs");
-        kill_process(Pid::from_child(child), signal).unwrap();
-    }
-
-    fn spawn(&mut self, index: usize) {
-        let cluster: Vec<_> =
-            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
-        let dir = self.dir.path().to_owned();
-        let member = &mut self.members[index];
-        let log = fs::File::options().create(true).append(true).open(dir.join(format!("{}.log", member.name))).unwrap();
-        let child = Command::new(PROGRAM)
-            .args(["--name", &member.name, "--initial-cluster-state", "new", "--logger", "zap"])
-            .arg("--data-dir")
-            .arg(dir.join(&member.name))
-            .args(["--listen-client-urls", &member.url(), "--advertise-client-urls", &member.url()])
-            .args(["--listen-peer-urls", &member.peer_url(), "--initial-advertise-peer-urls", &member.peer_url()])
-            .args(["--initial-cluster", &cluster.join(",")])
-            .args(member.tls_arguments(&dir))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        member.child = Some(child);
     }
 
     async fn until_healthy(&self, index: usize) {
@@ -227,7 +180,7 @@ impl Etcd {
             client = client.tls_certs_only([authority]);
         }
         let client = client.build().unwrap();
-        eventually(&format!("etcd's {} is healthy", member.name), Duration::from_secs(60), async || {
+        eventually(&format!("etcd's {} is healthy", member.server.name), Duration::from_secs(60), async || {
             let Ok(answer) = client.get(&health).send().await else { return false };
             answer.text().await.is_ok_and(|text| text.contains("true"))
         })
@@ -237,28 +190,6 @@ impl Etcd {
 
 impl Member {
     fn url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme, self.client_port)
-    }
-
-    fn tls_arguments(&self, dir: &Path) -> Vec<OsString> {
-        if self.scheme == "http" {
-            return Vec::new();
-        }
-        vec!["--cert-file".into(), dir.join("server.pem").into(), "--key-file".into(), dir.join("server.key").into()]
-    }
-
-    fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer_port)
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        for member in &mut self.members {
-            if let Some(child) = &mut member.child {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
+        format!("{}://{}", self.scheme, self.server.address())
     }
 }

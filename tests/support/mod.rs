@@ -15,8 +15,7 @@ pub mod receiver;
 pub mod server;
 pub mod terminal;
 
-use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use tokio::time::Instant;
 
 /// A TCP port on loopback that nobody listens on at this moment.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    heartwatch_servers::free_port().unwrap()
 }
 
 /// Asks again and again until the condition holds; panics with `what` after `deadline`.
@@ -45,16 +44,27 @@ pub fn stop(child: &Child) {
     assert!(status.stopped(), "it has ended: {status:?}");
 }
 
-/// Whether a server is installed. A test without its server says that it skips and returns, unless
+/// Whether a program is installed. A test without its server says that it skips and returns, unless
 /// `HEARTWATCH_REQUIRE_SERVICES=1` says that the server must be there.
 pub fn installed(program: &str) -> bool {
-    if Path::new(program).exists() {
-        return true;
+    found(program).is_some()
+}
+
+/// Where a program is, by its name or its path; none (already said) where it isn't installed.
+pub fn found(program: &str) -> Option<PathBuf> {
+    let found =
+        heartwatch_servers::find(program).or_else(|| Some(program.into()).filter(|path: &PathBuf| path.exists()));
+    if found.is_none() {
+        skip(&format!("{program} is not installed"));
     }
+    found
+}
+
+/// Says why a test does not run, where it may be left out.
+pub fn skip(why: &str) {
     let required = std::env::var("HEARTWATCH_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-    assert!(!required, "{program} is not installed and HEARTWATCH_REQUIRE_SERVICES=1");
-    println!("skipped: {program} is not installed");
-    false
+    assert!(!required, "{why} and HEARTWATCH_REQUIRE_SERVICES=1");
+    println!("skipped: {why}");
 }
 
 /// An HTTP server that answers one request with these bytes, for what no real server can be made to

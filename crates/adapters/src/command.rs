@@ -59,7 +59,7 @@ impl Command {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        tie_to_this_thread(&mut program);
+        tie_to_this_thread(program.as_std_mut());
         let name = config.program.display();
         let retry = |reason| NotifyError::Retry { reason, retry_after: None };
         let child = program.spawn().map_err(|error| retry(format!("{name} cannot be started: {error}")))?;

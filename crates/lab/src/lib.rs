@@ -10,4 +10,3 @@ pub mod cluster;
 pub mod cluster;
 mod cpu_steal;
 pub mod prove;
-pub mod temporary;

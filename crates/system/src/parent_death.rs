@@ -1,6 +1,8 @@
 //! A program that we start never outlives us, even when we are killed with SIGKILL.
 
-use tokio::process::Command;
+#[cfg(target_os = "linux")]
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 #[cfg(target_os = "linux")]
 use super::descriptors::{put_back, soft_at_start};

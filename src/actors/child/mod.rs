@@ -309,7 +309,7 @@ fn command(config: &ChildConfig) -> Command {
         // A group of its own: Ctrl-C in the terminal reaches us alone, and we end the children in order.
         .process_group(0)
         .kill_on_drop(true);
-    tie_to_this_thread(&mut command);
+    tie_to_this_thread(command.as_std_mut());
     command
 }
 

@@ -25,7 +25,7 @@ use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::describe_duration;
 use heartwatch_domain::verdict::{Change, Verdict};
 use heartwatch_formats::api::StatusView;
-use heartwatch_lab::temporary::{RemovedAtEnd, temporary_directory};
+use heartwatch_servers::directory::Directory;
 use heartwatch_system::signals::Request;
 
 /// How long the publishers may take to be heard for the first time.
@@ -62,14 +62,11 @@ struct Stage<'a> {
 /// When a part cannot start.
 pub(super) async fn demo(args: &DemoArgs, scenario: Scenario, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let mut settings = load(&Layers::without_file(args.overrides()))?.settings;
-    let (data_dir, temporary) = match &args.data_dir {
-        Some(data_dir) => (data_dir.clone(), None),
-        None => {
-            let made = temporary_directory()?;
-            (made.clone(), Some(RemovedAtEnd(made)))
-        }
+    let directory = match &args.data_dir {
+        Some(path) => Directory::of_user(path)?,
+        None => Directory::temporary("demo")?,
     };
-    settings.data_dir = data_dir;
+    settings.data_dir = directory.path().to_owned();
     settings.deadlines.default = args.deadline;
     // A free port: a broker of the user's own may have 1883.
     settings.mqtt.broker = Broker::Embedded { listen: ([127, 0, 0, 1], 0).into() };
@@ -95,7 +92,7 @@ pub(super) async fn demo(args: &DemoArgs, scenario: Scenario, requests: mpsc::Re
         Err(error) => Err(error),
     };
     stage.pipeline.stop(settings.grace).await;
-    drop(temporary);
+    drop(directory);
     code
 }
 

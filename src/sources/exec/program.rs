@@ -249,7 +249,7 @@ fn spawn(config: &ExecConfig) -> Result<Running, ExecError> {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HEARTWATCH_")) {
         command.env_remove(name);
     }
-    tie_to_this_thread(&mut command);
+    tie_to_this_thread(command.as_std_mut());
     let descendants = Descendants::mark(&mut command);
     let wrong = |source| ExecError::Start { program: program.clone(), source };
     let mut child = match command.spawn() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::programs::{Directory, RunningMonitor, heartwatch, mosquitto, whole};
+use super::programs::{RunningMonitor, directory, heartwatch, mosquitto, whole};
 use crate::args::DeliveryBenchArgs;
 use heartwatch_adapters::monitor::AskError;
 use heartwatch_console::drawing;
@@ -73,7 +73,7 @@ fn storages() -> Vec<(&'static str, PathBuf)> {
 }
 
 async fn measure(broker: &str, publishers: u64, rows: u64, parent: &Path) -> anyhow::Result<Option<f64>> {
-    let directory = Directory::below(parent)?;
+    let directory = directory(parent)?;
     let other = if broker == "mosquitto" {
         let Some(started) = mosquitto(directory.path(), "").await? else { return Ok(None) };
         Some(started)

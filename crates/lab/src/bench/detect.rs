@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::footprint::beat;
 use super::load::client;
-use super::programs::{Directory, RunningMonitor, heartwatch, whole};
+use super::programs::{RunningMonitor, directory, heartwatch, whole};
 use crate::args::DetectBenchArgs;
 use heartwatch_adapters::monitor::Monitor;
 use heartwatch_console::drawing;
@@ -84,7 +84,7 @@ pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
 
 /// With so many others that beat.
 async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measured; 4]> {
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let csv = directory.path().join("light.csv");
     std::fs::write(&csv, include_str!("../../../../fixtures/light-1.csv"))?;
     let config = directory.path().join("heartwatch.toml");

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::load::client;
 use super::processes::{cpu_seconds, resident_bytes};
-use super::programs::{Directory, RunningMonitor, whole};
+use super::programs::{RunningMonitor, directory, whole};
 use crate::args::FootprintBenchArgs;
 use heartwatch_console::drawing;
 use heartwatch_console::tables::{self, Drawing};
@@ -56,7 +56,7 @@ pub(super) async fn footprint(args: &FootprintBenchArgs) -> anyhow::Result<u8> {
 }
 
 async fn measure(publishers: usize) -> anyhow::Result<Measured> {
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let started = Instant::now();
     let monitor = RunningMonitor::start(directory.path(), None, None).await?;
     let ready_ms = started.elapsed().as_secs_f64() * 1e3;

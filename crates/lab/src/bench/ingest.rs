@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::cores::Cores;
 use super::load::{BROKER_SETTINGS, Load, MEASUREMENT_TIMEOUT};
 use super::processes::{Used, cores_of_machine, idle_seconds, pid_of};
-use super::programs::{Directory, RunningMonitor, influxd_on, mosquitto, whole};
+use super::programs::{RunningMonitor, directory, influxd_on, mosquitto, whole};
 use super::reference::{bare_subscriber, influxdb_alone};
 use super::repeated::Middle;
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
@@ -109,7 +109,7 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     let Some(alone_before) = influxdb_alone(load, cores).await? else { return Ok(None) };
     let Some(bare_before) = bare_subscriber(load).await? else { return Ok(None) };
 
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else { return Ok(None) };
     let (broker_pid, own_pid) = (pid_of(&broker)?, std::process::id());
     let Some(mut database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
@@ -137,7 +137,7 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     let left_cpu = influxdb_cpu + idle * 1e6 / whole(rows);
     sending.finish().await?;
     monitor.stop().await?;
-    database.kill().await?;
+    database.program.kill();
     drop(broker);
 
     let Some(bare_after) = bare_subscriber(load).await? else { return Ok(None) };

@@ -15,7 +15,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::programs::{Directory, RunningMonitor, heartwatch, whole};
+use super::programs::{RunningMonitor, directory, heartwatch, whole};
 use crate::args::NotifyBenchArgs;
 use heartwatch_console::drawing;
 use heartwatch_console::tables::{self, Drawing};
@@ -97,7 +97,7 @@ struct Death {
 }
 
 async fn round(kills: usize) -> anyhow::Result<Round> {
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let csv = directory.path().join("light.csv");
     std::fs::write(&csv, include_str!("../../../../fixtures/light-1.csv"))?;
     let (sender, mut received) = mpsc::channel(NOTICES_WAITING_MAX);

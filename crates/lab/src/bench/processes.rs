@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::programs::whole;
+use heartwatch_servers::server::Server;
 
 fn read(pid: u32, file: &str) -> anyhow::Result<String> {
     let path = Path::new("/proc").join(pid.to_string()).join(file);
@@ -116,6 +117,6 @@ impl<const N: usize> Used<N> {
 ///
 /// # Errors
 /// When it has ended.
-pub(super) fn pid_of(program: &tokio::process::Child) -> anyhow::Result<u32> {
-    program.id().context("a program has ended")
+pub(super) fn pid_of(server: &Server) -> anyhow::Result<u32> {
+    server.pid().context("a program has ended")
 }

@@ -1,7 +1,6 @@
 //! The programs that a measurement starts, each in a directory of its own, gone when it is over.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,53 +9,24 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::cores::Cores;
-use crate::prove::program::{find, free_port};
 use heartwatch_adapters::monitor::Monitor;
+use heartwatch_servers::directory::Directory;
+use heartwatch_servers::influxd::{self, InfluxdOptions};
+use heartwatch_servers::mosquitto::{self, MosquittoOptions};
+use heartwatch_servers::server::Server;
+use heartwatch_servers::{find, free_port};
 
 /// How long a program may take to answer for the first time.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often, and how long apart, it is tried to remove a directory.
-const REMOVAL_ATTEMPTS_MAX: u32 = 50;
-const REMOVAL_EVERY: Duration = Duration::from_millis(20);
-
-/// A directory that goes away with the measurement.
-pub(super) struct Directory(PathBuf);
-
-impl Directory {
-    /// A new one below `parent`, once all that was written before is on the disk: it would be in the figures.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub(super) fn below(parent: &Path) -> anyhow::Result<Self> {
-        rustix::fs::sync();
-        let path = parent.join(format!("heartwatch-bench-{}-{:08x}", std::process::id(), fastrand::u32(..)));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it waits for a condition, at most a second, where nothing can be awaited"
-    )]
-    fn drop(&mut self) {
-        // Where a signal ended the measurement, a program that was just killed may still be writing its last file.
-        for _ in 0..REMOVAL_ATTEMPTS_MAX {
-            if std::fs::remove_dir_all(&self.0).is_ok() || !self.0.exists() {
-                return;
-            }
-            std::thread::sleep(REMOVAL_EVERY);
-        }
-        eprintln!("{} could not be removed: it may be deleted", self.0.display());
-    }
+/// A directory below `parent` that goes away with the measurement, once all that was written before is on the disk: it
+/// would be in the figures.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn directory(parent: &Path) -> anyhow::Result<Directory> {
+    rustix::fs::sync();
+    Directory::below(parent, "bench")
 }
 
 /// This program with arguments, silent unless something goes wrong, and killed when it is dropped.
@@ -152,64 +122,21 @@ impl RunningMonitor {
 ///
 /// # Errors
 /// When it is installed and does not answer.
-pub(super) async fn mosquitto(directory: &Path, settings: &str) -> anyhow::Result<Option<(Child, String)>> {
-    let Some(program) = find("mosquitto") else { return Ok(None) };
-    let port = free_port()?;
-    let config = directory.join("mosquitto.conf");
-    std::fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\n{settings}"))?;
-    let start = Start { name: "mosquitto", program, arguments: vec!["-c".into(), config.into()], port };
-    Ok(Some((start.now().await?, format!("mqtt://127.0.0.1:{port}"))))
+pub(super) async fn mosquitto(directory: &Path, settings: &str) -> anyhow::Result<Option<(Server, String)>> {
+    let Some(program) = find(mosquitto::PROGRAM) else { return Ok(None) };
+    let options = MosquittoOptions { lines: settings.to_owned(), ..MosquittoOptions::default() };
+    let mut server = mosquitto::mosquitto(&program, directory, &options)?;
+    server.start().await?;
+    let url = format!("mqtt://{}", server.address());
+    Ok(Some((server, url)))
 }
 
 /// An InfluxDB 1.x of a measurement.
 pub(super) struct Influxd {
     /// Its process; killed when it is dropped.
-    pub program: Child,
+    pub program: Server,
     /// Where it answers.
     pub url: url::Url,
-    start: Start,
-}
-
-/// How a server is started.
-struct Start {
-    name: &'static str,
-    program: PathBuf,
-    arguments: Vec<OsString>,
-    port: u16,
-}
-
-impl Influxd {
-    /// SIGKILL: what it has confirmed stays.
-    ///
-    /// # Errors
-    /// When it cannot be killed.
-    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
-        Ok(self.program.kill().await?)
-    }
-
-    /// Starts it again with its data.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub(super) async fn start(&mut self) -> anyhow::Result<()> {
-        self.program = self.start.now().await?;
-        Ok(())
-    }
-}
-
-impl Start {
-    async fn now(&self) -> anyhow::Result<Child> {
-        let Self { name, program, arguments, port } = self;
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let program = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let deadline = Instant::now() + START_TIMEOUT;
-        while tokio::net::TcpStream::connect(("127.0.0.1", *port)).await.is_err() {
-            anyhow::ensure!(Instant::now() < deadline, "{name} did not answer within {START_TIMEOUT:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(program)
-    }
 }
 
 /// An InfluxDB 1.x with its defaults; none where it is not installed.
@@ -217,23 +144,11 @@ impl Start {
 /// # Errors
 /// When it is installed and does not answer.
 pub(super) async fn influxd(directory: &Path) -> anyhow::Result<Option<Influxd>> {
-    let Some(program) = find("influxd") else { return Ok(None) };
-    let (port, rpc_port) = (free_port()?, free_port()?);
-    let data = directory.join("influxdb");
-    let below = |name: &str| data.join(name).display().to_string();
-    let config = directory.join("influxdb.conf");
-    let text = format!(
-        "reporting-disabled = true\nbind-address = \"127.0.0.1:{rpc_port}\"\n[meta]\ndir = {:?}\n[data]\ndir = {:?}\n\
-         wal-dir = {:?}\n[http]\nbind-address = \"127.0.0.1:{port}\"\nlog-enabled = false\n[monitor]\nstore-enabled = false\n",
-        below("meta"),
-        below("data"),
-        below("wal"),
-    );
-    std::fs::write(&config, text)?;
-    let arguments = vec!["run".into(), "-config".into(), config.into()];
-    let start = Start { name: "influxd", program, arguments, port };
-    let url = format!("http://127.0.0.1:{port}").parse()?;
-    Ok(Some(Influxd { program: start.now().await?, url, start }))
+    let Some(program) = find(influxd::PROGRAM) else { return Ok(None) };
+    let mut program = influxd::influxd(&program, directory, &InfluxdOptions::default())?;
+    program.start().await?;
+    let url = format!("http://{}", program.address()).parse()?;
+    Ok(Some(Influxd { program, url }))
 }
 
 /// The same on its core, where it has one; what is started afterwards has the others.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::ingest::wait_for;
 use super::load::{BROKER_SETTINGS, Load, client};
 use super::processes::{resident_bytes, resident_bytes_max};
-use super::programs::{Directory, Influxd, RunningMonitor, influxd, mosquitto, whole};
+use super::programs::{Influxd, RunningMonitor, directory, influxd, mosquitto, whole};
 use super::reference::influxdb_alone;
 use super::repeated::Middle;
 use super::sender::Sender;
@@ -101,7 +101,7 @@ fn table(measured: &[Middle<Measured>]) -> String {
 /// One outage; none where a server is missing.
 async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let Some(alone_before) = influxdb_alone(load, None).await? else { return Ok(None) };
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let broker = mosquitto(directory.path(), BROKER_SETTINGS).await?;
     let database = influxd(directory.path()).await?;
     let (Some((_broker, mqtt_url)), Some(mut database)) = (broker, database) else { return Ok(None) };
@@ -109,7 +109,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let pid = monitor.pid().context("the monitor has ended")?;
     let resident_mib_before = mebibytes(resident_bytes(pid)?);
 
-    database.kill().await?;
+    database.program.kill();
     let rows = load.rows as u64;
     let (arrived, arriving) = watch::channel(0);
     let sending = Sender::prepare(load, &mqtt_url)?.start(arriving);
@@ -123,7 +123,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
 
     let live = actix_rt::spawn(publish_live(mqtt_url.clone()));
     tokio::time::sleep(LIVE_EVERY).await;
-    database.start().await?;
+    database.program.start().await?;
     let start = Instant::now();
     let mut live_age_max_ms: f64 = 0.0;
     tokio::select! {
@@ -134,7 +134,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     let resident_mib_after = mebibytes(resident_bytes(pid)?);
     live.abort();
     monitor.stop().await?;
-    database.kill().await?;
+    database.program.kill();
     let Some(alone_after) = influxdb_alone(load, None).await? else { return Ok(None) };
     Ok(Some(Measured {
         backlog_rows: load.rows,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::cores::Cores;
 use super::load::{BROKER_SETTINGS, Load, MEASUREMENT_TIMEOUT, client};
 use super::processes::{Used, pid_of};
-use super::programs::{Directory, Influxd, influxd_on, mosquitto, whole};
+use super::programs::{Influxd, directory, influxd_on, mosquitto, whole};
 use super::sender::{READINGS_ON_THEIR_WAY_MAX, Sender};
 use heartwatch_adapters::influx::{InfluxConfig, InfluxSink};
 use heartwatch_ports::Sink as _;
@@ -42,12 +42,12 @@ impl Reference {
 /// # Errors
 /// When it does not take them.
 pub(super) async fn influxdb_alone(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Reference>> {
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let Some(mut database) = influxd_on(cores, directory.path()).await? else { return Ok(None) };
     let used = Used::now([pid_of(&database.program)?])?;
     let rows_per_second = best_of(load, &database).await?;
     let [cpu_seconds_per_million] = used.since(load.rows as u64)?;
-    database.kill().await?;
+    database.program.kill();
     Ok(Some(Reference { rows_per_second, cpu_seconds_per_million }))
 }
 
@@ -74,7 +74,7 @@ async fn best_of(load: &Load, database: &Influxd) -> anyhow::Result<f64> {
 /// # Errors
 /// When not all messages arrive.
 pub(super) async fn bare_subscriber(load: &Load) -> anyhow::Result<Option<Reference>> {
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let Some((broker, mqtt_url)) = mosquitto(directory.path(), BROKER_SETTINGS).await? else { return Ok(None) };
     let (client, mut connection) = client(&mqtt_url, "heartwatch-bench-bare")?;
     client.subscribe("heartwatch/v1/+/readings", rumqttc::QoS::AtLeastOnce).await?;

@@ -14,9 +14,8 @@ use tokio::sync::{Barrier, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::processes::{cpu_seconds, resident_bytes};
-use super::programs::{Directory, heartwatch, whole};
+use super::programs::{directory, heartwatch, whole};
 use crate::args::ServerBenchArgs;
-use crate::prove::program::free_port;
 use heartwatch_adapters::monitor::Monitor;
 use heartwatch_console::drawing;
 use heartwatch_console::tables;
@@ -26,6 +25,7 @@ use heartwatch_domain::reading::{FieldValue, Reading, Sequence};
 use heartwatch_fleet::grpc::client::{GrpcClient, GrpcClientConfig, connect};
 use heartwatch_formats::envelope::{self, HeartbeatNote, Prefix, TopicKind, encode_heartbeat};
 use heartwatch_ports::{Outgoing, Transport as _, TransportEvent};
+use heartwatch_servers::free_port;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::descriptors;
 
@@ -73,7 +73,7 @@ pub(super) async fn server(args: &ServerBenchArgs) -> anyhow::Result<u8> {
              (`ulimit -Hn {needed}` as root), or measure fewer with --agents"
         );
     }
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let kafka = match &args.kafka {
         Some(brokers) => Ok(Kafka::at(brokers)),
         None => Kafka::start(directory.path()).await,
@@ -216,7 +216,7 @@ impl Used {
 }
 
 async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Option<&Kafka>) -> anyhow::Result<Measured> {
-    let directory = Directory::below(&std::env::temp_dir())?;
+    let directory = directory(&std::env::temp_dir())?;
     let listen = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let page = format!("127.0.0.1:{}", free_port()?);
     let mut command = heartwatch(directory.path())?;

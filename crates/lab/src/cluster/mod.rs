@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use self::heard::Heard;
 use self::parts::{Needed, Parts};
 use crate::args::ClusterArgs;
-use crate::temporary::{RemovedAtEnd, temporary_directory};
 use heartwatch_adapters::monitor::Monitor;
 use heartwatch_console::drawing;
 use heartwatch_console::print_line;
@@ -27,6 +26,7 @@ use heartwatch_formats::api::ExplanationView;
 use heartwatch_formats::monitoring_command::MonitoringResult;
 use heartwatch_ports::servers::EtcdConfig;
 use heartwatch_ports::{ConfigSource as _, Keys};
+use heartwatch_servers::directory::Directory;
 use heartwatch_system::clock::Clock;
 use heartwatch_system::signals::Request;
 
@@ -90,19 +90,16 @@ struct Stage<'a> {
 /// When a part is not installed, with how to get it.
 pub async fn cluster(args: &ClusterArgs, requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let needed = Needed::find()?;
-    let (folder, temporary) = match &args.data_dir {
+    let directory = match &args.data_dir {
         Some(folder) => {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            let directory = Directory::of_user(folder)?;
             let empty = std::fs::read_dir(folder)?.next().is_none();
             anyhow::ensure!(empty, "{} is not empty; a cluster begins with nothing", folder.display());
-            (std::path::absolute(folder)?, None)
+            directory
         }
-        None => {
-            let made = temporary_directory()?;
-            (made.clone(), Some(RemovedAtEnd(made)))
-        }
+        None => Directory::temporary("demo")?,
     };
-    let parts = Parts::new(needed, folder)?;
+    let parts = Parts::new(needed, directory.path().to_owned())?;
     let mut stage = Stage {
         args,
         clock: Clock::start(),
@@ -118,7 +115,7 @@ pub async fn cluster(args: &ClusterArgs, requests: mpsc::Receiver<Request>) -> a
     stage.conclude(played.err().is_some_and(|error| error.is::<Stopped>()), &reasons);
     // The programs first, then what they wrote.
     drop(stage);
-    drop(temporary);
+    drop(directory);
     Ok(u8::from(!reasons.is_empty()))
 }
 
@@ -260,7 +257,7 @@ impl Stage<'_> {
         let worker = WORKERS[1];
         let pid = self.parts.pid(worker)?;
         let began = Instant::now();
-        self.parts.kill(worker).await?;
+        self.parts.kill(worker)?;
         self.act(&format!("kill -9 {pid}  ({worker})"));
         let dead = self
             .until("the server says that it is dead", PATIENCE, async |stage| {

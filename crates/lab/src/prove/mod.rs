@@ -1,16 +1,17 @@
 //! `heartwatch prove`: faults with a known truth, and what the monitor makes of them.
 
 pub mod faulty;
-mod folder;
-pub(super) mod program;
 mod proxy;
 mod rows;
 mod verdicts;
+
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
 use crate::args::ProveArgs;
 use crate::cpu_steal::CpuSteal;
+use heartwatch_servers::directory::Directory;
 use heartwatch_system::signals::Request;
 
 /// Proves the verdicts, or with `--rows` the account of every row; the answer is the exit code: 1 when
@@ -23,4 +24,13 @@ pub async fn prove(args: &ProveArgs, requests: mpsc::Receiver<Request>) -> anyho
     let exit = if args.rows { rows::prove(args, requests).await } else { verdicts::prove(args, requests).await };
     CpuSteal::tell_since(before);
     exit
+}
+
+/// Where a proof writes: the user's directory, or a temporary one that goes away unless it is to be kept.
+fn directory(asked: Option<&Path>, keep: bool) -> anyhow::Result<Directory> {
+    match asked {
+        Some(path) => Directory::of_user(path),
+        None if keep => Ok(Directory::temporary("prove")?.kept()),
+        None => Directory::temporary("prove"),
+    }
 }

@@ -9,7 +9,6 @@ use tokio::time::sleep;
 
 use super::by_hand::{Fate, Sent, send_once};
 use super::chance::Chance;
-use super::daemon::Daemon;
 use super::damage::damage;
 use super::full_disk::FullDisk;
 use super::influx_line::Answer;
@@ -22,6 +21,7 @@ use crate::prove::proxy::{Line, Proxy};
 use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading};
 use heartwatch_formats::envelope::{Prefix, TopicKind, encode_readings};
+use heartwatch_servers::server::Server;
 use heartwatch_system::clock::Clock;
 
 /// How long a program may take to end in order before it is killed.
@@ -129,7 +129,7 @@ impl Testbed {
                 let mut monitor = self.monitor.lock().await;
                 let done = self.fill_disk(&mut monitor, lasting).await;
                 monitor.end(END_TIMEOUT).await?;
-                monitor.start()?;
+                monitor.spawn()?;
                 done
             }
         }
@@ -160,7 +160,7 @@ impl Testbed {
         sleep(lasting).await;
         monitor.kill();
         line.set(Line::Open);
-        monitor.start()
+        monitor.spawn()
     }
 
     /// A program prints lines, and some of them cannot be sent.
@@ -199,7 +199,7 @@ impl Testbed {
     }
 
     /// The monitor starts on a full disk with its data, gets room later, and has its own disk again.
-    async fn fill_disk(&self, monitor: &mut Daemon, lasting: Duration) -> anyhow::Result<()> {
+    async fn fill_disk(&self, monitor: &mut Server, lasting: Duration) -> anyhow::Result<()> {
         monitor.end(END_TIMEOUT).await?;
         let home = self.folder.join(DATA);
         let disk = FullDisk::with_copy_of(&home, &self.folder.join(DATA_ON_FULL_DISK))?;
@@ -337,7 +337,7 @@ impl Testbed {
             }
             sleep(lasting / 2).await;
             monitor.end(END_TIMEOUT).await?;
-            return monitor.start();
+            return monitor.spawn();
         }
         let mut state = publisher.state.lock().await;
         publisher.end(&mut state, END_TIMEOUT).await?;
@@ -358,7 +358,7 @@ impl Testbed {
             monitor.kill();
             damage(&self.journal, fault, chance)?;
             sleep(START_AGAIN).await;
-            return monitor.start();
+            return monitor.spawn();
         }
         through_signals(fault, &mut monitor, lasting).await
     }
@@ -421,7 +421,7 @@ async fn through_line(line: &Proxy, how: Line, lasting: Duration) {
     line.set(Line::Open);
 }
 
-async fn through_signals(fault: RowFault, daemon: &mut Daemon, lasting: Duration) -> anyhow::Result<()> {
+async fn through_signals(fault: RowFault, daemon: &mut Server, lasting: Duration) -> anyhow::Result<()> {
     match fault {
         RowFault::BrokerStop | RowFault::MonitorStop | RowFault::InfluxStop => {
             daemon.signal(Signal::STOP)?;
@@ -430,12 +430,12 @@ async fn through_signals(fault: RowFault, daemon: &mut Daemon, lasting: Duration
         }
         RowFault::BrokerRestart | RowFault::MonitorRestart | RowFault::InfluxRestart => {
             daemon.end(END_TIMEOUT).await?;
-            daemon.start()
+            daemon.spawn()
         }
         _ => {
             daemon.kill();
             sleep(lasting).await;
-            daemon.start()
+            daemon.spawn()
         }
     }
 }

@@ -8,7 +8,6 @@
 mod audit;
 mod by_hand;
 mod chance;
-mod daemon;
 mod damage;
 mod faults;
 mod full_disk;
@@ -39,10 +38,10 @@ use self::plan::Plan;
 use self::play::play;
 use self::report::Report;
 use self::testbed::{PUBLISHERS, Programs, Testbed};
-use super::folder::Folder;
-use super::program::{find, find_library};
 use crate::args::ProveArgs;
+use crate::prove::directory;
 use heartwatch_console::drawing;
+use heartwatch_servers::{find, find_library};
 use heartwatch_system::signals::{Request, told_to_end};
 
 /// How often a stage is started: another program may take a port that was free a moment before.
@@ -55,7 +54,7 @@ const STARTS_MAX: u32 = 3;
 /// When it cannot begin, or a signal ended it.
 pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
     let begin = Instant::now();
-    let folder = Folder::new(args.data_dir.as_deref(), args.keep)?;
+    let folder = directory(args.data_dir.as_deref(), args.keep)?;
     let influxd = args.influxd.clone().or_else(|| find("influxd"));
     let mosquitto = args.mosquitto.clone().or_else(|| find("mosquitto"));
     let heartwatch = std::env::current_exe().context("cannot find this program")?;
@@ -65,7 +64,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
         let reason = "libfaketime is not installed, and without it the clock of the whole machine would be set";
         lacking.insert(RowFault::ClockStep, reason);
     }
-    if !FullDisk::is_possible(&folder.path.join("full-disk")) {
+    if !FullDisk::is_possible(&folder.path().join("full-disk")) {
         lacking.insert(RowFault::DiskFullAtStart, "a disk of its own takes root to mount");
     }
     let (stages, skipped) = stages(influxd.is_some(), mosquitto.is_some(), lacking);
@@ -77,7 +76,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
         let mosquitto = mosquitto.clone().filter(|_| equipment.own_broker);
         let influxd = influxd.clone().filter(|_| equipment.influxdb);
         let programs = Programs { heartwatch: heartwatch.clone(), influxd, mosquitto, faketime: faketime.clone() };
-        let folder = folder.path.join(name);
+        let folder = folder.path().join(name);
         let progress = &progress;
         async move {
             let publishers = args.publishers.unwrap_or(PUBLISHERS);
@@ -105,7 +104,7 @@ pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request
         anstream::println!("{}", report.text(drawing()).trim_end());
     }
     if args.keep || args.data_dir.is_some() {
-        anstream::eprintln!("the data and the logs are in {}", folder.path.display());
+        anstream::eprintln!("the data and the logs are in {}", folder.path().display());
     }
     Ok(report.exit_code())
 }

@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use rustix::process::Signal;
 use tokio::sync::Mutex;
 
-use super::daemon::Daemon;
 use super::outbox_file::OutboxFile;
 use super::truth::{Life, Truth};
-use crate::prove::program::Program;
 use crate::prove::proxy::Proxy;
 use heartwatch_domain::publisher::Incarnation;
+use heartwatch_servers::program::Program;
+use heartwatch_servers::server::Server;
 use heartwatch_system::log::KEPT_LOG;
 
 /// Rows of the file of a publisher that works at its interval.
@@ -77,7 +77,7 @@ pub(super) struct Publisher {
 
 /// What changes.
 pub(super) struct State {
-    daemon: Daemon,
+    daemon: Server,
     starts: u64,
     /// Starts whose trace may still grow.
     open: Option<u64>,
@@ -93,19 +93,12 @@ impl Publisher {
     /// One that has not started yet.
     #[must_use]
     pub(super) fn new(id: &str, program: &Path, folder: &Path, line: Proxy) -> Self {
-        let daemon = Daemon {
-            name: id.to_owned(),
-            program: program.to_owned(),
-            arguments: Vec::new(),
-            environment: vec![
-                ("RUST_LOG".into(), format!("warn,{KEPT_LOG}=trace").into()),
-                ("HEARTWATCH_MQTT_BACKOFF_MAX".into(), "400ms".into()),
-                ("HEARTWATCH_MQTT_KEEP_ALIVE".into(), "2s".into()),
-            ],
-            folder: folder.to_owned(),
-            log: folder.join(format!("{id}.log")),
-            running: None,
-        };
+        let environment = vec![
+            ("RUST_LOG".into(), format!("warn,{KEPT_LOG}=trace").into()),
+            ("HEARTWATCH_MQTT_BACKOFF_MAX".into(), "400ms".into()),
+            ("HEARTWATCH_MQTT_KEEP_ALIVE".into(), "2s".into()),
+        ];
+        let daemon = Server { environment, ..Server::new(id, program, folder) };
         let truth = Truth::default();
         let state = State { daemon, starts: 0, open: None, place: Place::LocalHost, was_elsewhere: false, truth };
         let outbox = |place: Place| folder.join(place.data_dir()).join("outbox").join(format!("{id}.sqlite"));
@@ -150,7 +143,7 @@ impl Publisher {
         words.extend(["--exec-restart", "never", "--schema", line_protocol, "--interval", "0"].map(str::to_owned));
         state.daemon.arguments = words.into_iter().map(Into::into).collect();
         state.daemon.log = self.log(state.starts);
-        state.daemon.start()
+        state.daemon.spawn()
     }
 
     /// Whether it runs.

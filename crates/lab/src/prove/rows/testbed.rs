@@ -3,24 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::Signal;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::daemon::Daemon;
 use super::influx_line::{Answer, InfluxLine};
 use super::publisher::Publisher;
 use super::truth::Truth;
-use crate::prove::program::free_port;
 use crate::prove::proxy::{Line, Proxy};
 use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
 use heartwatch_adapters::monitor::Monitor;
+use heartwatch_servers::free_address;
+use heartwatch_servers::influxd::{self, InfluxdOptions};
+use heartwatch_servers::mosquitto::{self, MosquittoOptions};
+use heartwatch_servers::server::Server;
 
 /// Publishers of a stage, unless more or fewer are asked for.
 pub(super) const PUBLISHERS: u16 = 3;
@@ -88,13 +89,13 @@ pub(super) struct Testbed {
     /// The journal of the monitor while it is there.
     pub journal_elsewhere: PathBuf,
     /// The broker, where it is a program of its own.
-    pub broker: Option<Mutex<Daemon>>,
+    pub broker: Option<Mutex<Server>>,
     /// InfluxDB, where there is one.
-    pub influxd: Option<Mutex<Daemon>>,
+    pub influxd: Option<Mutex<Server>>,
     /// The line to InfluxDB.
     pub influx_line: Option<InfluxLine>,
     /// The monitor.
-    pub monitor: Mutex<Daemon>,
+    pub monitor: Mutex<Server>,
     /// The monitor's line to a broker of its own.
     pub monitor_line: Option<(Proxy, Mutex<()>)>,
     /// Where the monitor answers.
@@ -107,13 +108,8 @@ pub(super) struct Testbed {
     pub folder: PathBuf,
     /// The library that steps the clock of one program.
     pub faketime: Option<PathBuf>,
-    influx_address: Option<SocketAddr>,
     /// The broker itself, past every line.
     pub broker_address: SocketAddr,
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 impl Testbed {
@@ -130,30 +126,24 @@ impl Testbed {
         std::fs::create_dir_all(folder.join("publishers"))
             .with_context(|| format!("cannot make {}", folder.display()))?;
         std::fs::write(folder.join("heartwatch.toml"), DEVICE_CONFIG)?;
-        let broker_address = loopback(free_port()?);
         let mut broker = None;
         let mut monitor_line = None;
         if let Some(program) = &programs.mosquitto {
-            let config = format!(
-                "listener {} {}\nallow_anonymous true\nuser root\n",
-                broker_address.port(),
-                broker_address.ip()
-            );
-            std::fs::write(folder.join("mosquitto.conf"), config)?;
-            broker = Some(Mutex::new(daemon("mosquitto", program, folder, &["-c", "mosquitto.conf"])));
-            monitor_line = Some((Proxy::start(broker_address).await?, Mutex::new(())));
+            let server = mosquitto::mosquitto(program, folder, &MosquittoOptions::default())?;
+            monitor_line = Some((Proxy::start(server.address()).await?, Mutex::new(())));
+            broker = Some(server);
         }
+        let broker_address = broker.as_ref().map_or_else(free_address, |broker| Ok(broker.address()))?;
         let mut influxd = None;
         let mut influx_line = None;
         let mut influx_address = None;
         if let Some(program) = &programs.influxd {
-            let address = loopback(free_port()?);
-            std::fs::write(folder.join("influxd.conf"), influx_config(folder, address)?)?;
-            influxd = Some(Mutex::new(daemon("influxd", program, folder, &["run", "-config", "influxd.conf"])));
-            influx_line = Some(InfluxLine::start(address).await?);
-            influx_address = Some(address);
+            let server = influxd::influxd(program, folder, &InfluxdOptions::default())?;
+            influx_line = Some(InfluxLine::start(server.address()).await?);
+            influx_address = Some(server.address());
+            influxd = Some(Mutex::new(server));
         }
-        let web = loopback(free_port()?);
+        let web = free_address()?;
         let mut arguments: Vec<String> =
             ["run", "--config", "heartwatch.toml", "--deadline", "5s", "--data-dir", DATA].map(str::to_owned).into();
         arguments.extend(["--web".to_owned(), web.to_string()]);
@@ -165,7 +155,7 @@ impl Testbed {
             arguments.extend(["--influx-url".to_owned(), format!("http://{}", line.address())]);
             arguments.extend(["--influx-db".to_owned(), DATABASE.to_owned()]);
         }
-        let mut monitor = daemon("monitor", &programs.heartwatch, folder, &[]);
+        let mut monitor = Server::new("monitor", &programs.heartwatch, folder);
         monitor.arguments = arguments.into_iter().map(OsString::from).collect();
         let quick = [
             ("HEARTWATCH_INFLUX_GZIP", "false"),
@@ -202,7 +192,7 @@ impl Testbed {
             never_settled: Mutex::default(),
             was_elsewhere: Mutex::new(false),
             journal_elsewhere: folder.join(DATA_ELSEWHERE).join("journal.sqlite"),
-            broker,
+            broker: broker.map(Mutex::new),
             influxd,
             influx_line,
             monitor: Mutex::new(monitor),
@@ -212,14 +202,13 @@ impl Testbed {
             reader,
             folder: folder.to_owned(),
             faketime: programs.faketime.clone(),
-            influx_address,
             broker_address,
         };
         for server in stage.broker.iter().chain(&stage.influxd) {
-            server.lock().await.start()?;
+            server.lock().await.spawn()?;
         }
         stage.wait_until_servers_listen().await?;
-        stage.monitor.lock().await.start()?;
+        stage.monitor.lock().await.spawn()?;
         stage.wait_until_monitor_answers().await?;
         Ok(stage)
     }
@@ -251,7 +240,7 @@ impl Testbed {
                 server.running = None;
             }
             if server.running.is_none() {
-                server.start()?;
+                server.spawn()?;
             }
             server.signal(Signal::CONT)?;
         }
@@ -266,7 +255,7 @@ impl Testbed {
             monitor.end(END_TIMEOUT).await?;
         }
         if monitor.running.is_none() {
-            monitor.start()?;
+            monitor.spawn()?;
         }
         drop(monitor);
         let answers = self.wait_until_monitor_answers().await;
@@ -291,25 +280,14 @@ impl Testbed {
         }
         let mut monitor = self.monitor.lock().await;
         monitor.end(END_TIMEOUT).await?;
-        monitor.start()?;
+        monitor.spawn()?;
         drop(monitor);
         self.wait_until_monitor_answers().await
     }
 
     async fn wait_until_servers_listen(&self) -> anyhow::Result<()> {
-        let broker = self.broker.iter().map(|broker| (broker, self.broker_address));
-        for (server, address) in broker.chain(self.influxd.iter().zip(self.influx_address)) {
-            let end = Instant::now() + READY_TIMEOUT;
-            while TcpStream::connect(address).await.is_err() {
-                let mut server = server.lock().await;
-                let (name, stage) = (&server.name, self.name);
-                anyhow::ensure!(Instant::now() < end, "{name} does not listen on {address} (stage {stage})");
-                if server.ended_by_itself() {
-                    anyhow::bail!("{} ended by itself (stage {stage}): {}", server.name, server.last_words());
-                }
-                drop(server);
-                tokio::time::sleep(ASK_EVERY).await;
-            }
+        for server in self.broker.iter().chain(&self.influxd) {
+            server.lock().await.until_it_listens().await.with_context(|| format!("stage {}", self.name))?;
         }
         Ok(())
     }
@@ -322,7 +300,7 @@ impl Testbed {
     ///
     /// # Errors
     /// When it has ended by itself, or does not answer in time.
-    pub(super) async fn wait_until_it_answers(&self, monitor: &mut Daemon) -> anyhow::Result<()> {
+    pub(super) async fn wait_until_it_answers(&self, monitor: &mut Server) -> anyhow::Result<()> {
         let end = Instant::now() + READY_TIMEOUT;
         while self.api.ledger().await.is_err() {
             let ended = monitor.ended_by_itself();
@@ -336,27 +314,4 @@ impl Testbed {
         }
         Ok(())
     }
-}
-
-fn daemon(name: &str, program: &Path, folder: &Path, arguments: &[&str]) -> Daemon {
-    Daemon {
-        name: name.to_owned(),
-        program: program.to_owned(),
-        arguments: arguments.iter().map(OsString::from).collect(),
-        environment: Vec::new(),
-        folder: folder.to_owned(),
-        log: folder.join(format!("{name}.log")),
-        running: None,
-    }
-}
-
-fn influx_config(folder: &Path, http: SocketAddr) -> anyhow::Result<String> {
-    let folder = folder.join("influxdb");
-    let folder = folder.display();
-    let rpc = loopback(free_port()?);
-    Ok(format!(
-        "reporting-enabled = false\nbind-address = \"{rpc}\"\n[meta]\ndir = \"{folder}/meta\"\n\
-         [data]\ndir = \"{folder}/data\"\nwal-dir = \"{folder}/wal\"\n[monitor]\nstore-enabled = false\n\
-         [http]\nbind-address = \"{http}\"\nlog-enabled = false\n"
-    ))
 }

@@ -1,7 +1,6 @@
 //! Faults that hit everybody at once: what the monitor says of the others while it is itself the one
 //! that cannot hear.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -185,7 +184,6 @@ async fn everyone_silent(
 pub(super) async fn broker_killed(
     stage: &Testbed,
     subjects: &mut [&mut Subject<'_>],
-    file: &Path,
     random: &mut fastrand::Rng,
 ) -> anyhow::Result<Vec<Finding>> {
     let fault = FaultKind::BrokerKill;
@@ -194,7 +192,7 @@ pub(super) async fn broker_killed(
     let since = watched(subjects);
     {
         let mosquitto = stage.mosquitto.as_ref().context("there is no broker to kill")?;
-        mosquitto.borrow().signal(Signal::KILL)?;
+        mosquitto.lock().await.kill();
     }
     tokio::time::sleep(stage.args.deadline.mul_f64(1.4 + random.f64())).await;
     let doubted = stage.is_suspect().await?;
@@ -203,7 +201,7 @@ pub(super) async fn broker_killed(
         object(&mut findings, "its broker was gone, and it did not say that it doubts itself");
     }
     let since = watched(subjects);
-    stage.restart_mosquitto(file).await?;
+    stage.restart_mosquitto().await?;
     settle(subjects).await?;
     let mut recovered = judge(subjects, &since, fault, Truth::Alive);
     recovered.iter_mut().for_each(|finding| finding.latency = None);

@@ -65,14 +65,14 @@ impl Kafka {
     /// # Errors
     /// When it does not run.
     pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
-        self.0.kill(KAFKA).await
+        self.0.kill(KAFKA)
     }
 
     /// Sends it a signal.
     ///
     /// # Errors
     /// When it does not run.
-    pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub(super) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         self.0.signal(KAFKA, signal)
     }
 

@@ -30,14 +30,14 @@ use self::report::Report;
 use self::subject::{Make, Subject, TRACER, containers_can_be_made};
 use self::testbed::{Beside, Testbed};
 use crate::args::{FaultKind, ProveArgs};
-use crate::prove::folder::Folder;
-use crate::prove::program::find;
+use crate::prove::directory;
 use heartwatch_adapters::process::HostProcesses;
 use heartwatch_console::drawing;
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::simulation::simulate;
 use heartwatch_ports::ProcessTable as _;
+use heartwatch_servers::{find, mosquitto};
 use heartwatch_system::clock::Clock;
 use heartwatch_system::signals::{Request, told_to_end};
 
@@ -53,16 +53,17 @@ const PUBLISHERS_BESIDE_KAFKA: u16 = 3;
 /// # Errors
 /// When a part cannot be started, or a signal ended it.
 pub(super) async fn prove(args: &ProveArgs, mut requests: mpsc::Receiver<Request>) -> anyhow::Result<u8> {
-    let folder = Folder::new(args.data_dir.as_deref(), args.keep)?;
+    let folder = directory(args.data_dir.as_deref(), args.keep)?;
     let clock = Clock::start();
     let bystander = HostProcesses::new(clock).own_identity();
-    let parts = Found { identities: bystander.is_some(), mosquitto: testbed::mosquitto(), kafka: KafkaFiles::find() };
+    let parts =
+        Found { identities: bystander.is_some(), mosquitto: find(mosquitto::PROGRAM), kafka: KafkaFiles::find() };
     let (kinds, skipped) = possible(&args.only, &parts);
     anyhow::ensure!(!kinds.is_empty(), "nothing can be injected here: {}", report::said_skipped(&skipped));
     let mut random = fastrand::Rng::with_seed(args.seed);
     let plan = Plan::new(args.faults, &kinds, &mut random);
     let progress = progress(args, plan.rounds())?;
-    let proof = Proof { args, folder: &folder.path, clock, bystander, progress: &progress };
+    let proof = Proof { args, folder: folder.path(), clock, bystander, progress: &progress };
     let findings = tokio::select! {
         findings = proof.run(&plan, parts, &mut random) => findings?,
         () = told_to_end(&mut requests) => anyhow::bail!("ended by a signal before all faults were injected"),
@@ -180,7 +181,7 @@ impl Proof<'_> {
         }
         if let (Some(file), true) = (found.mosquitto, plan.broker_kills > 0) {
             let stage = self.stage("mosquitto", Beside::Mosquitto(&file)).await?;
-            let kills = self.kill_brokers(&stage, plan.broker_kills, &file, random);
+            let kills = self.kill_brokers(&stage, plan.broker_kills, random);
             findings.extend(tokio::select! {
                 findings = kills => findings?,
                 gone = stage.record.listen(&stage.api) => match gone? {},
@@ -285,7 +286,6 @@ impl Proof<'_> {
         &self,
         stage: &Testbed,
         times: u32,
-        file: &Path,
         random: &mut fastrand::Rng,
     ) -> anyhow::Result<Vec<Finding>> {
         let mut subjects = self.subjects(stage, Make::Real, BROKER_PUBLISHERS, random).await?;
@@ -293,7 +293,7 @@ impl Proof<'_> {
         let mut everybody = subjects.iter_mut().collect::<Vec<_>>();
         self.progress.set_message(FaultKind::BrokerKill.words());
         for _ in 0..times {
-            findings.extend(everybody::broker_killed(stage, &mut everybody, file, random).await?);
+            findings.extend(everybody::broker_killed(stage, &mut everybody, random).await?);
             self.progress.inc(1);
         }
         Ok(findings)

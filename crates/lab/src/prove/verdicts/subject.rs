@@ -13,11 +13,12 @@ use super::finding::{Finding, Truth};
 use super::record::Mark;
 use super::testbed::{START_TIMEOUT, Testbed};
 use crate::args::FaultKind;
-use crate::prove::program::{Launch, Program, find};
 use crate::prove::proxy::{Line, Proxy};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_domain::verdict::Verdict;
+use heartwatch_servers::find;
+use heartwatch_servers::program::{Launch, Program};
 
 /// Time between two readings of a real publisher.
 const READINGS_EVERY: Duration = Duration::from_millis(500);

@@ -2,19 +2,23 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::record::Record;
 use crate::args::ProveArgs;
-use crate::prove::program::{Launch, Program, find, free_port};
 use heartwatch_adapters::monitor::Monitor;
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::roster::ObserverState;
+use heartwatch_servers::free_address;
+use heartwatch_servers::mosquitto::{self, MosquittoOptions};
+use heartwatch_servers::program::{Launch, Program};
+use heartwatch_servers::server::Server;
 use heartwatch_system::clock::Clock;
 
 /// How long a program may take to be ready, on a machine that has other things to do.
@@ -47,7 +51,7 @@ pub(super) struct Testbed {
     /// Where the broker listens.
     pub broker: SocketAddr,
     /// The broker's own process, where it is not the monitor's.
-    pub mosquitto: Option<RefCell<Program>>,
+    pub mosquitto: Option<Mutex<Server>>,
     /// Where agents are served, whose words come over Kafka.
     pub server: Option<SocketAddr>,
 }
@@ -68,12 +72,6 @@ pub(super) enum Beside<'a> {
     },
 }
 
-/// Where mosquitto is, when it is installed.
-#[must_use]
-pub(super) fn mosquitto() -> Option<PathBuf> {
-    find("mosquitto")
-}
-
 impl Testbed {
     /// Starts a monitor with what it hears.
     ///
@@ -90,12 +88,14 @@ impl Testbed {
         std::fs::write(folder.join("series.csv"), SERIES)?;
         std::fs::write(folder.join("heartwatch.toml"), "")?;
         let program = std::env::current_exe().context("cannot find this program")?;
-        let broker = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let mosquitto = match beside {
-            Beside::Mosquitto(file) => Some(RefCell::new(start_mosquitto(file, folder, broker).await?)),
-            Beside::Nothing | Beside::Kafka { .. } => None,
-        };
-        let web = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let mut mosquitto = None;
+        if let Beside::Mosquitto(file) = beside {
+            let mut server = mosquitto::mosquitto(file, folder, &MosquittoOptions::default())?;
+            server.start().await?;
+            mosquitto = Some(server);
+        }
+        let broker = mosquitto.as_ref().map_or_else(free_address, |mosquitto| Ok(mosquitto.address()))?;
+        let web = free_address()?;
         let deadline = format!("{}ms", args.deadline.as_millis());
         let mut arguments: Vec<OsString> =
             ["run", "--config", "heartwatch.toml", "--data-dir", "data"].map(Into::into).into();
@@ -130,7 +130,7 @@ impl Testbed {
             api,
             record: Record::new(),
             broker,
-            mosquitto,
+            mosquitto: mosquitto.map(Mutex::new),
             server,
         };
         stage.wait_until_ready().await?;
@@ -183,30 +183,10 @@ impl Testbed {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(super) async fn restart_mosquitto(&self, file: &Path) -> anyhow::Result<()> {
-        let started = start_mosquitto(file, &self.folder, self.broker).await?;
-        if let Some(mosquitto) = &self.mosquitto {
-            *mosquitto.borrow_mut() = started;
+    pub(super) async fn restart_mosquitto(&self) -> anyhow::Result<()> {
+        match &self.mosquitto {
+            Some(mosquitto) => mosquitto.lock().await.start().await,
+            None => Ok(()),
         }
-        Ok(())
     }
-}
-
-async fn start_mosquitto(file: &Path, folder: &Path, listen: SocketAddr) -> anyhow::Result<Program> {
-    let config = format!("listener {} {}\nallow_anonymous true\nuser root\n", listen.port(), listen.ip());
-    std::fs::write(folder.join("mosquitto.conf"), config)?;
-    let mut broker = Program::start(Launch {
-        program: file,
-        arguments: vec!["-c".into(), "mosquitto.conf".into()],
-        environment: Vec::new(),
-        folder,
-        log: &folder.join("mosquitto.log"),
-        takes_commands: false,
-    })?;
-    let end = Instant::now() + START_TIMEOUT;
-    while tokio::net::TcpStream::connect(listen).await.is_err() {
-        anyhow::ensure!(broker.runs() && Instant::now() < end, "mosquitto does not listen on {listen}");
-        tokio::time::sleep(ASK_EVERY).await;
-    }
-    Ok(broker)
 }

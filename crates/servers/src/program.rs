@@ -1,23 +1,23 @@
-//! The programs that a proof starts: real processes, ended with it in any way that it ends.
+//! Programs that are started: real processes, ended with whoever started them in any way that he ends.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use heartwatch_system::parent_death::tie_to_this_thread;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::time::Instant;
 
 /// How often a program that should have ended is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A program to start.
-pub(crate) struct Launch<'a> {
+pub struct Launch<'a> {
     /// Its file.
     pub program: &'a Path,
     /// Its arguments.
@@ -34,16 +34,16 @@ pub(crate) struct Launch<'a> {
 
 /// A program that runs, or has ended and is not collected yet. Dropped, it is killed and collected.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub struct Program {
     child: Child,
 }
 
 impl Program {
-    /// Starts it. To be called on the main thread: the kernel kills it when this thread ends.
+    /// Starts it. The kernel kills it when this thread ends: start it from one that lives as long as it is needed.
     ///
     /// # Errors
     /// When it cannot be started or its log cannot be written.
-    pub(crate) fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
+    pub fn start(launch: Launch<'_>) -> anyhow::Result<Self> {
         let Launch { program, arguments, environment, folder, log, takes_commands } = launch;
         let log_file = File::options().create(true).append(true).open(log);
         let log_file = log_file.with_context(|| format!("cannot write {}", log.display()))?;
@@ -61,14 +61,14 @@ impl Program {
             .stdout(log_file.try_clone()?)
             .stderr(log_file)
             .process_group(0);
-        die_with_parent(&mut command);
+        tie_to_this_thread(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child })
     }
 
     /// Its PID.
     #[must_use]
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -76,16 +76,27 @@ impl Program {
     ///
     /// # Errors
     /// When it has been collected, or the system refuses.
-    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         kill_process(Pid::from_child(&self.child), signal)
             .with_context(|| format!("cannot signal PID {}", self.child.id()))
+    }
+
+    /// SIGSTOP, until it stands still: kill(2) returns before each of its threads has stopped.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn stop(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)?;
+        let status = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED)?;
+        anyhow::ensure!(status.is_some_and(|(_, status)| status.stopped()), "PID {} has ended", self.pid());
+        Ok(())
     }
 
     /// Sends a signal to the one process that it has started.
     ///
     /// # Errors
     /// When it has none, or the system refuses.
-    pub(crate) fn signal_child(&self, signal: Signal) -> anyhow::Result<()> {
+    pub fn signal_child(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
         let children = children.with_context(|| format!("cannot see the children of PID {pid}"))?;
@@ -98,21 +109,21 @@ impl Program {
     ///
     /// # Errors
     /// When it does not read any more.
-    pub(crate) fn command(&mut self, line: &str) -> anyhow::Result<()> {
+    pub fn command(&mut self, line: &str) -> anyhow::Result<()> {
         let stdin = self.child.stdin.as_mut().context("it takes no commands")?;
         writeln!(stdin, "{line}").and_then(|()| stdin.flush()).context("it reads no commands any more")
     }
 
     /// Whether it still runs; one that has ended is collected by the question.
     #[must_use]
-    pub(crate) fn runs(&mut self) -> bool {
+    pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// The exit code of one that has ended by itself and is collected; none while it runs, or when a signal
     /// ended it.
     #[must_use]
-    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+    pub fn exit_code(&mut self) -> Option<i32> {
         self.child.try_wait().ok().flatten().and_then(|status| status.code())
     }
 
@@ -120,7 +131,7 @@ impl Program {
     ///
     /// # Errors
     /// When it has not ended in time.
-    pub(crate) async fn collect(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
+    pub async fn collect(&mut self, timeout: Duration) -> anyhow::Result<ExitStatus> {
         let end = Instant::now() + timeout;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -138,52 +149,4 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Has the kernel kill it when the thread that started it ends.
-#[cfg(target_os = "linux")]
-fn die_with_parent(command: &mut Command) {
-    let set_up = || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        Ok(())
-    };
-    #[expect(unsafe_code, reason = "pre_exec: the closure makes one system call and allocates nothing")]
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is.
-    unsafe {
-        command.pre_exec(set_up)
-    };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_: &mut Command) {}
-
-/// Ports that are tried: below those from which systems take the near end of a connection, which would have one
-/// while its program is being started again.
-const PORTS: std::ops::Range<u16> = 15_000..32_000;
-/// How many of them.
-const PORTS_TRIED_MAX: u32 = 100;
-
-/// A TCP port of 127.0.0.1 that nobody listens on at this moment.
-///
-/// # Errors
-/// When there is none.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    let mut tried = (0..PORTS_TRIED_MAX).map(|_| fastrand::u16(PORTS));
-    tried.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port on 127.0.0.1")
-}
-
-/// A library that programs can be started with, in the usual places of Debian and others.
-#[must_use]
-pub(crate) fn find_library(name: &str) -> Option<std::path::PathBuf> {
-    let multiarch = format!("/usr/lib/{}-linux-gnu/faketime", std::env::consts::ARCH);
-    let folders = [multiarch.as_str(), "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime"];
-    folders.map(|folder| Path::new(folder).join(name)).into_iter().find(|file| file.is_file())
-}
-
-/// A program by its name, in the usual places.
-#[must_use]
-pub(crate) fn find(name: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(Into::into));
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
