@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use heartwatch_adapters::command::{Command, CommandConfig};
+use heartwatch_adapters::command::{CommandConfig, CommandNotifier};
 use heartwatch_adapters::webhook::signature;
 use heartwatch_domain::status::TargetStatus;
 use heartwatch_domain::verdict::Verdict;
@@ -263,7 +263,7 @@ async fn a_command_that_hangs_is_killed_with_all_that_it_has_started() {
     let text = format!("sleep 600 & echo $! $$ > {}; wait", pids.display());
     let program = script(directory.path(), &text);
     let timeout = Duration::from_millis(1_500);
-    let command = Command::new(CommandConfig { program: program.clone(), arguments: vec![], timeout });
+    let command = CommandNotifier::new(CommandConfig { program: program.clone(), arguments: vec![], timeout });
     let error = command.deliver(&message()).await.unwrap_err();
     assert!(matches!(&error, NotifyError::Retry { reason, .. } if reason.contains("was killed")), "{error}");
     let text = std::fs::read_to_string(&pids).unwrap();
@@ -283,11 +283,11 @@ async fn a_command_that_fails_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let program = script(directory.path(), "echo 'no siren here' >&2; exit 3");
     let timeout = Duration::from_secs(20);
-    let command = Command::new(CommandConfig { program, arguments: vec![], timeout });
+    let command = CommandNotifier::new(CommandConfig { program, arguments: vec![], timeout });
     let error = command.deliver(&message()).await.unwrap_err().to_string();
     assert!(error.contains("exit status: 3: no siren here"), "{error}");
     let missing = CommandConfig { program: "/no/such/program".into(), arguments: vec![], timeout };
-    let error = Command::new(missing).deliver(&message()).await.unwrap_err().to_string();
+    let error = CommandNotifier::new(missing).deliver(&message()).await.unwrap_err().to_string();
     assert!(error.contains("/no/such/program cannot be started"), "{error}");
 }
 

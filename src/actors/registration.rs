@@ -50,12 +50,12 @@ pub(crate) struct RegistrationParts {
     store: Arc<dyn ConfigSource>,
     clock: Clock,
     apply: Outlet<Apply>,
-    known: Rc<RefCell<Known>>,
+    known: Rc<RefCell<Remembered>>,
     look: Rc<Notify>,
 }
 
 /// What outlives the actor.
-struct Known {
+struct Remembered {
     settings: Arc<AgentSettings>,
     status: RegistrationStatus,
     lease: Option<LeaseId>,
@@ -76,7 +76,7 @@ impl RegistrationParts {
         settings: AgentSettings,
         apply: Outlet<Apply>,
     ) -> Self {
-        let known = Known {
+        let known = Remembered {
             settings: Arc::new(settings),
             status: RegistrationStatus::default(),
             lease: None,

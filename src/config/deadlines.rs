@@ -16,7 +16,6 @@ const INTERVALS_CEILING_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 pub(super) struct DeadlineKeys {
     /// The deadline, when one of its keys was given and right.
     pub(super) kind: Option<DeadlineKind>,
-    /// The grace.
     pub(super) grace: Option<Duration>,
     /// Whether any of the keys is there, be it right or wrong.
     pub(super) given: bool,

@@ -99,7 +99,7 @@ pub struct Overrides {
 pub struct Layers {
     /// The file; none leaves this layer out.
     pub file: Option<PathBuf>,
-    /// The environment.
+    /// Variables that start with `HEARTWATCH_`, and those that others set.
     pub environment: Environment,
     /// The command line.
     pub flags: Overrides,
@@ -127,7 +127,7 @@ impl Layers {
 /// A configuration that can be used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// The settings.
+    /// All of it, checked together.
     pub settings: Settings,
     /// What is odd but not wrong, in words: to be logged once.
     pub notes: Vec<String>,

@@ -23,7 +23,6 @@ pub(super) enum Origin {
 /// A value that some layer gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sourced<T> {
-    /// The value.
     pub(super) value: T,
     /// Who gave it.
     pub(super) origin: Origin,

@@ -26,7 +26,7 @@ pub struct RecentValues {
 /// One field of the last reading.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecentField {
-    /// Its name.
+    /// The name of the field, as it stands in the row.
     pub name: String,
     /// Its value: a number, a boolean, or the beginning of a text.
     pub value: serde_json::Value,

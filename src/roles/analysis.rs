@@ -128,7 +128,7 @@ pub(super) async fn analysis(args: &AnalysisArgs, mut requests: mpsc::Receiver<R
     Ok(0)
 }
 
-async fn next_line(lines: &mut Option<mpsc::Receiver<prompt::Line>>) -> Option<prompt::Line> {
+async fn next_line(lines: &mut Option<mpsc::Receiver<prompt::TypedLine>>) -> Option<prompt::TypedLine> {
     match lines {
         Some(lines) => lines.recv().await,
         None => std::future::pending().await,

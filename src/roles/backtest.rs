@@ -8,10 +8,10 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::ask::{print_json, println_to_stdout};
 use super::cli::BacktestArgs;
+use super::client::{print_json, println_to_stdout};
 use crate::config::Settings;
-use heartwatch_domain::backtest::{Outcome, Run, backtest as live_through};
+use heartwatch_domain::backtest::{DeadlineOutcome, RecordedRun, backtest as live_through};
 use heartwatch_domain::deadline::IdPattern;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::{Timestamp, describe_duration};
@@ -28,7 +28,7 @@ struct View {
     arrivals: usize,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
-    deadlines: Vec<Outcome>,
+    deadlines: Vec<DeadlineOutcome>,
 }
 
 /// Reads the journal, also while its monitor runs, and prints what each deadline would have done.
@@ -39,7 +39,7 @@ pub(super) fn backtest(args: &BacktestArgs, settings: &Settings) -> anyhow::Resu
     let path = settings.data_dir.join("journal.sqlite");
     let wanted =
         |publisher: &PublisherId| args.publisher.as_ref().is_none_or(|pattern: &IdPattern| pattern.matches(publisher));
-    let mut runs: BTreeMap<PublisherId, Run> = BTreeMap::new();
+    let mut runs: BTreeMap<PublisherId, RecordedRun> = BTreeMap::new();
     let mut history = HistoryFile::open(&path, args.from, args.to).context("name the monitor's --data-dir")?;
     while let Some(block) = history.next_block()? {
         for row in Rows::of(&block.lines).filter(|line| line.starts_with(HEARTBEAT.as_bytes())) {
@@ -59,7 +59,7 @@ pub(super) fn backtest(args: &BacktestArgs, settings: &Settings) -> anyhow::Resu
         }
     }
     let publishers = runs.len();
-    let mut runs: Vec<Run> = runs.into_values().collect();
+    let mut runs: Vec<RecordedRun> = runs.into_values().collect();
     let times = || runs.iter().flat_map(|run| &run.arrivals);
     let (arrivals, from, to) = (times().count(), times().min().copied(), times().max().copied());
     let end = to.with_context(|| {
@@ -99,7 +99,8 @@ fn text(view: &View) -> String {
         )
     };
     for outcome in &view.deadlines {
-        let Outcome { deadline_ms, fired, truly, falsely, doubted, missed, sooner_median_ms, sooner_max_ms } = outcome;
+        let DeadlineOutcome { deadline_ms, fired, truly, falsely, doubted, missed, sooner_median_ms, sooner_max_ms } =
+            outcome;
         let counts = [fired, truly, falsely, doubted, missed].map(ToString::to_string);
         let mut row = vec![describe_duration(Duration::from_millis(*deadline_ms))];
         row.extend(counts);

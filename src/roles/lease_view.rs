@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The view. Clones are handles to the same.
 #[derive(Clone)]
 pub struct LeaseView {
-    shared: Rc<RefCell<Shared>>,
+    shared: Rc<RefCell<ViewState>>,
     clock: Clock,
     supervisor: Supervisor,
     ended: Outlet<LeasesEnded>,
@@ -49,7 +49,7 @@ pub struct LeaseView {
 }
 
 #[derive(Default)]
-struct Shared {
+struct ViewState {
     store: Option<Arc<dyn ConfigSource>>,
     endpoints: String,
     nodes: Nodes,
@@ -82,7 +82,7 @@ impl LeaseView {
             .clone()
             .map(|store| self.supervisor.guard("view of the leases in etcd", self.clone().look_for_ever(store)));
         let endpoints = settings.etcd.as_ref().map(EtcdConfig::members).unwrap_or_default();
-        *self.shared.borrow_mut() = Shared { store, endpoints, following, ..Shared::default() };
+        *self.shared.borrow_mut() = ViewState { store, endpoints, following, ..ViewState::default() };
         Ok(())
     }
 

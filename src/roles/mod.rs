@@ -7,17 +7,17 @@ mod analysis;
 #[cfg(not(feature = "kafka"))]
 #[path = "without_kafka.rs"]
 mod analysis;
-mod ask;
 mod backtest;
 pub mod check;
 pub mod cli;
+mod client;
+mod completions;
 mod connection;
 mod demo;
 pub mod export;
 mod kafka_intake;
 mod lease_view;
 mod managed_publishers;
-mod manual;
 mod notification_wiring;
 pub mod pipeline;
 #[cfg(any(feature = "hosts", feature = "kafka"))]
@@ -36,3 +36,4 @@ mod session;
 pub mod start;
 mod takeover;
 mod top;
+mod user_lines;

@@ -9,7 +9,7 @@ use crate::actors::notifier::NotifierParts;
 use crate::actors::self_monitor::{SelfMonitorConfig, SetSelfMonitor};
 use crate::config::{NotifyEntry, Settings, Way};
 use crate::messages::notice::Target;
-use heartwatch_adapters::command::Command;
+use heartwatch_adapters::command::CommandNotifier;
 use heartwatch_adapters::mail::Mail;
 use heartwatch_adapters::mqtt::Will;
 use heartwatch_adapters::webhook::{PingUrl, Webhook};
@@ -26,9 +26,7 @@ const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Who the monitor is to the world outside.
 #[derive(Debug, Clone)]
 pub(super) struct Identity {
-    /// Its id.
     pub id: PublisherId,
-    /// Its host.
     pub host: HostName,
     /// Which of its lives this is.
     pub incarnation: Incarnation,
@@ -74,7 +72,7 @@ pub(super) fn targets(settings: &Settings) -> anyhow::Result<Arc<Vec<Target>>> {
 fn way(way: &Way) -> anyhow::Result<Arc<dyn Notify>> {
     Ok(match way {
         Way::Webhook(config) => Arc::new(Webhook::new(config.clone())?),
-        Way::Command(config) => Arc::new(Command::new(config.clone())),
+        Way::Command(config) => Arc::new(CommandNotifier::new(config.clone())),
         Way::Email(config) => Arc::new(Mail::new(config.as_ref().clone())?),
     })
 }

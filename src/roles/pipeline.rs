@@ -103,7 +103,7 @@ pub enum Front {
     Broker,
     /// By a transport that is there already.
     Given {
-        /// The transport.
+        /// What confirmations go over.
         transport: Arc<dyn Transport>,
         /// What comes over it.
         events: mpsc::Receiver<TransportEvent>,

@@ -22,13 +22,13 @@ use heartwatch_console::prompt::completions;
 const HISTORY_LINES_MAX: usize = 1_000;
 
 /// A line. The next one is asked for when this one is done with; none any more when it is only dropped.
-pub(super) struct Line {
+pub(super) struct TypedLine {
     /// What was typed.
     pub text: String,
     done: oneshot::Sender<()>,
 }
 
-impl Line {
+impl TypedLine {
     /// It was answered.
     pub(super) fn done(self) {
         let _ = self.done.send(());
@@ -84,7 +84,7 @@ pub(super) fn read(
     words: &'static [&'static str],
     history: PathBuf,
     clients: impl Fn() -> Vec<String> + Send + Sync + 'static,
-) -> (mpsc::Receiver<Line>, Restore) {
+) -> (mpsc::Receiver<TypedLine>, Restore) {
     let restore = Restore::as_it_is();
     let (lines, lines_end) = mpsc::channel(1);
     let clients: Clients = Arc::new(clients);
@@ -99,7 +99,7 @@ pub(super) fn read(
     (lines_end, restore)
 }
 
-fn edit(prompt: &str, words: Words, history: &PathBuf, lines: &mpsc::Sender<Line>) -> rustyline::Result<()> {
+fn edit(prompt: &str, words: Words, history: &PathBuf, lines: &mpsc::Sender<TypedLine>) -> rustyline::Result<()> {
     let config = rustyline::Config::builder().max_history_size(HISTORY_LINES_MAX)?.auto_add_history(true).build();
     let mut editor: Editor<Words, FileHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(words));
@@ -113,7 +113,7 @@ fn edit(prompt: &str, words: Words, history: &PathBuf, lines: &mpsc::Sender<Line
         };
         let _ = editor.save_history(history);
         let (done, answered) = oneshot::channel();
-        if lines.blocking_send(Line { text, done }).is_err() {
+        if lines.blocking_send(TypedLine { text, done }).is_err() {
             return Ok(());
         }
         if answered.blocking_recv().is_err() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::Instant;
 
-use super::ask::{print_json, println_to_stdout};
 use super::cli::LedgerArgs;
+use super::client::{print_json, println_to_stdout};
 use super::export::{OWN_PREFIX, is_reading};
 use crate::config::Settings;
-use crate::roles::ask::monitor;
+use crate::roles::client::monitor;
 use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
 use heartwatch_adapters::monitor::{AskError, Monitor};
 use heartwatch_console::drawing;

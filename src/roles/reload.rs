@@ -36,7 +36,7 @@ const END_GRACE: Duration = Duration::from_secs(5);
 
 /// What becomes of the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ReloadOutcome {
     /// It goes on.
     Running,
     /// It has to stop in order and start again: nothing of the new configuration has been applied.
@@ -50,18 +50,18 @@ pub(super) async fn reload(
     new: &Settings,
     pipeline: &mut Pipeline,
     set_level: impl Fn(LevelFilter),
-) -> Outcome {
+) -> ReloadOutcome {
     let changed = changes(settings, new);
     if changed.is_empty() {
         tracing::info!("configuration read again: nothing has changed");
-        return Outcome::Running;
+        return ReloadOutcome::Running;
     }
     if needs_start(settings, new) {
         match can_start(settings, new) {
-            Ok(()) => return Outcome::StartAgain,
+            Ok(()) => return ReloadOutcome::StartAgain,
             Err(reason) => {
                 tracing::error!(reason, "the new configuration cannot work, the old one stays");
-                return Outcome::Running;
+                return ReloadOutcome::Running;
             }
         }
     }
@@ -121,7 +121,7 @@ pub(super) async fn reload(
         }
     }
     *settings = applied;
-    Outcome::Running
+    ReloadOutcome::Running
 }
 
 /// Whether so much hangs on what changed that nothing of the running monitor could stay.

@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{Layers, Loaded, load};
 use crate::roles::cli::RunArgs;
 use crate::roles::pipeline;
-use crate::roles::reload::{Outcome, reload};
+use crate::roles::reload::{ReloadOutcome, reload};
 use heartwatch_system::descriptors;
 use heartwatch_system::signals::Request;
 
@@ -62,8 +62,8 @@ pub(super) async fn run(
                     let layers = Layers::of_this_process(args.config.clone(), args.overrides());
                     match load(&layers) {
                         Ok(new) => match reload(&mut settings, &new.settings, &mut pipeline, &set_level).await {
-                            Outcome::Running => {}
-                            Outcome::StartAgain => break End::StartAgain,
+                            ReloadOutcome::Running => {}
+                            ReloadOutcome::StartAgain => break End::StartAgain,
                         },
                         Err(mistakes) => {
                             tracing::error!("the new configuration is wrong, the old one stays:\n{mistakes}");

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use tracing::level_filters::LevelFilter;
 
 use super::cli::{Command, OtherDemo};
-use super::{agent, analysis, ask, backtest, check, demo, export, manual, publish, reconcile, run, server, top};
+use super::{
+    agent, analysis, backtest, check, client, completions, demo, export, publish, reconcile, run, server, top,
+    user_lines,
+};
 use crate::config::{Layers, Loaded, Overrides, load};
 use heartwatch_lab::args::Bench;
 use heartwatch_system::log::{Time, log};
@@ -74,28 +77,28 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             let requests = signals::listen()?;
             on_this_thread(agent::agent(&args, &settings, requests))
         }
-        Command::Status(args) => asking(ask::status(&args)),
+        Command::Status(args) => asking(client::status(&args)),
         Command::Top(args) => {
             log(LevelFilter::OFF, Time::Told);
             on_this_thread(top::top(&args))
         }
-        Command::Explain(args) => asking(ask::explain(&args)),
-        Command::Events(args) => asking(ask::events(&args)),
-        Command::Maintenance(args) => asking(ask::maintenance(&args)),
+        Command::Explain(args) => asking(client::explain(&args)),
+        Command::Events(args) => asking(client::events(&args)),
+        Command::Maintenance(args) => asking(client::maintenance(&args)),
         Command::Ledger(args) if args.reconcile => {
             let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), args.overrides()))?;
             asking(reconcile::reconcile(&args, &settings))
         }
-        Command::Ledger(args) => asking(ask::ledger(&args.ask)),
+        Command::Ledger(args) => asking(client::ledger(&args.ask)),
         Command::Export(args) => {
             let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
             log(LevelFilter::WARN, Time::Told);
             on_this_thread(export::export(&args, &settings))
         }
-        Command::WebUser(args) => manual::user(&args.name, args.role),
-        Command::MqttUser(args) => manual::user(&args.name, args.role),
-        Command::Completions(args) => manual::completions(&args),
-        Command::Man(args) => manual::man(&args),
+        Command::WebUser(args) => user_lines::print(&args.name, args.role),
+        Command::MqttUser(args) => user_lines::print(&args.name, args.role),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Bench(args) => {
             let level = match args.bench {
                 // The watchdog's table is measured in this process, and would tell each of 100,000 verdicts.

@@ -7,8 +7,8 @@ use futures_util::StreamExt as _;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use tokio::sync::mpsc;
 
-use crate::roles::ask::monitor;
 use crate::roles::cli::AskArgs;
+use crate::roles::client::monitor;
 use heartwatch_console::top::{Key, Top, Wish};
 use heartwatch_system::clock::Clock;
 

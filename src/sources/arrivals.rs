@@ -21,7 +21,7 @@ pub(crate) type Arrival = Result<SourceRow, BadRow>;
 /// The queue; cheap to clone. Whoever has rows pushes them, the publisher takes them.
 #[derive(Debug, Clone)]
 pub struct Arrivals {
-    shared: Arc<Shared>,
+    shared: Arc<Queue>,
 }
 
 impl PartialEq for Arrivals {
@@ -34,7 +34,7 @@ impl PartialEq for Arrivals {
 impl Eq for Arrivals {}
 
 #[derive(Debug)]
-struct Shared {
+struct Queue {
     origin: String,
     rows_max: usize,
     queue: Mutex<VecDeque<Arrival>>,
@@ -53,7 +53,7 @@ impl Arrivals {
     /// wait are refused, counted and logged.
     #[must_use]
     pub fn new(origin: impl Into<String>, rows_max: usize) -> Self {
-        let shared = Shared {
+        let shared = Queue {
             origin: origin.into(),
             rows_max,
             queue: Mutex::default(),

@@ -54,7 +54,7 @@ pub struct BadRow {
 /// What a source has next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
-    /// A row.
+    /// What was measured at one moment.
     Row(SourceRow),
     /// A row that can't be used.
     Bad(BadRow),
@@ -194,7 +194,7 @@ impl From<CsvConfig> for SourceConfig {
 
 /// A source that is open.
 pub struct Opened {
-    /// The source.
+    /// To be read on a blocking thread.
     pub source: Box<dyn Source>,
     /// Tells when rows come, for a source with a pace of its own; the others are read at an interval.
     pub arrivals: Option<Arrivals>,

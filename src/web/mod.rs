@@ -96,7 +96,6 @@ pub(crate) enum WebError {
     /// The address is taken or not ours.
     #[error("cannot serve the page on {address}: {reason}; choose another with --web ADDR, or --web off")]
     Bind {
-        /// The address.
         address: SocketAddr,
         /// The system's words.
         reason: std::io::Error,
@@ -105,10 +104,7 @@ pub(crate) enum WebError {
     #[error(
         "--web {address} is not a loopback address, and nobody would have to log in: set web.token_file or web.users_file (see heartwatch.toml), or serve it on 127.0.0.1"
     )]
-    NoLogin {
-        /// The address.
-        address: SocketAddr,
-    },
+    NoLogin { address: SocketAddr },
     /// No secret could be made.
     #[error("the system has no randomness for the page's secrets: {0}")]
     NoRandomness(getrandom::Error),

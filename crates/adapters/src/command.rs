@@ -28,7 +28,7 @@ const WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 pub struct CommandConfig {
     /// The program; without a `/` it is looked for in `PATH`.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Given to it as they are: no shell reads them.
     pub arguments: Vec<String>,
     /// How long it may take.
     pub timeout: Duration,
@@ -36,11 +36,11 @@ pub struct CommandConfig {
 
 /// A local command.
 #[derive(Debug, Clone)]
-pub struct Command {
+pub struct CommandNotifier {
     config: CommandConfig,
 }
 
-impl Command {
+impl CommandNotifier {
     /// A command; nothing runs yet.
     #[must_use]
     pub const fn new(config: CommandConfig) -> Self {
@@ -80,7 +80,7 @@ impl Command {
     }
 }
 
-impl Notify for Command {
+impl Notify for CommandNotifier {
     fn kind(&self) -> &'static str {
         "command"
     }

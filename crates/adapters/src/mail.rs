@@ -33,7 +33,7 @@ pub enum Encryption {
 pub struct MailServer {
     /// Its name or address.
     pub host: String,
-    /// Its port.
+    /// 465, 587 or 25, unless the configuration names another.
     pub port: u16,
     /// How the connection is protected.
     pub encryption: Encryption,
@@ -48,7 +48,7 @@ pub struct MailServer {
 /// Who is written to, and through which server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailConfig {
-    /// The server.
+    /// Who takes the mail.
     pub server: MailServer,
     /// The receivers.
     pub to: Vec<Mailbox>,

@@ -55,7 +55,7 @@ impl fmt::Debug for WebhookConfig {
 #[error("cannot make an HTTP client: {0}")]
 pub struct NoClient(String);
 
-/// A webhook.
+/// Posts each message to one address.
 pub struct Webhook {
     config: WebhookConfig,
     client: Client,

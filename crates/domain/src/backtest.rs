@@ -12,7 +12,7 @@ use crate::verdict::{Change, Verdict};
 
 /// What one publisher sent, and what was said of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Run {
+pub struct RecordedRun {
     /// When it was heard, in any order.
     pub arrivals: Vec<Timestamp>,
     /// Its verdict changes, oldest first.
@@ -21,7 +21,7 @@ pub struct Run {
 
 /// What a deadline would have done.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct DeadlineOutcome {
     /// The deadline.
     pub deadline_ms: u64,
     /// Silences that were longer.
@@ -54,12 +54,12 @@ struct Silence {
 
 /// Lives through the runs under each deadline; `end` is when the record ends.
 #[must_use]
-pub fn backtest(runs: &mut [Run], deadlines: &[Duration], end: Timestamp) -> Vec<Outcome> {
+pub fn backtest(runs: &mut [RecordedRun], deadlines: &[Duration], end: Timestamp) -> Vec<DeadlineOutcome> {
     let silences: Vec<Silence> = runs.iter_mut().flat_map(silences).collect();
     deadlines.iter().map(|deadline| outcome(&silences, *deadline, end)).collect()
 }
 
-fn silences(run: &mut Run) -> Vec<Silence> {
+fn silences(run: &mut RecordedRun) -> Vec<Silence> {
     run.arrivals.sort_unstable();
     run.arrivals.dedup();
     let ends = run.arrivals.iter().skip(1).copied().map(Some).chain([None]);
@@ -85,7 +85,7 @@ fn silences(run: &mut Run) -> Vec<Silence> {
     silences
 }
 
-fn outcome(silences: &[Silence], deadline: Duration, end: Timestamp) -> Outcome {
+fn outcome(silences: &[Silence], deadline: Duration, end: Timestamp) -> DeadlineOutcome {
     let (mut fired, mut truly, mut falsely, mut doubted, mut missed) = (0, 0, 0, 0, 0);
     let mut sooner = Vec::new();
     for silence in silences {
@@ -109,7 +109,7 @@ fn outcome(silences: &[Silence], deadline: Duration, end: Timestamp) -> Outcome 
     }
     sooner.sort_unstable();
     let millis = |nanos: &i64| *nanos as f64 / 1e6;
-    Outcome {
+    DeadlineOutcome {
         deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
         fired,
         truly,
@@ -152,9 +152,9 @@ mod tests {
         }
     }
 
-    fn run() -> Run {
+    fn run() -> RecordedRun {
         use Verdict::{Alive, Dead, Ended, Late, Silent, Unknown};
-        Run {
+        RecordedRun {
             arrivals: [0, 1_000, 4_000, 5_000, 15_000, 16_000, 30_000, 31_000].map(at).to_vec(),
             changes: vec![
                 change(2_500, Alive, Late),
@@ -174,9 +174,10 @@ mod tests {
         let mut dies = run();
         dies.changes.pop();
         let deadlines = [2, 4, 12].map(Duration::from_secs);
-        let out = backtest(&mut [dies, Run::default()], &deadlines, at(60_000));
-        let figures =
-            |outcome: &Outcome| (outcome.fired, outcome.truly, outcome.falsely, outcome.doubted, outcome.missed);
+        let out = backtest(&mut [dies, RecordedRun::default()], &deadlines, at(60_000));
+        let figures = |outcome: &DeadlineOutcome| {
+            (outcome.fired, outcome.truly, outcome.falsely, outcome.doubted, outcome.missed)
+        };
         assert_eq!(figures(&out[0]), (4, 2, 1, 1, 0));
         assert_eq!((out[0].sooner_median_ms, out[0].sooner_max_ms), (Some(3_000.0), Some(3_000.0)));
         assert_eq!(figures(&out[1]), (3, 2, 0, 1, 0));
@@ -200,7 +201,7 @@ mod tests {
             let mut said = said;
             said.sort_unstable();
             let changes = said.iter().map(|(when, from, to)| change(*when, Verdict::ALL[*from], Verdict::ALL[*to]));
-            let mut runs = [Run { arrivals, changes: changes.collect() }];
+            let mut runs = [RecordedRun { arrivals, changes: changes.collect() }];
             let deadlines: Vec<_> = (1..20).map(Duration::from_secs).collect();
             let out = backtest(&mut runs, &deadlines, at(now + 5_000));
             for outcome in &out {

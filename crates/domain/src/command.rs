@@ -54,7 +54,7 @@ impl Target {
 
 /// What became of a command at one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CommandOutcome {
     /// The command's id.
     pub id: String,
     /// The command's kind.
@@ -73,11 +73,11 @@ pub struct Next {
     /// Commands to hand over now, each with its agent.
     pub hand: Vec<(String, Command)>,
     /// What is known of commands now.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CommandOutcome>,
 }
 
 #[derive(Debug, Clone)]
-struct Waiting {
+struct PendingCommand {
     command: Command,
     deadline: Monotonic,
     given: Duration,
@@ -90,7 +90,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub struct CommandDispatch {
     /// By agent and id.
-    waiting: BTreeMap<(String, String), Waiting>,
+    waiting: BTreeMap<(String, String), PendingCommand>,
     /// Who was ever connected: a command for somebody else is for nobody.
     known: BTreeSet<String>,
     seen: HashSet<String>,
@@ -112,7 +112,7 @@ impl CommandDispatch {
         if !self.remember(&command.id) {
             return next;
         }
-        let fail = |client_id: &str, output: String| Outcome {
+        let fail = |client_id: &str, output: String| CommandOutcome {
             id: command.id.clone(),
             kind: command.kind.clone(),
             client_id: client_id.to_owned(),
@@ -136,7 +136,8 @@ impl CommandDispatch {
                 next.outcomes.push(fail(&agent, format!("refused: {WAITING_MAX} commands wait already")));
             } else {
                 let deadline = now + given;
-                let waiting = Waiting { command: command.clone(), deadline, given, handed: false, answers: true };
+                let waiting =
+                    PendingCommand { command: command.clone(), deadline, given, handed: false, answers: true };
                 self.waiting.insert((agent.clone(), command.id.clone()), waiting);
                 if is_here {
                     next.hand.push((agent, command.clone()));
@@ -186,16 +187,16 @@ impl CommandDispatch {
 
     /// An agent answers; none: no command waits for it. It may have expired, or it was not handed to this agent: who was
     /// not asked has nothing to answer.
-    pub fn answered(&mut self, agent: &str, result: CommandResult) -> Option<Outcome> {
+    pub fn answered(&mut self, agent: &str, result: CommandResult) -> Option<CommandOutcome> {
         let CommandResult { id, success, output } = result;
         let place = (agent.to_owned(), id.clone());
         self.waiting.get(&place).filter(|waiting| waiting.handed)?;
         let waiting = self.waiting.remove(&place)?;
-        Some(Outcome { id, kind: waiting.command.kind, client_id: agent.to_owned(), success, output })
+        Some(CommandOutcome { id, kind: waiting.command.kind, client_id: agent.to_owned(), success, output })
     }
 
     /// The commands whose deadline has passed.
-    pub fn due(&mut self, now: Monotonic) -> Vec<Outcome> {
+    pub fn due(&mut self, now: Monotonic) -> Vec<CommandOutcome> {
         let mut outcomes = Vec::new();
         self.waiting.retain(|(agent, id), waiting| {
             if now < waiting.deadline {
@@ -208,7 +209,7 @@ impl CommandDispatch {
                 (false, _) => (false, format!("expired: the agent was not connected within {given}")),
             };
             let (id, kind) = (id.clone(), waiting.command.kind.clone());
-            outcomes.push(Outcome { id, kind, client_id: agent.clone(), success, output });
+            outcomes.push(CommandOutcome { id, kind, client_id: agent.clone(), success, output });
             false
         });
         outcomes

@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 pub struct Damage {
     /// When it was found.
     pub at: Timestamp,
-    /// The file.
+    /// Its name within the data directory.
     pub file: String,
     /// What is wrong with it and what became of that, in words.
     pub what: String,

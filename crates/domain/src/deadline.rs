@@ -301,8 +301,8 @@ impl Fit {
         Some(fit)
     }
 
-    /// Its rule.
     #[must_use]
+    /// What the deadline is computed by.
     pub const fn rule(&self) -> DeadlineRule {
         self.rule
     }

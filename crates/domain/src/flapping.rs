@@ -14,7 +14,7 @@ use crate::verdict::Verdict;
 pub struct FlappingLimits {
     /// Most steps within the period that are told one by one; 0: all of them, always.
     pub changes_max: u32,
-    /// The period.
+    /// How far back changes are counted.
     pub period: Duration,
     /// A verdict that has stood for so long ends the flapping.
     pub steady: Duration,

@@ -94,9 +94,9 @@ pub struct ReadingsPlot {
 /// One numeric field of [`ReadingsPlot`]; every list has an item for each step.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct FieldSteps {
-    /// Its measurement.
+    /// The measurement of the series.
     pub measurement: String,
-    /// Its name.
+    /// The field of the series.
     pub name: String,
     /// The smallest value of each step.
     pub min: Vec<Option<f64>>,

@@ -142,8 +142,8 @@ pub struct LedgerLine {
     pub publisher: PublisherId,
     /// Which of its lives.
     pub incarnation: Incarnation,
-    /// The account.
     #[serde(flatten)]
+    /// What became of every row of it.
     pub account: Account,
     /// Those of the stored rows that are on the monitor's own disk alone.
     #[serde(default)]
@@ -218,7 +218,7 @@ pub struct LedgerReply {
     /// Since when this ledger knows whose the rows without numbers are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The sinks.
+    /// The databases that rows go to, each with its queue.
     pub sinks: Vec<SinkStatus>,
 }
 

@@ -11,7 +11,7 @@ pub enum SourceMark {
     Kafka {
         /// The cluster and the topic.
         topic: Arc<str>,
-        /// The partition.
+        /// Kafka's number of it, from 0.
         partition: i32,
         /// The place in it.
         offset: i64,

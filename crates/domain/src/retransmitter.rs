@@ -39,7 +39,7 @@ impl Default for DeliveryLimits {
 
 /// A run of numbers of one incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub struct SequenceRange {
     /// Which life numbered them.
     pub incarnation: Incarnation,
     /// First number.
@@ -48,7 +48,7 @@ pub struct Run {
     pub last: Sequence,
 }
 
-impl Run {
+impl SequenceRange {
     /// How many numbers.
     #[must_use]
     pub const fn len(&self) -> u64 {
@@ -85,7 +85,7 @@ pub struct Retransmitter {
 impl Retransmitter {
     /// Nothing sent yet; `left` is what an earlier life left in the outbox.
     #[must_use]
-    pub fn new(limits: DeliveryLimits, left: &[Run], now: Monotonic) -> Self {
+    pub fn new(limits: DeliveryLimits, left: &[SequenceRange], now: Monotonic) -> Self {
         let mut delivery = Self {
             limits,
             connected: false,
@@ -119,7 +119,7 @@ impl Retransmitter {
 
     /// New readings were kept. Returns whether they go out now, ahead of everything that waits;
     /// otherwise they wait their turn.
-    pub fn produced(&mut self, run: Run, now: Monotonic) -> bool {
+    pub fn produced(&mut self, run: SequenceRange, now: Monotonic) -> bool {
         let goes_out = self.connected && count(&self.in_flight) + run.len() <= self.limits.in_flight_max;
         if goes_out {
             if self.in_flight.is_empty() {
@@ -135,7 +135,7 @@ impl Retransmitter {
 
     /// The next readings of the backlog to send, oldest first, at most `readings_max`; they are in
     /// flight from now on. `None` when nothing waits, or there is no room, or no connection.
-    pub fn next_waiting(&mut self, readings_max: u64, now: Monotonic) -> Option<Run> {
+    pub fn next_waiting(&mut self, readings_max: u64, now: Monotonic) -> Option<SequenceRange> {
         let backlog_max = self.limits.in_flight_max - self.limits.in_flight_max / 8;
         let room = backlog_max.saturating_sub(count(&self.in_flight)).min(readings_max);
         if !self.connected || room == 0 {
@@ -146,7 +146,7 @@ impl Retransmitter {
         if sent_last < last {
             self.waiting.insert((incarnation, sent_last + 1), last);
         }
-        let run = Run { incarnation, first, last: sent_last };
+        let run = SequenceRange { incarnation, first, last: sent_last };
         if self.in_flight.is_empty() {
             self.last_progress = now;
         }
@@ -156,14 +156,14 @@ impl Retransmitter {
     }
 
     /// What was to be sent could not be handed to the connection: it waits again.
-    pub fn put_back(&mut self, run: Run) {
+    pub fn put_back(&mut self, run: SequenceRange) {
         remove(&mut self.in_flight, run);
         insert(&mut self.waiting, run);
         insert(&mut self.unsent, run);
     }
 
     /// What was to be sent is not in the outbox any more (given up at its limit).
-    pub fn forget(&mut self, run: Run) {
+    pub fn forget(&mut self, run: SequenceRange) {
         remove(&mut self.waiting, run);
         remove(&mut self.unsent, run);
         remove(&mut self.in_flight, run);
@@ -178,10 +178,10 @@ impl Retransmitter {
         highest: Sequence,
         gaps: &[(Sequence, Sequence)],
         now: Monotonic,
-    ) -> Vec<Run> {
+    ) -> Vec<SequenceRange> {
         let before = self.unconfirmed();
         let safe = safe_runs(incarnation, through, highest, gaps);
-        let believed: Vec<Run> = safe.into_iter().flat_map(|run| without(run, &[&self.unsent])).collect();
+        let believed: Vec<SequenceRange> = safe.into_iter().flat_map(|run| without(run, &[&self.unsent])).collect();
         for run in &believed {
             self.forget(*run);
         }
@@ -225,7 +225,7 @@ impl Retransmitter {
 
     /// The parts of a range that are neither in flight nor waiting: nobody will ever send these.
     #[must_use]
-    pub fn not_held(&self, range: Run) -> Vec<Run> {
+    pub fn not_held(&self, range: SequenceRange) -> Vec<SequenceRange> {
         without(range, &[&self.waiting, &self.in_flight])
     }
 
@@ -246,7 +246,7 @@ impl Retransmitter {
         for (incarnation, first, last) in gaps {
             let highest = self.highest.get(&incarnation).copied().unwrap_or(0);
             if first < highest {
-                let gap = Run { incarnation, first, last: last.min(highest) };
+                let gap = SequenceRange { incarnation, first, last: last.min(highest) };
                 remove(&mut self.in_flight, gap);
                 insert(&mut self.waiting, gap);
             }
@@ -255,7 +255,7 @@ impl Retransmitter {
 
     fn send_all_again(&mut self) {
         for ((incarnation, first), last) in std::mem::take(&mut self.in_flight) {
-            insert(&mut self.waiting, Run { incarnation, first, last });
+            insert(&mut self.waiting, SequenceRange { incarnation, first, last });
         }
     }
 }
@@ -267,24 +267,24 @@ pub fn safe_runs(
     through: Sequence,
     highest: Sequence,
     gaps: &[(Sequence, Sequence)],
-) -> Vec<Run> {
+) -> Vec<SequenceRange> {
     let mut safe = Vec::new();
     if through >= 1 {
-        safe.push(Run { incarnation, first: 1, last: through });
+        safe.push(SequenceRange { incarnation, first: 1, last: through });
     }
     // Only the lowest gaps are reported: beyond the last one nothing is known to be safe.
     let mut gaps: Vec<_> = gaps.iter().filter(|(first, last)| first <= last && *first > through).collect();
     gaps.sort_unstable();
     for pair in gaps.windows(2) {
         if pair[0].1 + 1 < pair[1].0 {
-            safe.push(Run { incarnation, first: pair[0].1 + 1, last: pair[1].0 - 1 });
+            safe.push(SequenceRange { incarnation, first: pair[0].1 + 1, last: pair[1].0 - 1 });
         }
     }
     if gaps.len() < GAPS_REPORTED_MAX
         && let Some(last_gap) = gaps.last()
         && last_gap.1 < highest
     {
-        safe.push(Run { incarnation, first: last_gap.1 + 1, last: highest });
+        safe.push(SequenceRange { incarnation, first: last_gap.1 + 1, last: highest });
     }
     safe
 }
@@ -299,21 +299,21 @@ fn count(runs: &Runs) -> u64 {
 }
 
 /// The parts of a range that are in none of these.
-fn without(range: Run, taken: &[&Runs]) -> Vec<Run> {
+fn without(range: SequenceRange, taken: &[&Runs]) -> Vec<SequenceRange> {
     let mut rest: Runs = BTreeMap::new();
     insert(&mut rest, range);
     for runs in taken {
         let from = runs.range(..=(range.incarnation, range.first)).next_back();
         let from = from.map_or((range.incarnation, range.first), |(start, _)| *start);
         for (&(incarnation, first), &last) in runs.range(from..=(range.incarnation, range.last)) {
-            remove(&mut rest, Run { incarnation, first, last });
+            remove(&mut rest, SequenceRange { incarnation, first, last });
         }
     }
-    rest.into_iter().map(|((incarnation, first), last)| Run { incarnation, first, last }).collect()
+    rest.into_iter().map(|((incarnation, first), last)| SequenceRange { incarnation, first, last }).collect()
 }
 
-fn insert(runs: &mut Runs, run: Run) {
-    let Run { incarnation, mut first, mut last } = run;
+fn insert(runs: &mut Runs, run: SequenceRange) {
+    let SequenceRange { incarnation, mut first, mut last } = run;
     while let Some((&(_, start), &end)) =
         runs.range((incarnation, 0)..=(incarnation, last.saturating_add(1))).next_back()
     {
@@ -327,8 +327,8 @@ fn insert(runs: &mut Runs, run: Run) {
     runs.insert((incarnation, first), last);
 }
 
-fn remove(runs: &mut Runs, run: Run) {
-    let Run { incarnation, first, last } = run;
+fn remove(runs: &mut Runs, run: SequenceRange) {
+    let SequenceRange { incarnation, first, last } = run;
     while let Some((&(_, start), &end)) = runs.range((incarnation, 0)..=(incarnation, last)).next_back() {
         if end < first {
             break;
@@ -353,8 +353,8 @@ mod tests {
 
     const LIFE: Incarnation = Incarnation(7);
 
-    fn run(first: u64, last: u64) -> Run {
-        Run { incarnation: LIFE, first, last }
+    fn run(first: u64, last: u64) -> SequenceRange {
+        SequenceRange { incarnation: LIFE, first, last }
     }
 
     fn at(millis: u64) -> Monotonic {
@@ -370,14 +370,14 @@ mod tests {
 
     #[test]
     fn live_goes_first_and_the_backlog_behind_it_in_order() {
-        let earlier = Run { incarnation: Incarnation(3), first: 5, last: 9 };
+        let earlier = SequenceRange { incarnation: Incarnation(3), first: 5, last: 9 };
         let mut delivery = Retransmitter::new(DeliveryLimits::default(), &[earlier], at(0));
         assert!(!delivery.produced(run(1, 2), at(0)), "not connected: it waits");
         assert_eq!(delivery.next_waiting(100, at(0)), None);
         delivery.connected(at(1));
         assert!(delivery.produced(run(3, 3), at(1)), "live goes out at once");
-        assert_eq!(delivery.next_waiting(3, at(1)), Some(Run { last: 7, ..earlier }));
-        assert_eq!(delivery.next_waiting(3, at(1)), Some(Run { first: 8, ..earlier }));
+        assert_eq!(delivery.next_waiting(3, at(1)), Some(SequenceRange { last: 7, ..earlier }));
+        assert_eq!(delivery.next_waiting(3, at(1)), Some(SequenceRange { first: 8, ..earlier }));
         assert_eq!(delivery.next_waiting(3, at(1)), Some(run(1, 2)));
         assert_eq!((delivery.next_waiting(3, at(1)), delivery.unconfirmed(), delivery.backlog()), (None, 8, 0));
     }
@@ -397,14 +397,14 @@ mod tests {
     /// Found by `prove --rows`: somebody had used number 1 before its publisher was connected.
     #[test]
     fn what_was_never_sent_is_not_believed_to_be_safe() {
-        let left = Run { incarnation: Incarnation(3), first: 1, last: 4 };
+        let left = SequenceRange { incarnation: Incarnation(3), first: 1, last: 4 };
         let mut delivery = Retransmitter::new(DeliveryLimits::default(), &[left], at(0));
         delivery.produced(run(1, 5), at(0));
         delivery.connected(at(1));
         assert_eq!(delivery.reported(LIFE, 3, 3, &[], at(1)), []);
-        assert_eq!(delivery.next_waiting(3, at(1)), Some(Run { last: 3, ..left }));
-        assert_eq!(delivery.reported(left.incarnation, 4, 4, &[], at(1)), [Run { last: 3, ..left }]);
-        assert_eq!(delivery.next_waiting(3, at(1)), Some(Run { first: 4, ..left }));
+        assert_eq!(delivery.next_waiting(3, at(1)), Some(SequenceRange { last: 3, ..left }));
+        assert_eq!(delivery.reported(left.incarnation, 4, 4, &[], at(1)), [SequenceRange { last: 3, ..left }]);
+        assert_eq!(delivery.next_waiting(3, at(1)), Some(SequenceRange { first: 4, ..left }));
         let sent = delivery.next_waiting(2, at(1)).unwrap();
         delivery.put_back(sent);
         assert_eq!(delivery.reported(LIFE, 5, 5, &[], at(2)), [], "it could not be handed over");
@@ -417,11 +417,11 @@ mod tests {
 
     #[test]
     fn new_readings_go_out_at_once_while_a_backlog_fills_the_window() {
-        let left = Run { incarnation: Incarnation(3), first: 1, last: 1_000 };
+        let left = SequenceRange { incarnation: Incarnation(3), first: 1, last: 1_000 };
         let limits = DeliveryLimits { in_flight_max: 80, ..DeliveryLimits::default() };
         let mut delivery = Retransmitter::new(limits, &[left], at(0));
         delivery.connected(at(0));
-        assert_eq!(delivery.next_waiting(500, at(0)), Some(Run { last: 70, ..left }));
+        assert_eq!(delivery.next_waiting(500, at(0)), Some(SequenceRange { last: 70, ..left }));
         assert_eq!(delivery.next_waiting(500, at(0)), None);
         assert!(delivery.produced(run(1, 10), at(1)), "an eighth is theirs");
         assert!(!delivery.produced(run(11, 11), at(1)));
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_in_flight_nor_waiting_will_never_be_sent() {
-        let earlier = Run { incarnation: Incarnation(3), first: 5, last: 9 };
+        let earlier = SequenceRange { incarnation: Incarnation(3), first: 5, last: 9 };
         let mut delivery = Retransmitter::new(DeliveryLimits::default(), &[earlier], at(0));
         delivery.connected(at(0));
         delivery.produced(run(1, 10), at(0));
@@ -467,9 +467,9 @@ mod tests {
         assert_eq!(delivery.not_held(run(1, 12)), [run(1, 4), run(7, 8), run(11, 12)]);
         assert_eq!(delivery.not_held(run(5, 6)), []);
         assert_eq!(delivery.not_held(run(6, 7)), [run(7, 7)]);
-        let of_earlier = |first, last| Run { first, last, ..earlier };
+        let of_earlier = |first, last| SequenceRange { first, last, ..earlier };
         assert_eq!(delivery.not_held(of_earlier(1, 6)), [of_earlier(1, 4)]);
-        let of_another = Run { incarnation: Incarnation(5), first: 1, last: 3 };
+        let of_another = SequenceRange { incarnation: Incarnation(5), first: 1, last: 3 };
         assert_eq!(delivery.not_held(of_another), [of_another]);
     }
 
@@ -503,7 +503,7 @@ mod tests {
             Just(Step::Report), Just(Step::Cut), Just(Step::Connect), (1_u64..90_000).prop_map(Step::Wait)], 1..120)) {
             let mut delivery = connected(60);
             let (mut now, mut produced) = (0, 0);
-            let (mut wire, mut safe) = (Vec::<Run>::new(), BTreeSet::<u64>::new());
+            let (mut wire, mut safe) = (Vec::<SequenceRange>::new(), BTreeSet::<u64>::new());
             let steps = steps.into_iter().chain(std::iter::repeat_n(
                 [Step::Connect, Step::Send(u64::MAX), Step::Arrive(0), Step::Report, Step::Wait(60_000)], 100).flatten());
             for step in steps {

@@ -24,7 +24,7 @@ pub struct SubscriberStatus {
 /// A message that could not be read, kept so that a person can see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadMessage {
-    /// Its topic.
+    /// The MQTT topic that it came on.
     pub topic: String,
     /// Its beginning, as text.
     pub excerpt: String,
@@ -79,7 +79,7 @@ pub struct Attempt {
     /// Whom.
     pub target: String,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// About whom; at most the first ten of a digest.
     pub publishers: Vec<PublisherId>,
     /// What, in words: the first notice of a digest.
@@ -93,7 +93,7 @@ pub struct Attempt {
 /// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The target has it.
     Delivered,
     /// Not this time: it is tried again.

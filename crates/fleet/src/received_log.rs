@@ -37,29 +37,29 @@ pub struct ReceivedLogConfig {
 
 /// The log.
 pub struct ReceivedLog {
-    shared: Arc<Shared>,
+    shared: Arc<LogQueue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct LogQueue {
+    waiting: Mutex<WaitingLines>,
     /// The first line waits, or the end has come.
     changed: Condvar,
 }
 
 /// Lines on their way to the thread.
 #[derive(Default)]
-struct Waiting {
+struct WaitingLines {
     text: Vec<u8>,
     /// Where each line ends, and what it is.
-    ends: Vec<(usize, Line)>,
+    ends: Vec<(usize, LineKind)>,
     left_out: u64,
     ended: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum LineKind {
     /// To be written as it is.
     Plain,
     /// In line protocol, with its time at the end.
@@ -73,7 +73,7 @@ impl ReceivedLog {
     /// When it cannot be written.
     pub fn open(config: ReceivedLogConfig) -> io::Result<Self> {
         let file = Rotated::open(config)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(LogQueue::default());
         let lines = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("received log".to_owned()).spawn(move || write(&lines, file))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
@@ -81,7 +81,7 @@ impl ReceivedLog {
 
     /// Adds a line, or counts it where the disk is too slow.
     pub fn line(&self, line: &str) {
-        self.shared.push(line.as_bytes(), Line::Plain);
+        self.shared.push(line.as_bytes(), LineKind::Plain);
     }
 
     /// Writes what waits, and nothing more after it. It may block.
@@ -96,12 +96,12 @@ impl ReceivedLog {
 
 impl ReceivedRows for ReceivedLog {
     fn row(&self, row: &[u8]) {
-        self.shared.push(row, Line::Row);
+        self.shared.push(row, LineKind::Row);
     }
 }
 
-impl Shared {
-    fn push(&self, line: &[u8], kind: Line) {
+impl LogQueue {
+    fn push(&self, line: &[u8], kind: LineKind) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.text.len() + line.len() > WAITING_BYTES_MAX {
             waiting.left_out += 1;
@@ -116,14 +116,14 @@ impl Shared {
     }
 
     /// What has gathered, as soon as there is something.
-    fn take(&self) -> Waiting {
+    fn take(&self) -> WaitingLines {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let nothing = |waiting: &mut Waiting| waiting.ends.is_empty() && !waiting.ended;
+        let nothing = |waiting: &mut WaitingLines| waiting.ends.is_empty() && !waiting.ended;
         let waiting = self.changed.wait_while(waiting, nothing).unwrap_or_else(PoisonError::into_inner);
         let gathered = self.changed.wait_timeout_while(waiting, GATHER, |waiting| !waiting.ended);
         let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let ended = waiting.ended;
-        Waiting { ended, ..std::mem::take(&mut *waiting) }
+        WaitingLines { ended, ..std::mem::take(&mut *waiting) }
     }
 }
 
@@ -133,7 +133,7 @@ impl Drop for ReceivedLog {
     }
 }
 
-fn write(lines: &Shared, mut file: Rotated) {
+fn write(lines: &LogQueue, mut file: Rotated) {
     let mut seconds = SecondText::default();
     let mut failing = false;
     let mut ended = false;
@@ -184,13 +184,13 @@ impl Rotated {
         Ok(Self { config, file: BufWriter::with_capacity(FILE_BUFFER_BYTES, file), bytes })
     }
 
-    fn write(&mut self, lines: &Waiting, seconds: &mut SecondText) -> io::Result<()> {
+    fn write(&mut self, lines: &WaitingLines, seconds: &mut SecondText) -> io::Result<()> {
         let mut begin = 0;
         for &(end, kind) in &lines.ends {
             let line = lines.text.get(begin..end).unwrap_or_default();
             match kind {
-                Line::Plain => self.line(&[line])?,
-                Line::Row => self.row(line, seconds)?,
+                LineKind::Plain => self.line(&[line])?,
+                LineKind::Row => self.row(line, seconds)?,
             }
             begin = end;
         }
@@ -296,9 +296,9 @@ mod tests {
     fn what_finds_no_room_is_counted_in_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("received.log");
-        let shared = Shared::default();
+        let shared = LogQueue::default();
         for line in [&vec![b'x'; WAITING_BYTES_MAX][..], b"too much", b"this too"] {
-            shared.push(line, Line::Plain);
+            shared.push(line, LineKind::Plain);
         }
         shared.waiting.lock().unwrap().ended = true;
         let config = ReceivedLogConfig { path: path.clone(), file_bytes_max: u64::MAX, files_max: 1 };

@@ -49,13 +49,13 @@ pub struct StatusView {
 /// One publisher in [`StatusView`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PublisherView {
-    /// Its id.
+    /// Who it is.
     pub id: PublisherId,
-    /// Its host.
+    /// Where it runs, as it says itself.
     pub host: HostName,
     /// Its process id, where known.
     pub pid: Option<u32>,
-    /// The verdict.
+    /// What is true of it now.
     pub verdict: Verdict,
     /// Since when.
     pub since: Timestamp,

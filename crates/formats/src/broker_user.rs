@@ -19,7 +19,7 @@ use super::users::{User, UserRole};
 pub enum Role {
     /// The monitor, and what it starts itself.
     Monitor,
-    /// A publisher.
+    /// One publisher, under its own id.
     Publisher,
     /// A host's agent.
     Agent,

@@ -188,7 +188,7 @@ pub fn probe_data(process: &ProcessIdentity) -> String {
 pub enum ProbeTarget {
     /// Whoever has this PID.
     Pid(u32),
-    /// This process.
+    /// One process, by PID, start time and boot.
     Process(ProcessIdentity),
 }
 

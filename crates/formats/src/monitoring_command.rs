@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use heartwatch_domain::command::{CommandResult, Outcome};
+use heartwatch_domain::command::{CommandOutcome, CommandResult};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::Timestamp;
 
@@ -119,8 +119,8 @@ pub struct MonitoringResult {
 impl MonitoringResult {
     /// An outcome as it is told.
     #[must_use]
-    pub fn of(outcome: &Outcome, at: Timestamp) -> Self {
-        let Outcome { id, kind, client_id, success, output } = outcome.clone();
+    pub fn of(outcome: &CommandOutcome, at: Timestamp) -> Self {
+        let CommandOutcome { id, kind, client_id, success, output } = outcome.clone();
         let timestamp = at.as_nanos().div_euclid(1_000_000_000);
         Self { command_id: id, client_id, command_type: kind, success, output, timestamp }
     }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_result_of_a_probe_is_told_from_others() {
-        let outcome = |kind: &str, client_id: &str| Outcome {
+        let outcome = |kind: &str, client_id: &str| CommandOutcome {
             id: "probe-1".to_owned(),
             kind: kind.to_owned(),
             client_id: client_id.to_owned(),

@@ -71,8 +71,8 @@ pub struct MonitoringData {
     /// All of its fields, where they are more than `value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<BTreeMap<String, Value>>,
-    /// Its tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// By name; each is a string.
     pub tags: BTreeMap<String, String>,
     /// Which of the messages of one reading this is, from 2 on; the first does not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,7 +168,7 @@ pub fn host_of(hostname: &str) -> Result<HostName, MonitoringDataError> {
 
 /// A message, read: whose reading it is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
+pub struct AttributedReading {
     /// Whose.
     pub publisher: PublisherId,
     /// Where it runs.
@@ -202,7 +202,7 @@ impl MonitoringData {
     ///
     /// # Errors
     /// [`MonitoringDataError`], which says what would be right.
-    pub fn measured(self) -> Result<Measured, MonitoringDataError> {
+    pub fn measured(self) -> Result<AttributedReading, MonitoringDataError> {
         let publisher = publisher_of(&self.client_id)?;
         let host = host_of(&self.hostname)?;
         let nanos = match self.time_ns {
@@ -213,7 +213,7 @@ impl MonitoringData {
         let numbers = self.seq.filter(|seq| (1..=SEQUENCE_MAX).contains(seq)).zip(self.incarnation);
         let incarnation = numbers.map(|(_, incarnation)| Incarnation(incarnation));
         if self.part.is_some() {
-            return Ok(Measured { publisher, host, incarnation, reading: None });
+            return Ok(AttributedReading { publisher, host, incarnation, reading: None });
         }
         let fields = match self.fields {
             Some(fields) => fields.into_iter().map(|(key, value)| field(key, value)).collect::<Result<_, _>>()?,
@@ -226,7 +226,7 @@ impl MonitoringData {
             tags: self.tags.into_iter().collect(),
             fields,
         };
-        Ok(Measured { publisher, host, incarnation, reading: Some(reading) })
+        Ok(AttributedReading { publisher, host, incarnation, reading: Some(reading) })
     }
 }
 

@@ -190,7 +190,7 @@ impl Serialize for Fields<'_> {
 mod tests {
     use super::*;
     use crate::line_protocol::encode_reading;
-    use crate::monitoring_data::{Measured, decode};
+    use crate::monitoring_data::{AttributedReading, decode};
     use heartwatch_domain::publisher::{HostName, PublisherId};
     use heartwatch_domain::time::Timestamp;
 
@@ -219,7 +219,7 @@ mod tests {
         Ok(all.inspect(|(key, _)| assert_eq!(*key, b"h")).map(|(_, payload)| payload.to_vec()).collect())
     }
 
-    fn measured(payload: &[u8]) -> Measured {
+    fn measured(payload: &[u8]) -> AttributedReading {
         decode(payload).unwrap().measured().unwrap()
     }
 

@@ -26,7 +26,7 @@ pub trait UserRole: Copy + Display + FromStr<Err = String> {
 /// Somebody who logs in with a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct User<R> {
-    /// The name.
+    /// As it is typed at the login.
     pub name: String,
     /// What it may do.
     pub role: R,

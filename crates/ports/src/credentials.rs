@@ -30,9 +30,9 @@ impl fmt::Debug for Secret {
 /// A user and its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The user.
+    /// As the server knows it.
     pub user: String,
-    /// Its password.
+    /// Empty where the user has none.
     pub password: Secret,
 }
 

@@ -78,9 +78,9 @@ pub enum TransportEvent {
 /// A message to publish, always at QoS 1 unless said otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The topic.
+    /// Where to, without wildcards.
     pub topic: String,
-    /// The payload.
+    /// Sent as it is.
     pub payload: Vec<u8>,
     /// Whether the broker confirms it. Level-triggered messages that are repeated anyway need no confirmation.
     pub at_least_once: bool,
@@ -98,7 +98,7 @@ pub enum TransportError {
     /// No broker would take it: sending it would only break the connection.
     #[error("a message to '{topic}' cannot be sent: {reason}")]
     Unsendable {
-        /// Its topic.
+        /// Where it was to go.
         topic: String,
         /// What is wrong with it.
         reason: String,
@@ -298,9 +298,9 @@ pub trait KeepLastSeen: Send + Sync + std::fmt::Debug {
 /// A value in a store of configurations, and the revision of the store at which it was put there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// Its key.
+    /// Its name in the store.
     pub key: String,
-    /// The value.
+    /// As it stands there, text or not.
     pub value: Vec<u8>,
     /// When it was last changed.
     pub revision: i64,

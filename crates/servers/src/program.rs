@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 pub struct Launch<'a> {
     /// Its file.
     pub program: &'a Path,
-    /// Its arguments.
+    /// Given to it as they are: no shell reads them.
     pub arguments: Vec<OsString>,
     /// What it gets beside our environment, of which every `HEARTWATCH_…` is left out.
     pub environment: Vec<(OsString, OsString)>,

@@ -26,7 +26,7 @@ pub struct Server {
     pub name: String,
     /// Its file.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Given to it as they are, at every start.
     pub arguments: Vec<OsString>,
     /// Its variables.
     pub environment: Vec<(OsString, OsString)>,

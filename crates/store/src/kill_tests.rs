@@ -14,7 +14,7 @@ use heartwatch_domain::intake::IntakeEntry;
 use heartwatch_domain::notice::{GaveUp, Notice};
 use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading};
-use heartwatch_domain::retransmitter::Run;
+use heartwatch_domain::retransmitter::SequenceRange;
 use heartwatch_domain::time::Timestamp;
 
 const KILLS: u64 = 200;
@@ -63,7 +63,7 @@ async fn write(directory: &Path) {
             numbers().map(|sequence| (sequence, format!("m,publisher=a value={sequence}i {sequence}"))).collect();
         let entry = IntakeEntry::Readings { publisher: publisher.clone(), host: host.clone(), incarnation, lines };
         let kept = journal.append(Arc::new(vec![entry])).await.unwrap();
-        let safe = Run { incarnation, first: 1, last: kept.states[0].through };
+        let safe = SequenceRange { incarnation, first: 1, last: kept.states[0].through };
         outbox.confirmed(incarnation, &[safe], Confirmer::Unnamed).unwrap();
         let batch = journal.next_batch(10, 1_000).await.unwrap();
         journal.delivered(batch.block_ids, Vec::new()).await.unwrap();

@@ -4,7 +4,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 /// One line without its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
+pub enum BoundedLine {
     /// All of it.
     Whole(Vec<u8>),
     /// It was longer than allowed: its beginning, and how many bytes were thrown away.
@@ -16,7 +16,7 @@ pub enum Line {
     },
 }
 
-impl Line {
+impl BoundedLine {
     /// How many bytes were thrown away.
     #[must_use]
     pub const fn bytes_cut(&self) -> usize {
@@ -59,7 +59,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     ///
     /// # Errors
     /// When the pipe cannot be read.
-    pub async fn next(&mut self) -> std::io::Result<Option<Line>> {
+    pub async fn next(&mut self) -> std::io::Result<Option<BoundedLine>> {
         loop {
             let available = self.reader.fill_buf().await?;
             if available.is_empty() {
@@ -79,16 +79,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    fn take(&mut self) -> Line {
+    fn take(&mut self) -> BoundedLine {
         let mut line = std::mem::take(&mut self.line);
         match std::mem::take(&mut self.bytes_cut) {
             0 => {
                 if line.ends_with(b"\r") {
                     line.pop();
                 }
-                Line::Whole(line)
+                BoundedLine::Whole(line)
             }
-            bytes_cut => Line::Cut { beginning: line, bytes_cut },
+            bytes_cut => BoundedLine::Cut { beginning: line, bytes_cut },
         }
     }
 }
@@ -106,8 +106,8 @@ mod tests {
         while let Some(line) = lines.next().await.unwrap() {
             all.push(line);
         }
-        let whole = |text: &str| Line::Whole(text.as_bytes().to_vec());
-        let cut = Line::Cut { beginning: b"xxxxxxxx".to_vec(), bytes_cut: 99_992 };
+        let whole = |text: &str| BoundedLine::Whole(text.as_bytes().to_vec());
+        let cut = BoundedLine::Cut { beginning: b"xxxxxxxx".to_vec(), bytes_cut: 99_992 };
         assert_eq!(all, [whole("one"), whole(""), cut, whole("exactly8"), whole("last")]);
         assert_eq!(all[2].text(), "xxxxxxxx … (99992 bytes cut)");
         assert_eq!(whole("\x1b[31mred \t").text(), " [31mred", "harmless");

@@ -18,7 +18,7 @@ pub struct BrokerCounts {
     pub dropped: AtomicU64,
     /// Clients that lost their session to another one with the same id.
     pub taken_over: AtomicU64,
-    /// Its connections.
+    /// How many came, stay and were turned away.
     pub connections: Arc<ConnectionCounts>,
 }
 

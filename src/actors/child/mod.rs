@@ -47,9 +47,9 @@ const RESTART_GRACE: Duration = Duration::from_secs(10);
 pub struct ChildConfig {
     /// Whose program it is; its output is logged under this id.
     pub publisher: PublisherId,
-    /// The program.
+    /// The file that is run.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Given to it as they are: no shell reads them.
     pub arguments: Vec<OsString>,
     /// Variables on top of our own environment.
     pub environment: Vec<(OsString, OsString)>,

@@ -5,9 +5,9 @@
 //! that must survive is in the journal, so a new life of the writer goes on where the last one was.
 
 mod bisection;
-mod delivery;
-mod shared;
+mod delivery_loop;
 mod sink_health;
+mod writer_state;
 
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
@@ -21,10 +21,10 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Respon
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::delivery::Delivery;
-use self::shared::Shared;
-pub use self::shared::WriterCounters;
+use self::delivery_loop::DeliveryLoop;
 use self::sink_health::Health;
+pub use self::writer_state::WriterCounters;
+use self::writer_state::WriterState;
 use crate::messages::ask::AskLedger;
 use crate::messages::change::{RecordChanges, RecordStanding};
 use crate::messages::drain::Drain;
@@ -88,7 +88,7 @@ pub struct WriterParts {
     journal: Journal,
     aim: Rc<RefCell<SetSink>>,
     clock: Clock,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
     /// Where the loop runs; none before the first one.
     thread: Rc<OnceCell<DedicatedThread>>,
 }
@@ -152,7 +152,7 @@ impl InfluxWriter {
         };
         let (drain, draining) = watch::channel(None);
         let (ends, ended) = watch::channel(false);
-        let delivery = Delivery::new(&self.parts, sink, config, draining);
+        let delivery = DeliveryLoop::new(&self.parts, sink, config, draining);
         let task = runtime.spawn(async move {
             delivery.run().await;
             ends.send_replace(true);

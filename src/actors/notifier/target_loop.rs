@@ -14,7 +14,7 @@ use super::others::Others;
 use crate::messages::notice::Target;
 use heartwatch_domain::notice::{MINUTE, Notice, Pace, Step, TargetState};
 use heartwatch_domain::publisher::PublisherId;
-use heartwatch_domain::status::{Attempt, Outcome};
+use heartwatch_domain::status::{Attempt, AttemptOutcome};
 use heartwatch_domain::time::{Monotonic, Timestamp, describe_duration};
 use heartwatch_formats::notification::message;
 use heartwatch_ports::NotifyError;
@@ -192,7 +192,7 @@ impl TargetLoop {
             self.log.borrow_mut().note(Attempt {
                 at: self.clock.wall(),
                 target: self.target.config.name.clone(),
-                outcome: Outcome::GivenUp,
+                outcome: AttemptOutcome::GivenUp,
                 publishers: Vec::new(),
                 summary: "too old to be told".to_owned(),
                 notices: usize::try_from(too_old).unwrap_or(usize::MAX),
@@ -245,10 +245,10 @@ impl TargetLoop {
             None => Err(NotifyError::Refused { reason: "it cannot be written as JSON".to_owned() }),
         };
         let (outcome, reason) = match &sent {
-            Ok(()) => (Outcome::Delivered, ""),
-            Err(NotifyError::Refused { reason }) if notices == 1 => (Outcome::GivenUp, reason.as_str()),
-            Err(NotifyError::Refused { reason }) => (Outcome::Failed, reason.as_str()),
-            Err(NotifyError::Retry { reason, .. }) => (Outcome::Failed, reason.as_str()),
+            Ok(()) => (AttemptOutcome::Delivered, ""),
+            Err(NotifyError::Refused { reason }) if notices == 1 => (AttemptOutcome::GivenUp, reason.as_str()),
+            Err(NotifyError::Refused { reason }) => (AttemptOutcome::Failed, reason.as_str()),
+            Err(NotifyError::Retry { reason, .. }) => (AttemptOutcome::Failed, reason.as_str()),
         };
         self.note(&outgoing.notices, outcome, reason);
         let target_name = self.target.config.name.as_str();
@@ -297,7 +297,7 @@ impl TargetLoop {
                     self.backoff.next().unwrap_or(self.target.config.backoff_max).max(retry_after.unwrap_or_default());
                 if let Some(reason) = self.not_taken(number, wait, &reason) {
                     tracing::error!(target_name = self.target.config.name, reason, notices, "notification given up");
-                    self.note(&outgoing.notices, Outcome::GivenUp, &reason);
+                    self.note(&outgoing.notices, AttemptOutcome::GivenUp, &reason);
                     self.give_up(number, reason).await?;
                     return Ok(Rest::None);
                 }
@@ -356,7 +356,7 @@ impl TargetLoop {
         Some(format!("not taken in {attempts} attempts, while others were: {reason}"))
     }
 
-    fn note(&self, notices: &[Notice], outcome: Outcome, reason: &str) {
+    fn note(&self, notices: &[Notice], outcome: AttemptOutcome, reason: &str) {
         let mut publishers: Vec<PublisherId> = Vec::new();
         for notice in notices {
             if publishers.len() < PUBLISHERS_NAMED_MAX && !publishers.contains(notice.publisher()) {

@@ -2,7 +2,7 @@
 
 use heartwatch_domain::publisher::HostName;
 use heartwatch_domain::reading::{Reading, Sequence};
-use heartwatch_domain::retransmitter::Run;
+use heartwatch_domain::retransmitter::SequenceRange;
 use heartwatch_formats::envelope::{self, Problem};
 
 /// Readings as messages.
@@ -23,7 +23,7 @@ pub(super) struct Messages {
 /// What is wrong with all of them alike.
 pub(super) fn messages(
     host: &HostName,
-    run: Run,
+    run: SequenceRange,
     readings: &[Reading],
     bytes_max: usize,
     usual_max: usize,
@@ -75,7 +75,7 @@ mod tests {
         let host = HostName::parse("h").unwrap();
         let poisoned = Reading { tags: vec![("host".to_owned(), "web1".to_owned())], ..reading(2, "poison") };
         let readings = [reading(1, "one"), poisoned, reading(3, &"x".repeat(5_000)), reading(4, "four")];
-        let run = Run { incarnation: Incarnation(1), first: 1, last: 4 };
+        let run = SequenceRange { incarnation: Incarnation(1), first: 1, last: 4 };
         let Messages { payloads, large, unsendable } = messages(&host, run, &readings, 4_096, usize::MAX).unwrap();
         assert!(large.is_empty());
         let sent = String::from_utf8(payloads.concat()).unwrap();
@@ -85,7 +85,7 @@ mod tests {
         let held = messages(&host, run, &readings[2..], 10_000, 1_024).unwrap();
         assert_eq!((held.payloads.len(), held.large[0].0, held.unsendable.len()), (1, 3, 0));
         assert!(messages(&host, run, &readings[..1], 4_096, 4_096).unwrap().unsendable.is_empty());
-        let beyond = Run { incarnation: Incarnation(u64::MAX), ..run };
+        let beyond = SequenceRange { incarnation: Incarnation(u64::MAX), ..run };
         assert!(messages(&host, beyond, &readings[..1], 4_096, 4_096).is_err(), "that is no fault of the readings");
     }
 }

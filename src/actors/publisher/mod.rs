@@ -85,7 +85,6 @@ impl Feed {
 /// What a publisher does, and within which limits.
 #[derive(Debug, Clone)]
 pub(crate) struct PublisherConfig {
-    /// Its id.
     pub id: PublisherId,
     /// The host that it runs on.
     pub host: HostName,

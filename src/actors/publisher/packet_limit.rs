@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::Sequence;
-use heartwatch_domain::retransmitter::{Retransmitter, Run};
+use heartwatch_domain::retransmitter::{Retransmitter, SequenceRange};
 use heartwatch_domain::time::Monotonic;
 
 /// Messages are made no smaller than this.
@@ -37,7 +37,7 @@ pub(super) struct NotCarried {
 pub(super) struct PacketLimit {
     bytes_max: usize,
     /// The largest message of this connection that is not confirmed yet, and what it is of.
-    largest: Option<(usize, Run)>,
+    largest: Option<(usize, SequenceRange)>,
     fruitless: u32,
     successes: u32,
     successes_needed: u32,
@@ -68,7 +68,7 @@ impl PacketLimit {
     }
 
     /// A message of this size, of readings of this run, was handed to the connection.
-    pub(super) fn sent(&mut self, bytes: usize, run: Run) {
+    pub(super) fn sent(&mut self, bytes: usize, run: SequenceRange) {
         if self.largest.is_none_or(|(largest, _)| largest < bytes) {
             self.largest = Some((bytes, run));
         }
@@ -98,8 +98,9 @@ impl PacketLimit {
 
     /// A monitor has confirmed something.
     pub(super) fn confirmed(&mut self, delivery: &Retransmitter) {
-        let is_settled = |run: Run| delivery.not_held(run).iter().map(Run::len).sum::<u64>() == run.len();
-        self.large.retain(|&(incarnation, first), _| !is_settled(Run { incarnation, first, last: first }));
+        let is_settled =
+            |run: SequenceRange| delivery.not_held(run).iter().map(SequenceRange::len).sum::<u64>() == run.len();
+        self.large.retain(|&(incarnation, first), _| !is_settled(SequenceRange { incarnation, first, last: first }));
         self.tried = self.tried.filter(|(life, sequence, ..)| self.large.contains_key(&(*life, *sequence)));
         if let Some((bytes, _)) = self.largest.filter(|(_, run)| is_settled(*run)) {
             (self.largest, self.fruitless) = (None, 0);
@@ -150,8 +151,8 @@ mod tests {
 
     const LIFE: Incarnation = Incarnation(7);
 
-    fn run(first: u64, last: u64) -> Run {
-        Run { incarnation: LIFE, first, last }
+    fn run(first: u64, last: u64) -> SequenceRange {
+        SequenceRange { incarnation: LIFE, first, last }
     }
 
     /// A broker that ends the connection of who sends more than this at once, and 500 readings of 100 bytes with one of 5,000.

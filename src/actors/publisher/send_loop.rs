@@ -24,7 +24,7 @@ use heartwatch_domain::intake::DeliveryState;
 use heartwatch_domain::process::ProcessIdentity;
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::Sequence;
-use heartwatch_domain::retransmitter::{Retransmitter, Run, safe_runs};
+use heartwatch_domain::retransmitter::{Retransmitter, SequenceRange, safe_runs};
 use heartwatch_formats::envelope::{self, Confirmation, GivenUp, Goodbye, TopicKind};
 use heartwatch_ports::{Transport, TransportEvent};
 use heartwatch_store::outbox::{GivenUpRange, OutboxError};
@@ -94,7 +94,7 @@ impl SendLoop {
         let Prepared { config, mut worker, arrivals } = prepared;
         let (left, given_up, earlier) = (worker.left_by_earlier_lives()?, worker.given_up()?, worker.earlier_lives()?);
         if !left.is_empty() {
-            let readings: u64 = left.iter().map(Run::len).sum();
+            let readings: u64 = left.iter().map(SequenceRange::len).sum();
             tracing::info!(publisher = %config.id, readings, "the outbox holds readings of earlier lives, they are sent behind live ones");
         }
         let (metrics, env) = worker.error_metrics();
@@ -274,7 +274,11 @@ impl SendLoop {
             arrivals.wake_if_waiting();
         }
         for range in given_up {
-            self.delivery.forget(Run { incarnation: range.incarnation, first: range.first, last: range.last });
+            self.delivery.forget(SequenceRange {
+                incarnation: range.incarnation,
+                first: range.first,
+                last: range.last,
+            });
             tracing::error!(first = range.first, last = range.last, "the outbox is full: readings were given up");
             self.pulse.happened(DROPPED_ERROR, range.last - range.first + 1, self.clock.wall());
             self.given_up.push(range);
@@ -283,7 +287,7 @@ impl SendLoop {
         self.produced += readings.len() as u64;
         if let (Some(first), Some(last)) = (readings.first(), readings.last()) {
             let incarnation = self.config.incarnation;
-            let run = Run { incarnation, first: first.sequence, last: last.sequence };
+            let run = SequenceRange { incarnation, first: first.sequence, last: last.sequence };
             if self.delivery.produced(run, self.clock.monotonic()) && !self.send(run, &readings).await {
                 self.delivery.put_back(run);
             }
@@ -364,7 +368,8 @@ impl SendLoop {
     async fn nothing_to_hear_of(&mut self, life: Incarnation, by: Confirmer) {
         self.unanswered.remove(&life);
         let open = self.pulse.earlier.iter().filter(|(life, _)| self.unanswered.contains(life));
-        let open: Vec<Run> = open.map(|&(incarnation, last)| Run { incarnation, first: 1, last }).collect();
+        let open: Vec<SequenceRange> =
+            open.map(|&(incarnation, last)| SequenceRange { incarnation, first: 1, last }).collect();
         if open.is_empty() {
             return;
         }
@@ -376,8 +381,8 @@ impl SendLoop {
     }
 
     /// Numbers of this life are called safe that were never sent.
-    fn warn_of_another(&mut self, safe: &[Run], believed: &[Run]) {
-        let count = |runs: &[Run]| runs.iter().map(Run::len).sum::<u64>();
+    fn warn_of_another(&mut self, safe: &[SequenceRange], believed: &[SequenceRange]) {
+        let count = |runs: &[SequenceRange]| runs.iter().map(SequenceRange::len).sum::<u64>();
         let readings = count(safe) - count(believed);
         if readings > 0 && !std::mem::replace(&mut self.warned_of_another, true) {
             tracing::warn!(
@@ -397,11 +402,14 @@ impl SendLoop {
         }
         let given_out = if life == self.config.incarnation { self.pulse.last_sequence() } else { Sequence::MAX };
         let asked = state.missing().into_iter().map(|(first, last)| (first, last.min(given_out)));
-        let runs =
-            asked.filter(|(first, last)| first <= last).map(|(first, last)| Run { incarnation: life, first, last });
-        let mut gone: Vec<Run> = runs.flat_map(|run| self.delivery.not_held(run)).collect();
+        let runs = asked.filter(|(first, last)| first <= last).map(|(first, last)| SequenceRange {
+            incarnation: life,
+            first,
+            last,
+        });
+        let mut gone: Vec<SequenceRange> = runs.flat_map(|run| self.delivery.not_held(run)).collect();
         // what is being told already keeps its own reason
-        let being_told = |run: &Run| {
+        let being_told = |run: &SequenceRange| {
             self.given_up
                 .iter()
                 .any(|range| range.incarnation == run.incarnation && range.first <= run.last && run.first <= range.last)
@@ -412,7 +420,7 @@ impl SendLoop {
         }
         let Some(pieces) = self.on_disk(move |worker| worker.confirmed_by(&gone)).await else { return };
         let asks = Confirmer::of(state.journal);
-        for (Run { first, last, .. }, confirmed_by) in pieces {
+        for (SequenceRange { first, last, .. }, confirmed_by) in pieces {
             let reason = match confirmed_by {
                 Some(by) if by != asks => REASON_ELSEWHERE,
                 Some(_) => REASON_CONFIRMED,

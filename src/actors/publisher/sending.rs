@@ -5,7 +5,7 @@ use super::send_loop::SendLoop;
 use heartwatch_domain::error_metric::DROPPED_ERROR;
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::{Reading, Sequence};
-use heartwatch_domain::retransmitter::Run;
+use heartwatch_domain::retransmitter::SequenceRange;
 use heartwatch_formats::envelope::TopicKind;
 use heartwatch_ports::TransportError;
 use heartwatch_store::outbox::GivenUpRange;
@@ -35,18 +35,18 @@ impl SendLoop {
     }
 
     /// Numbers that the outbox does not hold any more were confirmed or given up: nobody waits for them.
-    fn forget_absent(&mut self, run: Run, readings: &[Reading]) {
+    fn forget_absent(&mut self, run: SequenceRange, readings: &[Reading]) {
         let mut next = run.first;
         for number in readings.iter().map(|reading| reading.sequence).chain([run.last + 1]) {
             if next < number {
-                self.delivery.forget(Run { first: next, last: number - 1, ..run });
+                self.delivery.forget(SequenceRange { first: next, last: number - 1, ..run });
             }
             next = number + 1;
         }
     }
 
     /// Hands readings to the connection; what of them no message can carry is given up. False: they wait.
-    pub(super) async fn send(&mut self, run: Run, readings: &[Reading]) -> bool {
+    pub(super) async fn send(&mut self, run: SequenceRange, readings: &[Reading]) -> bool {
         if self.setback.lasts() {
             return false;
         }
@@ -113,7 +113,7 @@ impl SendLoop {
             self.pulse.happened(DROPPED_ERROR, readings, self.clock.wall());
         }
         for range in &ranges {
-            self.delivery.forget(Run { incarnation, first: range.first, last: range.last });
+            self.delivery.forget(SequenceRange { incarnation, first: range.first, last: range.last });
         }
         self.given_up.extend(ranges);
         self.tell_given_up();

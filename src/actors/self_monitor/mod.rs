@@ -72,11 +72,11 @@ impl Default for SelfMonitorPace {
 pub struct SelfMonitorConfig {
     /// Under which id other monitors watch us.
     pub id: PublisherId,
-    /// This host.
+    /// Where we run.
     pub host: HostName,
     /// Which of our lives this is.
     pub incarnation: Incarnation,
-    /// Our process.
+    /// Our own PID, start time and boot; none where the system does not tell.
     pub process: Option<ProcessIdentity>,
     /// What our topics start with.
     pub prefix: Prefix,

@@ -10,7 +10,7 @@ use heartwatch_domain::time::{Monotonic, Timestamp};
 use heartwatch_formats::envelope::{self, EnvelopeError, Message, Prefix, Topic, TopicError};
 use heartwatch_formats::foreign::{Foreign, ForeignError, ForeignReading};
 use heartwatch_formats::line_protocol;
-use heartwatch_formats::monitoring_data::{self, Measured, MonitoringDataError};
+use heartwatch_formats::monitoring_data::{self, AttributedReading, MonitoringDataError};
 use heartwatch_formats::monitoring_row;
 use heartwatch_ports::Delivery;
 
@@ -51,7 +51,7 @@ pub enum Unreadable {
     Foreign(#[from] ForeignError),
     /// It came from Kafka, and is not what the topic promises.
     #[error(transparent)]
-    Measured(#[from] MonitoringDataError),
+    AttributedReading(#[from] MonitoringDataError),
 }
 
 impl Unreadable {
@@ -61,7 +61,7 @@ impl Unreadable {
         match self {
             Self::Payload(error) => error.is_oversized(),
             Self::Foreign(error) => matches!(error, ForeignError::Oversized { .. }),
-            Self::Measured(error) => error.is_oversized(),
+            Self::AttributedReading(error) => error.is_oversized(),
             Self::Topic(_) => false,
         }
     }
@@ -185,7 +185,7 @@ fn arrived(publisher: &PublisherId, lines: Vec<u8>, rows: u64, delivery: &Delive
 /// A message of Kafka's: numbered by a heartwatch before us, or some other writer's.
 fn translate_measured(rules: &Rules<'_>, delivery: &Delivery) -> Result<Translation, Unreadable> {
     let measured = monitoring_data::decode(&delivery.payload)?.measured()?;
-    let Measured { publisher, host, incarnation, reading } = measured;
+    let AttributedReading { publisher, host, incarnation, reading } = measured;
     let kind = BeatKind::Readings { incarnation };
     let Delivery { at, wall, way, .. } = *delivery;
     let beat = Beat { publisher: publisher.clone(), host: host.clone(), at, wall, way, kind };

@@ -11,7 +11,7 @@ use heartwatch_formats::foreign::Foreign;
 /// One publisher that is started or expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublisherEntry {
-    /// Its id.
+    /// Who it is, in its topics and its rows.
     pub id: PublisherId,
     /// Whether it is `never-started` when it is never heard.
     pub expected: bool,

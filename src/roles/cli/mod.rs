@@ -4,8 +4,8 @@
 //! A secret is never the value of a flag, where every user of the machine can read it in the process table.
 
 mod agent;
-mod ask;
 mod broker;
+mod client;
 mod demo;
 mod exec;
 mod publish;
@@ -21,8 +21,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::agent::AgentArgs;
-pub use self::ask::{AskArgs, EventsArgs, ExplainArgs, LedgerArgs, MaintenanceArgs};
 pub use self::broker::BrokerArgs;
+pub use self::client::{AskArgs, EventsArgs, ExplainArgs, LedgerArgs, MaintenanceArgs};
 pub use self::demo::{DemoArgs, OtherDemo, Scenario};
 pub use self::exec::ExecArgs;
 pub use self::publish::{PublishArgs, Size};

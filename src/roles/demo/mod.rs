@@ -1,6 +1,6 @@
 //! `heartwatch demo`: a scenario from start to end with everything embedded, told as it happens.
 
-mod objections;
+mod mismatches;
 mod publishers;
 
 use std::io::IsTerminal;
@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-use self::objections::{Told, objections, objections_to_the_story};
+use self::mismatches::{Told, mismatches, story_mismatches};
 use self::publishers::{FIXTURES, publishers};
 use crate::config::{Broker, Layers, Settings, load};
 use crate::messages::ask::{AskLedger, AskStatus, AskSubscriber};
@@ -38,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// One line of the story for a program (`--json`).
 #[derive(serde::Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-enum Line<'a> {
+enum DemoLine<'a> {
     Change { change: &'a Change },
     Act { publisher: &'a PublisherId, pid: u32, act: &'a str },
     Status { status: &'a StatusView },
@@ -122,7 +122,7 @@ impl Stage<'_> {
         }
     }
 
-    fn say_json(&self, line: &Line<'_>) {
+    fn say_json(&self, line: &DemoLine<'_>) {
         if self.args.json
             && let Ok(json) = serde_json::to_string(line)
         {
@@ -132,7 +132,7 @@ impl Stage<'_> {
 
     fn say_result(&self, reasons: &[String]) {
         let scenario = number(self.scenario);
-        self.say_json(&Line::Result { scenario, passed: reasons.is_empty(), reasons });
+        self.say_json(&DemoLine::Result { scenario, passed: reasons.is_empty(), reasons });
     }
 
     fn introduce(&self, settings: &Settings) {
@@ -178,7 +178,7 @@ impl Stage<'_> {
             self.tell_changes();
             let now = self.pipeline.clock.wall().time_of_day();
             self.say(&format!("{}  {}", paint::faint(&now), paint::bold(&format!("kill -9 {pid}  ({id})"))));
-            self.say_json(&Line::Act { publisher: id, pid, act: "SIGKILL" });
+            self.say_json(&DemoLine::Act { publisher: id, pid, act: "SIGKILL" });
         }
         let expected: Vec<_> = killed.iter().map(|id| (id.clone(), Verdict::Dead)).collect();
         let patience = deadline * 3 + Duration::from_secs(5);
@@ -248,7 +248,7 @@ impl Stage<'_> {
             match self.live.try_recv() {
                 Ok(change) => {
                     self.say(&change_line::line(&change));
-                    self.say_json(&Line::Change { change: &change });
+                    self.say_json(&DemoLine::Change { change: &change });
                     self.told.changes.push(change);
                 }
                 Err(broadcast::error::TryRecvError::Lagged(missed)) => {
@@ -268,10 +268,10 @@ impl Stage<'_> {
         let subscriber = ports.arrivals.ask(AskSubscriber, ASK_TIMEOUT).await?;
         let view = StatusView::new(status, ledger, subscriber);
         self.say(&format!("\n{}", tables::status(&view, self.pipeline.clock.wall(), drawing()).trim_end()));
-        self.say_json(&Line::Status { status: &view });
+        self.say_json(&DemoLine::Status { status: &view });
         self.tell_changes();
-        let mut reasons = objections(self.scenario, &view);
-        reasons.extend(objections_to_the_story(self.scenario, &self.told));
+        let mut reasons = mismatches(self.scenario, &view);
+        reasons.extend(story_mismatches(self.scenario, &self.told));
         let scenario = number(self.scenario);
         self.say_result(&reasons);
         if reasons.is_empty() {

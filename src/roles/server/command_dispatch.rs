@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use heartwatch_domain::command::{Command, CommandDispatch, Next, Outcome, PROBE_ID_PREFIX, Target};
+use heartwatch_domain::command::{Command, CommandDispatch, CommandOutcome, Next, PROBE_ID_PREFIX, Target};
 use heartwatch_fleet::grpc::server::{AgentEvent, Agents, Protocol};
 use heartwatch_system::clock::Clock;
 
@@ -24,7 +24,7 @@ pub(super) struct Submission {
     /// How long it may take.
     pub given: Duration,
     /// Gets all of its outcomes at once, when the last one is known.
-    pub done: Option<oneshot::Sender<Vec<Outcome>>>,
+    pub done: Option<oneshot::Sender<Vec<CommandOutcome>>>,
     /// Who else is concerned.
     pub reach: Reach,
 }
@@ -42,18 +42,18 @@ pub(super) enum Reach {
 }
 
 /// Somebody who waits for the outcomes of one command.
-struct Waiting {
+struct OutcomeWaiter {
     missing: usize,
-    outcomes: Vec<Outcome>,
-    done: oneshot::Sender<Vec<Outcome>>,
+    outcomes: Vec<CommandOutcome>,
+    done: oneshot::Sender<Vec<CommandOutcome>>,
     reach: Reach,
 }
 
 struct Task {
     desk: CommandDispatch,
     agents: Agents,
-    outcomes: broadcast::Sender<Outcome>,
-    waiting: HashMap<String, Waiting>,
+    outcomes: broadcast::Sender<CommandOutcome>,
+    waiting: HashMap<String, OutcomeWaiter>,
     clock: Clock,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn run(
     agents: Agents,
     mut events: mpsc::Receiver<AgentEvent>,
     mut submissions: mpsc::Receiver<Submission>,
-    outcomes: broadcast::Sender<Outcome>,
+    outcomes: broadcast::Sender<CommandOutcome>,
     clock: Clock,
 ) {
     let mut task = Task { desk: CommandDispatch::default(), agents, outcomes, waiting: HashMap::new(), clock };
@@ -116,7 +116,7 @@ impl Task {
             if missing == 0 {
                 let _ = done.send(Vec::new());
             } else {
-                self.waiting.insert(command.id, Waiting { missing, outcomes: Vec::new(), done, reach });
+                self.waiting.insert(command.id, OutcomeWaiter { missing, outcomes: Vec::new(), done, reach });
             }
         }
         self.act(next);
@@ -135,8 +135,8 @@ impl Task {
         }
     }
 
-    fn tell(&mut self, outcome: Outcome) {
-        let Outcome { id, kind: command, client_id, success, .. } = &outcome;
+    fn tell(&mut self, outcome: CommandOutcome) {
+        let CommandOutcome { id, kind: command, client_id, success, .. } = &outcome;
         if id.starts_with(PROBE_ID_PREFIX) {
             tracing::debug!(id, command, client_id, success, "a question has its answer");
         } else {
@@ -148,7 +148,7 @@ impl Task {
             waiting.missing = waiting.missing.saturating_sub(1);
             waiting.outcomes.push(outcome.clone());
             if waiting.missing == 0
-                && let Some(Waiting { outcomes, done, .. }) = self.waiting.remove(&outcome.id)
+                && let Some(OutcomeWaiter { outcomes, done, .. }) = self.waiting.remove(&outcome.id)
             {
                 let _ = done.send(outcomes);
             }

@@ -15,7 +15,7 @@ use crate::web;
 use heartwatch_console::paint::harmless;
 use heartwatch_console::prompt::{SERVER_HELP, SERVER_WORDS, Sending, ServerLine, server_line};
 use heartwatch_console::tables::{Drawing, plain};
-use heartwatch_domain::command::{Command, Outcome, PROBE_ID_PREFIX, Target};
+use heartwatch_domain::command::{Command, CommandOutcome, PROBE_ID_PREFIX, Target};
 use heartwatch_domain::ledger::Account;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_fleet::grpc::console::Answer;
@@ -202,7 +202,7 @@ impl Console {
     }
 }
 
-fn said(outcome: &Outcome) -> String {
+fn said(outcome: &CommandOutcome) -> String {
     let mark = if outcome.success { "ok" } else { "failed" };
     format!("{} {} {mark}: {}", harmless(&outcome.client_id), harmless(&outcome.kind), harmless(&outcome.output))
 }
@@ -217,7 +217,7 @@ pub(super) fn is_wanted() -> bool {
 #[must_use]
 pub(super) fn interactive(
     console: Console,
-    mut outcomes: broadcast::Receiver<Outcome>,
+    mut outcomes: broadcast::Receiver<CommandOutcome>,
     data_dir: &Path,
 ) -> prompt::Restore {
     let agents = console.agents.clone();

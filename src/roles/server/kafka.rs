@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::Sign;
 use super::command_dispatch::{Reach, Submission};
-use heartwatch_domain::command::{Command, Outcome, Target};
+use heartwatch_domain::command::{Command, CommandOutcome, Target};
 use heartwatch_domain::time::Timestamp;
 use heartwatch_fleet::kafka::{Consumption, Everything, KafkaProducer, StartAt, consume, read_everything};
 use heartwatch_formats::monitoring_command::{COMMANDS_TOPIC, MonitoringResult, RESULTS_TOPIC, decode_command};
@@ -122,7 +122,11 @@ fn left(at: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Tells what became of every command, whoever gave it; each as soon as it is known.
-pub(super) fn tell_results(brokers: &str, outcomes: broadcast::Receiver<Outcome>, clock: Clock) -> anyhow::Result<()> {
+pub(super) fn tell_results(
+    brokers: &str,
+    outcomes: broadcast::Receiver<CommandOutcome>,
+    clock: Clock,
+) -> anyhow::Result<()> {
     let producer = KafkaProducer::new(brokers)?;
     let outcomes = futures_util::stream::unfold(outcomes, |mut outcomes| async move {
         loop {

@@ -93,7 +93,7 @@ pub enum CsvError {
     /// It is a directory, a pipe or a device: a source is read more than once.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
-        /// The path.
+        /// As it was named.
         path: PathBuf,
     },
     /// It is in another encoding.

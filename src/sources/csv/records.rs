@@ -76,7 +76,7 @@ pub(super) struct Records<R> {
     cells: ByteRecord,
 }
 
-enum Line {
+enum LineRead {
     Read,
     TooLong,
     End,
@@ -167,16 +167,16 @@ impl<R: BufRead + Seek> Records<R> {
         let mut scanned = 0;
         loop {
             match self.read_line(bytes)? {
-                Line::End if scanned == 0 => return Ok(Some(Problem::End)),
-                Line::End => return Ok(Some(Problem::Bad("a quote is opened and never closed".to_owned()))),
-                Line::TooLong if scanned == 0 => {
+                LineRead::End if scanned == 0 => return Ok(Some(Problem::End)),
+                LineRead::End => return Ok(Some(Problem::Bad("a quote is opened and never closed".to_owned()))),
+                LineRead::TooLong if scanned == 0 => {
                     return Ok(Some(Problem::Bad(format!("longer than {} bytes", self.row_bytes_max))));
                 }
-                Line::TooLong => {
+                LineRead::TooLong => {
                     let reason = format!("longer than {} bytes: a quote is opened and not closed", self.row_bytes_max);
                     return Ok(Some(Problem::Bad(reason)));
                 }
-                Line::Read => {}
+                LineRead::Read => {}
             }
             self.behind_first_line.get_or_insert(self.place);
             scan = bytes[scanned..].iter().fold(scan, |scan, byte| scan.next(*byte, self.delimiter));
@@ -188,7 +188,7 @@ impl<R: BufRead + Seek> Records<R> {
     }
 
     /// Appends one line with its end. One that does not fit is read to its end and thrown away.
-    fn read_line(&mut self, bytes: &mut Vec<u8>) -> io::Result<Line> {
+    fn read_line(&mut self, bytes: &mut Vec<u8>) -> io::Result<LineRead> {
         let mut too_long = false;
         let mut read = 0;
         let mut ended = false;
@@ -207,10 +207,10 @@ impl<R: BufRead + Seek> Records<R> {
             read += count as u64;
         }
         if read == 0 {
-            return Ok(Line::End);
+            return Ok(LineRead::End);
         }
         self.place = Place { offset: self.place.offset + read, lines: self.place.lines + 1 };
-        Ok(if too_long { Line::TooLong } else { Line::Read })
+        Ok(if too_long { LineRead::TooLong } else { LineRead::Read })
     }
 }
 

@@ -110,7 +110,6 @@ pub enum ExecError {
     /// It can't be started.
     #[error("cannot start {program}: {source}")]
     Start {
-        /// The program.
         program: String,
         /// What the system says.
         source: std::io::Error,

@@ -14,7 +14,7 @@ use super::{ExecConfig, ExecError};
 use crate::sources::arrivals::Arrivals;
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::restart::{RestartDecision, RestartIntensity};
-use heartwatch_system::bounded_lines::{Line, Lines};
+use heartwatch_system::bounded_lines::{BoundedLine, Lines};
 use heartwatch_system::clock::Clock;
 use heartwatch_system::descendants::Descendants;
 use heartwatch_system::log_rate_limit::LogRateLimit;
@@ -316,7 +316,7 @@ impl Log {
         self.tell_left_out(left_out);
     }
 
-    fn tell(&mut self, line: &Line) {
+    fn tell(&mut self, line: &BoundedLine) {
         let text = line.text();
         if text.is_empty() {
             return;

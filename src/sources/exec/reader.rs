@@ -8,7 +8,7 @@ use heartwatch_domain::error_metric::{SENSOR_DEFECT, casting_error};
 use heartwatch_domain::reading::{FieldValue, Reading};
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::sensor_line::SensorLine;
-use heartwatch_system::bounded_lines::Line;
+use heartwatch_system::bounded_lines::BoundedLine;
 
 /// Characters of a reason in a row.
 const DETAIL_CHARS_MAX: usize = 1_000;
@@ -20,7 +20,7 @@ pub(super) struct Reader {
     /// Lines of all its lives.
     lines: u64,
     last_time: Timestamp,
-    previous: Option<Line>,
+    previous: Option<BoundedLine>,
     /// How many times in a row the previous line has come.
     equal: u64,
 }
@@ -31,13 +31,13 @@ impl Reader {
     }
 
     /// Rows of a line; none of an empty one.
-    pub(super) fn read(&mut self, line: Line, now: Timestamp) -> Vec<Arrival> {
+    pub(super) fn read(&mut self, line: BoundedLine, now: Timestamp) -> Vec<Arrival> {
         self.lines += 1;
         let schema = &self.config.options.schema;
         let read = match &line {
-            Line::Whole(bytes) if bytes.trim_ascii().is_empty() => return Vec::new(),
-            Line::Whole(bytes) => schema.read(bytes.trim_ascii()),
-            Line::Cut { beginning, bytes_cut } => {
+            BoundedLine::Whole(bytes) if bytes.trim_ascii().is_empty() => return Vec::new(),
+            BoundedLine::Whole(bytes) => schema.read(bytes.trim_ascii()),
+            BoundedLine::Cut { beginning, bytes_cut } => {
                 let bytes = beginning.len() + bytes_cut;
                 let most = self.config.line_bytes_max;
                 schema.unreadable(&format!("a line of {bytes} bytes: at most {most} are read"))

@@ -19,7 +19,6 @@ use heartwatch_system::clock::Clock;
 /// What is measured of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct SystemConfig {
-    /// The metrics.
     pub metrics: MetricSet,
     /// One whole sample, and then the end; else no end.
     pub once: bool,

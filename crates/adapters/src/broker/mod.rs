@@ -109,7 +109,7 @@ pub enum BrokerError {
     /// Another program listens there.
     #[error("cannot start the embedded MQTT broker on {address}: {}", taken(*.address, *.by_broker))]
     Taken {
-        /// The address.
+        /// Where it was to listen.
         address: SocketAddr,
         /// Whether what listens there speaks MQTT.
         by_broker: bool,
@@ -117,7 +117,7 @@ pub enum BrokerError {
     /// The system does not let us listen there.
     #[error("cannot listen on {address} for the embedded MQTT broker: {source}; choose another with --mqtt-listen")]
     Bind {
-        /// The address.
+        /// Where it listens.
         address: SocketAddr,
         /// The system's words.
         source: io::Error,

@@ -37,7 +37,7 @@ pub enum ReadError {
     Query {
         /// The server.
         url: String,
-        /// The query.
+        /// What was asked, in InfluxQL.
         query: String,
         /// The server's words.
         reason: String,

@@ -82,7 +82,7 @@ const TOPIC_BYTES_MAX: usize = 65_535;
 pub struct MqttTransport {
     sends: mpsc::Sender<Outgoing>,
     stop: mpsc::Sender<oneshot::Sender<()>>,
-    shared: Arc<Shared>,
+    shared: Arc<TransportState>,
     send_queue_messages_max: usize,
     event_queue_messages_max: usize,
     message_bytes_max: usize,
@@ -91,7 +91,7 @@ pub struct MqttTransport {
 
 /// What the handle and the task that polls the connection share.
 #[derive(Debug, Default)]
-struct Shared {
+struct TransportState {
     receipts: Mutex<PendingAcks>,
     acknowledged: Notify,
     dropped: AtomicU64,
@@ -101,7 +101,7 @@ struct Shared {
     taken_over: watch::Sender<u64>,
 }
 
-impl Shared {
+impl TransportState {
     fn receipts(&self) -> std::sync::MutexGuard<'_, PendingAcks> {
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +137,7 @@ pub fn connect(
     let (sends, sends_end) = mpsc::channel(config.send_queue_messages_max);
     let (stop, stop_end) = mpsc::channel(1);
     let (events, events_end) = mpsc::channel(EVENT_CHANNEL_MESSAGES);
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(TransportState::default());
     let transport = MqttTransport {
         sends,
         stop,

@@ -49,7 +49,7 @@ impl Unacknowledged {
 
 /// What is known of a packet id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum PacketState {
     Nothing,
     Delivered,
     Received,
@@ -67,12 +67,12 @@ pub(super) struct PendingAcks {
     /// Messages of this connection.
     count: u64,
     /// By packet id; every message looks here several times.
-    known: Box<[Known]>,
+    known: Box<[PacketState]>,
 }
 
 impl Default for PendingAcks {
     fn default() -> Self {
-        let known = vec![Known::Nothing; usize::from(u16::MAX) + 1].into_boxed_slice();
+        let known = vec![PacketState::Nothing; usize::from(u16::MAX) + 1].into_boxed_slice();
         Self { connection_epoch: 0, order: VecDeque::new(), owed: HashMap::new(), count: 0, known }
     }
 }
@@ -93,7 +93,7 @@ impl PendingAcks {
         (self.connection_epoch, self.count) = (0, 0);
         for (id, content) in self.order.drain(..) {
             if let Some(known) = self.known.get_mut(usize::from(id)) {
-                *known = Known::Nothing;
+                *known = PacketState::Nothing;
             }
             *self.owed.entry(content).or_default() += 1;
         }
@@ -120,7 +120,7 @@ impl PendingAcks {
     /// of one that came before.
     pub(super) fn delivered(&mut self, packet_id: u16, content: u64) -> bool {
         let Some(known) = self.known.get_mut(usize::from(packet_id)) else { return false };
-        if std::mem::replace(known, Known::Delivered) != Known::Nothing {
+        if std::mem::replace(known, PacketState::Delivered) != PacketState::Nothing {
             return self.order.contains(&(packet_id, content));
         }
         self.order.push_back((packet_id, content));
@@ -146,9 +146,9 @@ impl PendingAcks {
         }
         for receipt in receipts.iter().filter(|receipt| receipt.connection_epoch == self.connection_epoch) {
             if let Some(known) = self.known.get_mut(usize::from(receipt.packet_id))
-                && *known == Known::Delivered
+                && *known == PacketState::Delivered
             {
-                *known = Known::Received;
+                *known = PacketState::Received;
             }
         }
     }
@@ -160,7 +160,10 @@ impl PendingAcks {
 
     /// The next packet id that may be acknowledged.
     pub(super) fn next(&self) -> Option<u16> {
-        self.order.front().map(|(id, _)| *id).filter(|id| self.known.get(usize::from(*id)) == Some(&Known::Received))
+        self.order
+            .front()
+            .map(|(id, _)| *id)
+            .filter(|id| self.known.get(usize::from(*id)) == Some(&PacketState::Received))
     }
 
     /// The packet id that [`PendingAcks::next`] gave is on its way.
@@ -168,7 +171,7 @@ impl PendingAcks {
         if let Some((id, _)) = self.order.pop_front()
             && let Some(known) = self.known.get_mut(usize::from(id))
         {
-            *known = Known::Nothing;
+            *known = PacketState::Nothing;
         }
     }
 }

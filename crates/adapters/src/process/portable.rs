@@ -10,7 +10,6 @@ use heartwatch_domain::process::{ProcessIdentity, ProcessState};
 /// Stands for the boot: the start in seconds since 1970 tells processes of two boots apart by itself.
 const BOOT_ID: &str = "unknown";
 
-/// This host.
 #[derive(Debug, Clone)]
 pub(super) struct Host;
 

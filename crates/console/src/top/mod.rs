@@ -27,9 +27,9 @@ pub enum Key {
     Up,
     /// Down.
     Down,
-    /// A page up.
+    /// A screen up.
     PageUp,
-    /// A page down.
+    /// A screen down.
     PageDown,
     /// To the first.
     Home,

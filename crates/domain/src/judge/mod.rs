@@ -93,7 +93,7 @@ pub enum ProcessEvidence<'a> {
 /// A verdict with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// The verdict.
+    /// What is true of the publisher, as far as the evidence goes.
     pub verdict: Verdict,
     /// One line that a person understands.
     pub summary: String,

@@ -86,7 +86,7 @@ pub struct RuleAlarm {
     pub publisher: PublisherId,
     /// Where it runs.
     pub host: HostName,
-    /// The measurement.
+    /// The measurement whose readings raised it.
     pub measurement: String,
     /// The tags that tell this alarm from the rule's others.
     pub tags: BTreeMap<String, String>,

@@ -19,7 +19,7 @@ use crate::publisher::PublisherId;
 use crate::self_check::{Reception, SelfChecks};
 use crate::time::{Monotonic, Timestamp, describe_duration};
 use crate::verdict::{Change, Trigger, Verdict};
-use crate::watch::{Outcome, Transition, Watch, WatchContext};
+use crate::watch::{Transition, Watch, WatchContext, WatchOutcome};
 
 mod config;
 mod directory;
@@ -522,13 +522,13 @@ impl Roster {
         let Some(index) = self.watched.find(publisher) else { return };
         self.watched.count_the_silent_with(index, now);
         let change = self.watched.decide(index, true, decide);
-        self.follow(index, Outcome { change, ..Outcome::default() }, now, wall);
+        self.follow(index, WatchOutcome { change, ..WatchOutcome::default() }, now, wall);
         // A doubt is looked at again sooner than a verdict.
         self.watched.arm_sooner(index);
         self.look_through(now, wall);
     }
 
-    fn follow(&mut self, index: u32, outcome: Outcome, now: Monotonic, wall: Timestamp) {
+    fn follow(&mut self, index: u32, outcome: WatchOutcome, now: Monotonic, wall: Timestamp) {
         if let Some(was) = outcome.was {
             self.watched.moved(index, &was);
         }

@@ -15,13 +15,13 @@ use crate::verdict::{Change, Verdict};
 /// One publisher as the monitor sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublisherStatus {
-    /// Its id.
+    /// Who it is.
     pub id: PublisherId,
-    /// Its host.
+    /// Where it runs, as it says itself.
     pub host: HostName,
     /// Its process id, where known.
     pub pid: Option<u32>,
-    /// The verdict.
+    /// What is true of it now.
     pub verdict: Verdict,
     /// Since when.
     pub since: Timestamp,
@@ -74,7 +74,7 @@ pub struct Standing {
     pub publisher: PublisherId,
     /// Where.
     pub host: HostName,
-    /// The verdict.
+    /// As it was last told.
     pub verdict: Verdict,
     /// The epoch of the change that led to it.
     pub epoch: u64,

@@ -16,7 +16,6 @@ const GRAIN_NANOS: u64 = 250_000;
 /// What has become due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// This place.
     Place(u32),
     /// The doubt about the crowd.
     Doubt,

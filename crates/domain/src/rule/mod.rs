@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::window::{Reduction, Taken, Window};
+pub use self::window::{Reduction, Window, WindowChange};
 use crate::time::{Monotonic, describe_duration};
 
 /// How bad it is.
@@ -152,7 +152,7 @@ impl TextPattern {
 pub struct TagCondition {
     /// The tag's name.
     pub name: String,
-    /// Its value.
+    /// What its value must be like.
     pub value: TextPattern,
     /// Whether it must match; otherwise it must not.
     pub is: bool,

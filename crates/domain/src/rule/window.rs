@@ -20,7 +20,7 @@ pub enum Reduction {
     Min,
     /// The highest value.
     Max,
-    /// The sum.
+    /// All of them added.
     Sum,
     /// How many values there are; 0 without any.
     Count,
@@ -65,7 +65,7 @@ impl fmt::Display for Reduction {
 
 /// What became of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum WindowChange {
     /// It is in the window, and was not before.
     New,
     /// Its place was taken by the same row before: the value is the later one.
@@ -93,19 +93,19 @@ impl Window {
     }
 
     /// Takes a value. A clock may be ahead of ours: a value that is not of the past yet counts when it is.
-    pub fn take(&mut self, at: Timestamp, series: u64, value: f64, now: Timestamp) -> Taken {
+    pub fn take(&mut self, at: Timestamp, series: u64, value: f64, now: Timestamp) -> WindowChange {
         let (from, ahead) = (now.earlier_by(self.length), now + self.length);
         if !value.is_finite() || at <= from || at > ahead {
-            return Taken::Outside;
+            return WindowChange::Outside;
         }
         let full = self.values.len() >= self.values_max.max(1);
         match self.values.insert((at.as_nanos(), series), value) {
-            Some(_) => Taken::Again,
+            Some(_) => WindowChange::Again,
             None if full => {
                 self.values.pop_first();
-                Taken::InsteadOfOldest
+                WindowChange::InsteadOfOldest
             }
-            None => Taken::New,
+            None => WindowChange::New,
         }
     }
 
@@ -194,7 +194,7 @@ mod tests {
     fn number(reduction: Reduction, values: &[f64]) -> Option<f64> {
         let mut window = Window::new(Duration::from_secs(60), 1_000);
         for (second, value) in (1..).zip(values) {
-            assert_eq!(window.take(at(second), 7, *value, at(50)), Taken::New);
+            assert_eq!(window.take(at(second), 7, *value, at(50)), WindowChange::New);
         }
         window.number(reduction, 0, at(50))
     }
@@ -234,10 +234,10 @@ mod tests {
     fn values_are_in_the_order_of_their_times_and_one_row_is_one_value() {
         let mut window = Window::new(Duration::from_secs(60), 1_000);
         let mut take = |second, series, value| window.take(at(second), series, value, at(50));
-        assert_eq!([take(3, 1, 3.0), take(1, 1, 1.0), take(2, 1, 2.0)], [Taken::New; 3]);
-        assert_eq!((take(3, 1, 4.0), take(3, 2, 5.0)), (Taken::Again, Taken::New));
-        assert_eq!([take(-10, 1, 0.0), take(111, 1, 0.0), take(9, 1, f64::NAN)], [Taken::Outside; 3]);
-        assert_eq!(take(100, 1, 100.0), Taken::New, "of a clock that is ahead");
+        assert_eq!([take(3, 1, 3.0), take(1, 1, 1.0), take(2, 1, 2.0)], [WindowChange::New; 3]);
+        assert_eq!((take(3, 1, 4.0), take(3, 2, 5.0)), (WindowChange::Again, WindowChange::New));
+        assert_eq!([take(-10, 1, 0.0), take(111, 1, 0.0), take(9, 1, f64::NAN)], [WindowChange::Outside; 3]);
+        assert_eq!(take(100, 1, 100.0), WindowChange::New, "of a clock that is ahead");
         assert_eq!(window.number(Reduction::Decrease, 0, at(50)), Some(0.0));
         assert_eq!(window.number(Reduction::Max, 0, at(50)), Some(5.0));
         assert_eq!(window.number(Reduction::Max, 0, at(101)), Some(100.0));
@@ -257,8 +257,8 @@ mod tests {
             let (mut second, mut all) = (0, Vec::new());
             for (number, (step, value)) in (0_u64..).zip(steps) {
                 second += step;
-                prop_assert_eq!(window.take(at(second), number, value, at(second)), Taken::New);
-                prop_assert_eq!(window.take(at(second), number, f64::NAN, at(second)), Taken::Outside);
+                prop_assert_eq!(window.take(at(second), number, value, at(second)), WindowChange::New);
+                prop_assert_eq!(window.take(at(second), number, f64::NAN, at(second)), WindowChange::Outside);
                 all.push((second, value));
             }
             let now = second + wait;
@@ -285,7 +285,7 @@ mod tests {
         fn a_window_has_its_limit(values in 1_i64..50, values_max in 1_usize..20) {
             let mut window = Window::new(Duration::from_secs(60), values_max);
             let taken: Vec<_> = (0..values).map(|value| window.take(at(value), 0, value as f64, at(values))).collect();
-            let given_up = taken.iter().filter(|taken| **taken == Taken::InsteadOfOldest).count();
+            let given_up = taken.iter().filter(|taken| **taken == WindowChange::InsteadOfOldest).count();
             prop_assert!(window.len() <= values_max);
             prop_assert_eq!(window.len() + given_up, usize::try_from(values).unwrap());
             prop_assert_eq!(window.number(Reduction::Last, 0, at(values)), Some((values - 1) as f64));

@@ -33,7 +33,7 @@ mod rival;
 mod schedule;
 mod signals;
 pub use self::context::{LocalHost, WatchContext};
-pub use self::outcome::{Outcome, Transition, Whereabouts};
+pub use self::outcome::{Transition, WatchOutcome, Whereabouts};
 
 /// The source's position, and since when it has been there without being idle.
 #[derive(Debug, Clone, Copy)]
@@ -169,8 +169,8 @@ impl Watch {
         self.verdict
     }
 
-    /// Its host.
     #[must_use]
+    /// Where the publisher was last heard from.
     pub fn host(&self) -> &HostName {
         &self.host
     }

@@ -23,7 +23,7 @@ pub struct Transition {
 
 /// What is to be done about a publisher.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outcome {
+pub struct WatchOutcome {
     /// Its verdict changes.
     pub change: Option<Box<Transition>>,
     /// The probe is to be asked about this process; then call [`Watch::answered`].
@@ -37,7 +37,7 @@ pub struct Outcome {
 /// Where a publisher runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whereabouts {
-    /// Its host.
+    /// Where the process runs.
     pub host: Arc<HostName>,
     /// Its process, where it had named one.
     pub process: Option<ProcessIdentity>,

@@ -1,6 +1,6 @@
 //! Silence, and what is asked and told of the process meanwhile: here a publisher gets its bad verdicts.
 
-use super::{Ending, Outcome, Transition, Watch, WatchContext};
+use super::{Ending, Transition, Watch, WatchContext, WatchOutcome};
 use crate::judge::{
     Case, CpuProgress, ProcessEvidence, judge_after_deadline, judge_goodbye, judge_process, judge_silence,
 };
@@ -10,25 +10,25 @@ use crate::verdict::{Trigger, Verdict};
 
 impl Watch {
     /// Its time has come.
-    pub fn look(&mut self, around: WatchContext<'_>, now: Monotonic) -> Outcome {
+    pub fn look(&mut self, around: WatchContext<'_>, now: Monotonic) -> WatchOutcome {
         if self.ended {
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         self.looked_at = Some(now);
         // Most looks find that it was heard since they were set: they need no words.
         if now < self.late_at(around.observer).min(self.deadline_at(around.observer)) {
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         let left = self.trouble.as_ref().and_then(|trouble| trouble.ending).filter(|ending| ending.said_goodbye);
         if let Some(left) = left {
             // Whoever was to take its place has not come.
             self.ended = true;
             let change = Some(self.change(judge_goodbye(), left.at, Trigger::Goodbye));
-            return Outcome { change, ..Outcome::default() };
+            return WatchOutcome { change, ..WatchOutcome::default() };
         }
         if self.another_is_heard(now) {
             // Who it is that speaks here is not clear yet; that somebody does is.
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         let case = self.case(around, None, now);
         let judgement = judge_silence(&case, now);
@@ -37,16 +37,16 @@ impl Watch {
         let Some(judgement) = judgement else {
             return match here {
                 Some(process) => self.ask(AskedFor::Deadline, process, now),
-                None => Outcome { change: self.decide(around, None, now), ..Outcome::default() },
+                None => WatchOutcome { change: self.decide(around, None, now), ..WatchOutcome::default() },
             };
         };
         if judgement.verdict != Verdict::Late || self.last_heard.is_none() || !around.observer.hears() {
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         let mut outcome = match here {
             // How much CPU time it has used by now tells at the deadline whether it hangs.
             Some(process) => self.ask(AskedFor::Lateness, process, now),
-            _ => Outcome::default(),
+            _ => WatchOutcome::default(),
         };
         if self.verdict == Verdict::Alive {
             outcome.change = Some(self.change(judgement, late_at, Trigger::Deadline));
@@ -54,7 +54,7 @@ impl Watch {
         outcome
     }
 
-    /// The probe has answered the question that [`Outcome::ask`] asked. An answer about another process
+    /// The probe has answered the question that [`WatchOutcome::ask`] asked. An answer about another process
     /// than [`Watch::process`] is not for it: whoever carries answers drops that one.
     pub fn answered(
         &mut self,
@@ -145,15 +145,15 @@ impl Watch {
 
     /// The lease of its host's agent ended: a hint that makes us look at once, never a verdict by itself. An agent
     /// that was cut off from etcd has lost its lease, too.
-    pub fn lease_ended(&mut self, around: WatchContext<'_>, now: Monotonic, wall: Timestamp) -> Outcome {
+    pub fn lease_ended(&mut self, around: WatchContext<'_>, now: Monotonic, wall: Timestamp) -> WatchOutcome {
         if self.ended {
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         self.trouble().lease_ended = Some(wall);
         match self.process_to_ask(around).cloned() {
             Some(process) => self.ask(AskedFor::Lease, process, now),
             // Nobody can be asked: there is only its silence, which has its time.
-            None => Outcome::default(),
+            None => WatchOutcome::default(),
         }
     }
 
@@ -164,14 +164,14 @@ impl Watch {
         }
     }
 
-    pub(super) fn ask(&mut self, asked_for: AskedFor, process: ProcessIdentity, now: Monotonic) -> Outcome {
+    pub(super) fn ask(&mut self, asked_for: AskedFor, process: ProcessIdentity, now: Monotonic) -> WatchOutcome {
         // A question of less weight never takes the place of one that a verdict waits for.
         let trouble = self.trouble();
         if asked_for != AskedFor::Deadline && matches!(trouble.asked, Some((AskedFor::Deadline, _))) {
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         trouble.asked = Some((asked_for, now));
-        Outcome { ask: Some(process), ..Outcome::default() }
+        WatchOutcome { ask: Some(process), ..WatchOutcome::default() }
     }
 
     fn decide(

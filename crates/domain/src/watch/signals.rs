@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ending, Outcome, Position, Transition, Watch, WatchContext, Whereabouts};
+use super::{Ending, Position, Transition, Watch, WatchContext, WatchOutcome, Whereabouts};
 use crate::beat::{Beat, BeatKind, Heartbeat};
 use crate::judge::{judge_goes_on, judge_goodbye, judge_heard, judge_heard_after_restart, judge_moving, judge_stuck};
 use crate::process::AskedFor;
@@ -13,12 +13,12 @@ use crate::verdict::{Trigger, Verdict};
 
 impl Watch {
     /// A sign of life came.
-    pub fn hear(&mut self, beat: &Beat, around: WatchContext<'_>) -> Outcome {
+    pub fn hear(&mut self, beat: &Beat, around: WatchContext<'_>) -> WatchOutcome {
         let life_before = self.incarnation();
         let mut was = None;
         if !self.is_its_own(beat, around) {
             let another = self.trouble.as_ref().is_some_and(|trouble| trouble.rival.is_some());
-            return Outcome { change: self.judge_rival(beat.at), another, ..Outcome::default() };
+            return WatchOutcome { change: self.judge_rival(beat.at), another, ..WatchOutcome::default() };
         }
         match &beat.kind {
             BeatKind::Goodbye { incarnation } => return self.hear_goodbye(beat, *incarnation, around),
@@ -65,7 +65,7 @@ impl Watch {
         } else {
             self.judge_position(beat, silent_before, is_same_life)
         };
-        Outcome { change, ask: None, was, another: false }
+        WatchOutcome { change, ask: None, was, another: false }
     }
 
     /// Whether nothing was heard of it for longer than is usual. What it did meanwhile is not known: for how long its source has
@@ -149,21 +149,21 @@ impl Watch {
         Some(stalled + now.since(at))
     }
 
-    fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation, around: WatchContext<'_>) -> Outcome {
+    fn hear_goodbye(&mut self, beat: &Beat, incarnation: Incarnation, around: WatchContext<'_>) -> WatchOutcome {
         if self.incarnation().is_some_and(|known| incarnation < known) {
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         let life_before = self.incarnation();
         let has_ended = self.trouble.as_ref().is_some_and(|trouble| trouble.ending.is_some());
         if life_before.is_some_and(|known| incarnation > known) && !has_ended && !self.has_ceased(around, beat.at) {
             // Nobody was heard in the life that it ends, and the one who is known goes on.
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         let ending = Ending { said_goodbye: true, ..Ending::of(beat.at) };
         if self.another_speaks(beat.at) {
             // The id passes to whoever speaks beside it, with their next sign of life; if none comes, this one has ended.
             self.trouble().ending = Some(ending);
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         self.set_incarnation(incarnation);
         self.last_heard = Some((beat.at, beat.wall));
@@ -173,18 +173,18 @@ impl Watch {
             (trouble.asked, trouble.ending) = (None, Some(ending));
         }
         let change = (self.verdict != Verdict::Ended).then(|| self.change(judge_goodbye(), beat.at, Trigger::Goodbye));
-        Outcome { change, ..Outcome::default() }
+        WatchOutcome { change, ..WatchOutcome::default() }
     }
 
     /// A hint that makes us look at once, never a verdict by itself: last wills can be stale or late.
-    fn hear_last_will(&mut self, beat: &Beat, incarnation: Incarnation, around: WatchContext<'_>) -> Outcome {
+    fn hear_last_will(&mut self, beat: &Beat, incarnation: Incarnation, around: WatchContext<'_>) -> WatchOutcome {
         if self.ended || self.incarnation().is_some_and(|known| incarnation != known) {
-            return Outcome::default();
+            return WatchOutcome::default();
         }
         self.trouble().last_will = Some(beat.wall);
         match self.process_to_ask(around).cloned() {
             Some(process) => self.ask(AskedFor::LastWill, process, beat.at),
-            None => Outcome::default(),
+            None => WatchOutcome::default(),
         }
     }
 }

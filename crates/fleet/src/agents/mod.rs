@@ -36,22 +36,22 @@ const REMEMBERED_MAX: usize = 100_000;
 /// The agents that can be asked. Clones are handles to the same ones.
 #[derive(Clone)]
 pub struct Agents {
-    shared: Arc<Shared>,
+    shared: Arc<AgentRegistry>,
     clock: Clock,
 }
 
-struct Shared {
+struct AgentRegistry {
     /// Distinct for every life of the monitor, so that a late answer to an earlier one is nobody's.
     life: String,
     asked: AtomicU64,
     ways: Mutex<Vec<Arc<dyn AgentChannel>>>,
-    waiting: Mutex<HashMap<String, Waiting>>,
+    waiting: Mutex<HashMap<String, PendingQuestion>>,
     /// On which way an agent answered last.
     answered_on: Mutex<HashMap<PublisherId, &'static str>>,
 }
 
 /// Who waits for an answer, and whose it has to be.
-struct Waiting {
+struct PendingQuestion {
     agent: PublisherId,
     way: &'static str,
     answer: oneshot::Sender<CommandResult>,
@@ -65,7 +65,7 @@ impl Agents {
     /// No way to ask anybody yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let shared = Shared {
+        let shared = AgentRegistry {
             life: format!("{PROBE_ID_PREFIX}{}-{:08x}", clock.wall().as_nanos(), fastrand::u32(..)),
             asked: AtomicU64::new(0),
             ways: Mutex::default(),
@@ -112,7 +112,7 @@ impl Agents {
     }
 }
 
-impl Shared {
+impl AgentRegistry {
     /// An answer counts only from the agent that was asked, on the way on which it was asked.
     fn answered(&self, way: &'static str, AgentAnswer { agent, result }: AgentAnswer) {
         let mut waiting = locked(&self.waiting);
@@ -150,7 +150,7 @@ impl Shared {
 
 /// Forgets a question when its asker has the answer or gives up.
 struct Asked<'a> {
-    shared: &'a Shared,
+    shared: &'a AgentRegistry,
     id: String,
 }
 
@@ -179,7 +179,7 @@ impl Agents {
                 if waiting.len() >= WAITING_MAX {
                     return Err(format!("{WAITING_MAX} questions wait for answers already"));
                 }
-                waiting.insert(id.clone(), Waiting { agent: agent.clone(), way: name, answer: sender });
+                waiting.insert(id.clone(), PendingQuestion { agent: agent.clone(), way: name, answer: sender });
             }
             let _asked = Asked { shared: &self.shared, id: id.clone() };
             let question = Command { id, kind: "probe".to_owned(), data: probe_data(process) };

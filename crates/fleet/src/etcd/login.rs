@@ -32,7 +32,7 @@ impl Interceptor for Token {
 }
 
 /// A connection to a member, as whom we are.
-pub(super) type Line = InterceptedService<Channel, Token>;
+pub(super) type AuthedChannel = InterceptedService<Channel, Token>;
 
 /// The token of the moment. All members take it. It is locked for as long as one logs in: a member computes a slow
 /// hash for each login (bcrypt), and one is enough for all who wait.

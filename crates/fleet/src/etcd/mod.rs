@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 use url::Url;
 
 use self::convert::{key_range, lease_seconds, snapshot};
-use self::login::{Line, Session};
+use self::login::{AuthedChannel, Session};
 use crate::tls::{self, TlsError};
 use crate::wire::etcd::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::wire::etcd::kv_client::KvClient;
@@ -103,7 +103,7 @@ impl Etcd {
     }
 
     /// Asks one member after the other, the one that answered last first.
-    async fn ask<T, F>(&self, question: impl Fn(Line) -> F) -> Result<T, StoreError>
+    async fn ask<T, F>(&self, question: impl Fn(AuthedChannel) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -114,11 +114,11 @@ impl Etcd {
             let Some(member) = self.members.get(index) else { continue };
             let asked = async {
                 let token = self.session.token(&member.channel).await?;
-                match question(Line::new(member.channel.clone(), token.clone())).await {
+                match question(AuthedChannel::new(member.channel.clone(), token.clone())).await {
                     // once more with a token of now
                     Err(status) if self.session.is_over(&token, &status).await => {
                         let token = self.session.token(&member.channel).await?;
-                        question(Line::new(member.channel.clone(), token)).await
+                        question(AuthedChannel::new(member.channel.clone(), token)).await
                     }
                     answer => answer,
                 }

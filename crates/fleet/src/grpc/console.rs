@@ -32,7 +32,7 @@ pub struct Answer {
 /// A line that a program said, and where its answer goes.
 #[derive(Debug)]
 pub struct SaidLine {
-    /// The line.
+    /// What was typed, without its end.
     pub line: String,
     /// Who waits.
     pub answer: oneshot::Sender<Answer>,

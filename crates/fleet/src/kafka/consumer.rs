@@ -40,7 +40,7 @@ pub enum StartAt {
 pub struct Consumption {
     /// `HOST:PORT`, with commas between several.
     pub brokers: String,
-    /// The topic.
+    /// Where it is read from.
     pub topic: String,
     /// The consumer group: its members share the topic.
     pub group: String,

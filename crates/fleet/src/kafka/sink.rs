@@ -38,7 +38,7 @@ const WRITES_AT_ONCE: usize = 3;
 pub struct KafkaSinkConfig {
     /// `HOST:PORT`, with commas between several.
     pub brokers: String,
-    /// The topic.
+    /// Where rows are written to.
     pub topic: String,
     /// How long a message may take before the batch counts as failed and is tried again.
     pub timeout: Duration,

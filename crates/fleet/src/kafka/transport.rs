@@ -47,7 +47,7 @@ struct Pending {
     received: bool,
 }
 
-struct Shared {
+struct ReceptionState {
     source: Arc<Source>,
     pending: Mutex<VecDeque<Pending>>,
     agents_heard: AgentsHeard,
@@ -55,7 +55,7 @@ struct Shared {
 
 /// The connection. Nothing can be published over it.
 pub struct KafkaTransport {
-    shared: Arc<Shared>,
+    shared: Arc<ReceptionState>,
     stop: Arc<Notify>,
     ended: watch::Receiver<bool>,
 }
@@ -75,7 +75,7 @@ pub fn connect(
     let (listener, reception) = Listener::new();
     let consumer = consumer(&config.brokers, &config.group, StartAt::Beginning, listener)?;
     consumer.subscribe(&[TOPIC, SIGNS_TOPIC]).map_err(|error| BadKafka::of(&config.brokers, &error))?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ReceptionState {
         source: Arc::new(Source { consumer, topic: TOPIC.to_owned() }),
         pending: Mutex::default(),
         agents_heard: AgentsHeard::default(),
@@ -95,7 +95,7 @@ pub fn connect(
 }
 
 async fn read(
-    shared: &Arc<Shared>,
+    shared: &Arc<ReceptionState>,
     (config, prefix): (&KafkaConfig, &Prefix),
     mut reception: watch::Receiver<Reception>,
     events: mpsc::Sender<TransportEvent>,

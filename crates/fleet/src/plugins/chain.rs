@@ -28,8 +28,8 @@ struct Step {
     failures_in_a_row: u32,
 }
 
-/// The chain.
 #[derive(Default)]
+/// The plugins that each reading of an agent passes, in their order.
 pub struct Chain {
     steps: Vec<Step>,
 }

@@ -143,7 +143,7 @@ pub enum PluginError {
     /// A key of its configuration.
     #[error("its configuration: key '{key}' {reason}")]
     Config {
-        /// The key.
+        /// What the plugin does not know.
         key: String,
         /// What is wrong, and what would be right.
         reason: String,

@@ -175,23 +175,23 @@ pub enum TopicError {
     /// It does not stand under the prefix: some foreign publisher's.
     #[error("topic '{topic}' is not under '{prefix}/{VERSION}/'")]
     Foreign {
-        /// The topic.
+        /// As it came.
         topic: String,
-        /// Our prefix.
+        /// What ours start with.
         prefix: String,
     },
     /// It stands under the prefix and has another shape.
     #[error("topic '{topic}' should be '{prefix}/{VERSION}/<publisher>/<kind>'")]
     Shape {
-        /// The topic.
+        /// As it came.
         topic: String,
-        /// Our prefix.
+        /// What ours start with.
         prefix: String,
     },
     /// Its publisher level cannot be a publisher id.
     #[error("topic '{topic}': {source}")]
     Publisher {
-        /// The topic.
+        /// As it came.
         topic: String,
         /// What is wrong with the id.
         source: BadName,
@@ -201,7 +201,7 @@ pub enum TopicError {
         "topic '{topic}' ends in '{kind}', which is none of readings, heartbeat, goodbye, last-will, given-up, confirm"
     )]
     Kind {
-        /// The topic.
+        /// As it came.
         topic: String,
         /// Its last level.
         kind: String,

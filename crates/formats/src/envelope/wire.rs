@@ -78,7 +78,7 @@ pub struct ErrorNote {
 /// One count of an error metric. The same measurement and time is the same count, told again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorCount {
-    /// Its measurement.
+    /// What was measured: the name of a series.
     pub measurement: String,
     /// How often it went wrong; 0 when nothing is wrong.
     pub value: u64,
@@ -128,11 +128,11 @@ pub struct GivenUp {
 pub enum Message<'a> {
     /// Readings.
     Readings(ReadingBatch<'a>),
-    /// A heartbeat.
+    /// That it lives, and how far it has come.
     Heartbeat(Box<HeartbeatNote>),
-    /// A goodbye.
+    /// That it ends in order.
     Goodbye(Goodbye),
-    /// A last will.
+    /// That its connection was lost, said by the broker.
     LastWill(LastWill),
     /// Numbers given up.
     GivenUp(GivenUp),

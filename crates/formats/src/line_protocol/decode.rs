@@ -8,7 +8,7 @@ use heartwatch_domain::time::Timestamp;
 /// One row, taken apart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodedRow {
-    /// Its measurement.
+    /// What stands before the first comma or space, unescaped.
     pub measurement: String,
     /// Its tags in the order of the row.
     pub tags: Vec<(String, String)>,
@@ -21,7 +21,7 @@ pub struct DecodedRow {
 /// The same with names that stand in the row itself, unless something in them is escaped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BorrowedRow<'a> {
-    /// Its measurement.
+    /// What stands before the first comma or space, unescaped.
     pub measurement: Cow<'a, str>,
     /// Its tags in the order of the row.
     pub tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,

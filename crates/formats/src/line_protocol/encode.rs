@@ -16,7 +16,7 @@ const TIME_COLUMN: &str = "time";
 /// Which part of a row a text stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamePart {
-    /// The measurement.
+    /// What stands before the tags.
     Measurement,
     /// The name of a tag.
     TagKey,
@@ -85,7 +85,7 @@ pub enum EncodeError {
     /// NaN or infinity, which InfluxDB cannot hold.
     #[error("the field '{field}' is {value}: InfluxDB holds finite numbers only")]
     NotFinite {
-        /// The field.
+        /// Whose value cannot be written.
         field: String,
         /// `NaN`, `inf` or `-inf`.
         value: String,
@@ -93,7 +93,7 @@ pub enum EncodeError {
     /// A row needs at least one field.
     #[error("a row of '{measurement}' has no field")]
     NoFields {
-        /// Its measurement.
+        /// Whose row cannot be written.
         measurement: String,
     },
     /// InfluxDB refuses the first and the last nanoseconds of its range.

@@ -47,8 +47,8 @@ pub struct SensorColumn {
     pub at: Place,
     /// The measurement that it belongs to.
     pub measurement: String,
-    /// Its field.
     #[serde(default = "value")]
+    /// The name of its value in the reading.
     pub field: String,
     /// Its type.
     #[serde(rename = "type", default = "float")]

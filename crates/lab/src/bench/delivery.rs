@@ -22,7 +22,7 @@ const MEMORY: &str = "/dev/shm";
 
 /// One measurement.
 #[derive(Debug, Clone, serde::Serialize)]
-struct Measured {
+struct DeliveryFigures {
     broker: &'static str,
     publishers: u64,
     storage: &'static str,
@@ -35,7 +35,7 @@ struct Measured {
 
 /// Measures every combination and prints the table.
 pub(super) async fn delivery(args: &DeliveryBenchArgs) -> anyhow::Result<u8> {
-    let mut measured: Vec<Measured> = Vec::new();
+    let mut measured: Vec<DeliveryFigures> = Vec::new();
     for broker in ["embedded", "mosquitto"] {
         for publishers in [1, 10] {
             for (storage, parent) in storages() {
@@ -44,10 +44,18 @@ pub(super) async fn delivery(args: &DeliveryBenchArgs) -> anyhow::Result<u8> {
                     continue;
                 };
                 let rows_per_second = whole(args.rows) / seconds;
-                let same = |m: &&Measured| m.broker == broker && m.publishers == publishers && m.storage == "memory";
+                let same =
+                    |m: &&DeliveryFigures| m.broker == broker && m.publishers == publishers && m.storage == "memory";
                 let of_memory = measured.iter().find(same).map(|memory| rows_per_second / memory.rows_per_second);
-                let this =
-                    Measured { broker, publishers, storage, rows: args.rows, seconds, rows_per_second, of_memory };
+                let this = DeliveryFigures {
+                    broker,
+                    publishers,
+                    storage,
+                    rows: args.rows,
+                    seconds,
+                    rows_per_second,
+                    of_memory,
+                };
                 if args.json {
                     println!("{}", serde_json::to_string(&this)?);
                 }
@@ -123,7 +131,7 @@ async fn measure(broker: &str, publishers: u64, rows: u64, parent: &Path) -> any
     Ok(Some(seconds))
 }
 
-fn table(measured: &[Measured], drawing: Drawing) -> String {
+fn table(measured: &[DeliveryFigures], drawing: Drawing) -> String {
     let titles = ["BROKER", "PUBLISHERS", "STORAGE", "ROWS", "SECONDS", "ROWS/S", "OF MEMORY"];
     let rows = measured.iter().map(|m| {
         vec![

@@ -44,7 +44,7 @@ type Seen = (Change, Timestamp);
 
 /// One line of the table.
 #[derive(Debug, serde::Serialize)]
-struct Measured {
+struct DetectFigures {
     others: usize,
     what: &'static str,
     times: usize,
@@ -53,7 +53,7 @@ struct Measured {
     max_ms: f64,
 }
 
-impl Measured {
+impl DetectFigures {
     fn of(others: usize, what: &'static str, mut times: Vec<f64>) -> Self {
         times.sort_by(f64::total_cmp);
         let at = |part: usize| times.get((times.len().saturating_sub(1)) * part / 100).copied().unwrap_or(f64::NAN);
@@ -83,7 +83,7 @@ pub(super) async fn detect(args: &DetectBenchArgs) -> anyhow::Result<u8> {
 }
 
 /// With so many others that beat.
-async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measured; 4]> {
+async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[DetectFigures; 4]> {
     let directory = directory(&std::env::temp_dir())?;
     let csv = directory.path().join("light.csv");
     std::fs::write(&csv, include_str!("../../../../fixtures/light-1.csv"))?;
@@ -134,10 +134,10 @@ async fn measure(others: usize, args: &DetectBenchArgs) -> anyhow::Result<[Measu
     beating.abort();
     monitor.stop().await?;
     Ok([
-        Measured::of(others, "SIGKILL to verdict", kill_known),
-        Measured::of(others, "SIGKILL to the page", kill_seen),
-        Measured::of(others, "deadline to verdict", deadline_known),
-        Measured::of(others, "deadline to the page", deadline_seen),
+        DetectFigures::of(others, "SIGKILL to verdict", kill_known),
+        DetectFigures::of(others, "SIGKILL to the page", kill_seen),
+        DetectFigures::of(others, "deadline to verdict", deadline_known),
+        DetectFigures::of(others, "deadline to the page", deadline_seen),
     ])
 }
 
@@ -233,7 +233,7 @@ fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
     whole(u64::try_from(to.as_nanos() - from.as_nanos()).unwrap_or(0)) / 1e6
 }
 
-fn table(measured: &[Measured], drawing: Drawing) -> String {
+fn table(measured: &[DetectFigures], drawing: Drawing) -> String {
     let rows = measured.iter().map(|m| {
         vec![
             m.others.to_string(),

@@ -25,7 +25,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// One measurement.
 #[derive(Debug, Clone, serde::Serialize)]
-struct Measured {
+struct FootprintFigures {
     publishers: usize,
     ready_ms: f64,
     cpu_percent_of_a_core: f64,
@@ -55,7 +55,7 @@ pub(super) async fn footprint(args: &FootprintBenchArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn measure(publishers: usize) -> anyhow::Result<Measured> {
+async fn measure(publishers: usize) -> anyhow::Result<FootprintFigures> {
     let directory = directory(&std::env::temp_dir())?;
     let started = Instant::now();
     let monitor = RunningMonitor::start(directory.path(), None, None).await?;
@@ -72,7 +72,7 @@ async fn measure(publishers: usize) -> anyhow::Result<Measured> {
     beating.abort();
     anyhow::ensure!(heard == publishers, "{publishers} publishers beat, the monitor has heard {heard}");
     monitor.stop().await?;
-    Ok(Measured { publishers, ready_ms, cpu_percent_of_a_core, resident_mib })
+    Ok(FootprintFigures { publishers, ready_ms, cpu_percent_of_a_core, resident_mib })
 }
 
 /// Everybody says once a second that it lives, over one connection, spread over the second.
@@ -103,7 +103,7 @@ pub(super) async fn beat(url: String, publishers: usize) -> anyhow::Result<()> {
     }
 }
 
-fn table(measured: &[Measured], drawing: Drawing) -> String {
+fn table(measured: &[FootprintFigures], drawing: Drawing) -> String {
     let titles = ["PUBLISHERS AT 1/S", "START TO READY", "CPU OF A CORE", "MEMORY"];
     let rows = measured.iter().map(|m| {
         vec![

@@ -33,7 +33,7 @@ const SINGLE_ONE_OF: usize = 5;
 
 /// One measurement.
 #[derive(Debug, Clone, serde::Serialize)]
-pub(super) struct Measured {
+pub(super) struct IngestFigures {
     pub publishers: usize,
     pub readings_per_message: usize,
     pub rows: usize,
@@ -54,7 +54,7 @@ pub(super) struct Measured {
     pub influxdb_alone_cpu_seconds_per_million: f64,
 }
 
-impl Measured {
+impl IngestFigures {
     fn of_bare(&self) -> f64 {
         self.rows_per_second / self.bare_rows_per_second
     }
@@ -70,7 +70,7 @@ impl Measured {
 }
 
 /// Measures every combination; none where a server is missing, which is said.
-async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Middle<Measured>>> {
+async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Middle<IngestFigures>>> {
     let mut measured = Vec::new();
     let cores = if args.apart { Some(Cores::apart()?) } else { None };
     for &readings_per_message in &args.batch {
@@ -79,7 +79,7 @@ async fn measure_all(args: &IngestBenchArgs) -> anyhow::Result<Vec<Middle<Measur
             let load = Load { publishers, readings_per_message, rows };
             let name = format!("{publishers} publishers with {readings_per_message} a message");
             let measure = || measure(&load, cores.as_ref());
-            let middle = Middle::of_times(args.times, args.json, &name, measure, Measured::of_its_limit).await?;
+            let middle = Middle::of_times(args.times, args.json, &name, measure, IngestFigures::of_its_limit).await?;
             let Some(middle) = middle else { return Ok(measured) };
             measured.push(middle);
         }
@@ -105,7 +105,7 @@ pub(super) async fn cpu(args: &IngestBenchArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Measured>> {
+async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<IngestFigures>> {
     let Some(alone_before) = influxdb_alone(load, cores).await? else { return Ok(None) };
     let Some(bare_before) = bare_subscriber(load).await? else { return Ok(None) };
 
@@ -143,7 +143,7 @@ async fn measure(load: &Load, cores: Option<&Cores>) -> anyhow::Result<Option<Me
     let Some(bare_after) = bare_subscriber(load).await? else { return Ok(None) };
     let Some(alone_after) = influxdb_alone(load, cores).await? else { return Ok(None) };
     let (bare, alone) = (bare_before.and(bare_after), alone_before.and(alone_after));
-    Ok(Some(Measured {
+    Ok(Some(IngestFigures {
         publishers: load.publishers,
         readings_per_message: load.readings_per_message,
         rows: load.rows,
@@ -202,7 +202,7 @@ fn pace(meanwhile: Duration, came: u64, left: u64) -> Duration {
     due.clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)
 }
 
-fn rates(measured: &[Middle<Measured>], drawing: Drawing) -> String {
+fn rates(measured: &[Middle<IngestFigures>], drawing: Drawing) -> String {
     let mut titles = vec![
         "PUBLISHERS",
         "A MESSAGE",
@@ -236,7 +236,7 @@ fn rates(measured: &[Middle<Measured>], drawing: Drawing) -> String {
     tables::plain(&titles, rows, drawing)
 }
 
-fn costs(measured: &[Middle<Measured>], drawing: Drawing) -> String {
+fn costs(measured: &[Middle<IngestFigures>], drawing: Drawing) -> String {
     let titles = [
         "PUBLISHERS",
         "A MESSAGE",

@@ -35,7 +35,7 @@ type Told = (serde_json::Value, Timestamp);
 
 /// One line of the table.
 #[derive(Debug, serde::Serialize)]
-struct Measured {
+struct NotifyFigures {
     what: &'static str,
     times: usize,
     median_ms: f64,
@@ -43,7 +43,7 @@ struct Measured {
     max_ms: f64,
 }
 
-impl Measured {
+impl NotifyFigures {
     fn of(what: &'static str, mut times: Vec<f64>) -> Self {
         times.sort_by(f64::total_cmp);
         let at = |part: usize| times.get((times.len().saturating_sub(1)) * part / 100).copied().unwrap_or(f64::NAN);
@@ -68,9 +68,9 @@ pub(super) async fn notify(args: &NotifyBenchArgs) -> anyhow::Result<u8> {
         }
     }
     let measured = [
-        Measured::of("SIGKILL to verdict", known),
-        Measured::of("verdict to the webhook", on),
-        Measured::of("SIGKILL to the webhook", told),
+        NotifyFigures::of("SIGKILL to verdict", known),
+        NotifyFigures::of("verdict to the webhook", on),
+        NotifyFigures::of("SIGKILL to the webhook", told),
     ];
     if args.json {
         for line in &measured {
@@ -196,7 +196,7 @@ fn milliseconds(from: Timestamp, to: Timestamp) -> f64 {
     whole(u64::try_from(to.as_nanos() - from.as_nanos()).unwrap_or(0)) / 1e6
 }
 
-fn table(measured: &[Measured], drawing: Drawing) -> String {
+fn table(measured: &[NotifyFigures], drawing: Drawing) -> String {
     let rows = measured.iter().map(|m| {
         vec![
             m.what.to_owned(),

@@ -34,7 +34,7 @@ const READINGS_PER_MESSAGE: usize = 500;
 
 /// What came out.
 #[derive(Debug, serde::Serialize)]
-struct Measured {
+struct RecoveryFigures {
     backlog_rows: usize,
     rows_per_second: f64,
     influxdb_rows_per_second: f64,
@@ -45,7 +45,7 @@ struct Measured {
     resident_mib_after: f64,
 }
 
-impl Measured {
+impl RecoveryFigures {
     fn of_influxdb(&self) -> f64 {
         self.rows_per_second / self.influxdb_rows_per_second
     }
@@ -58,7 +58,7 @@ pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
         let load = Load { publishers: PUBLISHERS, readings_per_message: READINGS_PER_MESSAGE, rows };
         let name = format!("a backlog of {rows} rows");
         let measure = || measure(&load);
-        let middle = Middle::of_times(args.times, args.json, &name, measure, Measured::of_influxdb).await?;
+        let middle = Middle::of_times(args.times, args.json, &name, measure, RecoveryFigures::of_influxdb).await?;
         let Some(middle) = middle else { return Ok(0) };
         measured.push(middle);
     }
@@ -68,7 +68,7 @@ pub(super) async fn recover(args: &RecoverBenchArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn table(measured: &[Middle<Measured>]) -> String {
+fn table(measured: &[Middle<RecoveryFigures>]) -> String {
     let mut titles = vec![
         "BACKLOG ROWS",
         "ROWS/S",
@@ -99,7 +99,7 @@ fn table(measured: &[Middle<Measured>]) -> String {
 }
 
 /// One outage; none where a server is missing.
-async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
+async fn measure(load: &Load) -> anyhow::Result<Option<RecoveryFigures>> {
     let Some(alone_before) = influxdb_alone(load, None).await? else { return Ok(None) };
     let directory = directory(&std::env::temp_dir())?;
     let broker = mosquitto(directory.path(), BROKER_SETTINGS).await?;
@@ -136,7 +136,7 @@ async fn measure(load: &Load) -> anyhow::Result<Option<Measured>> {
     monitor.stop().await?;
     database.program.kill();
     let Some(alone_after) = influxdb_alone(load, None).await? else { return Ok(None) };
-    Ok(Some(Measured {
+    Ok(Some(RecoveryFigures {
         backlog_rows: load.rows,
         rows_per_second: whole(rows) / seconds,
         influxdb_rows_per_second: alone_before.and(alone_after).rows_per_second,

@@ -49,7 +49,7 @@ const OTHER_FILES: u64 = 200;
 
 /// One measurement.
 #[derive(Debug, Clone, serde::Serialize)]
-struct Measured {
+struct ServerFigures {
     agents: usize,
     a_message: Sequence,
     readings: u64,
@@ -215,7 +215,12 @@ impl Used {
     }
 }
 
-async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Option<&Kafka>) -> anyhow::Result<Measured> {
+async fn measure(
+    agents: usize,
+    readings: u64,
+    a_message: Sequence,
+    kafka: Option<&Kafka>,
+) -> anyhow::Result<ServerFigures> {
     let directory = directory(&std::env::temp_dir())?;
     let listen = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let page = format!("127.0.0.1:{}", free_port()?);
@@ -285,7 +290,7 @@ async fn measure(agents: usize, readings: u64, a_message: Sequence, kafka: Optio
         all_stored_once(&server, kafka, in_kafka_before, readings).await?;
     }
     let used = Used::now(pid, kafka)?.per_million_since(&used_before, readings);
-    Ok(Measured {
+    Ok(ServerFigures {
         agents,
         a_message,
         readings,

@@ -50,7 +50,7 @@ const SCATTER: usize = 514_229;
 
 /// One size.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-struct Measured {
+struct WatchFigures {
     publishers: usize,
     beats_per_second: f64,
     beats_per_cpu_second: f64,
@@ -83,7 +83,7 @@ pub(super) async fn watch(args: &WatchBenchArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-async fn measure_apart(publishers: usize, processes: bool) -> anyhow::Result<Measured> {
+async fn measure_apart(publishers: usize, processes: bool) -> anyhow::Result<WatchFigures> {
     let mut command = heartwatch(Path::new("."))?;
     command.args(["bench", "watch", "--json", "--publishers", &publishers.to_string()]);
     command.args(processes.then_some("--processes")).stdout(Stdio::piped());
@@ -93,7 +93,7 @@ async fn measure_apart(publishers: usize, processes: bool) -> anyhow::Result<Mea
     serde_json::from_slice(&output.stdout).context("the measurement said something unexpected")
 }
 
-async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured> {
+async fn measure(publishers: usize, processes: bool) -> anyhow::Result<WatchFigures> {
     let clock = Clock::start();
     let made = Made { clock, host: HostName::parse("bench")?, processes };
     let before = resident_bytes(std::process::id())?;
@@ -170,7 +170,7 @@ async fn measure(publishers: usize, processes: bool) -> anyhow::Result<Measured>
     }
     late_ms.sort_by(f64::total_cmp);
     let at = |part: usize| late_ms.get((late_ms.len().saturating_sub(1)) * part / 100).copied().unwrap_or(f64::NAN);
-    Ok(Measured {
+    Ok(WatchFigures {
         publishers,
         beats_per_second,
         beats_per_cpu_second,
@@ -218,7 +218,7 @@ impl Made {
     }
 }
 
-fn table(measured: &[Measured], drawing: Drawing) -> String {
+fn table(measured: &[WatchFigures], drawing: Drawing) -> String {
     let titles =
         ["PUBLISHERS", "BEATS/S", "BEATS/CPU S", "BYTES EACH", "SILENT", "JUDGED", "LATE MEDIAN", "P99", "MAX"];
     let rows = measured.iter().map(|m| {

@@ -65,7 +65,7 @@ struct Step {
 /// One line of the story for a program (`--json`).
 #[derive(serde::Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-enum Line<'a> {
+enum ClusterLine<'a> {
     Part { name: &'a str, pid: u32, address: &'a str },
     Act { act: &'a str },
     Step(&'a Step),
@@ -370,7 +370,7 @@ impl Stage<'_> {
         }
     }
 
-    fn say_json(&self, line: &Line<'_>) {
+    fn say_json(&self, line: &ClusterLine<'_>) {
         if self.args.json
             && let Ok(json) = serde_json::to_string(line)
         {
@@ -381,13 +381,13 @@ impl Stage<'_> {
     fn introduce(&self, name: &str, address: &str) -> anyhow::Result<()> {
         let pid = self.parts.pid(name)?;
         self.say(&format!("  {name:<9} {address} (PID {pid})"));
-        self.say_json(&Line::Part { name, pid, address });
+        self.say_json(&ClusterLine::Part { name, pid, address });
         Ok(())
     }
 
     fn act(&self, act: &str) {
         self.say(&format!("{}  {}", paint::faint(&self.clock.wall().time_of_day()), paint::bold(act)));
-        self.say_json(&Line::Act { act });
+        self.say_json(&ClusterLine::Act { act });
     }
 
     fn tell(&mut self, step: &'static str, began: Instant, seen: String) {
@@ -395,12 +395,12 @@ impl Stage<'_> {
         let step = Step { step, seconds: took.as_secs_f64(), seen };
         let now = paint::faint(&self.clock.wall().time_of_day());
         self.say(&format!("{now}  {}  {}", step.seen, paint::faint(&format!("(after {})", describe_duration(took)))));
-        self.say_json(&Line::Step(&step));
+        self.say_json(&ClusterLine::Step(&step));
         self.steps.push(step);
     }
 
     fn conclude(&self, stopped: bool, reasons: &[String]) {
-        self.say_json(&Line::Result { passed: reasons.is_empty(), reasons });
+        self.say_json(&ClusterLine::Result { passed: reasons.is_empty(), reasons });
         if stopped {
             return self.say("\nStopped by a signal before the end.");
         }

@@ -32,7 +32,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 
 /// What it can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Command {
+enum SubjectCommand {
     /// Its source stands still from now on, and it goes on beating.
     Wedge,
     /// Its source moves again.
@@ -55,7 +55,7 @@ enum Command {
     Exit,
 }
 
-impl Command {
+impl SubjectCommand {
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         Some(match words.next()? {
@@ -144,35 +144,35 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
                 None => anyhow::bail!("the connection has ended for good"),
             },
             command = commands.recv() => match command {
-                Some(Command::Wedge) => wedged = true,
-                Some(Command::Unwedge) => wedged = false,
+                Some(SubjectCommand::Wedge) => wedged = true,
+                Some(SubjectCommand::Unwedge) => wedged = false,
                 // This blocks the one thread that everything here runs on.
-                Some(Command::Freeze) => thaws.recv()?,
-                Some(Command::EndMain) => main.send(None)?,
-                Some(Command::Goodbye) => {
+                Some(SubjectCommand::Freeze) => thaws.recv()?,
+                Some(SubjectCommand::EndMain) => main.send(None)?,
+                Some(SubjectCommand::Goodbye) => {
                     let goodbye = Goodbye { host: host.clone(), incarnation, sequence: 0 };
                     let topic = prefix.topic(&args.id, TopicKind::Goodbye);
                     let goodbye = Outgoing { topic, payload: encode_goodbye(&goodbye), at_least_once: true };
                     transport.try_publish(goodbye).context("the goodbye cannot be sent")?;
                 }
-                Some(Command::Double(double)) => doubled = double,
-                Some(Command::Beats(seldom)) => {
+                Some(SubjectCommand::Double(double)) => doubled = double,
+                Some(SubjectCommand::Beats(seldom)) => {
                     every.set(seldom.unwrap_or(args.heartbeat));
                     beats = ticks(every.get());
                 }
-                Some(Command::Impostor) => {
+                Some(SubjectCommand::Impostor) => {
                     let other = process.clone().map(|own| ProcessIdentity { pid: NO_PID, ..own });
                     for incarnation in [incarnation, Incarnation(i64::MAX.cast_unsigned())] {
                         transport.try_publish(note(incarnation, &other, 0)).context("the impostor cannot speak")?;
                     }
                 }
-                Some(Command::Claim { pid, start_ticks }) => {
+                Some(SubjectCommand::Claim { pid, start_ticks }) => {
                     process = process.map(|own| ProcessIdentity { pid, start_ticks, ..own });
                     incarnation.0 += 1;
                     claims_until = Some(Instant::now() + CLAIMS_FOR);
                     beats.reset_immediately();
                 }
-                Some(Command::Exit) | None => return Ok(0),
+                Some(SubjectCommand::Exit) | None => return Ok(0),
             },
             _ = beats.tick(), if connected && claims_until.is_none_or(|until| Instant::now() < until) => {
                 cursor += u64::from(!wedged);
@@ -188,13 +188,13 @@ async fn publish(args: &FaultyArgs, main: ToMain) -> anyhow::Result<u8> {
 }
 
 /// Reads commands off this thread, so that `thaw` is heard while nothing else runs.
-fn commands() -> anyhow::Result<(mpsc::Receiver<Command>, Receiver<()>)> {
+fn commands() -> anyhow::Result<(mpsc::Receiver<SubjectCommand>, Receiver<()>)> {
     let (commands, commands_end) = mpsc::channel(COMMANDS_MAX);
     let (thaws, thaws_end) = sync_channel(COMMANDS_MAX);
     std::thread::Builder::new().name("commands".to_owned()).spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { return };
-            let told = match (line.trim(), Command::parse(&line)) {
+            let told = match (line.trim(), SubjectCommand::parse(&line)) {
                 ("thaw", _) => thaws.send(()).is_ok(),
                 (_, Some(command)) => commands.blocking_send(command).is_ok(),
                 (unknown, None) => {
@@ -216,11 +216,11 @@ mod tests {
 
     #[test]
     fn commands_are_words() {
-        assert_eq!(Command::parse("claim 7 88"), Some(Command::Claim { pid: 7, start_ticks: 88 }));
-        assert_eq!(Command::parse(" wedge\n"), Some(Command::Wedge));
-        assert_eq!(Command::parse("seldom 2000"), Some(Command::Beats(Some(Duration::from_secs(2)))));
+        assert_eq!(SubjectCommand::parse("claim 7 88"), Some(SubjectCommand::Claim { pid: 7, start_ticks: 88 }));
+        assert_eq!(SubjectCommand::parse(" wedge\n"), Some(SubjectCommand::Wedge));
+        assert_eq!(SubjectCommand::parse("seldom 2000"), Some(SubjectCommand::Beats(Some(Duration::from_secs(2)))));
         for wrong in ["", "claim", "seldom", "seldom 0s", "claim x 1", "thaw", "die"] {
-            assert_eq!(Command::parse(wrong), None, "{wrong}");
+            assert_eq!(SubjectCommand::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -25,7 +25,7 @@ const GROUP_WRITES_MAX: usize = 4_096;
 pub(super) type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 
 /// What the thread is asked.
-pub(super) enum Command {
+pub(super) enum CommitterCommand {
     Write {
         write: Write,
         reply: Reply<AppendReceipt>,
@@ -84,7 +84,7 @@ pub(super) struct Take {
 /// Serves commands until it is told to close or nobody is left to ask.
 pub(super) fn run(
     mut store: Store,
-    mut commands: mpsc::Receiver<Command>,
+    mut commands: mpsc::Receiver<CommitterCommand>,
     mut takes: mpsc::Receiver<Take>,
     level: &watch::Sender<Level>,
 ) {
@@ -98,11 +98,11 @@ pub(super) fn run(
         let mut other = None;
         while let Some(command) = next.take() {
             match command {
-                Command::Write { write, reply, permit } => {
+                CommitterCommand::Write { write, reply, permit } => {
                     bytes += write.bytes();
                     group.push((write, reply, permit));
                 }
-                Command::Take => {}
+                CommitterCommand::Take => {}
                 command => {
                     other = Some(command);
                     break;
@@ -118,9 +118,9 @@ pub(super) fn run(
             commit(&mut store, &mut group, level);
         }
         match other {
-            Some(Command::Close { reply }) => {
+            Some(CommitterCommand::Close { reply }) => {
                 commands.close();
-                store.settle();
+                store.checkpoint();
                 drop(store);
                 let _ = reply.send(());
                 return;
@@ -130,7 +130,7 @@ pub(super) fn run(
         }
     }
     commit(&mut store, &mut group, level);
-    store.settle();
+    store.checkpoint();
 }
 
 /// A write, who waits for it, and its place in the queue.
@@ -164,21 +164,21 @@ fn serve(store: &mut Store, Take { rows_max, bytes_max, besides, reply }: Take, 
     let _ = reply.send(batch);
 }
 
-fn answer(store: &mut Store, command: Command) {
+fn answer(store: &mut Store, command: CommitterCommand) {
     match command {
-        Command::Changes { ask, reply } => drop(reply.send(store.changes(&ask))),
-        Command::NewestChanges { ask, reply } => drop(reply.send(store.newest_changes(&ask))),
-        Command::DeadLetters { entries_max, reply } => drop(reply.send(store.dead_letters(entries_max))),
-        Command::Accounts { reply } => drop(reply.send(store.accounts())),
-        Command::Losses { reply } => drop(reply.send(store.losses())),
-        Command::SetLimits { limits, reply } => {
+        CommitterCommand::Changes { ask, reply } => drop(reply.send(store.changes(&ask))),
+        CommitterCommand::NewestChanges { ask, reply } => drop(reply.send(store.newest_changes(&ask))),
+        CommitterCommand::DeadLetters { entries_max, reply } => drop(reply.send(store.dead_letters(entries_max))),
+        CommitterCommand::Accounts { reply } => drop(reply.send(store.accounts())),
+        CommitterCommand::Losses { reply } => drop(reply.send(store.losses())),
+        CommitterCommand::SetLimits { limits, reply } => {
             store.set_limits(limits);
             let _ = reply.send(Ok(()));
         }
-        Command::Flush { reply } => drop(reply.send(Ok(()))),
-        Command::SplitLanes { reply } => drop(reply.send(store.split_lanes())),
+        CommitterCommand::Flush { reply } => drop(reply.send(Ok(()))),
+        CommitterCommand::SplitLanes { reply } => drop(reply.send(store.split_lanes())),
         #[cfg(test)]
-        Command::Execute { sql, reply } => drop(reply.send(store.execute(&sql))),
-        Command::Write { .. } | Command::Take | Command::Close { .. } => {}
+        CommitterCommand::Execute { sql, reply } => drop(reply.send(store.execute(&sql))),
+        CommitterCommand::Write { .. } | CommitterCommand::Take | CommitterCommand::Close { .. } => {}
     }
 }

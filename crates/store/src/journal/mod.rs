@@ -29,17 +29,17 @@ mod committer;
 mod copies;
 mod dirty_incarnations;
 mod field_sets;
-mod fresh;
 mod history;
 mod history_check;
 mod identity;
 mod incarnation;
-mod known;
 mod marks;
+mod memory_state;
 mod noted;
 mod past;
 mod point_index;
 mod readings;
+mod recent_blocks;
 mod recovery;
 mod schema;
 mod shares;
@@ -62,7 +62,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::block::line_time;
-use self::committer::{Command, Reply, Take};
+use self::committer::{CommitterCommand, Reply, Take};
 pub use self::history::{HistoryBlock, HistoryFile, recorded_changes};
 pub use self::snapshot::{Snapshot, snapshot};
 use self::store::{Store, Write};
@@ -250,7 +250,7 @@ const PLOTS_AT_ONCE_MAX: usize = 2;
 /// ends with [`Journal::close`], or when the last handle is gone and the queue is empty.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<CommitterCommand>,
     takes: mpsc::Sender<Take>,
     level: watch::Receiver<Level>,
     queue: Arc<Semaphore>,
@@ -307,7 +307,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Closed`].
     pub async fn set_limits(&self, limits: Limits) -> Result<(), JournalError> {
-        self.ask(|reply| Command::SetLimits { limits, reply }).await?;
+        self.ask(|reply| CommitterCommand::SetLimits { limits, reply }).await?;
         self.limits.send_replace(limits);
         Ok(())
     }
@@ -324,7 +324,7 @@ impl Journal {
         }
         let permits = u32::try_from(entries.len()).unwrap_or(u32::MAX).clamp(1, self.queue_entries_max);
         let permit = Arc::clone(&self.queue).acquire_many_owned(permits).await.map_err(|_| JournalError::Closed)?;
-        self.ask(|reply| Command::Write { write: Write::Append(entries), reply, permit: Some(permit) }).await
+        self.ask(|reply| CommitterCommand::Write { write: Write::Append(entries), reply, permit: Some(permit) }).await
     }
 
     /// Makes verdict changes durable: their own table, and a `heartwatch_verdict` row each for the sink.
@@ -349,7 +349,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`].
     pub async fn changes(&self, ask: ChangesQuery) -> Result<Vec<Change>, JournalError> {
-        self.ask(|reply| Command::Changes { ask, reply }).await
+        self.ask(|reply| CommitterCommand::Changes { ask, reply }).await
     }
 
     /// The newest changes, newest first.
@@ -357,7 +357,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`].
     pub async fn newest_changes(&self, ask: NewestQuery) -> Result<Vec<Change>, JournalError> {
-        self.ask(|reply| Command::NewestChanges { ask, reply }).await
+        self.ask(|reply| CommitterCommand::NewestChanges { ask, reply }).await
     }
 
     /// The newest dead letters, newest first.
@@ -365,7 +365,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`].
     pub async fn dead_letters(&self, entries_max: usize) -> Result<Vec<DeadLetterLine>, JournalError> {
-        self.ask(|reply| Command::DeadLetters { entries_max, reply }).await
+        self.ask(|reply| CommitterCommand::DeadLetters { entries_max, reply }).await
     }
 
     /// One publisher's readings for a plot. It reads beside the journal's thread, for at most about two
@@ -392,7 +392,7 @@ impl Journal {
     /// Everything undelivered now becomes the backlog; what comes later is live. Before the first
     /// call everything is live.
     pub async fn split_lanes(&self) {
-        if let Err(error) = self.ask(|reply| Command::SplitLanes { reply }).await {
+        if let Err(error) = self.ask(|reply| CommitterCommand::SplitLanes { reply }).await {
             tracing::warn!(%error, "live rows wait behind the backlog");
         }
     }
@@ -421,7 +421,7 @@ impl Journal {
         let take = Take { rows_max, bytes_max, besides, reply };
         self.takes.send(take).await.map_err(|_| JournalError::Closed)?;
         // where there is no room, the thread is awake and looks anyway
-        let _ = self.commands.try_send(Command::Take);
+        let _ = self.commands.try_send(CommitterCommand::Take);
         answer.await.unwrap_or(Err(JournalError::Closed))
     }
 
@@ -436,7 +436,7 @@ impl Journal {
         loop {
             match tokio::time::timeout(DELIVERED_WAIT_MAX, &mut marked).await {
                 Ok(marked) => return marked,
-                Err(_) => self.ask(|reply| Command::Flush { reply }).await?,
+                Err(_) => self.ask(|reply| CommitterCommand::Flush { reply }).await?,
             }
         }
     }
@@ -477,7 +477,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`].
     pub async fn accounts(&self) -> Result<Vec<LedgerLine>, JournalError> {
-        self.ask(|reply| Command::Accounts { reply }).await
+        self.ask(|reply| CommitterCommand::Accounts { reply }).await
     }
 
     /// What the `lost` of the accounts consists of, ordered by publisher, incarnation and number.
@@ -485,22 +485,22 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Read`].
     pub async fn losses(&self) -> Result<Vec<NamedLoss>, JournalError> {
-        self.ask(|reply| Command::Losses { reply }).await
+        self.ask(|reply| CommitterCommand::Losses { reply }).await
     }
 
     /// Commits what waits and closes the file. Later calls answer [`JournalError::Closed`].
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();
-        if self.commands.send(Command::Close { reply }).await.is_ok() {
+        if self.commands.send(CommitterCommand::Close { reply }).await.is_ok() {
             let _ = closed.await;
         }
     }
 
     async fn write(&self, write: Write) -> Result<(), JournalError> {
-        self.ask(|reply| Command::Write { write, reply, permit: None }).await.map(|_| ())
+        self.ask(|reply| CommitterCommand::Write { write, reply, permit: None }).await.map(|_| ())
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, JournalError> {
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> CommitterCommand) -> Result<T, JournalError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| JournalError::Closed)?;
         answer.await.unwrap_or(Err(JournalError::Closed))
@@ -523,6 +523,6 @@ impl Journal {
     #[cfg(test)]
     async fn execute(&self, sql: &str) -> Result<(), JournalError> {
         let sql = sql.to_owned();
-        self.ask(|reply| Command::Execute { sql, reply }).await
+        self.ask(|reply| CommitterCommand::Execute { sql, reply }).await
     }
 }

@@ -54,7 +54,6 @@ impl Hasher for HashedAlready {
 pub(super) enum Stamped {
     /// Its point is its own.
     AsItIs {
-        /// Its time.
         time: i64,
         /// Whether other rows have the point as well, with other fields.
         is_shared: bool,
@@ -84,17 +83,17 @@ pub(super) enum Takes {
 /// What a commit adds.
 #[derive(Debug, Default)]
 pub(super) struct Points {
-    taken: Taken,
+    taken: UsedPoints,
     /// The newest time of a series.
     newest: ByHash<i64>,
     /// The rows that came last.
-    run: Run,
+    run: RunOfPoints,
     field_sets: FieldSets,
 }
 
 /// Rows of one series, one after the other, each later than the one before: nearly all are. They are looked up once.
 #[derive(Debug)]
-struct Run {
+struct RunOfPoints {
     /// Measurement and tags as they stand in the rows; empty where there is no run.
     written: Vec<u8>,
     series: u64,
@@ -105,7 +104,7 @@ struct Run {
     times: Vec<i64>,
 }
 
-impl Default for Run {
+impl Default for RunOfPoints {
     fn default() -> Self {
         Self { written: Vec::new(), series: 0, newest: None, fields: FieldSet::ALL, times: Vec::new() }
     }
@@ -121,7 +120,7 @@ struct InOrder {
 
 /// Points that are taken.
 #[derive(Debug, Default)]
-struct Taken {
+struct UsedPoints {
     /// By series. Most are here.
     ordered: ByHash<InOrder>,
     /// What is taken of the others.
@@ -132,7 +131,7 @@ struct Taken {
     count: usize,
 }
 
-impl Taken {
+impl UsedPoints {
     /// What of a point is known to be taken: at most two rows' worth.
     fn at(&self, series: u64, time: i64, key: u64) -> impl Iterator<Item = FieldSet> {
         let in_order = self.ordered.get(&series).filter(|ordered| ordered.times.binary_search(&time).is_ok());
@@ -158,8 +157,8 @@ impl Taken {
 #[derive(Debug, Default)]
 pub(super) struct PointIndex {
     hasher: DefaultHashBuilder,
-    young: Taken,
-    old: Taken,
+    young: UsedPoints,
+    old: UsedPoints,
     /// No remembered point of a series is later than its time here. Most readings are later than all before
     /// them, and need no other look. A series is in it from its first reading on or never.
     newest: ByHash<i64>,
@@ -358,7 +357,7 @@ impl Points {
 
     /// Notes what the run takes; it goes on.
     fn flush_run(&mut self, hasher: &DefaultHashBuilder) {
-        let Run { series, newest, fields, times, .. } = &mut self.run;
+        let RunOfPoints { series, newest, fields, times, .. } = &mut self.run;
         if let (false, Some(newest)) = (times.is_empty(), *newest) {
             self.taken.take_latest(hasher, *series, *fields, times);
             let known = self.newest.entry(*series).or_insert(newest);
@@ -367,7 +366,7 @@ impl Points {
     }
 }
 
-impl Run {
+impl RunOfPoints {
     /// Whether a row is of its series.
     fn has(&self, line: &[u8]) -> bool {
         !self.written.is_empty()

@@ -14,8 +14,8 @@ use super::block::{BlockBuilder, Index, Owner, Part};
 use super::copies::Places;
 use super::dirty_incarnations::Incarnations;
 use super::incarnation::IncarnationState;
-use super::known::Known;
 use super::marks::Marks;
+use super::memory_state::MemoryState;
 use super::point_index::PointIndex;
 use super::schema::{DELIVERED, WAITING};
 use super::shares::Held;
@@ -33,7 +33,7 @@ pub(super) fn load(
     has_sink: bool,
     damage: &mut Vec<String>,
     compare: impl FnOnce(&mut Incarnations, &mut HashSet<Owner>, &mut Vec<String>),
-) -> rusqlite::Result<Known> {
+) -> rusqlite::Result<MemoryState> {
     let was_salvaged = !damage.is_empty();
     let transaction = connection.transaction()?;
     let (since, begins_now) = since::begin(&transaction, has_sink)?;
@@ -96,7 +96,7 @@ pub(super) fn load(
     let verdicts =
         last_changes(connection)?.iter().map(|change| (change.publisher.clone(), LastVerdict::of(change))).collect();
     let (marks, stamps, places) = (Marks::read(connection)?, PointIndex::read(connection)?, Places::read(connection)?);
-    let mut known = Known { verdicts, level, since, last_block, marks, stamps, places, ..Known::default() };
+    let mut known = MemoryState { verdicts, level, since, last_block, marks, stamps, places, ..MemoryState::default() };
     known.begin(incarnations);
     for ((publisher, _), InBlocks { waiting, here }) in &in_blocks {
         known.shares.note(publisher, Held { waiting: waiting.bytes, here: here.bytes });

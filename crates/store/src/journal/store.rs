@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::block::{Index, Owner};
 use super::dirty_incarnations::Incarnations;
-use super::fresh::Fresh;
 use super::incarnation::Unwritten;
-use super::known::Known;
+use super::memory_state::MemoryState;
 use super::noted::Noted;
+use super::recent_blocks::RecentBlocks;
 use super::schema::LAYOUT;
 use super::transaction::{Changed, JournalTransaction};
 use super::witness::{Testimony, Witness};
@@ -72,7 +72,7 @@ pub(super) struct Store {
     /// None after a reading error, until the file could be opened again.
     connection: Option<Connection>,
     config: JournalConfig,
-    known: Known,
+    known: MemoryState,
     /// The last block of the backlog.
     lanes_split_at: i64,
     /// What the log has been told, so that it is told once an episode.
@@ -129,7 +129,7 @@ impl Store {
         Self {
             connection: None,
             config,
-            known: Known::default(),
+            known: MemoryState::default(),
             lanes_split_at: 0,
             failing: true,
             refusing: false,
@@ -184,14 +184,14 @@ impl Store {
                     self.failing = true;
                     tracing::error!(path = %self.config.path.display(), reason, "the journal cannot write: nothing is confirmed until it can");
                 }
-                self.distrust(&error);
+                self.invalidate(&error);
                 Err(JournalError::Write { reason })
             }
         }
     }
 
     /// Writes what of the ledger only the blocks say, at the end: the next start has less to read.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         let unwritten = self.known.incarnations.iter_mut().filter(|(_, state)| state.unwritten != Unwritten::Nothing);
         let settled = connection.transaction().and_then(|transaction| {
@@ -285,7 +285,7 @@ impl Store {
 
     /// After an error nothing in memory is believed: the next use reads it from the file again, and
     /// salvages the file where the error says that it is damaged.
-    fn distrust(&mut self, error: &rusqlite::Error) {
+    fn invalidate(&mut self, error: &rusqlite::Error) {
         let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
         let rolled_back = self.connection.as_ref().is_some_and(Connection::is_autocommit);
         // a full disk is an everyday error that SQLite rolls back; memory has not been changed by it
@@ -326,7 +326,7 @@ impl Store {
         let result = self.ready().and_then(|()| read(self.connection.as_ref().ok_or(rusqlite::Error::InvalidQuery)?));
         result.map_err(|error| {
             let reason = error.to_string();
-            self.distrust(&error);
+            self.invalidate(&error);
             JournalError::Read { reason }
         })
     }
@@ -470,7 +470,7 @@ fn epochs_known_lost(connection: &Connection) -> rusqlite::Result<u64> {
 /// What is read when the file is opened.
 struct Loaded {
     identity: JournalId,
-    known: Known,
+    known: MemoryState,
     last_changes: Vec<Change>,
     last_epoch: u64,
 }
@@ -535,7 +535,7 @@ struct Part {
 
 /// Takes blocks for the sink.
 struct Taker<'a> {
-    fresh: &'a Fresh,
+    fresh: &'a RecentBlocks,
     besides: &'a BTreeSet<i64>,
     rows_max: u64,
     bytes_max: usize,

@@ -80,7 +80,7 @@ impl Outgoing {
 
 /// What waits for a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Waiting {
+pub struct WaitingNotices {
     /// How many notices.
     pub notices: u64,
     /// How many of them are urgent.
@@ -194,14 +194,14 @@ impl Notifications {
     ///
     /// # Errors
     /// [`NotificationsError::Write`].
-    pub fn waiting(&self, target: &str, besides: Option<u64>) -> Result<Waiting, NotificationsError> {
+    pub fn waiting(&self, target: &str, besides: Option<u64>) -> Result<WaitingNotices, NotificationsError> {
         self.transact(|transaction| {
             let sql = "SELECT count(*), count(message), coalesce(sum(urgent), 0) FROM waiting
                        WHERE target = ?1 AND message IS NOT ?2";
             let besides = besides.map_or(NO_MESSAGE, u64::cast_signed);
             transaction.prepare_cached(sql)?.query_row(params![target, besides], |row| {
                 let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-                Ok(Waiting { notices: count(0)?, urgent: count(2)?, begun: count(1)? > 0 })
+                Ok(WaitingNotices { notices: count(0)?, urgent: count(2)?, begun: count(1)? > 0 })
             })
         })
     }

@@ -37,7 +37,7 @@ use super::{database, disk};
 use heartwatch_domain::confirmers::{Confirmer, Confirmers};
 use heartwatch_domain::publisher::Incarnation;
 use heartwatch_domain::reading::{Reading, Sequence};
-use heartwatch_domain::retransmitter::Run;
+use heartwatch_domain::retransmitter::SequenceRange;
 
 /// What to do when the outbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,7 +92,7 @@ pub struct OutboxConfig {
 pub struct StoredReading {
     /// Which life.
     pub incarnation: Incarnation,
-    /// The reading.
+    /// As it was measured, with its number.
     pub reading: Reading,
 }
 
@@ -260,7 +260,12 @@ impl Outbox {
     ///
     /// # Errors
     /// [`OutboxError::Write`]: they will be confirmed again.
-    pub fn confirmed(&mut self, incarnation: Incarnation, safe: &[Run], by: Confirmer) -> Result<(), OutboxError> {
+    pub fn confirmed(
+        &mut self,
+        incarnation: Incarnation,
+        safe: &[SequenceRange],
+        by: Confirmer,
+    ) -> Result<(), OutboxError> {
         let mut confirmers = self.confirmers.get(&incarnation).cloned().unwrap_or_default();
         let gone = self.transact(|transaction| {
             let mut gone = Size::default();
@@ -296,10 +301,10 @@ impl Outbox {
 
     /// Numbers that are held no more, in pieces: each with the monitor that has confirmed it, where that is known.
     #[must_use]
-    pub fn confirmed_by(&self, run: Run) -> Vec<(Run, Option<Confirmer>)> {
+    pub fn confirmed_by(&self, run: SequenceRange) -> Vec<(SequenceRange, Option<Confirmer>)> {
         let Some(confirmers) = self.confirmers.get(&run.incarnation) else { return vec![(run, None)] };
         let pieces = confirmers.split(run.first, run.last).into_iter();
-        pieces.map(|(first, last, by)| (Run { first, last, ..run }, by)).collect()
+        pieces.map(|(first, last, by)| (SequenceRange { first, last, ..run }, by)).collect()
     }
 
     /// Readings of one incarnation with numbers from `first` to `last`, in order, at most `readings_max`.

@@ -220,7 +220,7 @@ fn which_monitor_has_confirmed_what_is_known_over_a_restart_and_not_where_the_fi
     let directory = tempfile::tempdir().unwrap();
     let (mut outbox, life) = Outbox::open(config(directory.path()), 1_000).unwrap();
     outbox.keep(&readings(1..=10)).unwrap();
-    let run = |first, last| Run { incarnation: life, first, last };
+    let run = |first, last| SequenceRange { incarnation: life, first, last };
     let of = |bits| Confirmer::Journal(JournalId::from_bits(bits));
     outbox.confirmed(life, &[run(1, 4), run(7, 7)], of(1)).unwrap();
     // another monitor has what was confirmed before as well: that does not make it the first
@@ -349,7 +349,7 @@ proptest! {
             prop_assert_eq!(outbox.level(), (kept.len() as u64, kept.len() as u64 * reading_bytes()));
             let known: Vec<_> = outbox.earlier_lives().unwrap().into_iter().map(|(life, _)| life).chain([life]).collect();
             for (&(incarnation, number), &by) in confirmed.iter().filter(|((life, _), _)| known.contains(life)) {
-                let run = Run { incarnation, first: number, last: number };
+                let run = SequenceRange { incarnation, first: number, last: number };
                 prop_assert_eq!(outbox.confirmed_by(run), [(run, Some(by))]);
             }
             let recorded = outbox.given_up().unwrap();

@@ -18,7 +18,7 @@ use self::series::{RuleState, Series};
 use super::kept::{Kept, Key, Raised};
 use heartwatch_domain::notice::{AlarmState, RuleAlarm};
 use heartwatch_domain::publisher::{HostName, PublisherId};
-use heartwatch_domain::rule::{Alarm, Reduction, Rule, Taken, Turn, WithoutData};
+use heartwatch_domain::rule::{Alarm, Reduction, Rule, Turn, WindowChange, WithoutData};
 use heartwatch_domain::status::{AlarmsReply, RAISED_LISTED_MAX, RuleStatus};
 use heartwatch_domain::time::{Monotonic, Timestamp};
 use heartwatch_formats::line_protocol::decode;
@@ -167,9 +167,9 @@ impl Table {
                 continue;
             }
             match series.window.take(time, series_number, value, now) {
-                Taken::New => self.values += 1,
-                Taken::InsteadOfOldest => self.left_out += 1,
-                Taken::Again | Taken::Outside => {}
+                WindowChange::New => self.values += 1,
+                WindowChange::InsteadOfOldest => self.left_out += 1,
+                WindowChange::Again | WindowChange::Outside => {}
             }
         }
     }

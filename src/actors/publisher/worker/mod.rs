@@ -12,7 +12,7 @@ use heartwatch_domain::confirmers::Confirmer;
 use heartwatch_domain::error_metric::{self, SENSOR_DEFECT, casting_error};
 use heartwatch_domain::publisher::{HostName, Incarnation};
 use heartwatch_domain::reading::{FieldValue, Reading, Sequence};
-use heartwatch_domain::retransmitter::Run;
+use heartwatch_domain::retransmitter::SequenceRange;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_formats::{envelope, line_protocol};
 use heartwatch_store::outbox::{GivenUpRange, Outbox, OutboxError};
@@ -128,7 +128,7 @@ impl Worker {
     pub(super) fn confirmed(
         &mut self,
         incarnation: Incarnation,
-        safe: &[Run],
+        safe: &[SequenceRange],
         by: Confirmer,
     ) -> Result<(), OutboxError> {
         self.outbox.confirmed(incarnation, safe, by)
@@ -136,7 +136,7 @@ impl Worker {
 
     /// What is held no more, with who has confirmed it.
     #[must_use]
-    pub(super) fn confirmed_by(&self, gone: &[Run]) -> Vec<(Run, Option<Confirmer>)> {
+    pub(super) fn confirmed_by(&self, gone: &[SequenceRange]) -> Vec<(SequenceRange, Option<Confirmer>)> {
         gone.iter().flat_map(|run| self.outbox.confirmed_by(*run)).collect()
     }
 
@@ -144,7 +144,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub(super) fn kept(&self, run: Run, readings_max: usize) -> Result<Vec<Reading>, OutboxError> {
+    pub(super) fn kept(&self, run: SequenceRange, readings_max: usize) -> Result<Vec<Reading>, OutboxError> {
         let kept = self.outbox.range(run.incarnation, run.first, run.last, readings_max)?;
         // An earlier version kept error metrics with the tags of the row that they tell of.
         Ok(kept.into_iter().map(|kept| with_source_tags(kept.reading)).collect())
@@ -166,9 +166,9 @@ impl Worker {
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub(super) fn left_by_earlier_lives(&self) -> Result<Vec<Run>, OutboxError> {
+    pub(super) fn left_by_earlier_lives(&self) -> Result<Vec<SequenceRange>, OutboxError> {
         let earlier = self.outbox.earlier()?;
-        Ok(earlier.into_iter().map(|(incarnation, first, last)| Run { incarnation, first, last }).collect())
+        Ok(earlier.into_iter().map(|(incarnation, first, last)| SequenceRange { incarnation, first, last }).collect())
     }
 
     /// Earlier lives with the last number that each gave out.

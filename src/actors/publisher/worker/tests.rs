@@ -55,7 +55,7 @@ fn a_batch_larger_than_the_outbox_is_kept_piece_by_piece_and_only_what_is_kept_c
             assert!(kept < 300 && worker.produce(500, Timestamp::from_nanos(1)).refused.is_some());
             rounds += 1;
             let incarnation = worker.incarnation;
-            let safe = [Run { incarnation, first: 1, last: kept }];
+            let safe = [SequenceRange { incarnation, first: 1, last: kept }];
             worker.confirmed(incarnation, &safe, Confirmer::Unnamed).unwrap();
         }
     }
@@ -119,7 +119,7 @@ fn what_an_earlier_version_kept_with_tags_of_the_monitors_is_sent_as_it_would_be
     let poison =
         Reading { sequence: 1, time: Timestamp::from_nanos(5), measurement: "sensor.error.m".into(), tags, fields };
     worker.outbox.keep(std::slice::from_ref(&poison)).unwrap();
-    let run = Run { incarnation: worker.incarnation, first: 1, last: 1 };
+    let run = SequenceRange { incarnation: worker.incarnation, first: 1, last: 1 };
     let kept = worker.kept(run, 10).unwrap();
     assert!(worker.check(&poison).is_err() && worker.check(&kept[0]).is_ok(), "{kept:?}");
     assert_eq!(kept[0].tags[0].0, "source_host");

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use self::client_state::ClientState as _;
 use self::marks::{Arrivals, Marks};
-use super::Shared;
+use super::TransportState;
 use super::config::MqttConfig;
 use super::outage::{Kind, Outage, STABLE_AFTER, describe};
 use super::queue::EventQueue;
@@ -35,7 +35,7 @@ pub(super) struct Ends {
     pub sends: mpsc::Receiver<Outgoing>,
     pub stop: mpsc::Receiver<oneshot::Sender<()>>,
     pub events: mpsc::Sender<TransportEvent>,
-    pub shared: Arc<Shared>,
+    pub shared: Arc<TransportState>,
 }
 
 /// How far the connection is.
@@ -85,7 +85,7 @@ pub(super) struct Link {
     client: AsyncClient,
     sends: mpsc::Receiver<Outgoing>,
     stop: mpsc::Receiver<oneshot::Sender<()>>,
-    shared: Arc<Shared>,
+    shared: Arc<TransportState>,
     clock: Clock,
     connection_epoch: u64,
     phase: Phase,

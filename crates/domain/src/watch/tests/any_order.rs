@@ -86,7 +86,7 @@ proptest! {
                 Step::OldReadings => {
                     let before = watch.last_heard();
                     if watch.incarnation() == Some(Incarnation(life)) {
-                        prop_assert_eq!(watch.hear(&readings(now, life - 1), sees), Outcome::default());
+                        prop_assert_eq!(watch.hear(&readings(now, life - 1), sees), WatchOutcome::default());
                         prop_assert_eq!(watch.last_heard(), before);
                     }
                 }

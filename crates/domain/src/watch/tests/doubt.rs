@@ -15,7 +15,7 @@ fn while_the_monitor_is_deaf_silence_decides_nothing_and_the_process_does() {
     observer.receives(Reception::Open, "", at(9_000));
     assert_eq!(
         watch.look(around(&home, &observer), at(10_000)),
-        Outcome::default(),
+        WatchOutcome::default(),
         "the deadline is extended by what was missed"
     );
     let mut watch = heard_once();
@@ -32,7 +32,8 @@ fn what_our_own_disk_held_up_is_taken_out_of_a_silence_and_teaches_nothing() {
     let mut watch = heard_once();
     observer.receives(Reception::HeldUp, "its own disk takes nothing", at(1_400));
     assert!(
-        !watch.is_late(&observer, at(1_500)) && watch.look(around(&home, &observer), at(1_500)) == Outcome::default()
+        !watch.is_late(&observer, at(1_500))
+            && watch.look(around(&home, &observer), at(1_500)) == WatchOutcome::default()
     );
     observer.receives(Reception::Open, "", at(1_600));
     assert_eq!(watch.look_again_at(&observer), Some(at(2_500)), "late, had it not been held up");

@@ -39,7 +39,7 @@ fn one_that_never_came_never_started_once() {
     assert_eq!(watch.look_again_at(&observer), Some(at(5_000)));
     let Some(change) = watch.look(around(&home, &observer), at(5_000)).change else { panic!("no change") };
     assert_eq!(change.judgement.verdict, Verdict::NeverStarted);
-    assert_eq!(watch.look(around(&home, &observer), at(10_000)), Outcome::default());
+    assert_eq!(watch.look(around(&home, &observer), at(10_000)), WatchOutcome::default());
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_last_will_makes_us_look_and_says_nothing_by_itself() {
     let mut watch = heard_once();
     let will = |life| beat(200, BeatKind::LastWill { incarnation: Incarnation(life) });
     let stale = watch.hear(&will(0), around(&home, &observer));
-    assert_eq!(stale, Outcome::default(), "the will of an earlier life");
+    assert_eq!(stale, WatchOutcome::default(), "the will of an earlier life");
     let outcome = watch.hear(&will(1), around(&home, &observer));
     assert!(outcome.change.is_none() && outcome.ask.is_some());
     assert_eq!(watch.answered(around(&home, &observer), &answer(ProcessState::Sleeping), at(201)), None);

@@ -70,7 +70,7 @@ fn who_is_heard_while_it_is_not_clear_who_speaks_is_not_silent() {
     let mut watch = heard_once();
     watch.look(around(&home, &observer), at(1_500));
     hear(&mut watch, &of(4_000, 2, 900));
-    assert_eq!(watch.look(around(&home, &observer), at(5_000)), Outcome::default());
+    assert_eq!(watch.look(around(&home, &observer), at(5_000)), WatchOutcome::default());
     let next = watch.look_again_at(&observer).unwrap();
     assert_eq!(next, at(10_000));
     assert_eq!(

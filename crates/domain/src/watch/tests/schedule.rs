@@ -71,10 +71,10 @@ fn nobody_is_judged_by_silence_within_its_grace() {
     let rule = DeadlineRule { kind: DeadlineKind::Fixed(DEADLINE), grace: seconds(30) };
     let mut watch = Watch::expected(home.host.clone(), rule, at(0));
     assert_eq!(watch.look_again_at(&observer), Some(at(30_000)), "an expected one");
-    assert_eq!(watch.look(around(&home, &observer), at(6_000)), Outcome::default());
+    assert_eq!(watch.look(around(&home, &observer), at(6_000)), WatchOutcome::default());
     hear(&mut watch, &heartbeat(10_000, 1));
     assert_eq!(watch.look_again_at(&observer), Some(at(40_000)), "one that has just started");
-    assert_eq!(watch.look(around(&home, &observer), at(20_000)), Outcome::default());
+    assert_eq!(watch.look(around(&home, &observer), at(20_000)), WatchOutcome::default());
     assert!(!watch.is_late(&observer, at(39_999)));
     let process = watch.process().unwrap().clone();
     let mut dies = watch.clone();

@@ -7,7 +7,7 @@ fn a_heartbeat_moves_the_timer_and_an_old_answer_decides_nothing() {
     let (home, observer) = (home(), hearing_since(0));
     let mut watch = heard_once();
     assert_eq!(hear(&mut watch, &heartbeat(1_000, 1)), None);
-    assert_eq!(watch.look(around(&home, &observer), at(1_500)), Outcome::default());
+    assert_eq!(watch.look(around(&home, &observer), at(1_500)), WatchOutcome::default());
     assert_eq!(watch.look_again_at(&observer), Some(at(2_500)));
     assert!(watch.look(around(&home, &observer), at(6_000)).ask.is_some());
     assert_eq!(hear(&mut watch, &heartbeat(6_001, 1)), None);
@@ -24,7 +24,7 @@ fn a_goodbye_ends_it_and_what_it_overtook_does_not_revive_it() {
     assert_eq!(hear(&mut watch, &readings(1_001, 1)), None);
     assert_eq!(watch.verdict(), Verdict::Ended);
     assert_eq!(watch.look_again_at(&observer), None);
-    assert_eq!(watch.look(around(&home, &observer), at(60_000)), Outcome::default());
+    assert_eq!(watch.look(around(&home, &observer), at(60_000)), WatchOutcome::default());
     assert_eq!(hear(&mut watch, &heartbeat(61_000, 2)).unwrap().judgement.verdict, Verdict::Alive, "its next life");
     assert_eq!(hear(&mut watch, &readings(61_001, 1)), None);
     assert_eq!(

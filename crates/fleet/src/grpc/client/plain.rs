@@ -20,7 +20,7 @@ const LIVES_MAX: usize = 10_000;
 pub(super) struct Plain {
     /// Under which name the server knows this agent: its own id, also for what other publishers here say.
     client_id: PublisherId,
-    waiting: VecDeque<(MonitoringData, Option<Taken>)>,
+    waiting: VecDeque<(MonitoringData, Option<LastPart>)>,
     taken: HashMap<(PublisherId, Incarnation), SequenceTracker>,
     /// The life that each publisher's heartbeats are of.
     living: HashMap<PublisherId, Incarnation>,
@@ -29,7 +29,7 @@ pub(super) struct Plain {
 }
 
 /// The reading whose last part was taken.
-struct Taken {
+struct LastPart {
     publisher: PublisherId,
     incarnation: Incarnation,
     sequence: Sequence,
@@ -88,7 +88,7 @@ impl Plain {
                             );
                         }
                     }
-                    let taken = Taken {
+                    let taken = LastPart {
                         publisher: publisher.clone(),
                         incarnation: batch.incarnation,
                         sequence: reading.sequence,
@@ -130,7 +130,7 @@ impl Plain {
         Some(data)
     }
 
-    fn note(&mut self, Taken { publisher, incarnation, sequence, last }: Taken) {
+    fn note(&mut self, LastPart { publisher, incarnation, sequence, last }: LastPart) {
         let earlier_life = self.living.get(&publisher).is_some_and(|living| incarnation < *living);
         let known = self.taken.contains_key(&(publisher.clone(), incarnation));
         let tracker = self.tracker(&publisher, incarnation);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::Shared;
+use super::StreamState;
 use crate::wire::monitoring::{self as wire, to_agent};
 use heartwatch_domain::command::Command;
 use heartwatch_domain::publisher::PublisherId;
@@ -176,10 +176,10 @@ pub enum SendCommandError {
 
 /// Who is connected, for whoever asks and commands.
 #[derive(Clone)]
-pub struct Agents(Arc<Shared>);
+pub struct Agents(Arc<StreamState>);
 
 impl Agents {
-    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+    pub(super) const fn new(shared: Arc<StreamState>) -> Self {
         Self(shared)
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::agents::{Answers, Protocol};
-use super::{AgentEvent, Shared};
+use super::{AgentEvent, StreamState};
 use crate::wire::monitoring as wire;
 use heartwatch_domain::beat::Heartbeat;
 use heartwatch_domain::beat::Way;
@@ -62,7 +62,7 @@ impl Pace {
 
 /// One stream, from its beginning to its end.
 pub(super) struct Intake {
-    shared: Arc<Shared>,
+    shared: Arc<StreamState>,
     events: mpsc::Sender<TransportEvent>,
     answers: Answers,
     protocol: Protocol,
@@ -75,7 +75,7 @@ pub(super) struct Intake {
 
 impl Intake {
     /// None: there are too many streams, or the server ends.
-    pub(super) fn begin(shared: Arc<Shared>, answers: Answers, protocol: Protocol) -> Result<Self, Status> {
+    pub(super) fn begin(shared: Arc<StreamState>, answers: Answers, protocol: Protocol) -> Result<Self, Status> {
         let Some(events) = shared.events() else { return Err(Status::unavailable("the server is ending")) };
         let (stream, incarnation) = {
             let mut registry = shared.registry();

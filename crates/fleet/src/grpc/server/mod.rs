@@ -145,7 +145,7 @@ pub struct GrpcServer {
 }
 
 /// What all streams share.
-pub(super) struct Shared {
+pub(super) struct StreamState {
     config: GrpcServerConfig,
     clock: Clock,
     registry: Mutex<Registry>,
@@ -155,7 +155,7 @@ pub(super) struct Shared {
     stop: watch::Sender<bool>,
 }
 
-impl Shared {
+impl StreamState {
     fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +192,7 @@ pub async fn serve(config: GrpcServerConfig, clock: Clock) -> Result<GrpcServer,
     let (stop, mut stopped) = watch::channel(false);
     // Nobody else has it yet, so there is room.
     let _ = events.send(TransportEvent::Connected { connection_epoch: 1, session_present: false }).await;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(StreamState {
         clock,
         registry: Mutex::new(Registry::default()),
         agent_events,
@@ -237,7 +237,7 @@ fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// [`Transport`] to all agents: what it publishes are confirmations.
 pub struct GrpcServerTransport {
-    shared: Arc<Shared>,
+    shared: Arc<StreamState>,
     ended: watch::Receiver<bool>,
 }
 

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::agents::{Answers, Protocol};
 use super::incoming::Use;
 use super::intake::Intake;
-use super::{AgentEvent, Shared};
+use super::{AgentEvent, StreamState};
 use crate::grpc::{CLIENT_ID_KEY, Channelled};
 use crate::wire::monitoring as wire;
 use crate::wire::monitoring::agent_service_server::AgentService;
@@ -18,7 +18,7 @@ use heartwatch_domain::command::CommandResult;
 use heartwatch_domain::publisher::PublisherId;
 
 /// The services. Clones are handles to the same server.
-pub(super) struct Streams(pub Arc<Shared>);
+pub(super) struct Streams(pub Arc<StreamState>);
 
 /// A stream is over.
 struct Over {

@@ -17,7 +17,7 @@ use super::plan::Injection;
 use super::publisher::{Mode, Publisher, State};
 use super::testbed::{DATA, DATA_ELSEWHERE, DEVICE, JOURNAL_BYTES_SMALL, PROGRAM, Testbed};
 use super::wrong_clock::WrongClock;
-use crate::prove::proxy::{Line, Proxy};
+use crate::prove::proxy::{LinkMode, Proxy};
 use heartwatch_domain::publisher::{HostName, PublisherId};
 use heartwatch_domain::reading::{FieldValue, Reading};
 use heartwatch_formats::envelope::{Prefix, TopicKind, encode_readings};
@@ -100,7 +100,7 @@ impl Testbed {
             RowFault::InfluxPartial => self.influx_answers(Answer::Partial, lasting).await,
             RowFault::InfluxAnswerLost => self.influx_answers(Answer::Lost, lasting).await,
             RowFault::LineCut | RowFault::LineFrozen => {
-                let line = if fault == RowFault::LineCut { Line::Torn } else { Line::Frozen };
+                let line = if fault == RowFault::LineCut { LinkMode::Torn } else { LinkMode::Frozen };
                 // one of the publishers' lines, or the monitor's
                 match &self.monitor_line {
                     Some((of_monitor, turn)) if chance.next(4) == 0 => {
@@ -155,11 +155,11 @@ impl Testbed {
         let (line, turn) = self.monitor_line.as_ref().context("this stage has no broker of its own")?;
         let _turn = turn.lock().await;
         let mut monitor = self.monitor.lock().await;
-        line.set(Line::Unheard);
+        line.set(LinkMode::Unheard);
         self.burst(BURST_MESSAGES / 2).await;
         sleep(lasting).await;
         monitor.kill();
-        line.set(Line::Open);
+        line.set(LinkMode::Open);
         monitor.spawn()
     }
 
@@ -302,10 +302,10 @@ impl Testbed {
             }
             RowFault::OutboxFull => {
                 publisher.kill(state);
-                publisher.line.set(Line::Cut);
+                publisher.line.set(LinkMode::Cut);
                 publisher.start(state, Mode::SmallOutbox { gives_up: chance.next(2) == 0 })?;
                 sleep(lasting).await;
-                publisher.line.set(Line::Open);
+                publisher.line.set(LinkMode::Open);
                 Ok(())
             }
             _ => {
@@ -415,10 +415,10 @@ fn unsendable_parts(which: u64) -> (String, String) {
     }
 }
 
-async fn through_line(line: &Proxy, how: Line, lasting: Duration) {
+async fn through_line(line: &Proxy, how: LinkMode, lasting: Duration) {
     line.set(how);
     sleep(lasting).await;
-    line.set(Line::Open);
+    line.set(LinkMode::Open);
 }
 
 async fn through_signals(fault: RowFault, daemon: &mut Server, lasting: Duration) -> anyhow::Result<()> {

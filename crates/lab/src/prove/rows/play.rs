@@ -32,7 +32,7 @@ const ROUNDS_FAILED_MAX: u32 = 3;
 
 /// One round, as it was played.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct RoundOutcome {
     /// The plan.
     pub round: Round,
     /// What came of it.
@@ -45,7 +45,7 @@ pub(super) struct Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// Its rounds.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<RoundOutcome>,
     /// The last count.
     pub tally: Tally,
     /// What is wrong with the rows or with a program that is examined.
@@ -97,7 +97,7 @@ pub(super) async fn play(
         findings.tally = tally;
         findings.complaints.extend(found.complaints.into_iter().map(|complaint| format!("{place}: {complaint}")));
         findings.laboratory.extend(found.laboratory.into_iter().map(|trouble| format!("{place}: {trouble}")));
-        findings.outcomes.push(Outcome { round: round.clone(), tally: news, settled_within });
+        findings.outcomes.push(RoundOutcome { round: round.clone(), tally: news, settled_within });
         progress.inc(round.injections.len() as u64);
         let Some(error) = failed else {
             failed_in_a_row = 0;

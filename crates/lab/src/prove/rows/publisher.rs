@@ -66,7 +66,6 @@ pub(super) struct Publisher {
     pub id: String,
     /// Its connection to the broker.
     pub line: Proxy,
-    /// Its outbox.
     pub outbox: PathBuf,
     /// Its outbox while it works elsewhere.
     pub outbox_elsewhere: PathBuf,

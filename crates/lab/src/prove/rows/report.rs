@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::kinds::RowFault;
-use super::play::{Findings, Outcome};
+use super::play::{Findings, RoundOutcome};
 use super::tally::Tally;
 use crate::args::ProveArgs;
 use heartwatch_console::tables::Drawing;
@@ -41,9 +41,7 @@ pub(super) struct Report {
     pub faults: u32,
     /// Where rows end up: `influxdb` or `embedded`. On the stage `kept-here` it is always the monitor's journal.
     pub store: &'static str,
-    /// The brokers.
     pub brokers: Vec<&'static str>,
-    /// The stages.
     pub stages: Vec<&'static str>,
     /// How long it took, in seconds.
     pub seconds: u64,
@@ -68,7 +66,7 @@ pub(super) struct Report {
 }
 
 impl OfKind {
-    fn add(&mut self, outcome: &Outcome) {
+    fn add(&mut self, outcome: &RoundOutcome) {
         self.injected += outcome.round.injections.len() as u64;
         self.tally = self.tally.plus(outcome.tally);
         let settled = u64::try_from(outcome.settled_within.as_millis()).unwrap_or(u64::MAX);

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::influx_line::{Answer, InfluxLine};
 use super::publisher::Publisher;
 use super::truth::Truth;
-use crate::prove::proxy::{Line, Proxy};
+use crate::prove::proxy::{LinkMode, Proxy};
 use heartwatch_adapters::influx::{InfluxConfig, InfluxReader};
 use heartwatch_adapters::monitor::Monitor;
 use heartwatch_servers::free_address;
@@ -74,7 +74,6 @@ pub(super) struct Programs {
 pub(super) struct Testbed {
     /// `embedded` or `mosquitto`, after its broker.
     pub name: &'static str,
-    /// Its publishers.
     pub publishers: Vec<Publisher>,
     /// What its device has sent.
     pub device: Mutex<Truth>,
@@ -94,7 +93,6 @@ pub(super) struct Testbed {
     pub influxd: Option<Mutex<Server>>,
     /// The line to InfluxDB.
     pub influx_line: Option<InfluxLine>,
-    /// The monitor.
     pub monitor: Mutex<Server>,
     /// The monitor's line to a broker of its own.
     pub monitor_line: Option<(Proxy, Mutex<()>)>,
@@ -225,10 +223,10 @@ impl Testbed {
         laboratory: &mut Vec<String>,
     ) -> anyhow::Result<()> {
         for publisher in &self.publishers {
-            publisher.line.set(Line::Open);
+            publisher.line.set(LinkMode::Open);
         }
         if let Some((line, _)) = &self.monitor_line {
-            line.set(Line::Open);
+            line.set(LinkMode::Open);
         }
         if let Some(line) = &self.influx_line {
             line.set(Answer::Own);

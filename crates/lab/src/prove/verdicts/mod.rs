@@ -1,7 +1,6 @@
 //! `heartwatch prove`: a monitor of its own, real publishers, faults in an order that follows from a
 //! seed, and the confusion matrix of what was true and what the monitor said.
 
-mod everybody;
 mod finding;
 #[cfg(all(feature = "hosts", feature = "kafka"))]
 mod kafka;
@@ -11,6 +10,7 @@ mod kafka;
 mod plan;
 mod record;
 mod report;
+mod shared_faults;
 mod subject;
 mod testbed;
 
@@ -241,7 +241,7 @@ impl Proof<'_> {
                 self.progress.set_message(fault.words());
                 let before = plan.acts.iter().take(number).filter(|act| act.everybody == Some(fault)).count();
                 let everybody = &mut groups.iter_mut().flat_map(|(_, subjects)| subjects).collect::<Vec<_>>();
-                findings.extend(everybody::go_through(stage, everybody, fault, before, random).await?);
+                findings.extend(shared_faults::go_through(stage, everybody, fault, before, random).await?);
                 self.progress.inc(1);
             }
         }
@@ -276,7 +276,7 @@ impl Proof<'_> {
         let mut findings = Vec::new();
         self.progress.set_message(FaultKind::KafkaAway.words());
         for _ in 0..times {
-            findings.extend(everybody::kafka_away(stage, &mut agents, &mut others, kafka, random).await?);
+            findings.extend(shared_faults::kafka_away(stage, &mut agents, &mut others, kafka, random).await?);
             self.progress.inc(1);
         }
         Ok(findings)
@@ -293,7 +293,7 @@ impl Proof<'_> {
         let mut everybody = subjects.iter_mut().collect::<Vec<_>>();
         self.progress.set_message(FaultKind::BrokerKill.words());
         for _ in 0..times {
-            findings.extend(everybody::broker_killed(stage, &mut everybody, random).await?);
+            findings.extend(shared_faults::broker_killed(stage, &mut everybody, random).await?);
             self.progress.inc(1);
         }
         Ok(findings)

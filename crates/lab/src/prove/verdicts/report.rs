@@ -58,7 +58,6 @@ pub(super) struct MatrixLine {
 /// How good one verdict is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Quality {
-    /// The verdict.
     pub verdict: Verdict,
     /// How often it was given.
     pub given: u64,
@@ -142,7 +141,6 @@ pub(super) struct Report {
     pub skipped: BTreeMap<FaultKind, String>,
     /// What was said in a simulated world of publishers; none where it was left out.
     pub simulation: Option<SimulationResult>,
-    /// The limits.
     pub limits: Vec<Limit>,
     /// Whether all of them hold.
     pub passed: bool,

@@ -13,7 +13,7 @@ use super::finding::{Finding, Truth};
 use super::record::Mark;
 use super::testbed::{START_TIMEOUT, Testbed};
 use crate::args::FaultKind;
-use crate::prove::proxy::{Line, Proxy};
+use crate::prove::proxy::{LinkMode, Proxy};
 use heartwatch_domain::publisher::PublisherId;
 use heartwatch_domain::time::Timestamp;
 use heartwatch_domain::verdict::Verdict;
@@ -80,7 +80,6 @@ impl Make {
 pub(super) struct Subject<'a> {
     stage: &'a Testbed,
     make: Make,
-    /// Its id.
     pub id: PublisherId,
     program: Option<Program>,
     network: Proxy,
@@ -157,7 +156,7 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// When it cannot be started, or the monitor does not say so.
     pub(super) async fn be_alive(&mut self) -> anyhow::Result<()> {
-        self.network.set(Line::Open);
+        self.network.set(LinkMode::Open);
         if !self.program.as_mut().is_some_and(Program::runs) {
             self.start_program()?;
         }
@@ -167,7 +166,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Freezes or opens its network.
-    pub(super) fn line(&self, line: Line) {
+    pub(super) fn line(&self, line: LinkMode) {
         self.network.set(line);
     }
 
@@ -349,10 +348,10 @@ impl<'a> Subject<'a> {
 
     async fn cut_off(&mut self) -> anyhow::Result<Vec<Finding>> {
         let before = self.before();
-        self.network.set(if self.random.bool() { Line::Cut } else { Line::Frozen });
+        self.network.set(if self.random.bool() { LinkMode::Cut } else { LinkMode::Frozen });
         let finding = self.await_verdict(FaultKind::NetworkCut, Truth::Silent, &before).await;
         let before = self.before();
-        self.network.set(Line::Open);
+        self.network.set(LinkMode::Open);
         Ok(vec![finding, self.await_recovery(FaultKind::NetworkCut, &before).await])
     }
 

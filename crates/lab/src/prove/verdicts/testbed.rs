@@ -34,7 +34,6 @@ const SERIES: &str = include_str!("../../../../../fixtures/light-1.csv");
 pub(super) struct Testbed {
     /// What was asked for.
     pub args: ProveArgs,
-    /// This program.
     pub program: PathBuf,
     /// Where everything is written.
     pub folder: PathBuf,

@@ -169,7 +169,7 @@ pub(super) struct BlockBuilder {
     /// Their numbers here, from 1 on, by those that the caller has for them; 0 where it is not here.
     owner_numbers: Vec<usize>,
     records: Vec<u8>,
-    run: Option<Run>,
+    run: Option<SequenceRun>,
     /// Lengths and checksums of the run's rows.
     run_rows: Vec<u8>,
     /// Where numbers are that came again, as far as the records were read for them.
@@ -179,7 +179,7 @@ pub(super) struct BlockBuilder {
 
 /// Readings with consecutive numbers.
 #[derive(Debug)]
-struct Run {
+struct SequenceRun {
     owner_number: usize,
     first: Sequence,
     count: u64,
@@ -233,7 +233,7 @@ impl BlockBuilder {
         if !self.run.as_ref().is_some_and(|run| run.owner_number == owner_number && run.first + run.count == sequence) {
             self.end_run();
         }
-        let run = self.run.get_or_insert(Run { owner_number, first: sequence, count: 0 });
+        let run = self.run.get_or_insert(SequenceRun { owner_number, first: sequence, count: 0 });
         run.count += 1;
         put_number(&mut self.run_rows, bytes as u64);
         self.run_rows.extend_from_slice(&sum.to_le_bytes());

@@ -14,11 +14,11 @@ use self::conflict::ReadBlocks;
 use super::block::Place;
 use super::block::{Block, BlockBuilder, Index, Owner, Part, line_time};
 use super::dirty_incarnations::{Answers, DirtyIncarnation, DirtyIncarnations};
-use super::fresh::FreshBlock;
 use super::incarnation::{IncarnationState, Unwritten};
-use super::known::Known;
 use super::marks::NewMarks;
+use super::memory_state::MemoryState;
 use super::point_index::{Points, Stamped, Takes};
+use super::recent_blocks::RecentBlock;
 use super::schema::{DELIVERED, HERE, WAITING};
 use super::shares::NewShares;
 use super::verdict_row::LastVerdict;
@@ -50,7 +50,7 @@ const READING_OVERHEAD_BYTES_MAX: usize = 128;
 pub(super) struct JournalTransaction<'a> {
     transaction: &'a Transaction<'a>,
     config: &'a JournalConfig,
-    known: &'a Known,
+    known: &'a MemoryState,
     /// Which journal this is.
     identity: Option<JournalId>,
     builder: BlockBuilder,
@@ -89,13 +89,13 @@ pub(super) struct Changed {
     /// Rows whose time was moved because another one of their series had it.
     pub(super) moved_rows: u64,
     /// Blocks that wait for the sink from now on.
-    pub(super) fresh: Vec<(i64, FreshBlock)>,
+    pub(super) fresh: Vec<(i64, RecentBlock)>,
     /// Blocks that no longer wait.
     pub(super) delivered: HashSet<i64>,
 }
 
 impl Changed {
-    fn nothing(known: &Known) -> Self {
+    fn nothing(known: &MemoryState) -> Self {
         Self {
             incarnations: DirtyIncarnations::default(),
             last_block: known.last_block,
@@ -122,7 +122,7 @@ impl<'a> JournalTransaction<'a> {
     pub(super) fn new(
         transaction: &'a Transaction<'a>,
         config: &'a JournalConfig,
-        known: &'a Known,
+        known: &'a MemoryState,
         identity: Option<JournalId>,
         bytes: usize,
     ) -> Self {
@@ -447,7 +447,7 @@ impl<'a> JournalTransaction<'a> {
             level.undelivered_bytes += block.bytes();
             let (id, bytes) = (self.changed.last_block, block.bytes());
             let Block { rows, parts, lines, .. } = block;
-            self.changed.fresh.push((id, FreshBlock { rows, bytes, parts, lines }));
+            self.changed.fresh.push((id, RecentBlock { rows, bytes, parts, lines }));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ const FRESH_BYTES_MAX: usize = 8 << 20;
 
 /// A block that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FreshBlock {
+pub(super) struct RecentBlock {
     pub(super) rows: u64,
     /// What it counts against the limit.
     pub(super) bytes: u64,
@@ -23,18 +23,18 @@ pub(super) struct FreshBlock {
 
 /// The blocks by id.
 #[derive(Debug, Default)]
-pub(super) struct Fresh {
-    blocks: HashMap<i64, FreshBlock>,
+pub(super) struct RecentBlocks {
+    blocks: HashMap<i64, RecentBlock>,
     bytes: usize,
 }
 
-impl Fresh {
-    pub(super) fn get(&self, id: i64) -> Option<&FreshBlock> {
+impl RecentBlocks {
+    pub(super) fn get(&self, id: i64) -> Option<&RecentBlock> {
         self.blocks.get(&id)
     }
 
     /// A commit has added blocks, and others no longer wait.
-    pub(super) fn adopt(&mut self, added: Vec<(i64, FreshBlock)>, delivered: &HashSet<i64>) {
+    pub(super) fn adopt(&mut self, added: Vec<(i64, RecentBlock)>, delivered: &HashSet<i64>) {
         for (id, block) in added {
             if self.bytes + block.lines.len() <= FRESH_BYTES_MAX {
                 self.bytes += block.lines.len();
@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_kept_within_its_limit_until_it_is_delivered() {
-        let block = || FreshBlock { rows: 1, bytes: 9, parts: Vec::new(), lines: vec![b'x'; FRESH_BYTES_MAX / 2] };
-        let mut fresh = Fresh::default();
+        let block = || RecentBlock { rows: 1, bytes: 9, parts: Vec::new(), lines: vec![b'x'; FRESH_BYTES_MAX / 2] };
+        let mut fresh = RecentBlocks::default();
         fresh.adopt(vec![(1, block()), (2, block()), (3, block())], &HashSet::new());
         assert!(fresh.get(1).is_some() && fresh.get(2).is_some() && fresh.get(3).is_none());
         fresh.adopt(vec![(4, block())], &HashSet::from([1, 3, 7]));

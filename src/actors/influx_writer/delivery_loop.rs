@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::bisection::Bisection;
-use super::shared::Shared;
 use super::sink_health::{BatchSize, Failure, Health, SinkEvent, SinkHealth, Waits};
+use super::writer_state::WriterState;
 use super::{WriterConfig, WriterParts};
 use heartwatch_domain::time::describe_duration;
 use heartwatch_ports::{Sink, SinkError};
@@ -49,12 +49,12 @@ type UnderWay<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Found = Result<Batch, JournalError>;
 
 /// Everything that the loop works with.
-pub(super) struct Delivery {
+pub(super) struct DeliveryLoop {
     journal: Journal,
     sink: Arc<dyn Sink>,
     clock: Clock,
     config: WriterConfig,
-    shared: Arc<Shared>,
+    shared: Arc<WriterState>,
     course: SinkHealth,
     size: BatchSize,
     /// Rows wait from before an outage or the start: no more is waited for.
@@ -96,7 +96,7 @@ struct Marked {
 /// The loop has to end: it was asked to drain and is done, or can't go on now.
 struct End;
 
-impl Delivery {
+impl DeliveryLoop {
     pub(super) fn new(
         parts: &WriterParts,
         sink: Arc<dyn Sink>,
@@ -447,7 +447,7 @@ impl Delivery {
 }
 
 /// One request to the sink, counted.
-async fn write(sink: &dyn Sink, shared: &Shared, piece: Bytes) -> Result<(), SinkError> {
+async fn write(sink: &dyn Sink, shared: &WriterState, piece: Bytes) -> Result<(), SinkError> {
     shared.count(|counters| counters.writes += 1);
     let begin = Instant::now();
     let result = sink.write(piece).await;

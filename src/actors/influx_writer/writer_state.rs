@@ -27,9 +27,9 @@ pub struct WriterCounters {
     pub journal_failures: u64,
 }
 
-/// Shared by all lives of one writer, and by its loop on another thread.
+/// WriterState by all lives of one writer, and by its loop on another thread.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct WriterState {
     pub lease: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
 }
@@ -42,7 +42,7 @@ struct State {
     sink_error: String,
 }
 
-impl Shared {
+impl WriterState {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,7 +14,7 @@ use super::kafka::Kafka;
 use super::subject::{Subject, Watched};
 use super::testbed::Testbed;
 use crate::args::FaultKind;
-use crate::prove::proxy::Line;
+use crate::prove::proxy::LinkMode;
 use heartwatch_domain::verdict::Verdict;
 
 /// Pauses of the monitor, in deadlines, one after the other: around every edge that it could fall over.
@@ -151,7 +151,7 @@ async fn everyone_silent(
     let fault = FaultKind::EveryoneSilent;
     let since = watched(subjects);
     for subject in subjects.iter() {
-        subject.line(Line::Frozen);
+        subject.line(LinkMode::Frozen);
     }
     tokio::time::sleep(stage.args.deadline.mul_f64(1.4)).await;
     let doubted = stage.is_suspect().await?;
@@ -168,7 +168,7 @@ async fn everyone_silent(
     // It recovers with the others, and is not judged with them: it is started again.
     let since = watched(subjects);
     for subject in subjects.iter() {
-        subject.line(Line::Open);
+        subject.line(LinkMode::Open);
     }
     settle(subjects).await?;
     let mut recovered = judge(subjects, &since, fault, Truth::Alive);

@@ -9,10 +9,10 @@ use super::Level;
 use super::block::Owner;
 use super::copies::Places;
 use super::dirty_incarnations::{DirtyIncarnation, DirtyIncarnations, Incarnations};
-use super::fresh::Fresh;
 use super::incarnation::IncarnationState;
 use super::marks::Marks;
 use super::point_index::PointIndex;
+use super::recent_blocks::RecentBlocks;
 use super::shares::{Held, Shares};
 use super::verdict_row::LastVerdict;
 use heartwatch_domain::publisher::{Incarnation, PublisherId};
@@ -20,7 +20,7 @@ use heartwatch_domain::time::Timestamp;
 
 /// What is in memory of what is on disk.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct MemoryState {
     pub(super) incarnations: Incarnations,
     /// Incarnations with numbers that are missing, by publisher.
     pub(super) missing: HashMap<PublisherId, BTreeSet<Incarnation>>,
@@ -39,10 +39,10 @@ pub(super) struct Known {
     /// The points that are taken.
     pub(super) stamps: PointIndex,
     /// What was committed of late and waits for the sink.
-    pub(super) fresh: Fresh,
+    pub(super) fresh: RecentBlocks,
 }
 
-impl Known {
+impl MemoryState {
     /// Takes over what was read at the start.
     pub(super) fn begin(&mut self, incarnations: Incarnations) {
         for (owner, state) in &incarnations {

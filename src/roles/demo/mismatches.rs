@@ -25,10 +25,10 @@ const fn verdicts_of(scenario: Scenario) -> [Verdict; 2] {
 
 /// What happened on the way that the scenario has not: a survivor that was ever taken for anything
 /// but alive or late, a death without its evidence.
-pub(super) fn objections_to_the_story(scenario: Scenario, told: &Told) -> Vec<String> {
-    let mut objections = Vec::new();
+pub(super) fn story_mismatches(scenario: Scenario, told: &Told) -> Vec<String> {
+    let mut mismatches = Vec::new();
     if told.missed > 0 {
-        objections.push(format!("{} changes of verdicts were not seen", told.missed));
+        mismatches.push(format!("{} changes of verdicts were not seen", told.missed));
     }
     for ((name, _), end) in FIXTURES.iter().zip(verdicts_of(scenario)) {
         for change in told.changes.iter().filter(|change| change.publisher.as_str() == *name) {
@@ -39,41 +39,41 @@ pub(super) fn objections_to_the_story(scenario: Scenario, told: &Told) -> Vec<St
             };
             let at = change.decided_at.time_of_day();
             if !fits {
-                objections.push(format!("{name} was taken for {} at {at}: {}", change.to, change.summary));
+                mismatches.push(format!("{name} was taken for {} at {at}: {}", change.to, change.summary));
             }
             let proved = change
                 .evidence
                 .iter()
                 .any(|evidence| matches!(evidence.kind, EvidenceKind::Process | EvidenceKind::Exit));
             if fits && change.to == Verdict::Dead && !proved {
-                objections.push(format!("{name} was called dead at {at} without evidence of its process"));
+                mismatches.push(format!("{name} was called dead at {at} without evidence of its process"));
             }
         }
     }
-    objections
+    mismatches
 }
 
 /// What of this status is not the scenario's.
-pub(super) fn objections(scenario: Scenario, view: &StatusView) -> Vec<String> {
-    let mut objections = Vec::new();
+pub(super) fn mismatches(scenario: Scenario, view: &StatusView) -> Vec<String> {
+    let mut mismatches = Vec::new();
     for ((name, _), verdict) in FIXTURES.iter().zip(verdicts_of(scenario)) {
         match view.publishers.iter().find(|publisher| publisher.id.as_str() == *name) {
-            None => objections.push(format!("{name} is not known")),
+            None => mismatches.push(format!("{name} is not known")),
             Some(publisher) if publisher.verdict != verdict => {
-                objections
+                mismatches
                     .push(format!("{name} should be {verdict} and is {}: {}", publisher.verdict, publisher.summary));
             }
-            Some(publisher) if publisher.ledger.received == 0 => objections.push(format!("no reading of {name} came")),
+            Some(publisher) if publisher.ledger.received == 0 => mismatches.push(format!("no reading of {name} came")),
             Some(publisher) if publisher.ledger.lost > 0 => {
-                objections.push(format!("{} readings of {name} are lost", publisher.ledger.lost));
+                mismatches.push(format!("{} readings of {name} are lost", publisher.ledger.lost));
             }
             Some(_) => {}
         }
     }
     if view.publishers.len() != FIXTURES.len() {
-        objections.push(format!("{} publishers are known instead of {}", view.publishers.len(), FIXTURES.len()));
+        mismatches.push(format!("{} publishers are known instead of {}", view.publishers.len(), FIXTURES.len()));
     }
-    objections
+    mismatches
 }
 
 #[cfg(test)]
@@ -117,9 +117,9 @@ mod tests {
             (Scenario::BothKilled, [Dead, Dead]),
         ];
         for (scenario, right) in table {
-            assert_eq!(objections(scenario, &view(right)), Vec::<String>::new());
+            assert_eq!(mismatches(scenario, &view(right)), Vec::<String>::new());
             for wrong in [[Alive, Dead], [Dead, Silent], [Silent, Alive]] {
-                assert!(!objections(scenario, &view(wrong)).is_empty(), "{scenario:?} {wrong:?}");
+                assert!(!mismatches(scenario, &view(wrong)).is_empty(), "{scenario:?} {wrong:?}");
             }
         }
     }
@@ -147,13 +147,13 @@ mod tests {
     fn a_survivor_that_was_doubted_on_the_way_fails_the_scenario() {
         let told = |to, evidence| Told { changes: vec![change(to, evidence)], missed: 0 };
         let proof = || vec![Evidence::new(EvidenceKind::Process, "PID 812 is gone")];
-        assert_eq!(objections_to_the_story(Scenario::OneKilled, &told(Verdict::Late, vec![])), Vec::<String>::new());
+        assert_eq!(story_mismatches(Scenario::OneKilled, &told(Verdict::Late, vec![])), Vec::<String>::new());
         for wrong in [Verdict::Dead, Verdict::Silent, Verdict::Unknown, Verdict::Ended] {
-            let objections = objections_to_the_story(Scenario::OneKilled, &told(wrong, proof()));
-            assert_eq!(objections.len(), 1, "{wrong}: {objections:?}");
+            let mismatches = story_mismatches(Scenario::OneKilled, &told(wrong, proof()));
+            assert_eq!(mismatches.len(), 1, "{wrong}: {mismatches:?}");
         }
-        assert!(objections_to_the_story(Scenario::BothKilled, &told(Verdict::Dead, proof())).is_empty());
-        assert_eq!(objections_to_the_story(Scenario::BothKilled, &told(Verdict::Dead, vec![])).len(), 1);
-        assert_eq!(objections_to_the_story(Scenario::BothWork, &Told { changes: vec![], missed: 1 }).len(), 1);
+        assert!(story_mismatches(Scenario::BothKilled, &told(Verdict::Dead, proof())).is_empty());
+        assert_eq!(story_mismatches(Scenario::BothKilled, &told(Verdict::Dead, vec![])).len(), 1);
+        assert_eq!(story_mismatches(Scenario::BothWork, &Told { changes: vec![], missed: 1 }).len(), 1);
     }
 }
