@@ -15,6 +15,7 @@ mod completions;
 mod connection;
 mod demo;
 pub mod export;
+mod init;
 mod kafka_intake;
 mod lease_view;
 mod managed_publishers;

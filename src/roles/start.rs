@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::cli::{Command, OtherDemo};
 use super::{
-    agent, analysis, backtest, check, client, completions, demo, export, publish, reconcile, run, server, top,
+    agent, analysis, backtest, check, client, completions, demo, export, init, publish, reconcile, run, server, top,
     user_lines,
 };
 use crate::config::{Layers, Loaded, Overrides, load};
@@ -95,6 +95,7 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             log(LevelFilter::WARN, Time::Told);
             on_this_thread(export::export(&args, &settings))
         }
+        Command::Init(args) => init::init(&args),
         Command::WebUser(args) => user_lines::print(&args.name, args.role),
         Command::MqttUser(args) => user_lines::print(&args.name, args.role),
         Command::Completions(args) => completions::completions(&args),

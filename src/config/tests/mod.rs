@@ -53,7 +53,7 @@ fn id(text: &str) -> PublisherId {
     PublisherId::parse(text).unwrap()
 }
 
-const EXAMPLE: &str = include_str!("../../../heartwatch.toml");
+const EXAMPLE: &str = include_str!("../../../heartwatch.reference.toml");
 
 #[test]
 fn every_kind_of_value_is_read() {
@@ -119,12 +119,13 @@ fn a_deadline_may_be_of_intervals_or_adaptive() {
 
 #[test]
 fn the_example_runs_as_it_is_and_its_commented_defaults_are_the_defaults() {
-    let example = load(&Layers { file: Some("heartwatch.toml".into()), ..Layers::default() });
-    let example = example.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert_eq!(example.notes, Vec::<String>::new());
-    let ids: Vec<&str> = example.settings.publishers.iter().map(|publisher| publisher.id.as_str()).collect();
-    assert_eq!(ids, ["light-1", "light-2"]);
-    assert_eq!(Settings { publishers: Vec::new(), ..example.settings.clone() }, Settings::default());
+    for file in ["heartwatch.toml", "heartwatch.reference.toml"] {
+        let loaded = load(&Layers { file: Some(file.into()), ..Layers::default() });
+        let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(loaded.notes, Vec::<String>::new(), "{file}");
+        let data_dir = PathBuf::from("data");
+        assert_eq!(Settings { data_dir, ..loaded.settings }, Settings::default(), "{file}");
+    }
 
     // every commented key that is not an example, put in force, changes nothing
     let mut is_example = false;
@@ -142,7 +143,17 @@ fn the_example_runs_as_it_is_and_its_commented_defaults_are_the_defaults() {
         })
         .collect();
     assert!(in_force.iter().filter(|line| line.contains(" = ") && !line.starts_with('#')).count() > 20);
-    assert_eq!(settings(&in_force.join("\n")), example.settings);
+    assert_eq!(settings(&in_force.join("\n")), Settings::default());
+
+    // the same of a publisher, whose table is an example as a whole
+    let (_, publisher) = EXAMPLE.split_once("# [[publisher]]\n").unwrap();
+    let (publisher, _) = publisher.split_once("# Examples;").unwrap();
+    let table = |lines: &mut dyn Iterator<Item = &str>| {
+        let keys: String = lines.map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+        settings(&format!("[[publisher]]\n{keys}"))
+    };
+    assert!(publisher.lines().count() > 10);
+    assert_eq!(table(&mut publisher.lines()), table(&mut publisher.lines().take(2)));
 }
 
 #[test]

@@ -100,6 +100,8 @@ environment or heartwatch.toml. When no monitor answers, the account is read fro
     Ledger(LedgerArgs),
     /// Write readings to a CSV file, from InfluxDB or from the local store
     Export(ExportArgs),
+    /// Write a heartwatch.toml to start from
+    Init(InitArgs),
     /// Name every mistake in the configuration, and what it would connect to
     Check(CheckArgs),
     /// Print the line of a users file for the page
@@ -119,6 +121,17 @@ environment or heartwatch.toml. When no monitor answers, the account is read fro
     /// A publisher that can be made to fail, for `prove`
     #[command(hide = true)]
     FaultyPublisher(FaultyArgs),
+}
+
+/// `heartwatch init`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch init
+  heartwatch init /etc/heartwatch")]
+pub struct InitArgs {
+    /// The file, or the directory of a heartwatch.toml; one that is there already stays
+    #[arg(value_name = "PATH", default_value = "heartwatch.toml")]
+    pub path: PathBuf,
 }
 
 /// `heartwatch web-user`.
