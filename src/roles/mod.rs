@@ -8,12 +8,14 @@ mod analysis;
 #[path = "without_kafka.rs"]
 mod analysis;
 mod backtest;
+mod backup;
 pub mod check;
 pub mod cli;
 mod client;
 mod completions;
 mod connection;
 mod demo;
+mod doctor;
 pub mod export;
 mod init;
 mod kafka_intake;

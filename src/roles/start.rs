@@ -7,8 +7,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::cli::{Command, OtherDemo};
 use super::{
-    agent, analysis, backtest, check, client, completions, demo, export, init, publish, reconcile, run, server, top,
-    user_lines,
+    agent, analysis, backtest, backup, check, client, completions, demo, doctor, export, init, publish, reconcile, run,
+    server, top, user_lines,
 };
 use crate::config::{Layers, Loaded, Overrides, load};
 use heartwatch_lab::args::Bench;
@@ -94,6 +94,19 @@ pub fn start(command: Command) -> anyhow::Result<u8> {
             let Loaded { settings, .. } = load(&Layers::without_file(args.overrides()))?;
             log(LevelFilter::WARN, Time::Told);
             on_this_thread(export::export(&args, &settings))
+        }
+        Command::Doctor(args) => asking(doctor::doctor(&args)),
+        Command::Backup(args) => {
+            let flags = Overrides { data_dir: args.data_dir.clone(), ..Overrides::default() };
+            let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), flags))?;
+            create_private_files();
+            backup::backup(&args, &settings)
+        }
+        Command::Restore(args) => {
+            let flags = Overrides { data_dir: args.data_dir.clone(), ..Overrides::default() };
+            let Loaded { settings, .. } = load(&Layers::of_this_process(args.config.clone(), flags))?;
+            create_private_files();
+            backup::restore(&args, &settings)
         }
         Command::Init(args) => init::init(&args),
         Command::WebUser(args) => user_lines::print(&args.name, args.role),

@@ -194,6 +194,14 @@ fn check_owner(connection: &Connection, layout: &Layout) -> Result<Option<i32>, 
 const LOCK_ATTEMPTS_MAX: u32 = 20;
 const LOCK_RETRY: std::time::Duration = std::time::Duration::from_millis(10);
 
+/// Who uses a file, in words; none where nobody does. No lock is kept.
+pub(super) fn is_in_use(path: &Path) -> Option<String> {
+    if !beside(path, ".lock").exists() {
+        return None;
+    }
+    take_lock(path).err()
+}
+
 fn take_lock(path: &Path) -> Result<File, String> {
     let lock_path = beside(path, ".lock");
     let failed = |error: std::io::Error| format!("cannot lock {}: {error}", lock_path.display());

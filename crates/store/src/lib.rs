@@ -1,6 +1,7 @@
 //! All that is on disk. [`journal`] is the monitor's durable buffer and embedded store,
 //! [`outbox`] a publisher's, [`notifications`] what waits to be told.
 
+pub mod backup;
 mod database;
 mod disk;
 mod encoding;

@@ -31,6 +31,35 @@ pub struct AskArgs {
     pub json: bool,
 }
 
+/// `heartwatch doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Examples:
+  heartwatch doctor
+  heartwatch doctor --config /etc/heartwatch/heartwatch.toml > report.md
+
+Looks at this machine, the configuration, the data directory, the servers that it names, and a monitor that runs. Nothing secret is in \
+what it prints. Exit code 1 when something is wrong.")]
+pub struct DoctorArgs {
+    /// The configuration [default: heartwatch.toml where it is there] [env: HEARTWATCH_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data directory [default: data] [env: HEARTWATCH_DATA_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The running monitor
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HEARTWATCH_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_parser = monitor_url
+    )]
+    pub url: Url,
+    /// A file with the token that the monitor wants, or HEARTWATCH_TOKEN [env: HEARTWATCH_TOKEN_FILE]
+    #[arg(long, value_name = "FILE", env = "HEARTWATCH_TOKEN_FILE", hide_env = true)]
+    pub token_file: Option<PathBuf>,
+}
+
 /// `heartwatch explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Examples:

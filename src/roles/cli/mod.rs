@@ -4,6 +4,7 @@
 //! A secret is never the value of a flag, where every user of the machine can read it in the process table.
 
 mod agent;
+mod backup;
 mod broker;
 mod client;
 mod demo;
@@ -21,8 +22,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::agent::AgentArgs;
+pub use self::backup::{BackupArgs, RestoreArgs};
 pub use self::broker::BrokerArgs;
-pub use self::client::{AskArgs, EventsArgs, ExplainArgs, LedgerArgs, MaintenanceArgs};
+pub use self::client::{AskArgs, DoctorArgs, EventsArgs, ExplainArgs, LedgerArgs, MaintenanceArgs};
 pub use self::demo::{DemoArgs, OtherDemo, Scenario};
 pub use self::exec::ExecArgs;
 pub use self::publish::{PublishArgs, Size};
@@ -100,6 +102,12 @@ environment or heartwatch.toml. When no monitor answers, the account is read fro
     Ledger(LedgerArgs),
     /// Write readings to a CSV file, from InfluxDB or from the local store
     Export(ExportArgs),
+    /// Look at the machine, the configuration, the data and the servers: a page for a report
+    Doctor(DoctorArgs),
+    /// Copy the data directory, also while it is in use
+    Backup(BackupArgs),
+    /// Put such a copy back
+    Restore(RestoreArgs),
     /// Write a heartwatch.toml to start from
     Init(InitArgs),
     /// Name every mistake in the configuration, and what it would connect to
