@@ -7,7 +7,7 @@ DIST := target/dist/heartwatch
 # The real servers that the tests start; all of them are Debian packages.
 SERVICES := maven openjdk-17-jdk-headless nodejs python3 libseccomp2 systemd influxdb mosquitto mosquitto-clients libfaketime openssl victoria-metrics python3-aiosmtpd chromium collectd-core libmosquitto1 etcd-server etcd-client iproute2 valgrind strace
 
-.PHONY: help build debug demo-scenario-1 demo-scenario-2 demo-scenario-3 demo-cluster test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
+.PHONY: docs sbom help build debug demo-scenario-1 demo-scenario-2 demo-scenario-3 demo-cluster test lint services kafka tools bench instructions prove fixtures pictures up down dist clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,14 +58,28 @@ kafka: ## fetch the Kafka that the tests use from Maven Central, where it is rea
 
 tools:
 	@command -v cargo-machete >/dev/null || $(CARGO) install --locked cargo-machete
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 
-lint: tools ## format, clippy with warnings denied, the import test, unused dependencies
+lint: tools ## format, clippy with warnings denied for each feature set, the import test, the documentation, dependencies and their licences
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --no-default-features -- -D warnings
+	@for features in '' hosts kafka scripts hosts,kafka; do echo "clippy with only the features '$$features'"; \
+	  $(CARGO) clippy --locked --no-default-features --features "$$features" -- -D warnings || exit 1; done
 	$(CARGO) test --locked --test architecture
 	$(CARGO) machete
+	$(CARGO) deny --locked check bans licenses sources
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --workspace
 	@! $(CARGO) tree --locked --edges no-dev,features --invert fail | grep failpoints || { echo 'what users get has failpoints'; false; }
+
+docs: ## build one book of docs/ (target/book), where mdBook is installed
+	@command -v mdbook >/dev/null || { echo 'mdbook is not installed: `cargo install mdbook` gives it'; exit 1; }
+	mdbook build
+
+sbom: ## the bill of materials (CycloneDX) of the program that users get: target/dist/heartwatch.cdx.json
+	@command -v cargo-cyclonedx >/dev/null || $(CARGO) install --locked cargo-cyclonedx
+	$(CARGO) cyclonedx --quiet --format json --override-filename heartwatch.cdx
+	@mkdir -p target/dist && mv heartwatch.cdx.json target/dist/ && rm -f crates/*/heartwatch.cdx.json
+	@echo target/dist/heartwatch.cdx.json
 
 bench: dist kafka ## measure the program as it is handed to users, on this machine
 	./$(DIST) bench ingest

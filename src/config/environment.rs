@@ -32,7 +32,7 @@ pub(super) const READ_ELSEWHERE: [&str; 13] = [
     "HEARTWATCH_SERVER_KEY_FILE",
 ];
 
-/// The variables that start with [`PREFIX`] and have a value. An empty one counts as not set,
+/// The variables that start with `HEARTWATCH_` and have a value. An empty one counts as not set,
 /// because that is how shells and container files leave one out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Environment(BTreeMap<String, OsString>);

@@ -2,7 +2,7 @@
 //! beside the watchdog, and the watchman and the page before all of them. `run` and `demo` start the same one.
 //!
 //! Parts are started downstream first and stopped upstream first, both from the one list in
-//! [`Parts`].
+//! `Parts`.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -4,7 +4,7 @@
 //! Here the actor's context runs as a future whose end is awaited, and a factory builds the next
 //! life. When the limit is reached the failure is escalated: whoever runs the program decides.
 //!
-//! A life can also be ended from outside ([`crate::runtime::actor_health::ActorHealth::end_life`]), for an actor
+//! A life can also be ended from outside (`ActorHealth::end_life`), for an actor
 //! that is there and handles nothing any more. That is a restart like any other.
 
 use std::cell::Cell;

@@ -1,7 +1,7 @@
 //! The influx writer: makes rows and verdicts durable, confirms them, and has them delivered.
 //!
 //! Rows go into the journal, and the reply comes after the commit. A loop of its own takes them
-//! from there to the sink ([`delivery`]); without a sink the journal is where they stay. Everything
+//! from there to the sink (`delivery_loop.rs`); without a sink the journal is where they stay. Everything
 //! that must survive is in the journal, so a new life of the writer goes on where the last one was.
 
 mod bisection;

@@ -1,8 +1,8 @@
 //! Everybody who is watched, as one value: what happens goes in with the time, what is to be done about it comes out.
 //!
-//! It has no clock, no timer and no channel. Whoever owns it ([`crate::actors::watchdog`], [`crate::simulation`]) tells
+//! It has no clock, no timer and no channel. Whoever owns it (the watchdog, [`crate::simulation`]) tells
 //! it the time with every event, calls [`Roster::look`] when [`Roster::next_due`] has come, carries out its [`Effect`]s, and
-//! says when its changes are durable. What one silence means is decided by [`Watch`](crate::watch::Watch); here is
+//! says when its changes are durable. What one silence means is decided by [`Watch`]; here is
 //! what concerns many: who is due, the crowd, hosts, what is told, and what survives a restart.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

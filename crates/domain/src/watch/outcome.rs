@@ -26,7 +26,7 @@ pub struct Transition {
 pub struct WatchOutcome {
     /// Its verdict changes.
     pub change: Option<Box<Transition>>,
-    /// The probe is to be asked about this process; then call [`Watch::answered`].
+    /// The probe is to be asked about this process; then call [`Watch::answered`](super::Watch::answered).
     pub ask: Option<ProcessIdentity>,
     /// Where it was until now, when it has just named another host or process.
     pub was: Option<Box<Whereabouts>>,

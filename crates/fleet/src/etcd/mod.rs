@@ -8,7 +8,7 @@
 //! - A watch is one question: "has this changed after that revision?". It ends at the first event, at a
 //!   compaction, at a lost connection, and after [`EtcdConfig::watch_max`] in any case, because a member can
 //!   be cut off and not know it.
-//! - `https://` members are spoken to with TLS; a user and its password give a token ([`Login`]).
+//! - `https://` members are spoken to with TLS; a user and its password give a token ([`heartwatch_ports::credentials::Login`]).
 
 mod convert;
 mod login;

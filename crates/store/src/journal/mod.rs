@@ -15,11 +15,11 @@
 //!    + expired. Rows that their publisher does not number are in its account by their count.
 //! 5. **Damage is named.** Each row has a checksum; a row that is not what was written is taken out and
 //!    counted as lost, its whole neighbours are kept, and the journal starts anyway.
-//! 6. **Loss is named.** What the file held is noted beside it ([`witness`]): rows that were safe and are not in it
+//! 6. **Loss is named.** What the file held is noted beside it (`witness.rs`): rows that were safe and are not in it
 //!    at the next start are lost by publisher and number, also where its last commits were cut off cleanly.
 //! 7. **One reading, one point.** No two readings that are remembered have one series and time, and no two rows without
-//!    numbers one series, time and field ([`stamps`]): the row that is written here overwrites nothing, and is the same
-//!    at every retry. A message that comes again is one row ([`marks`]): what it is known by is in the same transaction.
+//!    numbers one series, time and field (`point_index.rs`): the row that is written here overwrites nothing, and is the same
+//!    at every retry. A message that comes again is one row (`marks.rs`): what it is known by is in the same transaction.
 //!
 //! One thread owns the file and commits in groups: while one group is synced the next one gathers in a
 //! queue of `queue_entries_max` entries, and senders wait for room in it.

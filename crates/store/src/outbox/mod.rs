@@ -9,7 +9,7 @@
 //! 4. What comes out is what went in: a reading whose bytes the disk has changed is given up by number.
 //! 5. Of what was confirmed it knows which monitor has confirmed it ([`Outbox::confirmed_by`]), in the same commit.
 //! 6. It knows the last number of each of its latest lives, also when the file that held the readings was
-//!    torn or is gone ([`last_number`]): so a number that was given out never just disappears.
+//!    torn or is gone (`last_number.rs`): so a number that was given out never just disappears.
 
 mod contents;
 mod given_up;
