@@ -65,7 +65,7 @@ lint: tools ## format, clippy with warnings denied for each feature set, the imp
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@for features in '' hosts kafka scripts hosts,kafka; do echo "clippy with only the features '$$features'"; \
 	  $(CARGO) clippy --locked --no-default-features --features "$$features" -- -D warnings || exit 1; done
-	$(CARGO) test --locked --test architecture
+	$(CARGO) test --locked --test documents architecture::
 	$(CARGO) machete
 	$(CARGO) deny --locked check bans licenses sources
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --workspace
@@ -105,8 +105,7 @@ fixtures: ## make the CSV fixtures again
 
 # `script` (util-linux) gives the demo a terminal to write to, so that the picture has its colours.
 pictures: build ## make the pictures again, from real runs: the demo in a terminal, the page, the plots of the scenarios and dashboards in Chromium
-	$(CARGO) test --locked --test pictures -- --ignored
-	$(CARGO) test --locked --test grafana pictures -- --ignored
+	$(CARGO) test --locked --test page pictures:: -- --ignored
 	script -qec 'stty cols 118; ./$(BIN) demo 2 2>/dev/null' /dev/null </dev/null >target/demo-2.ansi
 	$(CARGO) run --locked --quiet --example terminal_picture 'make demo-scenario-2' <target/demo-2.ansi >docs/img/demo-2.svg
 

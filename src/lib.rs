@@ -1,6 +1,6 @@
 //! heartwatch watches programs that publish data: every silence explained, every row accounted for.
 //!
-//! The rooms and who may import whom are in `ARCHITECTURE.md`; `tests/architecture.rs` checks it.
+//! The rooms and who may import whom are in `ARCHITECTURE.md`; `tests/documents/architecture.rs` checks it.
 
 pub mod actors;
 pub mod config;

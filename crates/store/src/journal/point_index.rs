@@ -4,7 +4,7 @@
 //!
 //! A numbered reading takes its point as a whole: our own publishers never give a timestamp twice within one life, so that
 //! what remains is publishers of other makers, and lives whose clock was set back. A row without a number takes its fields of
-//! the point: another row may add others, as in InfluxDB. Invariants, attacked by `tests/stamps.rs`: among the readings that
+//! the point: another row may add others, as in InfluxDB. Invariants, attacked by `tests/point_index.rs`: among the readings that
 //! are remembered here no two have the same series and time, where one of them has a number, and no two rows
 //! the same series, time and field.
 //!
