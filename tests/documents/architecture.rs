@@ -58,12 +58,12 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every `crate::architecture::room` (or `heartwatch::room`), and every part of a crate of ours, that a file names outside comments, with its line.
+/// Every `crate::room` (or `heartwatch::room`), and every part of a crate of ours, that a file names outside comments, with its line.
 fn imports(text: &str) -> Vec<(usize, String, String)> {
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
-        for marker in ["crate::architecture::", "heartwatch::"] {
+        for marker in ["crate::", "heartwatch::"] {
             let starts = code
                 .match_indices(marker)
                 .filter(|(at, _)| !code[..*at].ends_with(|c: char| c == '_' || c == '"' || c.is_alphanumeric()));
@@ -164,6 +164,11 @@ fn every_file_is_a_module_of_its_folder() {
         let owners = ["mod.rs", "lib.rs", "main.rs"].map(|owner| folder.join(owner));
         let beside = targets.iter().filter(|target| target.parent() == Some(&folder));
         let of_its_name = folder.with_extension("rs");
+        // what the programs of tests/ share is a module of each of them
+        let shared = file == root.join("tests/support/mod.rs");
+        if shared && declares(&std::fs::read_to_string(root.join("tests/rows/main.rs")).unwrap(), "../support/mod.rs") {
+            continue;
+        }
         let mut owners = owners.iter().chain([&of_its_name]).chain(beside);
         if !owners.any(|owner| std::fs::read_to_string(owner).is_ok_and(|text| declares(&text, &name))) {
             orphans.insert(format!("{}: no `mod {};`", file.display(), name.trim_end_matches(".rs")));
@@ -286,7 +291,7 @@ fn paths(code: &str) -> BTreeSet<Vec<String>> {
         }
     }
     let mut found = BTreeSet::new();
-    for start in ["crate::architecture::", "super::", "self::"] {
+    for start in ["crate::", "super::", "self::"] {
         let starts = code
             .match_indices(start)
             .filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || ['_', ':', '"'].contains(&c)));
@@ -377,21 +382,21 @@ fn a_circle_is_found_however_it_is_written() {
         circle(&edges(&texts.iter().map(|(name, text)| (path(name), (*text).to_owned())).collect()))
     };
     let tree = "use std::fmt;\nuse super::{\n    c::{self, D},\n    e::F as G,\n};";
-    assert!(found(&[("a::b", tree), ("a::c", ""), ("a::e", "fn f() { crate::architecture::a::b::g() }")]).is_some());
+    assert!(found(&[("a::b", tree), ("a::c", ""), ("a::e", "fn f() { crate::a::b::g() }")]).is_some());
     assert!(found(&[("a::b", tree), ("a::c", "// super::b"), ("a::e", "use super::c::D;")]).is_none());
     assert!(found(&[("a", "use self::b::C;"), ("a::b", "use super::D;")]).is_none(), "a folder and its own file");
     assert!(
         found(&[
-            ("a", "use crate::architecture::b;"),
-            ("b", "#[cfg(test)]\nmod tests {\n    use crate::architecture::a;\n}")
+            ("a", "use crate::b;"),
+            ("b", "#[cfg(test)]\nmod tests {\n    use crate::a;\n}")
         ])
         .is_none()
     );
     assert!(
         found(&[
-            ("a", "use crate::architecture::b;"),
-            ("b", "use crate::architecture::c;"),
-            ("c", "use crate::architecture::a;")
+            ("a", "use crate::b;"),
+            ("b", "use crate::c;"),
+            ("c", "use crate::a;")
         ])
         .is_some()
     );
@@ -518,7 +523,7 @@ fn the_rules_object_to_what_they_forbid() {
     assert!(objection("roles", "run", "actors", "actors::watchdog").is_none());
     assert!(objection("actors", "watchdog", "heartwatch_domain", "heartwatch_domain::watch").is_none());
     let named = imports(
-        "use crate::architecture::messages::beats;\n// crate::architecture::web\nlet x = my_crate::web; crate::architecture::runtime::outlet",
+        "use crate::messages::beats;\n// crate::web\nlet x = my_crate::web; crate::runtime::outlet",
     );
     assert_eq!(named.iter().map(|(_, room, _)| room.as_str()).collect::<Vec<_>>(), ["messages", "runtime"]);
 }

@@ -200,7 +200,7 @@ async fn a_child_does_not_outlive_a_parent_that_is_killed() {
         return;
     }
     let mut parent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_child_does_not_outlive_a_parent_that_is_killed", "--nocapture"])
+        .args(["--exact", "child::a_child_does_not_outlive_a_parent_that_is_killed", "--nocapture"])
         .env(PARENT, "1")
         .stdout(Stdio::piped())
         .spawn()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{all_in, all_stored, ends_with_nothing_left, into, publish_command, publisher, received};
+use super::{ARRIVAL, all_in, all_stored, ends_with_nothing_left, into, publish_command, publisher, received};
 use crate::support::eventually;
 use crate::support::heartwatch::{Program, RunOptions, Running};
 use crate::support::influxd::Influxd;
@@ -57,11 +57,11 @@ async fn what_mosquitto_drops_while_the_monitor_stands_still_is_sent_again() {
     let mut light = publisher(monitor.directory(), "light-1", monitor.mqtt_url(), &arguments);
     received(&monitor, 100).await;
     monitor.program.signal(rustix::process::Signal::STOP);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let dropped = async || mosquitto.log().contains("are being dropped");
+    eventually("mosquitto forgets messages", ARRIVAL, dropped).await;
     monitor.program.signal(rustix::process::Signal::CONT);
     ends_with_nothing_left(&mut light).await;
     all_stored(&monitor, 2_500).await;
-    assert!(mosquitto.log().contains("are being dropped"), "{}", mosquitto.log());
 }
 
 #[tokio::test]
