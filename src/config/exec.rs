@@ -21,12 +21,9 @@ pub(super) fn exec<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (Option<Ex
     let policy = reader.read(table, "exec_restart", None, |given| given.choice(&RESTART));
     let udp = reader.read(table, "udp", None, |given| given.text("127.0.0.1:8089", values::host_and_port));
     let format = reader.read(table, "format", None, |given| given.choice(&FORMATS));
-    let delimiter = reader.read(table, "delimiter", None, |given| {
-        given.text(";", |text| match text.as_bytes() {
-            [byte] if byte.is_ascii_graphic() => Ok(char::from(*byte)),
-            _ => Err(format!("'{text}' is not one visible character like ';'")),
-        })
-    });
+    let delimiter = reader.read(table, "delimiter", None, |given| given.text(";", values::delimiter));
+    // that of a CSV file is not about lines of a program
+    let delimiter = delimiter.filter(|_| !reader.has(table, "csv"));
     let zeros = reader.read(table, "zeros_are_defect", None, boolean);
     let columns: Vec<_> = reader.tables(table, "column").iter().map(|scope| column(reader, scope)).collect();
     let first_column = columns.first().map(|(_, line)| super::reader::Origin::Line(*line));
@@ -36,7 +33,6 @@ pub(super) fn exec<'a>(reader: &mut Reader<'a>, table: &Scope<'a>) -> (Option<Ex
         ("exec_restart", origin(&policy)),
         ("udp", origin(&udp)),
         ("format", origin(&format)),
-        ("delimiter", origin(&delimiter)),
         ("zeros_are_defect", origin(&zeros)),
         ("column", first_column),
     ];

@@ -107,6 +107,9 @@ fn managed<'a>(
     });
     let time_format =
         reader.read(table, "time_format", None, |given| given.text("auto", str::parse::<values::TimeForm>));
+    // the lines of a program may have one, too
+    let delimiter = reader.read(table, "delimiter", None, |given| given.text(";", values::delimiter));
+    let decimal = reader.read(table, "decimal", None, |given| given.text("comma", values::decimal));
     let measurement = reader.read(table, "measurement", None, |given| given.text("light", values::measurement));
     let outbox_bytes_max = reader.read(table, "outbox_bytes_max", None, |given| given.bytes(OUTBOX_BYTES_MIN, 1 << 50));
     let outbox_full = reader.read(table, "outbox_full", None, |given| given.choice(&FULL_POLICIES));
@@ -122,13 +125,14 @@ fn managed<'a>(
     {
         reader.mistake(&interval.origin, &table.key("interval"), wrong);
     }
-    let csv_keys = vec![("time_column", origin(&time_column)), ("time_format", origin(&time_format))];
+    let mut csv_keys = vec![("time_column", origin(&time_column)), ("time_format", origin(&time_format))];
+    csv_keys.push(("decimal", origin(&decimal)));
     for (is_for, keys) in [
         (["csv"].as_slice(), csv_keys.as_slice()),
         (&["exec"], &exec_keys),
         (&["system"], &system_keys),
         (&["csv", "system"], &[("loop", origin(&looping))]),
-        (&["csv", "exec"], &[("measurement", origin(&measurement))]),
+        (&["csv", "exec"], &[("measurement", origin(&measurement)), ("delimiter", origin(&delimiter))]),
     ] {
         for_source(reader, table, is_for, keys);
     }
@@ -149,6 +153,8 @@ fn managed<'a>(
     let of_csv = |path| CsvConfig {
         time_column: time_column.or_default(TimeColumn::Auto),
         time_format: time_format.value().and_then(|form| form.0),
+        delimiter: delimiter.value().and_then(|delimiter| u8::try_from(delimiter).ok()),
+        decimal: decimal.value(),
         ..CsvConfig::new(path)
     };
     let source = exec

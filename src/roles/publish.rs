@@ -40,6 +40,8 @@ pub(super) async fn publish(
         (Some(csv), None) => SourceConfig::Csv(CsvConfig {
             time_column: args.time_column.clone(),
             time_format: args.time_format.0,
+            delimiter: args.delimiter.and_then(|delimiter| u8::try_from(delimiter).ok()),
+            decimal: args.decimal,
             ..CsvConfig::new(csv)
         }),
         (None, None) if args.system => {

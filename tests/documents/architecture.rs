@@ -385,21 +385,8 @@ fn a_circle_is_found_however_it_is_written() {
     assert!(found(&[("a::b", tree), ("a::c", ""), ("a::e", "fn f() { crate::a::b::g() }")]).is_some());
     assert!(found(&[("a::b", tree), ("a::c", "// super::b"), ("a::e", "use super::c::D;")]).is_none());
     assert!(found(&[("a", "use self::b::C;"), ("a::b", "use super::D;")]).is_none(), "a folder and its own file");
-    assert!(
-        found(&[
-            ("a", "use crate::b;"),
-            ("b", "#[cfg(test)]\nmod tests {\n    use crate::a;\n}")
-        ])
-        .is_none()
-    );
-    assert!(
-        found(&[
-            ("a", "use crate::b;"),
-            ("b", "use crate::c;"),
-            ("c", "use crate::a;")
-        ])
-        .is_some()
-    );
+    assert!(found(&[("a", "use crate::b;"), ("b", "#[cfg(test)]\nmod tests {\n    use crate::a;\n}")]).is_none());
+    assert!(found(&[("a", "use crate::b;"), ("b", "use crate::c;"), ("c", "use crate::a;")]).is_some());
 }
 
 /// Words that say how something feels, or that only this house knew. docs/glossary.md has the ones that are used.
@@ -522,8 +509,6 @@ fn the_rules_object_to_what_they_forbid() {
     assert!(objection("web", "ports", "runtime", "runtime::outlet").is_none());
     assert!(objection("roles", "run", "actors", "actors::watchdog").is_none());
     assert!(objection("actors", "watchdog", "heartwatch_domain", "heartwatch_domain::watch").is_none());
-    let named = imports(
-        "use crate::messages::beats;\n// crate::web\nlet x = my_crate::web; crate::runtime::outlet",
-    );
+    let named = imports("use crate::messages::beats;\n// crate::web\nlet x = my_crate::web; crate::runtime::outlet");
     assert_eq!(named.iter().map(|(_, room, _)| room.as_str()).collect::<Vec<_>>(), ["messages", "runtime"]);
 }

@@ -5,6 +5,8 @@
 //! text of the column. Integers with a decimal anywhere among them become floats. Where no type
 //! reads more than half of the cells, the column is text, which reads everything.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::source_time::{SOURCE_TIME, TimeFormat};
@@ -51,6 +53,103 @@ impl CellType {
     }
 }
 
+/// What stands between the whole and the rest of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Decimal {
+    /// `21.5`, with `,` between thousands: `1,234.5`.
+    #[default]
+    Point,
+    /// `21,5`, with `.` between thousands: `1.234,5`.
+    Comma,
+}
+
+impl Decimal {
+    /// Its name in flags and keys.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Point => "point",
+            Self::Comma => "comma",
+        }
+    }
+
+    /// A cell with its number written as Rust reads it; any other cell as it is.
+    #[must_use]
+    pub fn plain(self, cell: &str) -> Cow<'_, str> {
+        let (decimal, thousands) = match self {
+            Self::Point => ('.', ','),
+            Self::Comma => (',', '.'),
+        };
+        let trimmed = cell.trim();
+        // most numbers are plain already
+        if !trimmed.contains(thousands) && (self == Self::Point || !trimmed.contains(decimal)) {
+            return Cow::Borrowed(cell);
+        }
+        let digits = trimmed.strip_prefix(['-', '+']).unwrap_or(trimmed);
+        let sign = &trimmed[..trimmed.len() - digits.len()];
+        let (whole, rest) = digits.split_once(decimal).map_or((digits, None), |(whole, rest)| (whole, Some(rest)));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let mut groups = whole.split(thousands);
+        let first = groups.next().unwrap_or_default();
+        let grouped = whole.contains(thousands);
+        let whole_is_right = is_number(first)
+            && (!grouped || first.len() <= 3)
+            && groups.all(|group| group.len() == 3 && is_number(group));
+        if !whole_is_right || !rest.is_none_or(is_number) {
+            return Cow::Borrowed(cell);
+        }
+        let whole = whole.replace(thousands, "");
+        Cow::Owned(rest.map_or_else(|| format!("{sign}{whole}"), |rest| format!("{sign}{whole}.{rest}")))
+    }
+}
+
+/// What the commas in the numbers of a file say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CommaTally {
+    /// Like `21,5`: nothing but a decimal comma.
+    decimals: u64,
+    /// Like `1,234.5` or `1,234,567`: nothing but thousands.
+    thousands: u64,
+    /// Like `1,234`: either.
+    either: u64,
+}
+
+impl CommaTally {
+    /// Looks at one cell.
+    pub fn count(&mut self, cell: &str) {
+        if !cell.contains(',') {
+            return;
+        }
+        let reads = |decimal: Decimal| decimal.plain(cell).parse::<f64>().is_ok();
+        match (reads(Decimal::Comma), reads(Decimal::Point)) {
+            (true, false) => self.decimals += 1,
+            (false, true) => self.thousands += 1,
+            (true, true) => self.either += 1,
+            (false, false) => {}
+        }
+    }
+
+    /// What the decimal sign is; none where it cannot be told.
+    #[must_use]
+    pub const fn decimal(self) -> Option<Decimal> {
+        match (self.decimals, self.thousands, self.either) {
+            (0, 0, 0) | (0, 1.., _) => Some(Decimal::Point),
+            (1.., 0, _) => Some(Decimal::Comma),
+            _ => None,
+        }
+    }
+}
+
+/// Marks that stand for a value that is missing, in lower case, as data loggers, R, pandas and weather services write them.
+const MISSING: [&str; 9] = ["na", "n/a", "#n/a", "nan", "null", "none", "-", "--", "mm"];
+
+/// Whether a cell says that there is no value.
+#[must_use]
+pub fn is_missing(cell: &str) -> bool {
+    let trimmed = cell.trim();
+    trimmed.is_empty() || MISSING.iter().any(|mark| trimmed.eq_ignore_ascii_case(mark))
+}
+
 fn read_float(trimmed: &str) -> Option<f64> {
     trimmed.parse().ok().filter(|number: &f64| number.is_finite())
 }
@@ -75,9 +174,9 @@ pub struct ColumnTally {
 }
 
 impl ColumnTally {
-    /// Counts one cell; an empty one says nothing.
+    /// Counts one cell; one without a value says nothing.
     pub fn count(&mut self, cell: &str) {
-        if cell.trim().is_empty() {
+        if is_missing(cell) {
             return;
         }
         let mut number = true;
@@ -161,9 +260,14 @@ pub struct Column {
 /// How the rows of one file are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowShape {
+    /// How its numbers are written.
+    pub decimal: Decimal,
     /// Its columns, in their order.
     pub columns: Vec<Column>,
 }
+
+/// The fields of a row, and what is wrong with single cells of it.
+pub type ReadRow = (Vec<(String, FieldValue)>, Vec<RowError>);
 
 /// Why a row can't be used. The text does not say where: its reader knows the file and the line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -222,42 +326,63 @@ impl RowError {
 }
 
 impl RowShape {
-    /// Reads one row. An empty cell gives no field; the time comes last, as [`SOURCE_TIME`].
+    /// Reads one row: its fields, and what is wrong with single cells of it, which cost no more than themselves. A cell
+    /// without a value gives no field; the time comes last, as [`SOURCE_TIME`].
     ///
     /// # Errors
-    /// [`RowError`] when the row is not of this shape.
-    pub fn read<'a>(
-        &self,
-        cells: impl ExactSizeIterator<Item = &'a [u8]>,
-    ) -> Result<Vec<(String, FieldValue)>, RowError> {
+    /// [`RowError`] when the row is not of this shape, or nothing is left of it.
+    pub fn read<'a>(&self, cells: impl ExactSizeIterator<Item = &'a [u8]>) -> Result<ReadRow, RowError> {
         if cells.len() != self.columns.len() {
             return Err(RowError::ColumnCount { cells: cells.len(), columns: self.columns.len() });
         }
         let mut fields = Vec::with_capacity(self.columns.len());
-        let mut time = None;
+        let (mut time, mut wrong) = (None, Vec::new());
         for (column, cell) in self.columns.iter().zip(cells) {
-            let cell = std::str::from_utf8(cell).map_err(|_| RowError::Utf8 { column: column.name.clone() })?;
-            if cell.trim().is_empty() {
+            let name = &column.name;
+            let Ok(cell) = std::str::from_utf8(cell) else {
+                wrong.push(RowError::Utf8 { column: name.clone() });
                 continue;
+            };
+            let expected = match column.role {
+                // what stands in a column of texts is a text
+                ColumnRole::Value(CellType::Text) if cell.trim().is_empty() => continue,
+                ColumnRole::Value(kind) if kind != CellType::Text && is_missing(cell) => continue,
+                ColumnRole::Time(_) if is_missing(cell) => continue,
+                ColumnRole::Value(kind) => match kind.read(&self.written(kind, cell)) {
+                    Some(value) => {
+                        fields.push((name.clone(), value));
+                        continue;
+                    }
+                    None => kind.name().to_owned(),
+                },
+                ColumnRole::Time(format) => match format.read(cell) {
+                    Some(read) => {
+                        time = Some((SOURCE_TIME.to_owned(), FieldValue::Text(read.to_string())));
+                        continue;
+                    }
+                    None => format!("a time like {}", format.example()),
+                },
+            };
+            let error = RowError::Cell { column: name.clone(), cell: cell.to_owned(), expected };
+            // a stray quote: what was taken into the cell is worth another look
+            if error.may_have_swallowed_lines() {
+                return Err(error);
             }
-            let wrong =
-                |expected: String| RowError::Cell { column: column.name.clone(), cell: cell.to_owned(), expected };
-            match column.role {
-                ColumnRole::Value(kind) => {
-                    let value = kind.read(cell).ok_or_else(|| wrong(kind.name().to_owned()))?;
-                    fields.push((column.name.clone(), value));
-                }
-                ColumnRole::Time(format) => {
-                    let read = format.read(cell).ok_or_else(|| wrong(format!("a time like {}", format.example())))?;
-                    time = Some((SOURCE_TIME.to_owned(), FieldValue::Text(read.to_string())));
-                }
-            }
+            wrong.push(error);
         }
         if fields.is_empty() {
-            return Err(RowError::NoValue);
+            return Err(wrong.into_iter().next().unwrap_or(RowError::NoValue));
         }
         fields.extend(time);
-        Ok(fields)
+        Ok((fields, wrong))
+    }
+
+    /// A cell as its type reads it.
+    fn written<'a>(&self, kind: CellType, cell: &'a str) -> Cow<'a, str> {
+        match kind {
+            CellType::Integer | CellType::Float => self.decimal.plain(cell),
+            CellType::Boolean | CellType::Text => Cow::Borrowed(cell),
+        }
     }
 }
 
@@ -281,7 +406,8 @@ mod tests {
             (&["1", "18446744073709551616"], CellType::Float),
             (&["true", "FALSE", ""], CellType::Boolean),
             (&["1", "n/a", "3"], CellType::Integer),
-            (&["1", "n/a"], CellType::Text),
+            (&["1", "n/a", "MM", "-", "NULL", "nan"], CellType::Integer),
+            (&["1", "absent"], CellType::Text),
             (&["a1", "12", "b7"], CellType::Text),
             (&["NaN", "inf", "1"], CellType::Text),
             (&["1", "true", "x"], CellType::Text),
@@ -312,6 +438,7 @@ mod tests {
     fn a_row_is_read_or_its_fault_is_named() {
         let value = |name: &str, kind| Column { name: name.into(), role: ColumnRole::Value(kind) };
         let shape = RowShape {
+            decimal: Decimal::Point,
             columns: vec![
                 Column { name: "when".into(), role: ColumnRole::Time(TimeFormat::MonthFirst) },
                 value("count", CellType::Integer),
@@ -320,24 +447,56 @@ mod tests {
         };
         let read = |cells: &[&str]| shape.read(cells.iter().map(|cell| cell.as_bytes()));
         assert_eq!(
-            read(&["2/10/2018 9:50", "7", " a b"]).unwrap(),
+            read(&["2/10/2018 9:50", "7", " a b"]).unwrap().0,
             [
                 ("count".to_owned(), FieldValue::Integer(7)),
                 ("note".to_owned(), FieldValue::Text(" a b".into())),
                 (SOURCE_TIME.to_owned(), FieldValue::Text("2018-02-10T09:50:00Z".into())),
             ]
         );
-        assert_eq!(read(&["", "7", ""]).unwrap(), [("count".to_owned(), FieldValue::Integer(7))]);
+        assert_eq!(read(&["", "7", ""]).unwrap().0, [("count".to_owned(), FieldValue::Integer(7))]);
+        // a wrong cell costs itself
+        let (fields, wrong) = read(&["yesterday", "x", "note"]).unwrap();
+        assert_eq!(fields, [("note".to_owned(), FieldValue::Text("note".into()))]);
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
         for (cells, text) in [
             (&["2/10/2018 9:50", "7"][..], "2 cells where the file has 3 columns"),
             (&["2/10/2018 9:50", "7.5", ""], "column 'count' has '7.5' where an integer is expected"),
-            (&["yesterday", "7", ""], "column 'when' has 'yesterday' where a time like 2/10/2018 9:50 (month first)"),
+            (&["yesterday", "", ""], "column 'when' has 'yesterday' where a time like 2/10/2018 9:50 (month first)"),
             (&["2/10/2018 9:50", "", ""], "no value"),
         ] {
             let error = read(cells).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }
-        let error = shape.read([&b"2/10/2018 9:50"[..], b"7", b"\xff"].into_iter()).unwrap_err();
-        assert_eq!(error, RowError::Utf8 { column: "note".into() });
+        let (_, wrong) = shape.read([&b"2/10/2018 9:50"[..], b"7", b"\xff"].into_iter()).unwrap();
+        assert_eq!(wrong, [RowError::Utf8 { column: "note".into() }]);
+    }
+
+    #[test]
+    fn numbers_with_commas_are_read_one_way_for_a_whole_file_or_not_at_all() {
+        for (decimal, cell, plain) in [
+            (Decimal::Comma, "21,5", "21.5"),
+            (Decimal::Comma, "-1.234,50", "-1234.50"),
+            (Decimal::Comma, "21.5", "21.5"),
+            (Decimal::Comma, "1.234", "1234"),
+            (Decimal::Point, "1.234", "1.234"),
+            (Decimal::Point, "1,234.5", "1234.5"),
+            (Decimal::Point, "1,234,567", "1234567"),
+            (Decimal::Point, "21,5", "21,5"),
+            (Decimal::Point, "12,34,567", "12,34,567"),
+            (Decimal::Comma, "a,5", "a,5"),
+            (Decimal::Comma, ",5", ",5"),
+        ] {
+            assert_eq!(decimal.plain(cell), plain, "{cell}");
+        }
+        let told = |cells: &[&str]| {
+            let mut tally = CommaTally::default();
+            cells.iter().for_each(|cell| tally.count(cell));
+            tally.decimal()
+        };
+        assert_eq!(told(&["21.5", "a, b"]), Some(Decimal::Point));
+        assert_eq!(told(&["21,5", "1,234"]), Some(Decimal::Comma));
+        assert_eq!(told(&["1,234.5", "1,234"]), Some(Decimal::Point));
+        assert_eq!((told(&["1,234"]), told(&["21,5", "1,234.5"])), (None, None), "nobody can tell");
     }
 }

@@ -27,9 +27,9 @@ pub struct BackupArgs {
 /// `heartwatch restore`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(after_help = "Examples:
-  systemctl stop heartwatch && heartwatch restore /mnt/backup/heartwatch-monday --data-dir /var/lib/heartwatch
+  heartwatch restore /mnt/backup/heartwatch-monday --data-dir /var/lib/heartwatch
 
-The copy is compared with its checksums first. What is in the data directory is moved aside, not removed.")]
+Stop the monitor first (systemctl stop heartwatch). The copy is compared with its checksums first. What is in the data directory is moved aside, not removed.")]
 pub struct RestoreArgs {
     /// What `heartwatch backup` has made
     #[arg(value_name = "DIR")]

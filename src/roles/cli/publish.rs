@@ -15,10 +15,11 @@ use crate::sources::SourceConfig;
 use heartwatch_adapters::mqtt::ConnectionOptions;
 use heartwatch_domain::metrics::MetricSet;
 use heartwatch_domain::publisher::PublisherId;
+use heartwatch_formats::csv_row::Decimal;
 use heartwatch_formats::source_time::TimeColumn;
 use heartwatch_formats::values::{
-    TimeForm, bytes, describe_bytes, duration, measurement, metrics, mqtt_url, positive_duration, time_column,
-    time_column_text,
+    TimeForm, bytes, decimal, delimiter, describe_bytes, duration, measurement, metrics, mqtt_url, positive_duration,
+    time_column, time_column_text,
 };
 use heartwatch_store::outbox::FullPolicy;
 
@@ -72,6 +73,12 @@ pub struct PublishArgs {
     /// The column with the time: its header, its number from 1, or none [default: found by looking]
     #[arg(long, value_name = "COLUMN", default_value = "auto", hide_default_value = true, conflicts_with = "system", value_parser = time_column)]
     pub time_column: TimeColumn,
+    /// What stands between two cells, one character or 'tab' [default: found by looking]
+    #[arg(long, value_name = "CHARACTER", requires = "csv", value_parser = delimiter)]
+    pub delimiter: Option<char>,
+    /// How numbers are written: point (21.5) or comma (21,5) [default: found by looking]
+    #[arg(long, value_name = "SIGN", requires = "csv", value_parser = decimal)]
+    pub decimal: Option<Decimal>,
     /// How the times are written: auto, rfc3339, date-time, month-first, day-first, unix-s, unix-ms, unix-us or unix-ns
     #[arg(long, value_name = "FORM", default_value = "auto", hide_default_value = true, conflicts_with = "system")]
     pub time_format: TimeForm,
@@ -109,9 +116,11 @@ impl PublishArgs {
         let ConnectionOptions { login, tls, .. } = settings.mqtt.options.clone();
         let (mut csv, mut program, mut metrics) = (None, ExecArgs::default(), None);
         let (mut time_column, mut time_format) = (TimeColumn::Auto, None);
+        let (mut delimiter, mut decimal) = (None, None);
         match source {
             SourceConfig::Csv(config) => {
                 (csv, time_column, time_format) = (Some(config.path), config.time_column, config.time_format);
+                (delimiter, decimal) = (config.delimiter.map(char::from), config.decimal);
             }
             SourceConfig::Exec(options) => program = ExecArgs::of(&options),
             SourceConfig::System(wanted) => metrics = Some(wanted),
@@ -130,6 +139,8 @@ impl PublishArgs {
             limit,
             measurement,
             time_column,
+            delimiter,
+            decimal,
             time_format: TimeForm(time_format),
             data_dir: Some(settings.data_dir.clone()),
             outbox_bytes_max: Size(outbox_bytes_max),
@@ -188,6 +199,8 @@ impl PublishArgs {
             limit,
             measurement,
             time_column,
+            delimiter,
+            decimal,
             time_format,
             data_dir,
             outbox_bytes_max,
@@ -211,6 +224,8 @@ impl PublishArgs {
             ("--limit", limit.map(|limit| limit.to_string())),
             ("--measurement", measurement.clone()),
             ("--time-column", csv.as_ref().map(|_| time_column_text(time_column))),
+            ("--delimiter", delimiter.map(|one| if one == '\t' { "tab".to_owned() } else { one.to_string() })),
+            ("--decimal", decimal.map(|decimal| decimal.as_str().to_owned())),
             ("--time-format", csv.as_ref().map(|_| time_format.to_string())),
             ("--metrics", metrics.as_ref().map(|metrics| metrics.names().join(","))),
             ("--outbox-bytes-max", Some(outbox_bytes_max.to_string())),
@@ -305,7 +320,7 @@ mod tests {
         let everything = "[mqtt]\nurl = 'mqtts://b:8883'\nuser = '-u'\nca_file = 'Cargo.toml'\nprefix = 'a/b'\n\
                           client_certificate_file = 'Cargo.toml'\nclient_key_file = 'Cargo.lock'\n[[publisher]]\n\
                           id = '-a'\ncsv = 'Cargo.toml'\ninterval = '0'\nloop = false\nlimit = 7\ntime_column = '-t'\n\
-                          time_format = 'day-first'\nmeasurement = 'm x'\noutbox_bytes_max = 262145\noutbox_full = 'give-up-oldest'\ndeadline = '9s'";
+                          time_format = 'day-first'\nmeasurement = 'm x'\ndelimiter = ';'\ndecimal = 'comma'\noutbox_bytes_max = 262145\noutbox_full = 'give-up-oldest'\ndeadline = '9s'";
         let least = "[[publisher]]\nid = 'a'\ncsv = 'Cargo.toml'";
         let program = "[[publisher]]\nid = 'a'\nexec = 'sensor --seed 7'";
         let all_of_it = "[[publisher]]\nid = 'a'\nexec = ['sensor', '-x', 'a b', \"it's\", '']\nenv = '-e'\nrepeats_max = 3\n\

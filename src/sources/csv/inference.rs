@@ -8,7 +8,7 @@ use csv::ByteRecord;
 use crate::sources::BadRow;
 use crate::sources::csv::records::{Found, Place, Records};
 use crate::sources::csv::{CsvConfig, CsvError, HeaderMode};
-use heartwatch_formats::csv_row::{CellType, Column, ColumnRole, ColumnTally, RowShape, is_typed};
+use heartwatch_formats::csv_row::{CellType, Column, ColumnRole, ColumnTally, CommaTally, Decimal, RowShape, is_typed};
 use heartwatch_formats::source_time::SOURCE_TIME;
 use heartwatch_formats::source_time::TimeColumn;
 
@@ -28,15 +28,27 @@ pub(super) struct Inference {
 struct Tally {
     rows: u64,
     columns: Vec<ColumnTally>,
+    /// The same of a file with decimal commas.
+    with_commas: Vec<ColumnTally>,
+    commas: CommaTally,
 }
 
 impl Tally {
     fn count(&mut self, cells: &[&str]) {
         self.rows += 1;
         self.columns.resize_with(cells.len(), ColumnTally::default);
-        for (column, cell) in self.columns.iter_mut().zip(cells) {
-            column.count(cell);
+        self.with_commas.resize_with(cells.len(), ColumnTally::default);
+        for ((column, with_commas), cell) in self.columns.iter_mut().zip(&mut self.with_commas).zip(cells) {
+            column.count(&Decimal::Point.plain(cell));
+            with_commas.count(&Decimal::Comma.plain(cell));
+            self.commas.count(cell);
         }
+    }
+
+    /// How its numbers are written, and its columns read so.
+    fn read(self, decimal: Option<Decimal>) -> Option<(Decimal, Vec<ColumnTally>)> {
+        let decimal = decimal.or_else(|| self.commas.decimal())?;
+        Some((decimal, if decimal == Decimal::Comma { self.with_commas } else { self.columns }))
     }
 }
 
@@ -85,9 +97,9 @@ impl Inference {
             HeaderMode::Yes => true,
             HeaderMode::No => false,
             HeaderMode::Auto => {
-                !first.iter().any(|cell| is_typed(cell))
+                !first.iter().any(|cell| is_typed(cell) || is_typed(&Decimal::Comma.plain(cell)))
                     && match below {
-                        Some(tally) => tally.columns.iter().any(says_something),
+                        Some(tally) => tally.columns.iter().chain(&tally.with_commas).any(says_something),
                         // Words alone, and nothing below them: a header rather than data.
                         None => tallies.is_empty(),
                     }
@@ -104,8 +116,11 @@ impl Inference {
             return Err(CsvError::OnlyHeader { path: path() });
         };
         let names = header.then_some(first.as_slice());
-        let time = time_column(config, names, &tally.columns)?;
-        let shape = shape(config, names, &tally.columns, time)?;
+        let Some((decimal, columns)) = tally.read(config.decimal) else {
+            return Err(CsvError::Decimal { path: path() });
+        };
+        let time = time_column(config, names, &columns)?;
+        let shape = RowShape { decimal, columns: shape(config, names, &columns, time)? };
         Ok(Self { shape, first_row: header.then_some(behind_first) })
     }
 }
@@ -176,14 +191,14 @@ fn shape(
     names: Option<&[String]>,
     columns: &[ColumnTally],
     time: Option<(usize, ColumnRole)>,
-) -> Result<RowShape, CsvError> {
+) -> Result<Vec<Column>, CsvError> {
     let time_at = time.map(|(at, _)| at);
     let values = columns.len() - usize::from(time.is_some());
     let mut taken: Vec<String> = Vec::with_capacity(columns.len() + 1);
     if time.is_some() {
         taken.push(SOURCE_TIME.to_owned());
     }
-    let mut shape = RowShape { columns: Vec::with_capacity(columns.len()) };
+    let mut shaped = Vec::with_capacity(columns.len());
     for (at, column) in columns.iter().enumerate() {
         let base = match names {
             Some(names) => field_name(&names[at], at),
@@ -197,17 +212,19 @@ fn shape(
         };
         // Only fields need distinct names; the time column's own name is used in errors alone.
         let name = if time_at == Some(at) { base } else { distinct(base, &mut taken) };
-        shape.columns.push(Column { name, role });
+        shaped.push(Column { name, role });
     }
     for (name, kind) in &config.column_types {
-        let found =
-            shape.columns.iter_mut().enumerate().find(|(at, column)| column.name == *name && time_at != Some(*at));
+        let found = shaped
+            .iter_mut()
+            .enumerate()
+            .find(|(at, column): &(usize, &mut Column)| column.name == *name && time_at != Some(*at));
         let Some((_, column)) = found else {
             return Err(no_column(config, &format!("'{name}' for a type"), names, columns.len()));
         };
         column.role = ColumnRole::Value(*kind);
     }
-    Ok(shape)
+    Ok(shaped)
 }
 
 /// A header's cell as the name of a field.

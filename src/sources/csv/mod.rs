@@ -10,14 +10,19 @@
 //! - The first column that reads as a time is kept as the text field `source_time` (RFC 3339, UTC).
 //!   Bare Unix times are recognised only in a column with a name like `timestamp`, or in the first one
 //!   of several in a file without a header.
-//! - An empty cell gives no field. The rest is in [`heartwatch_formats::csv_row`].
+//! - What stands between two cells is found by looking at the beginning: a comma, a semicolon, a tab or a bar, whichever gives
+//!   most lines the same number of cells. Whether numbers have a decimal comma is found by looking at all of them; a file
+//!   in which that cannot be told is refused.
+//! - A cell that is empty, or says that there is no value (`NA`, `null`, `-` …), gives no field; one that is wrong costs itself,
+//!   not its row. The rest is in [`heartwatch_formats::csv_row`].
 
+mod delimiter;
 mod inference;
 mod records;
 
 use heartwatch_formats::source_time::TimeColumn;
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,8 +30,11 @@ use serde::{Deserialize, Serialize};
 use crate::sources::csv::inference::Inference;
 use crate::sources::csv::records::{Found, Place, Records};
 use crate::sources::{BadRow, Next, Source, SourceError, SourceRow};
-use heartwatch_formats::csv_row::{CellType, RowShape};
+use heartwatch_formats::csv_row::{CellType, Decimal, RowShape};
 use heartwatch_formats::source_time::TimeFormat;
+
+/// How much of a file is looked at to find its delimiter, in bytes.
+const BEGINNING_BYTES: u64 = 64 * 1024;
 
 /// Whether the first row names the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,8 +54,10 @@ pub enum HeaderMode {
 pub struct CsvConfig {
     /// The file.
     pub path: PathBuf,
-    /// What is between two cells.
-    pub delimiter: u8,
+    /// What is between two cells; found by looking at the file when not given: a comma, a semicolon, a tab or a bar.
+    pub delimiter: Option<u8>,
+    /// How numbers are written; found by looking at the file when not given.
+    pub decimal: Option<Decimal>,
     /// Whether the first row names the columns.
     pub header: HeaderMode,
     /// Which column holds the source's own time.
@@ -68,7 +78,8 @@ impl CsvConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            delimiter: b',',
+            delimiter: None,
+            decimal: None,
             header: HeaderMode::Auto,
             time_column: TimeColumn::Auto,
             time_format: None,
@@ -105,6 +116,12 @@ pub enum CsvError {
     /// It has no row.
     #[error("{} is empty: at least one row is needed", path.display())]
     Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody can tell how its numbers are written.
+    #[error("{} has numbers like 1,234, which may be thousands or decimals: say which (--decimal point or comma)", path.display())]
+    Decimal {
         /// The file.
         path: PathBuf,
     },
@@ -155,6 +172,8 @@ pub struct CsvSource {
     path: PathBuf,
     shape: RowShape,
     records: Records<BufReader<File>>,
+    /// What is wrong with single cells of the latest row.
+    wrong_cells: Vec<BadRow>,
     /// Behind the header.
     first_row: Place,
     cursor: u64,
@@ -175,16 +194,26 @@ impl CsvSource {
             return Err(CsvError::NotAFile { path });
         }
         let mut input = BufReader::new(file);
-        let beginning = io::BufRead::fill_buf(&mut input).map_err(io)?;
+        let mut beginning = Vec::new();
+        io::Read::take(&mut input, BEGINNING_BYTES).read_to_end(&mut beginning).map_err(io)?;
         if beginning.starts_with(b"\xff\xfe") || beginning.starts_with(b"\xfe\xff") {
             return Err(CsvError::Utf16 { path });
         }
-        let mut records = Records::new(input, config.delimiter, config.line_bytes_max).map_err(io)?;
+        let delimiter = config.delimiter.unwrap_or_else(|| delimiter::of(&beginning));
+        let mut records = Records::new(input, delimiter, config.line_bytes_max).map_err(io)?;
         let start = records.place();
         let inferred = Inference::of(config, &mut records)?;
         let first_row = inferred.first_row.unwrap_or(start);
-        let mut source =
-            Self { path, shape: inferred.shape, records, first_row, cursor: 0, bad_rows: 0, failed: false };
+        let mut source = Self {
+            path,
+            shape: inferred.shape,
+            records,
+            wrong_cells: Vec::new(),
+            first_row,
+            cursor: 0,
+            bad_rows: 0,
+            failed: false,
+        };
         source.rewind()?;
         // A file of bad rows alone would be read round and round without a word.
         let mut first_bad = None;
@@ -226,7 +255,7 @@ impl CsvSource {
     /// # Errors
     /// [`CsvError::Io`].
     pub fn rewind(&mut self) -> Result<(), CsvError> {
-        self.failed = false;
+        (self.failed, self.wrong_cells) = (false, Vec::new());
         let moved = self.records.go_to(self.first_row);
         moved.map_err(|source| CsvError::Io { path: self.path.clone(), source })
     }
@@ -237,6 +266,9 @@ impl CsvSource {
     }
 
     fn read(&mut self) -> io::Result<Option<Result<SourceRow, BadRow>>> {
+        if let Some(wrong) = self.wrong_cells.pop() {
+            return Ok(Some(Err(wrong)));
+        }
         let line = match self.records.advance()? {
             Found::End => return Ok(None),
             Found::Bad { line, reason } => {
@@ -247,7 +279,12 @@ impl CsvSource {
         };
         self.cursor += 1;
         match self.shape.read(self.records.cells().iter()) {
-            Ok(fields) => Ok(Some(Ok(SourceRow { line, fields, ..SourceRow::default() }))),
+            Ok((fields, wrong)) => {
+                // taken from the end
+                let wrong: Vec<_> = wrong.into_iter().rev().map(|error| self.bad(line, error.to_string())).collect();
+                self.wrong_cells = wrong;
+                Ok(Some(Ok(SourceRow { line, fields, ..SourceRow::default() })))
+            }
             Err(error) => {
                 if error.may_have_swallowed_lines() {
                     self.records.resume_behind_first_line()?;

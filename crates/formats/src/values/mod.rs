@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::csv_row::Decimal;
 use crate::envelope::Prefix;
 use crate::source_time::TimeColumn;
 use crate::source_time::TimeFormat;
@@ -311,6 +312,30 @@ pub fn time_column(text: &str) -> Result<TimeColumn, String> {
         Ok(0) => Err("columns are counted from 1".to_owned()),
         Ok(number) => Ok(TimeColumn::Number(number)),
         Err(_) => name(text).map(TimeColumn::Name),
+    }
+}
+
+/// What stands between two cells: one character of ASCII, or `tab`.
+///
+/// # Errors
+/// What would be right.
+pub fn delimiter(text: &str) -> Result<char, String> {
+    match text.as_bytes() {
+        b"tab" | b"\t" => Ok('\t'),
+        [byte] if byte.is_ascii_graphic() && *byte != b'"' => Ok(char::from(*byte)),
+        _ => Err(format!("'{text}' is not one visible character like ';', nor 'tab'")),
+    }
+}
+
+/// How numbers are written: `point` or `comma`.
+///
+/// # Errors
+/// What would be right.
+pub fn decimal(text: &str) -> Result<Decimal, String> {
+    match text {
+        "point" | "." => Ok(Decimal::Point),
+        "comma" | "," => Ok(Decimal::Comma),
+        _ => Err(format!("'{text}' is neither point (21.5) nor comma (21,5)")),
     }
 }
 
