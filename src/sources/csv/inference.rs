@@ -8,7 +8,9 @@ use csv::ByteRecord;
 use crate::sources::BadRow;
 use crate::sources::csv::records::{Found, Place, Records};
 use crate::sources::csv::{CsvConfig, CsvError, HeaderMode};
-use heartwatch_formats::csv_row::{CellType, Column, ColumnRole, ColumnTally, CommaTally, Decimal, RowShape, is_typed};
+use heartwatch_formats::csv_row::{
+    CellType, Column, ColumnRole, ColumnTally, CommaTally, Decimal, RowShape, is_missing, is_typed,
+};
 use heartwatch_formats::source_time::SOURCE_TIME;
 use heartwatch_formats::source_time::TimeColumn;
 
@@ -16,11 +18,53 @@ use heartwatch_formats::source_time::TimeColumn;
 const TIME_NAMES: [&str; 10] =
     ["time", "timestamp", "ts", "date", "datetime", "date_time", "epoch", "unix_time", "unix_timestamp", "source_time"];
 
+/// Records at the beginning that are looked at one by one: what is above the rows, and the first of them.
+const HEAD_RECORDS_MAX: usize = 64;
+/// Most rows below the header that say what the columns are measured in.
+const UNIT_ROWS_MAX: usize = 3;
+
 /// What the first pass found out.
 pub(super) struct Inference {
     pub(super) shape: RowShape,
-    /// Behind the header; none without a header.
-    pub(super) first_row: Option<Place>,
+    /// Behind everything that is above the rows.
+    pub(super) first_row: Place,
+    /// Records above the rows that are neither a header nor a row.
+    pub(super) left_out: usize,
+}
+
+/// One record of the beginning.
+struct Head {
+    cells: Vec<String>,
+    before: Place,
+    behind: Place,
+}
+
+impl Head {
+    fn is_comment(&self) -> bool {
+        self.cells.first().is_some_and(|cell| cell.trim_start().starts_with('#'))
+    }
+
+    /// Whether none of its cells is a number, a boolean or a time.
+    fn is_words(&self) -> bool {
+        !self
+            .cells
+            .iter()
+            .any(|cell| [Decimal::Point, Decimal::Comma].iter().any(|decimal| is_typed(&decimal.plain(cell))))
+    }
+
+    /// Whether it says what the columns are measured in: words above values.
+    fn is_of_units(&self, below: &Tally) -> bool {
+        let says = |at: usize| {
+            let columns = [below.columns.get(at), below.with_commas.get(at)];
+            columns.into_iter().flatten().any(says_something)
+        };
+        self.is_words() && self.cells.iter().enumerate().any(|(at, cell)| !is_missing(cell) && says(at))
+    }
+
+    fn count(&self, tallies: &mut BTreeMap<usize, Tally>) {
+        let cells: Vec<&str> = self.cells.iter().map(String::as_str).collect();
+        tallies.entry(cells.len()).or_default().count(&cells);
+    }
 }
 
 /// Rows with the same number of cells, and their columns.
@@ -59,10 +103,11 @@ impl Inference {
         let path = || config.path.clone();
         let io = |source| CsvError::Io { path: config.path.clone(), source };
         let mut tallies: BTreeMap<usize, Tally> = BTreeMap::new();
-        let mut first: Option<(Vec<String>, Place)> = None;
+        let mut head: Vec<Head> = Vec::new();
         let mut first_bad: Option<BadRow> = None;
         let mut too_wide = false;
         loop {
+            let before = records.place();
             let cells = match records.advance().map_err(io)? {
                 Found::End => break,
                 Found::Bad { line, reason } => {
@@ -78,50 +123,102 @@ impl Inference {
             };
             if cells.len() > config.columns_max {
                 too_wide = true;
-            } else if first.is_none() {
-                let owned = cells.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
-                first = Some((owned, records.place()));
+            } else if head.len() < HEAD_RECORDS_MAX {
+                let cells = cells.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
+                head.push(Head { cells, before, behind: records.place() });
             } else if let Some(cells) = as_text(cells) {
                 tallies.entry(cells.len()).or_default().count(&cells);
             }
         }
-        let Some((first, behind_first)) = first else {
+        // how many cells most records have
+        let mut widths: BTreeMap<usize, u64> = tallies.iter().map(|(width, tally)| (*width, tally.rows)).collect();
+        for record in head.iter().filter(|record| !record.is_comment() || record.cells.len() > 1) {
+            *widths.entry(record.cells.len()).or_default() += 1;
+        }
+        let Some((width, _)) = widths.into_iter().max_by_key(|(_, rows)| *rows) else {
             return Err(match first_bad {
                 _ if too_wide => CsvError::TooManyColumns { path: path(), columns_max: config.columns_max },
                 Some(first) => CsvError::NoGoodRow { first },
                 None => CsvError::Empty { path: path() },
             });
         };
-        let below = tallies.get(&first.len());
-        let header = match config.header {
+        // above the rows: other numbers of cells, and comments; the last of those may be the header
+        let above = head.iter().take_while(|record| record.cells.len() != width || record.is_comment()).count();
+        let commented = above.checked_sub(1).and_then(|last| head.get(last));
+        let commented = commented.filter(|record| record.cells.len() == width && width > 1 && record.is_words());
+        for record in head.iter().skip(above + 1) {
+            record.count(&mut tallies);
+        }
+        let has_rows = tallies.contains_key(&width);
+        let first = head.get(above);
+        // what the records of the beginning from there on say
+        let from = |at: usize| {
+            let mut below = BTreeMap::new();
+            head.iter()
+                .skip(at)
+                .filter(|record| record.cells.len() == width)
+                .for_each(|record| record.count(&mut below));
+            below.remove(&width).unwrap_or_default()
+        };
+        let says_below = |below: &Tally| below.columns.iter().chain(&below.with_commas).any(says_something);
+        let header = first.is_some_and(|first| match config.header {
             HeaderMode::Yes => true,
             HeaderMode::No => false,
-            HeaderMode::Auto => {
-                !first.iter().any(|cell| is_typed(cell) || is_typed(&Decimal::Comma.plain(cell)))
-                    && match below {
-                        Some(tally) => tally.columns.iter().chain(&tally.with_commas).any(says_something),
-                        // Words alone, and nothing below them: a header rather than data.
-                        None => tallies.is_empty(),
-                    }
+            HeaderMode::Auto if !first.is_words() => false,
+            HeaderMode::Auto => match tallies.get(&width) {
+                Some(all) => says_below(all) || (1..=UNIT_ROWS_MAX).any(|units| says_below(&from(above + 1 + units))),
+                // Words alone, and nothing below them: a header rather than data.
+                None => tallies.is_empty(),
+            },
+        });
+        let mut rows_from = above + usize::from(header);
+        if header && config.header == HeaderMode::Auto {
+            let is_of_units = |at: &usize| {
+                let fits = |record: &Head| record.cells.len() == width && !record.is_comment();
+                head.get(*at).is_some_and(|record| fits(record) && record.is_of_units(&from(at + 1)))
+            };
+            let units = (rows_from..rows_from + UNIT_ROWS_MAX).take_while(is_of_units).count();
+            if units > 0 {
+                rows_from += units;
+                // where the file goes on behind the beginning, three words do not decide a column's type
+                if head.len() < HEAD_RECORDS_MAX {
+                    tallies.insert(width, from(rows_from));
+                }
             }
+        }
+        let names: Option<Vec<String>> = match (header, first, commented) {
+            (true, Some(first), _) => Some(first.cells.clone()),
+            (false, _, Some(commented)) if config.header != HeaderMode::No => {
+                let mut names = commented.cells.clone();
+                if let Some(first) = names.first_mut() {
+                    *first = first.trim_start().trim_start_matches('#').trim().to_owned();
+                }
+                Some(names)
+            }
+            _ => None,
         };
-        let tally = if header {
-            tallies.remove(&first.len())
-        } else {
-            let cells: Vec<&str> = first.iter().map(String::as_str).collect();
-            tallies.entry(cells.len()).or_default().count(&cells);
-            tallies.into_values().max_by_key(|tally| tally.rows)
-        };
+        if !header && let Some(first) = first {
+            first.count(&mut tallies);
+        }
+        let tally = if header && !has_rows { None } else { tallies.remove(&width) };
         let Some(tally) = tally else {
             return Err(CsvError::OnlyHeader { path: path() });
         };
-        let names = header.then_some(first.as_slice());
+        let names = names.as_deref();
+        let left_out = rows_from - usize::from(header) - usize::from(!header && names.is_some());
+        let start = head.first().map_or_else(|| records.place(), |record| record.before);
+        let first_row = match (head.get(rows_from), rows_from.checked_sub(1).and_then(|last| head.get(last))) {
+            // nothing above: bad lines there are rows, too
+            (Some(_), None) => start,
+            (_, Some(last)) => last.behind,
+            (None, None) => start,
+        };
         let Some((decimal, columns)) = tally.read(config.decimal) else {
             return Err(CsvError::Decimal { path: path() });
         };
         let time = time_column(config, names, &columns)?;
         let shape = RowShape { decimal, columns: shape(config, names, &columns, time)? };
-        Ok(Self { shape, first_row: header.then_some(behind_first) })
+        Ok(Self { shape, first_row, left_out })
     }
 }
 

@@ -7,6 +7,8 @@
 //!   below it does. Without a header a single value column is called `value`, several `value_1`,
 //!   `value_2` …, from left to right. A header cell without text becomes `column_N`, `time` (which
 //!   InfluxDB refuses as a field) becomes `time_value`, and a name that comes again gets `_2`.
+//! - What is above the rows (lines with another number of cells, comments, a header that is one) and up to three rows of units
+//!   below the header are left out, and counted in the log.
 //! - The first column that reads as a time is kept as the text field `source_time` (RFC 3339, UTC).
 //!   Bare Unix times are recognised only in a column with a name like `timestamp`, or in the first one
 //!   of several in a file without a header.
@@ -113,6 +115,12 @@ pub enum CsvError {
         /// The file.
         path: PathBuf,
     },
+    /// It is compressed.
+    #[error("{} is compressed (gzip): unpack it first, with gunzip", path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+    },
     /// It has no row.
     #[error("{} is empty: at least one row is needed", path.display())]
     Empty {
@@ -132,7 +140,7 @@ pub enum CsvError {
         path: PathBuf,
     },
     /// It has too many columns.
-    #[error("{} has rows of more than {columns_max} columns (columns_max)", path.display())]
+    #[error("{} has rows of more than {columns_max} columns: leave out some, or make several files of it", path.display())]
     TooManyColumns {
         /// The file.
         path: PathBuf,
@@ -199,11 +207,21 @@ impl CsvSource {
         if beginning.starts_with(b"\xff\xfe") || beginning.starts_with(b"\xfe\xff") {
             return Err(CsvError::Utf16 { path });
         }
+        if beginning.starts_with(b"\x1f\x8b") {
+            return Err(CsvError::Compressed { path });
+        }
         let delimiter = config.delimiter.unwrap_or_else(|| delimiter::of(&beginning));
         let mut records = Records::new(input, delimiter, config.line_bytes_max).map_err(io)?;
-        let start = records.place();
         let inferred = Inference::of(config, &mut records)?;
-        let first_row = inferred.first_row.unwrap_or(start);
+        let first_row = inferred.first_row;
+        if inferred.left_out > 0 {
+            let file = path.display().to_string();
+            tracing::warn!(
+                file,
+                lines = inferred.left_out,
+                "lines above the rows are neither a header nor a row: left out"
+            );
+        }
         let mut source = Self {
             path,
             shape: inferred.shape,
@@ -265,17 +283,27 @@ impl CsvSource {
         BadRow { from: self.path.display().to_string(), line, reason, ..BadRow::default() }
     }
 
+    /// Whether the latest record is a comment between the rows: it begins with '#', and has not a row's number of cells.
+    fn is_comment(&self) -> bool {
+        let cells = self.records.cells();
+        let marked = cells.get(0).is_some_and(|cell| cell.trim_ascii_start().starts_with(b"#"));
+        marked && cells.len() != self.shape.columns.len()
+    }
+
     fn read(&mut self) -> io::Result<Option<Result<SourceRow, BadRow>>> {
         if let Some(wrong) = self.wrong_cells.pop() {
             return Ok(Some(Err(wrong)));
         }
-        let line = match self.records.advance()? {
-            Found::End => return Ok(None),
-            Found::Bad { line, reason } => {
-                self.cursor += 1;
-                return Ok(Some(Err(self.bad(line, reason))));
+        let line = loop {
+            match self.records.advance()? {
+                Found::End => return Ok(None),
+                Found::Bad { line, reason } => {
+                    self.cursor += 1;
+                    return Ok(Some(Err(self.bad(line, reason))));
+                }
+                Found::Record { line } if !self.is_comment() => break line,
+                Found::Record { .. } => {}
             }
-            Found::Record { line } => line,
         };
         self.cursor += 1;
         match self.shape.read(self.records.cells().iter()) {

@@ -164,6 +164,38 @@ fn semicolons_and_decimal_commas_are_found() {
 }
 
 #[test]
+fn what_is_above_the_rows_is_found() {
+    let row =
+        |rn: i64, air: f64, at: &str| good(&[("RECORD", Integer(rn)), ("AirTC", Float(air)), (SOURCE_TIME, text(at))]);
+    let toa5 = "\"TOA5\",\"station\",\"CR1000\",\"1234\"\n\"TIMESTAMP\",\"RECORD\",\"AirTC\"\n\"TS\",\"RN\",\"Deg C\"\n\
+                \"\",\"\",\"Avg\"\n\"2024-01-10 00:00:00\",1,21.5\n\"2024-01-10 00:10:00\",2,21.6\n";
+    let mut source = Written::new(toa5).open();
+    let expected = [row(1, 21.5, "2024-01-10T00:00:00Z"), row(2, 21.6, "2024-01-10T00:10:00Z")];
+    assert_eq!(rows(&mut source), expected);
+    source.rewind().unwrap();
+    assert_eq!(rows(&mut source), expected, "nor are they rows in the second loop");
+
+    let a = |lat: f64, temp: i64, station: &str| {
+        good(&[("station", text(station)), ("lat", Float(lat)), ("temp", Integer(temp))])
+    };
+    let stations = [a(44.4, 72, "A1"), a(45.1, 71, "A2")];
+    for text in [
+        "# Created: 11 Oct\n# station 7\nstation,lat,temp\nA1,44.4,72\nA2,45.1,71\n",
+        "# station, created\nstation,lat,temp\n# one more\nA1,44.4,72\n# here too\nA2,45.1,71\n",
+        "# plant 7\n#station,lat,temp\nA1,44.4,72\nA2,45.1,71\n",
+        "station,lat,temp\n,deg,C\nA1,44.4,72\nA2,45.1,71\n",
+    ] {
+        assert_eq!(rows(&mut Written::new(text).open()), stations, "{text}");
+    }
+    // a row in which everything is missing is none of units, and words above words are rows
+    let mut source = Written::new("a,b\nNA,NA\n1,2\n").open();
+    assert_eq!(rows(&mut source).len(), 2);
+    let mut source = Written::new("a,b\nx,y\nz,w\n").open();
+    assert_eq!(rows(&mut source).len(), 3);
+    assert!(Written::new(b"\x1f\x8b\x08\0").error().contains("compressed"));
+}
+
+#[test]
 fn a_value_that_is_missing_costs_its_cell() {
     let mm = "temp,wind,dir\n21.5,MM,180\n21.6,3.5,190\n21.7,4.5,MM\nNaN,null,n/a\n";
     let mut source = Written::new(mm).open();
@@ -205,11 +237,10 @@ fn columns_without_a_header_have_names() {
     );
     assert_eq!(first("only\nwords\n"), good(&[("value", text("only"))]), "words alone are no header");
     assert_eq!(first("2/10/2018 9:50\n"), good(&[("value", text("2/10/2018 9:50"))]));
-    // The broken first row is neither a header nor the measure of the others.
+    // The broken first row is neither a header nor the measure of the others: it is above them.
     assert_eq!(
         rows(&mut Written::new("x\n1,2\n3,4\n").open()),
         [
-            Err("1: 1 cells where the file has 2 columns".into()),
             good(&[("value_1", Integer(1)), ("value_2", Integer(2))]),
             good(&[("value_1", Integer(3)), ("value_2", Integer(4))]),
         ]
@@ -254,7 +285,7 @@ fn the_configuration_decides_over_the_looks() {
         (CsvConfig { time_column: TimeColumn::Number(3), ..written.config() }, "it has a, b"),
         (CsvConfig { time_format: Some(TimeFormat::DayFirst), ..written.config() }, "no column does not read"),
         (CsvConfig { column_types: vec![("c".into(), CellType::Text)], ..written.config() }, "'c' for a type"),
-        (CsvConfig { columns_max: 1, ..written.config() }, "more than 1 columns (columns_max)"),
+        (CsvConfig { columns_max: 1, ..written.config() }, "more than 1 columns: leave out some"),
         (CsvConfig { line_bytes_max: 2, ..written.config() }, "source.csv:1: longer than 2 bytes"),
     ] {
         let error = CsvSource::open(&config).err().expect(expected).to_string();
